@@ -1,0 +1,100 @@
+"""Whether two recordings answer the same question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from harness.alignment.result import Comparability, FieldDifference
+from harness.recording import Recording
+
+#: Fields that ``--allow-weights`` waives: a quantized checkpoint held against
+#: its original differs in both.
+_WEIGHTS = ("model.weights", "model.config")
+
+_SHOWN = 60
+
+
+def comparability(
+    candidate: Recording,
+    reference: Recording,
+    *,
+    allow_weights: bool = False,
+    allow_dtype: bool = False,
+) -> Comparability:
+    """Every field that decides what was computed, held side by side.
+
+    The environment is not among them: another CPU, library or driver is what
+    a comparison is for. A field that one side cannot tell is ``unknown`` and
+    refuses nothing.
+    """
+    differences, allowed, unknown = [], [], []
+    for field, mine, theirs in _fields(candidate, reference):
+        if mine is None or theirs is None:
+            if mine is not theirs:
+                unknown.append(field)
+            continue
+        if mine == theirs:
+            continue
+        found = FieldDifference(field=field, candidate=_short(mine), baseline=_short(theirs))
+        waived = (allow_dtype and field == "dtype") or (
+            allow_weights and field.startswith(_WEIGHTS)
+        )
+        (allowed if waived else differences).append(found)
+    return Comparability(
+        comparable=not differences,
+        differences=tuple(differences),
+        allowed=tuple(allowed),
+        unknown=tuple(unknown),
+    )
+
+
+def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, Any, Any]]:
+    yield "suite.digest", candidate.suite.digest, reference.suite.digest
+    yield "dtype", candidate.dtype, reference.dtype
+    for name in ("weights", "tokenizer"):
+        yield f"model.{name}", getattr(candidate.model, name), getattr(reference.model, name)
+    # No template is a value of its own where the device can tell its tokenizer.
+    if candidate.model.tokenizer is not None and reference.model.tokenizer is not None:
+        mine, theirs = candidate.model.template, reference.model.template
+        yield "model.template", mine or "none", theirs or "none"
+    yield "model.vocab_size", candidate.model.vocab_size, reference.model.vocab_size
+    yield from _keys("model.config", candidate.model.config, reference.model.config)
+    yield from _keys("settings", candidate.settings, reference.settings)
+    for prompt in candidate.prompts:
+        yield from _prompt_fields(prompt.id, candidate, reference)
+
+
+def _keys(
+    name: str, mine: dict[str, Any] | None, theirs: dict[str, Any] | None
+) -> Iterator[tuple[str, Any, Any]]:
+    if mine is None or theirs is None:
+        yield name, mine, theirs
+        return
+    absent = "absent"
+    for key in sorted(mine.keys() | theirs.keys()):
+        a, b = mine.get(key, absent), theirs.get(key, absent)
+        if a != b:
+            yield f"{name}.{key}", _told(a), _told(b)
+
+
+def _told(value: Any) -> Any:
+    return "null" if value is None else value
+
+
+def _prompt_fields(
+    prompt_id: str, candidate: Recording, reference: Recording
+) -> Iterator[tuple[str, Any, Any]]:
+    mine, theirs = candidate.prompt(prompt_id), reference.prompt(prompt_id)
+    name = f"prompts[{prompt_id}]"
+    if mine is None or theirs is None:
+        yield name, "present" if mine else "absent", "present" if theirs else "absent"
+        return
+    yield f"{name}.prompt_token_ids", mine.prompt_token_ids, theirs.prompt_token_ids
+    if mine.forced is not None:
+        yield f"{name}.context_token_ids", mine.forced.token_ids, theirs.run.token_ids
+
+
+def _short(value: Any) -> str:
+    text = str(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,48 @@
+"""Performance figures of recordings, by their published definitions."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from harness.alignment.result import Figures, Performance
+from harness.recording import Recording, RunTimings
+
+
+def performance(candidate: Recording, reference: Recording) -> Performance:
+    """Figures of both, and candidate over reference."""
+    mine, theirs = figures(candidate), figures(reference)
+    ratio: dict[str, float | None] = {}
+    for name in Figures.model_fields:
+        if name in ("samples", "gaps"):
+            continue
+        a, b = getattr(mine, name), getattr(theirs, name)
+        ratio[name] = a / b if a is not None and b else None
+    return Performance(candidate=mine, reference=theirs, ratio=ratio)
+
+
+def figures(recording: Recording) -> Figures:
+    """Medians over the runs that decode token by token.
+
+    A forced-prefill run has no token rhythm and is left out; without any other
+    run the figures are None.
+    """
+    runs = [
+        p.run.timings for p in recording.prompts if p.run.replay != "forced-prefill"
+    ]
+    gaps = [gap for t in runs for gap in t.itl_s]
+    tpots = [sum(t.itl_s) / len(t.itl_s) for t in runs if t.itl_s]
+    time = sum(t.e2e_s for t in runs)
+    return Figures(
+        load_s=recording.load.get("load_s"),
+        ttft_s=median(t.ttft_s for t in runs) if runs else None,
+        itl_s=median(gaps) if gaps else None,
+        decode_tpot_s=median(tpots) if tpots else None,
+        decode_tok_s=len(gaps) / sum(gaps) if sum(gaps) > 0 else None,
+        total_tok_s=sum(map(_tokens, runs)) / time if time > 0 else None,
+        samples=len(runs),
+        gaps=len(gaps),
+    )
+
+
+def _tokens(timings: RunTimings) -> int:
+    return len(timings.itl_s) + 1

@@ -1,0 +1,176 @@
+"""The gates: each turns figures into a status and one sentence.
+
+Pure functions. A gate without data is NOT_RUN, never a pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.margins import Margins
+from harness.alignment.result import FAILING, Gate, Interval, PointClass, Status
+
+#: The largest error of a correct port, relative to the reference's own.
+ERROR_RATIO_LIMIT = 1.5
+
+
+def error_ratio_gate(name: str, what: str, interval: Interval) -> Gate:
+    """PASS when the whole interval is at or below the limit, FAIL when it is
+    above, INCONCLUSIVE between.
+
+    Args:
+        what: where the error is measured, for the sentence.
+    """
+    limit = ERROR_RATIO_LIMIT
+    value, low, high = interval.value, interval.low, interval.high
+    status: Status
+    if value is None:
+        status, outcome = "NOT_RUN", "the reference has no error against an oracle to compare with"
+    elif value == 0.0:
+        status, outcome = "PASS", "the candidate equals the oracle"
+    elif low is None or high is None:
+        status = "INCONCLUSIVE"
+        outcome = f"{value:.3f} times the reference's, too few prompts for an interval"
+    else:
+        span = f"{value:.3f} times the reference's (95 % interval {low:.3f} to {high:.3f})"
+        if high <= limit:
+            status, outcome = "PASS", f"{span}, at most {limit}"
+        elif low > limit:
+            status, outcome = "FAIL", f"{span}, more than {limit}"
+        else:
+            status = "INCONCLUSIVE"
+            outcome = f"{span}, on both sides of {limit}: more prompts would decide"
+    return Gate(
+        name=name,
+        status=status,
+        value=value,
+        low=low,
+        high=high,
+        threshold=limit,
+        sentence=f"Error {what}: {outcome}.",
+    )
+
+
+def classify(
+    found: Margins, tolerance: NDArray[np.float64], nonfinite: NDArray[np.bool_]
+) -> list[PointClass]:
+    """The point-guard class of every position.
+
+    Args:
+        found: margins and shifts of n positions.
+        tolerance: float64 (n,), logits.
+        nonfinite: bool (n,), whether either row holds NaN or infinities.
+    """
+    beyond = np.abs(found.shift) > tolerance
+    classes: list[PointClass] = []
+    for bad, flip, far, margin in zip(nonfinite, found.flip, beyond, found.margin, strict=True):
+        if bad:
+            classes.append("NONFINITE")
+        elif far:
+            classes.append("DIVERGENT" if flip else "SILENT-DRIFT")
+        elif flip:
+            classes.append("TIE" if margin == 0.0 else "NEAR-TIE")
+        else:
+            classes.append("EXACT")
+    return classes
+
+
+def point_guard(classes: Sequence[PointClass | None], judged: bool) -> Gate:
+    """FAIL on any position whose margin moved more than noise explains."""
+    counts = Counter(c for c in classes if c is not None)
+    failing = sum(counts[c] for c in FAILING)
+    flips = counts["TIE"] + counts["NEAR-TIE"] + counts["DIVERGENT"]
+    status: Status
+    if not judged:
+        status = "NOT_RUN"
+        sentence = "No noise floor to judge single positions by: no oracle and controls."
+    elif failing:
+        status = "FAIL"
+        parts = ", ".join(f"{counts[c]} {c}" for c in sorted(FAILING) if counts[c])
+        sentence = f"{failing} of {len(classes)} positions fail: {parts}."
+    else:
+        status = "PASS"
+        ties = f"; {flips} flipped tokens, all within it" if flips else ""
+        sentence = (
+            f"The margin moved no further than the noise explains at all "
+            f"{len(classes)} positions{ties}."
+        )
+    return Gate(
+        name="point_guard",
+        status=status,
+        value=float(failing) if judged else None,
+        threshold=0.0,
+        sentence=sentence,
+    )
+
+
+def nonfinite_gate(rows: int, candidate: int, reference: int) -> Gate:
+    """FAIL on any row of the candidate with NaN or infinite logits."""
+    if candidate:
+        sentence = f"{candidate} of {rows} rows hold NaN or infinite logits."
+    elif reference:
+        sentence = f"The candidate is finite, {reference} rows of the reference are not."
+    else:
+        sentence = f"All logits of {rows} rows are finite."
+    return Gate(
+        name="nonfinite",
+        status="FAIL" if candidate or reference else "PASS",
+        value=float(candidate),
+        threshold=0.0,
+        sentence=sentence,
+    )
+
+
+def coverage_gate(judged: int, expected: int) -> Gate:
+    """INCONCLUSIVE while positions of the baseline were not judged."""
+    if judged == expected:
+        status: Status = "PASS"
+        sentence = f"All {expected} positions of the baseline were judged."
+    else:
+        status = "INCONCLUSIVE"
+        sentence = (
+            f"{judged} of {expected} positions of the baseline were judged: where the tokens "
+            "diverge, replay them with --replay forced-decode --context."
+        )
+    return Gate(
+        name="coverage",
+        status=status,
+        value=judged / expected,
+        threshold=1.0,
+        sentence=sentence,
+    )
+
+
+def determinism_gate(
+    rows: int, equal: int, shifts: Sequence[float], tolerances: Sequence[float | None]
+) -> Gate:
+    """Repeats: bit-equal PASS, within the tolerance WARN, beyond it FAIL."""
+    status: Status
+    if not rows:
+        status, sentence = "NOT_RUN", "No prompt was run twice."
+    elif equal == rows:
+        status, sentence = "PASS", f"A repeated run gave the same bits in all {rows} rows."
+    else:
+        beyond = [
+            abs(d)
+            for d, tau in zip(shifts, tolerances, strict=True)
+            if tau is not None and abs(d) > tau
+        ]
+        rate = f"{rows - equal} of {rows} rows differ between two runs"
+        if beyond:
+            status = "FAIL"
+            sentence = f"{rate}, by up to {max(beyond):.4g} logits, more than the noise explains."
+        else:
+            status = "WARN"
+            sentence = f"{rate}, all within the tolerance: the device does not repeat bit for bit."
+    return Gate(
+        name="determinism",
+        status=status,
+        value=(rows - equal) / rows if rows else None,
+        threshold=0.0,
+        sentence=sentence,
+    )

@@ -1,0 +1,248 @@
+"""The judgement of one prompt, position by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.gates import classify
+from harness.alignment.margins import Margins, margins
+from harness.alignment.noise import (
+    largest_relative_shift,
+    local_noise,
+    rms_error,
+    row_spacing,
+    squared_error,
+    tolerance,
+)
+from harness.alignment.result import FAILING, PointClass, Positions, PromptAlignment
+from harness.alignment.verdict import prompt_verdict
+from harness.baselines import Baseline
+from harness.recording import SHOWN_TOP, PromptRecord, Recording, Run
+from harness.rows import RowStatistics
+
+
+@dataclass(frozen=True, eq=False)
+class PromptJudgement:
+    """One prompt's part of an alignment, and what the pooled gates need.
+
+    ``squared_errors`` are those of candidate and reference per judged
+    position; ``rows`` candidate, reference and oracle; both None without an
+    oracle or where a row is not finite.
+    """
+
+    result: PromptAlignment
+    flips: int
+    bit_equal: bool
+    candidate_nonfinite: int
+    reference_nonfinite: int
+    squared_errors: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    rows: tuple[RowStatistics, RowStatistics, RowStatistics] | None
+
+    def tolerance_at(self, position: int) -> float | None:
+        """The tolerance of a position, None where there is none."""
+        values = self.result.positions.tolerance
+        return values[position] if position < len(values) else None
+
+
+def choices(run: Run) -> NDArray[np.int64]:
+    """What the device chose, or would have chosen, at each position."""
+    return np.array(run.choices(), dtype=np.int64)
+
+
+def common_context(run: Run, context: Sequence[int]) -> int:
+    """How many rows of ``run`` follow the same tokens as the context's do."""
+    most = min(len(run.token_ids), len(context))
+    for index in range(most):
+        if run.token_ids[index] != context[index]:
+            return index + 1
+    return most
+
+
+def baseline_noise(baseline: Baseline) -> dict[str, NDArray[np.float64]]:
+    """The tolerance of every position of every prompt, from the baseline
+    alone. Empty without an oracle or controls."""
+    oracle = baseline.oracle
+    if oracle is None or not baseline.controls:
+        return {}
+    units, noises, shifts, at = {}, {}, [], []
+    for prompt in baseline.reference.prompts:
+        reference = prompt.run
+        arms = [_arm_rows(c, prompt) for c in baseline.controls.values()]
+        truth = _arm_rows(oracle, prompt)
+        unit = row_spacing(baseline.reference.dtype, reference.rows)
+        width = baseline.reference.model.vocab_size
+        errors = [rms_error(rows, truth, width) for rows in (reference.rows, *arms)]
+        units[prompt.id], noises[prompt.id] = unit, local_noise(errors, unit)
+        for rows in arms:
+            found = margins(
+                reference.rows, rows, choices(reference), rows.top_ids[:, 0].astype(np.int64)
+            )
+            shifts.append(found.shift)
+            at.append(noises[prompt.id])
+    kappa = largest_relative_shift(shifts, at)
+    return {i: tolerance(kappa, noises[i], units[i]) for i in units}
+
+
+def _arm_rows(arm: Recording, prompt: PromptRecord) -> RowStatistics:
+    record = arm.prompt(prompt.id)
+    assert record is not None  # checked when the baseline was put together
+    return record.on(prompt.run.token_ids).rows
+
+
+def judge_prompt(
+    mine: PromptRecord,
+    candidate: Recording,
+    baseline: Baseline,
+    tolerances: NDArray[np.float64] | None,
+) -> PromptJudgement:
+    """Hold one prompt of the candidate against the baseline's."""
+    theirs = baseline.reference.prompt(mine.id)
+    assert theirs is not None  # comparability has refused otherwise
+    reference = theirs.run
+    context = reference.token_ids
+    run = mine.on(context)
+    n = common_context(run, context)
+    ours, base = run.rows[:n], reference.rows[:n]
+    truth = None
+    if baseline.oracle is not None:
+        truth = _arm_rows(baseline.oracle, theirs)[:n]
+    found = margins(base, ours, choices(reference)[:n], choices(run)[:n])
+    nonfinite = (ours.nonfinite > 0) | (base.nonfinite > 0)
+    equal = np.asarray((ours.digest == base.digest).all(axis=1))
+    limit = None if tolerances is None else tolerances[:n]
+    classes = _classes(found, limit, nonfinite, equal)
+    usable = truth is not None and n > 0 and not nonfinite.any()
+    result = _result(
+        mine, run, reference, found, classes, limit, equal, _errors(candidate, ours, base, truth)
+    )
+    return PromptJudgement(
+        result=result,
+        flips=int(found.flip.sum()),
+        bit_equal=bool(equal.all()),
+        candidate_nonfinite=int((ours.nonfinite > 0).sum()),
+        reference_nonfinite=int((base.nonfinite > 0).sum()),
+        squared_errors=(squared_error(ours, truth), squared_error(base, truth))
+        if usable and truth is not None
+        else None,
+        rows=(ours, base, truth) if usable and truth is not None else None,
+    )
+
+
+def _classes(
+    found: Margins,
+    limit: NDArray[np.float64] | None,
+    nonfinite: NDArray[np.bool_],
+    equal: NDArray[np.bool_],
+) -> list[PointClass | None]:
+    """Without a tolerance only bit-equal rows and non-finite ones are known."""
+    if limit is not None:
+        return list(classify(found, limit, nonfinite))
+    return [
+        "NONFINITE" if bad else "EXACT" if same and not flip else None
+        for bad, same, flip in zip(nonfinite, equal, found.flip, strict=True)
+    ]
+
+
+def _errors(
+    candidate: Recording, ours: RowStatistics, base: RowStatistics, truth: RowStatistics | None
+) -> tuple[list[float | None], list[float | None]]:
+    if truth is None:
+        return [None] * len(ours), [None] * len(ours)
+    width = candidate.model.vocab_size
+    return (
+        _listed(rms_error(ours, truth, width), ours.nonfinite > 0),
+        _listed(rms_error(base, truth, width), base.nonfinite > 0),
+    )
+
+
+def _result(
+    mine: PromptRecord,
+    run: Run,
+    reference: Run,
+    found: Margins,
+    classes: list[PointClass | None],
+    limit: NDArray[np.float64] | None,
+    equal: NDArray[np.bool_],
+    errors: tuple[list[float | None], list[float | None]],
+) -> PromptAlignment:
+    n = len(classes)
+    nothing = np.zeros(n, bool)
+    positions = Positions(
+        class_=classes,
+        reference_token=[int(t) for t in choices(reference)[:n]],
+        candidate_token=[int(t) for t in choices(run)[:n]],
+        margin=_listed(found.margin, nothing),
+        shift=_listed(found.shift, nothing),
+        tolerance=[None] * n if limit is None else _listed(limit, nothing),
+        error=errors[0],
+        reference_error=errors[1],
+        bit_equal=[bool(e) for e in equal],
+        reference_top=_top(reference.rows[:n]),
+        candidate_top=_top(run.rows[:n]),
+    )
+    shown = shown_position(positions)
+    free = mine.free
+    own = run if free is None else free
+    complete = n == len(reference.token_ids)
+    return PromptAlignment(
+        id=mine.id,
+        verdict=prompt_verdict(classes, bit_equal=bool(equal.all()), complete=complete),
+        text=mine.text,
+        tokens_compared=n,
+        tokens_expected=len(reference.token_ids),
+        first_divergence=None if free is None else _divergence(free, reference.token_ids),
+        shown=shown,
+        class_=None if shown is None else classes[shown],
+        margin=None if shown is None else positions.margin[shown],
+        shift=None if shown is None else positions.shift[shown],
+        tolerance=None if shown is None else positions.tolerance[shown],
+        context_token_ids=list(reference.token_ids),
+        candidate_token_ids=list(own.token_ids),
+        context_text=reference.text,
+        candidate_text=own.text,
+        positions=positions,
+    )
+
+
+def shown_position(positions: Positions) -> int | None:
+    """Where a reader should look first: a failing position, else a flip, else
+    the largest shift against its tolerance. None for an empty prompt."""
+    n = len(positions.class_)
+    for wanted in (
+        [c in FAILING for c in positions.class_],
+        [a != b for a, b in zip(positions.reference_token, positions.candidate_token, strict=True)],
+    ):
+        if any(wanted):
+            return wanted.index(True)
+    relative = [
+        abs(d or 0.0) / (t or 1.0)
+        for d, t in zip(positions.shift, positions.tolerance, strict=True)
+    ]
+    return max(range(n), key=relative.__getitem__) if n else None
+
+
+def _divergence(free: Run, context: Sequence[int]) -> int | None:
+    for index, (mine, theirs) in enumerate(zip(free.token_ids, context, strict=False)):
+        if mine != theirs:
+            return index
+    if len(free.token_ids) == len(context):
+        return None
+    return min(len(free.token_ids), len(context))
+
+
+def _listed(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> list[float | None]:
+    return [None if gone else float(v) for v, gone in zip(values, missing, strict=True)]
+
+
+def _top(rows: RowStatistics) -> list[list[tuple[int, float]]]:
+    ids, logits = rows.top_ids[:, :SHOWN_TOP].tolist(), rows.top_logits[:, :SHOWN_TOP].tolist()
+    return [
+        [(i, z) for i, z in zip(row_ids, row_logits, strict=True) if i >= 0]
+        for row_ids, row_logits in zip(ids, logits, strict=True)
+    ]
+
+

@@ -1,0 +1,259 @@
+"""The alignment: everything that a report shows and a script asks for.
+
+One JSON file, complete in itself: a report is rendered from it alone, without
+the model, the baseline or the recording.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from harness import jsonfile
+from harness.devices.base import EnvironmentValue
+from harness.recording import ModelFacts, SuiteFacts, validated
+
+SCHEMA = "harness.alignment/1"
+
+Verdict = Literal[
+    "BIT_EXACT",
+    "TOKEN_EXACT",
+    "EQUIVALENT",
+    "INCONCLUSIVE",
+    "DRIFT",
+    "DIVERGENT",
+    "NON_DETERMINISTIC",
+    "NOT_COMPARABLE",
+]
+#: Best first.
+VERDICTS: tuple[Verdict, ...] = (
+    "BIT_EXACT",
+    "TOKEN_EXACT",
+    "EQUIVALENT",
+    "INCONCLUSIVE",
+    "DRIFT",
+    "DIVERGENT",
+    "NON_DETERMINISTIC",
+    "NOT_COMPARABLE",
+)
+ALIGNED: frozenset[Verdict] = frozenset({"BIT_EXACT", "TOKEN_EXACT", "EQUIVALENT"})
+NO_JUDGEMENT: frozenset[Verdict] = frozenset({"INCONCLUSIVE", "NOT_COMPARABLE"})
+
+Status = Literal["PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
+PointClass = Literal["EXACT", "TIE", "NEAR-TIE", "SILENT-DRIFT", "DIVERGENT", "NONFINITE"]
+#: The classes that fail the point guard.
+FAILING: frozenset[PointClass] = frozenset({"SILENT-DRIFT", "DIVERGENT", "NONFINITE"})
+
+
+def exit_status(verdict: Verdict) -> int:
+    """0 aligned, 1 not aligned, 3 no judgement."""
+    if verdict in ALIGNED:
+        return 0
+    return 3 if verdict in NO_JUDGEMENT else 1
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class Interval(_Model):
+    """An estimate with the ends of its 95 % interval; None where there are
+    too few prompts for one."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Gate(_Model):
+    """One rule of the judgement.
+
+    ``value``, ``low``, ``high`` and ``threshold`` are in the gate's own unit;
+    ``sentence`` says the outcome to an engineer.
+    """
+
+    name: str
+    status: Status
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    threshold: float | None
+    sentence: str
+
+
+class FieldDifference(_Model):
+    """One field that should be equal and is not, as short texts."""
+
+    field: str
+    candidate: str
+    baseline: str
+
+
+class Comparability(_Model):
+    """Whether two recordings may be compared at all.
+
+    ``differences`` refuse; ``allowed`` differ too, with the user's leave;
+    ``unknown`` are fields that a device could not tell.
+    """
+
+    comparable: bool
+    differences: Annotated[tuple[FieldDifference, ...], BeforeValidator(_as_tuple)]
+    allowed: Annotated[tuple[FieldDifference, ...], BeforeValidator(_as_tuple)]
+    unknown: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+#: (token id, logit) pairs, largest first.
+TopTokens = list[Annotated[tuple[int, float], BeforeValidator(_as_tuple)]]
+
+
+class Positions(_Model):
+    """Per-position figures of one prompt, one list entry per judged position.
+
+    ``reference_token`` is the reference's choice at this position and
+    ``candidate_token`` the candidate's, both after the same context. ``margin``
+    is the reference's lead of its token over the rival, ``shift`` how the
+    candidate changed it, ``tolerance`` the largest shift that is noise, all in
+    logits; None where it cannot be told (``class`` too). ``error`` and ``reference_error`` are
+    root-mean-square logit errors over the vocabulary against the oracle.
+    The ``top`` lists hold (token id, logit), largest first.
+    """
+
+    class_: list[PointClass | None] = Field(alias="class")
+    reference_token: list[int]
+    candidate_token: list[int]
+    margin: list[float | None]
+    shift: list[float | None]
+    tolerance: list[float | None]
+    error: list[float | None]
+    reference_error: list[float | None]
+    bit_equal: list[bool]
+    reference_top: list[TopTokens]
+    candidate_top: list[TopTokens]
+
+
+class PromptAlignment(_Model):
+    """One prompt of the comparison.
+
+    ``class``, ``margin``, ``shift`` and ``tolerance`` are those of ``shown``,
+    the position that a reader should look at: the first failing one, else the
+    first flip, else the largest shift against its tolerance.
+    ``first_divergence`` is the first position where the candidate's own free
+    run left the context tokens, None where it did not or there was none.
+    ``tokens_compared`` counts judged positions, ``tokens_expected`` those of
+    the context.
+    """
+
+    id: str
+    verdict: Verdict
+    text: str
+    tokens_compared: int
+    tokens_expected: int
+    first_divergence: int | None
+    shown: int | None
+    class_: PointClass | None = Field(alias="class")
+    margin: float | None
+    shift: float | None
+    tolerance: float | None
+    context_token_ids: list[int]
+    candidate_token_ids: list[int]
+    context_text: str
+    candidate_text: str
+    positions: Positions
+
+
+class Arm(_Model):
+    """A recording in its role: reference, oracle, control or candidate."""
+
+    role: Literal["reference", "oracle", "control", "candidate"]
+    name: str
+    file: str
+    device: str
+    dtype: str
+    replay: str
+    created: str
+    model: ModelFacts
+    suite: SuiteFacts
+    settings: dict[str, Any]
+    overridden: dict[str, Any]
+    engine: dict[str, EnvironmentValue]
+    environment: dict[str, EnvironmentValue]
+    load: dict[str, float]
+
+
+class Figures(_Model):
+    """Performance of one arm: medians over its free (or forced-decode) runs.
+
+    Definitions: ``ttft_s`` request handed over to first token; ``itl_s`` the
+    gaps between tokens; ``decode_tpot_s`` = (last - first) / (n - 1) of a
+    request; ``decode_tok_s`` tokens after the first over their time, summed
+    over requests; ``total_tok_s`` output tokens over the requests' time.
+    ``samples`` counts requests, ``gaps`` the gaps.
+    """
+
+    load_s: float | None
+    ttft_s: float | None
+    itl_s: float | None
+    decode_tpot_s: float | None
+    decode_tok_s: float | None
+    total_tok_s: float | None
+    samples: int
+    gaps: int
+
+
+class Performance(_Model):
+    """Figures side by side; ``ratio`` is candidate over reference, per figure,
+    None where either is missing."""
+
+    candidate: Figures
+    reference: Figures
+    ratio: dict[str, float | None]
+
+
+class Alignment(_Model):
+    """The result of holding a candidate against a baseline."""
+
+    schema_: str = Field(default=SCHEMA, alias="schema")
+    created: str
+    verdict: Verdict
+    sentence: str
+    error_ratio: Interval
+    top_k_error_ratio: Interval
+    gates: Annotated[tuple[Gate, ...], BeforeValidator(_as_tuple)]
+    positions: int
+    classes: dict[str, int]
+    prompts: Annotated[tuple[PromptAlignment, ...], BeforeValidator(_as_tuple)]
+    comparability: Comparability
+    candidate: Arm
+    baseline: Annotated[tuple[Arm, ...], BeforeValidator(_as_tuple)]
+    performance: Performance
+    pieces: dict[str, str]
+    warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    reproduce: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+
+    @property
+    def reference(self) -> Arm | None:
+        """The reference arm."""
+        return next((arm for arm in self.baseline if arm.role == "reference"), None)
+
+    def piece(self, token_id: int) -> str:
+        """The text of one token, for a reader; ``<id>`` where it is not kept."""
+        return self.pieces.get(str(token_id), f"<{token_id}>")
+
+
+def save_alignment(alignment: Alignment, path: Path) -> None:
+    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
+    jsonfile.write(path, alignment.model_dump(mode="json", by_alias=True))
+
+
+def load_alignment(path: str | Path) -> Alignment:
+    """Read an alignment; errors as of ``recording.load_recording``."""
+    path = Path(path)
+    return validated(Alignment, jsonfile.read(path, SCHEMA), path)

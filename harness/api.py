@@ -1,0 +1,85 @@
+"""The library: what the command and the plugin do, as three functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.alignment.align import compare as _compare
+from harness.alignment.result import Alignment
+from harness.baselines import Baseline, resolve
+from harness.devices.base import Replay
+from harness.devices.registry import open_target
+from harness.progress import Progress
+from harness.recorder import Options
+from harness.recorder import record as _record
+from harness.recording import Recording, load_recording
+from harness.suites import Suite, load_suite
+
+__all__ = ["compare", "load_recording", "record"]
+
+
+def record(
+    device: str,
+    model: str = "smollm2",
+    suite: str | Path | Suite = "mixed",
+    *,
+    out: str | Path | None = None,
+    dtype: str | None = None,
+    replay: Replay = "free",
+    context: Recording | None = None,
+    max_new_tokens: int | None = None,
+    engine_args: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Recording:
+    """Run a suite on a device and return what it said.
+
+    Args:
+        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu`` or ``fake``.
+        model: ``smollm2``, a directory, or a Hub name.
+        suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
+        out: also write the recording there.
+        dtype: to compute in; None takes the checkpoint's.
+        replay: ``free``, or a forced replay of ``context``.
+        context: the recording whose tokens are forced; with ``free``, what
+            diverges from it is replayed on it.
+        max_new_tokens: instead of the suite's own.
+
+    Raises:
+        HarnessError: in one line what is wrong, and how to mend it.
+    """
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite)
+    if max_new_tokens is not None and max_new_tokens != chosen.generation.max_new_tokens:
+        chosen = chosen.with_max_new_tokens(max_new_tokens)
+    target = open_target(
+        device, model, dtype=dtype, engine_args=engine_args,
+        trust_remote_code=trust_remote_code, progress=progress,
+    )
+    options = Options(replay=replay, context=context)
+    return _record(
+        target.device, target.subject, chosen, options,
+        out=None if out is None else Path(out), progress=progress,
+    )
+
+
+def compare(
+    candidate: Recording | str | Path,
+    baseline: Baseline | Recording | str | Path,
+    *,
+    allow_weights: bool = False,
+    allow_dtype: bool = False,
+) -> Alignment:
+    """Judge a candidate against a baseline folder, or a single recording.
+
+    Raises:
+        HarnessError: if a file cannot be read, or nothing can be compared.
+    """
+    mine = candidate if isinstance(candidate, Recording) else load_recording(candidate)
+    theirs = (
+        baseline if isinstance(baseline, Baseline | Recording) else resolve(Path(baseline))
+    )
+    file = "" if isinstance(candidate, Recording) else Path(candidate).as_posix()
+    return _compare(
+        mine, theirs, allow_weights=allow_weights, allow_dtype=allow_dtype, candidate_file=file
+    )

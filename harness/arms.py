@@ -1,0 +1,194 @@
+"""The making of a baseline: which arms, and each recorded in turn.
+
+Controls take kernel paths that really differ from the reference's. The number
+of threads is none of them: it changes no bit.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.baselines import (
+    CONTROL,
+    MIN_CONTROLS,
+    ORACLE,
+    REFERENCE,
+    Baseline,
+    baseline_folder,
+    check_arm,
+    equals_reference,
+    load_baseline,
+    put_in_place,
+    staging_folder,
+)
+from harness.devices.base import Replay
+from harness.devices.registry import is_fake, open_target
+from harness.errors import BaselineError, FormatError, HarnessError
+from harness.progress import Progress
+from harness.recorder import Options, record
+from harness.recording import Recording, load_recording
+from harness.suites import Suite
+
+#: Environment that restricts torch and oneDNN to the next lower instruction
+#: set, by what ``torch.backends.cpu.get_cpu_capability`` says.
+LOWER_ISA: Mapping[str, Mapping[str, str]] = {
+    "AVX512": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a baseline is made of."""
+
+    device: str
+    model: str
+    suite: Suite
+    dtype: str | None
+    root: Path
+    context: Recording | None = None
+    trust_remote_code: bool = False
+    suite_source: str = ""
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm: how it is recorded. ``environment`` asks for a child process."""
+
+    name: str
+    replay: Replay
+    dtype: str | None
+    engine_args: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_baseline(plan: Plan, progress: Progress) -> Baseline:
+    """Record every arm and put the baseline in its place, whole.
+
+    An interrupted making is taken up again: finished arms and prompts stand
+    in a hidden folder beside the baseline's place.
+
+    Raises:
+        BaselineError: if fewer than two controls differ from the reference,
+            or the place cannot be written.
+    """
+    replay: Replay = "free" if plan.context is None else "forced-prefill"
+    first = ArmPlan(REFERENCE, replay, plan.dtype)
+    target = open_target(plan.device, plan.model, dtype=plan.dtype,
+                         trust_remote_code=plan.trust_remote_code, progress=progress)
+    folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
+    staging = staging_folder(folder)
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
+    progress.note(f"making the baseline {folder}")
+    reference = _make_arm(plan, first, plan.context, staging, progress)
+    kept = [REFERENCE]
+    for arm in arm_plans(plan, reference):
+        made = _make_arm(plan, arm, reference, staging, progress)
+        if arm.name != ORACLE and equals_reference(made, reference):
+            progress.note(f"{arm.name}: bit-equal to the reference here, so no control")
+            (staging / f"{arm.name}.json").unlink()
+            continue
+        check_arm(arm.name, made, reference)
+        kept.append(arm.name)
+    controls = sum(name.startswith(CONTROL) for name in kept)
+    if controls < MIN_CONTROLS:
+        raise BaselineError(
+            f"{folder}: only {controls} control differs from the reference on this host, "
+            f"{MIN_CONTROLS} are needed for a noise floor; make the baseline on another CPU or GPU"
+        )
+    for stray in staging.iterdir():
+        if stray.stem not in kept:
+            stray.unlink()
+    put_in_place(folder)
+    return load_baseline(folder)
+
+
+def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
+    """Oracle and controls for a reference, most telling first."""
+    dtype = reference.dtype
+    oracle = ArmPlan(ORACLE, "forced-prefill", "float32")
+    if is_fake(plan.device):
+        seeds = ({"seed": "1"}, {"seed": "2"})
+        controls = [ArmPlan(f"{CONTROL}seed-{a['seed']}", "forced-decode", dtype, a) for a in seeds]
+        return [oracle, *controls]
+    stepwise = plan.context is None
+    replay: Replay = "forced-decode" if stepwise else "forced-prefill"
+    controls = [ArmPlan(f"{CONTROL}eager", replay, dtype, {"attention": "eager"})]
+    # In float32 a prefill is the oracle itself.
+    if stepwise and dtype != "float32":
+        controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
+    if not stepwise and reference.engine.get("matmul") == "widened":
+        controls.append(ArmPlan(f"{CONTROL}native", replay, dtype, {"matmul": "native"}))
+    lower = LOWER_ISA.get(str(reference.engine.get("instruction_set")))
+    if plan.device == "hf-cpu" and lower:
+        controls.append(ArmPlan(f"{CONTROL}isa", replay, dtype, {}, lower))
+    return [oracle, *controls]
+
+
+def _make_arm(
+    plan: Plan, arm: ArmPlan, context: Recording | None, staging: Path, progress: Progress
+) -> Recording:
+    out = staging / f"{arm.name}.json"
+    finished = _finished(out, arm, context)
+    if finished is not None and arm.name != REFERENCE:
+        progress.note(f"{arm.name}: finished before")
+        return finished
+    progress.note(f"{arm.name}: {arm.replay}")
+    if arm.environment:
+        return _in_child(plan, arm, staging, out)
+    target = open_target(
+        plan.device, plan.model, dtype=arm.dtype, engine_args=arm.engine_args,
+        trust_remote_code=plan.trust_remote_code, progress=progress,
+    )
+    options = Options(replay=arm.replay, context=context)
+    return record(
+        target.device, target.subject, plan.suite, options,
+        out=out, progress=progress, reuse=arm.name == REFERENCE,
+    )
+
+
+def _finished(out: Path, arm: ArmPlan, reference: Recording | None) -> Recording | None:
+    """An arm that an interrupted making has left, if it still fits."""
+    if not out.exists() or reference is None:
+        return None
+    try:
+        made = load_recording(out)
+        check_arm(arm.name, made, reference)
+    except (FormatError, BaselineError):
+        return None
+    same = all(
+        made.environment.get(k) == reference.environment.get(k)
+        for k in reference.environment
+        if k not in LOWER_ISA["AVX2"]
+    )
+    return made if same else None
+
+
+def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path) -> Recording:
+    """Record in a process of its own: torch reads these variables at start."""
+    context = staging / f"{REFERENCE}.json"
+    command = [
+        *(sys.executable, "-m", "harness", "record", "--device", plan.device),
+        *("--model", plan.model, "--suite", plan.suite_source),
+        *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
+        *("--dtype", arm.dtype or "", "--replay", arm.replay),
+        *("--context", str(context), "--out", str(out)),
+        *(["--trust-remote-code"] if plan.trust_remote_code else []),
+    ]
+    for key, value in arm.engine_args.items():
+        command += ["--engine-arg", f"{key}={value}"]
+    child = subprocess.run(command, env={**os.environ, **arm.environment}, check=False)
+    if child.returncode != 0:
+        raise HarnessError(
+            f"{arm.name}: its process ended with status {child.returncode}; "
+            f"repeat it with {' '.join(f'{k}={v}' for k, v in arm.environment.items())} set"
+        )
+    return load_recording(out)

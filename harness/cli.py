@@ -1,0 +1,254 @@
+"""The command ``harness``."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from harness import __version__, cli_baseline
+from harness.cli_options import (
+    Device,
+    Dtype,
+    EngineArgs,
+    MaxNewTokens,
+    ModelName,
+    SuiteName,
+    Trust,
+)
+from harness.errors import HarnessError
+
+app = typer.Typer(
+    name="harness",
+    help="Prove that a language model ported to a new accelerator still computes the same.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit status: 0 aligned; 1 not aligned; 2 wrong usage or unreadable input; "
+        "3 no judgement. Add --debug to any command for a traceback."
+    ),
+)
+app.add_typer(cli_baseline.app, name="baseline")
+
+
+class ReplayName(str, Enum):
+    """``--replay``."""
+
+    free = "free"
+    forced_decode = "forced-decode"
+    forced_prefill = "forced-prefill"
+
+
+class LogitsName(str, Enum):
+    """``--logits``."""
+
+    statistics = "statistics"
+    full = "full"
+
+
+class Language(str, Enum):
+    """``--lang``."""
+
+    en = "en"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version  # handled by its callback
+
+
+@app.command()
+def record(
+    device: Device,
+    out: Annotated[Path, typer.Option(help="Where to write the recording (JSON).")],
+    model: ModelName = "smollm2",
+    suite: SuiteName = "mixed",
+    dtype: Dtype = None,
+    replay: Annotated[
+        ReplayName, typer.Option(help="How tokens are chosen.")
+    ] = ReplayName.free,
+    context: Annotated[
+        Path | None,
+        typer.Option(help="Recording or baseline folder whose tokens are forced; with "
+                          "--replay free, prompts that diverge from it are replayed on it."),
+    ] = None,
+    logits: Annotated[
+        LogitsName, typer.Option(help="full also writes every row as safetensors.")
+    ] = LogitsName.statistics,
+    max_new_tokens: MaxNewTokens = None,
+    engine_arg: EngineArgs = None,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
+    ] = 0,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Run a suite on a device and keep token ids, row statistics and timings.
+
+    A killed run goes on where it was when the same command is given again.
+
+    Example:  harness record --device hf-cpu --suite port --out a.json
+    """
+    from harness import recorder
+    from harness.devices.registry import open_target, parse_engine_args
+    from harness.progress import Progress
+
+    progress = Progress()
+    options = recorder.Options(
+        replay=replay.value,
+        context=None if context is None else _context(context),
+        full_logits=logits is LogitsName.full,
+        repeats=repeats,
+    )
+    target = open_target(
+        device, model, dtype=dtype, engine_args=parse_engine_args(engine_arg or []),
+        trust_remote_code=trust_remote_code, progress=progress,
+    )
+    chosen = cli_baseline.load(suite, max_new_tokens)
+    made = recorder.record(
+        target.device, target.subject, chosen, options, out=out, progress=progress
+    )
+    typer.echo(f"{out}: {len(made.prompts)} prompts, {made.positions} positions on {device}")
+
+
+@app.command()
+def compare(
+    candidate: Annotated[Path, typer.Argument(help="A recording.")],
+    baseline: Annotated[Path, typer.Argument(help="A baseline folder, or another recording.")],
+    json: Annotated[Path | None, typer.Option(help="Write the alignment there.")] = None,
+    report: Annotated[
+        list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
+    ] = None,
+    allow_weights: Annotated[
+        bool, typer.Option("--allow-weights", help="Checkpoints may differ (quantization).")
+    ] = False,
+    allow_dtype: Annotated[
+        bool, typer.Option("--allow-dtype", help="Declared dtypes may differ.")
+    ] = False,
+) -> None:
+    """Hold a candidate against a baseline and say how they align.
+
+    Against a single recording, only BIT_EXACT or INCONCLUSIVE is possible.
+
+    Example:  harness compare npu.json baselines/smollm2/mixed/bfloat16 --report npu.html
+    """
+    from harness.api import compare as judge
+
+    alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
+    flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
+    command = " ".join(["harness compare", candidate.as_posix(), baseline.as_posix(), *flags])
+    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report)
+
+
+@app.command()
+def verify(
+    recording: Annotated[
+        Path,
+        typer.Argument(help='A recording, or a JSON list of {"prompt_token_ids", "token_ids"}.'),
+    ],
+    device: Device = "hf-cpu",
+    model: ModelName = "smollm2",
+    suite: SuiteName = "mixed",
+    dtype: Dtype = None,
+    oracle: Annotated[bool, typer.Option(help="Also run the float32 oracle.")] = True,
+    controls: Annotated[bool, typer.Option(help="Also run the controls.")] = True,
+    json: Annotated[Path | None, typer.Option(help="Write the alignment there.")] = None,
+    report: Annotated[
+        list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
+    ] = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Judge a recording by one forced-prefill pass per prompt on this device.
+
+    Minutes instead of hours: every position is judged without generating a
+    token. Without the controls the best verdict is INCONCLUSIVE.
+
+    Example:  harness verify npu.json --device hf-cpu --model ./BitCPM4-CANN-1B
+    """
+    from harness.progress import Progress
+    from harness.verify import verify_file
+
+    alignment = verify_file(
+        recording, device, model, suite, dtype=dtype, oracle=oracle, controls=controls,
+        trust_remote_code=trust_remote_code, progress=Progress(),
+    )
+    _finish(alignment, json, report)
+
+
+@app.command()
+def report(
+    alignments: Annotated[list[Path], typer.Argument(help="What compare --json wrote.")],
+    out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
+    lang: Annotated[Language, typer.Option(help="The report's language.")] = Language.en,
+) -> None:
+    """Render a report from alignments, without model or recordings.
+
+    Example:  harness report alignment.json --out report.html
+    """
+    del lang  # one language so far
+    from harness.alignment.result import load_alignment
+    from harness.report.render import render
+
+    render([load_alignment(path) for path in alignments], out)
+    typer.echo(f"report: {out}")
+
+
+def _finish(alignment: Any, json: Path | None, reports: list[Path] | None) -> NoReturn:
+    """Print the outcome, write what was asked for, end with the verdict's status."""
+    from harness.alignment.result import exit_status, save_alignment
+    from harness.report.render import render
+    from harness.report.summary import summary_lines
+
+    if json is not None:
+        save_alignment(alignment, json)
+    for path in reports or []:
+        render([alignment], path)
+    for line in summary_lines(alignment):
+        typer.echo(line)
+    for path in [*([json] if json else []), *(reports or [])]:
+        typer.echo(f"written: {path}")
+    raise typer.Exit(exit_status(alignment.verdict))
+
+
+def _context(path: Path) -> Any:
+    from harness.baselines import Baseline, resolve
+
+    found = resolve(path)
+    return found.reference if isinstance(found, Baseline) else found
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command; every error of the harness is one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        # Model output may hold what the terminal's encoding does not.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(arguments)
+    except HarnessError as error:
+        if debug:
+            raise
+        typer.echo(f"harness: error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        typer.echo("harness: interrupted; the same command goes on where it was", err=True)
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,176 @@
+"""``harness baseline``: make, list, diff, prune."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli_options import Device, Dtype, MaxNewTokens, ModelName, SuiteName, Trust
+
+if TYPE_CHECKING:
+    from harness.recording import Recording
+    from harness.suites import Suite
+
+app = typer.Typer(
+    help="Make, list, compare and tidy baselines.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Root = Annotated[Path, typer.Option("--baseline-dir", help="Folder of all baselines.")]
+
+
+def load(suite: str, max_new_tokens: int | None) -> Suite:
+    """A suite, with another number of tokens where asked for."""
+    from harness.suites import load_suite
+
+    chosen = load_suite(suite)
+    if max_new_tokens is None or max_new_tokens == chosen.generation.max_new_tokens:
+        return chosen
+    return chosen.with_max_new_tokens(max_new_tokens)
+
+
+@app.command()
+def make(
+    device: Device = "hf-cpu",
+    model: ModelName = "smollm2",
+    suite: SuiteName = "mixed",
+    dtype: Dtype = None,
+    context: Annotated[
+        Path | None,
+        typer.Option(help="Build the arms around this recording's tokens, by forced-prefill."),
+    ] = None,
+    max_new_tokens: MaxNewTokens = None,
+    baseline_dir: Root = Path("baselines"),
+    trust_remote_code: Trust = False,
+) -> None:
+    """Record reference, oracle and controls; replaces a baseline that stands there.
+
+    Example:  harness baseline make --device hf-cpu --suite port
+    """
+    from harness.arms import Plan, make_baseline
+    from harness.progress import Progress
+    from harness.recording import load_recording
+
+    plan = Plan(
+        device=device,
+        model=model,
+        suite=load(suite, max_new_tokens),
+        dtype=dtype,
+        root=baseline_dir,
+        context=None if context is None else load_recording(context),
+        trust_remote_code=trust_remote_code,
+        suite_source=suite,
+    )
+    made = make_baseline(plan, Progress())
+    arms = ", ".join(name for name, _ in made.arms())
+    typer.echo(f"{made.folder}: {made.reference.positions} positions; {arms}")
+    typer.echo("Approve it by committing it.")
+
+
+@app.command("list")
+def list_(baseline_dir: Root = Path("baselines")) -> None:
+    """List the baselines with their arms.
+
+    Example:  harness baseline list
+    """
+    from harness.baselines import find_baselines, load_baseline
+
+    folders = find_baselines(baseline_dir)
+    if not folders:
+        typer.echo(f"{baseline_dir}: no baselines")
+    for folder in folders:
+        baseline = load_baseline(folder)
+        ref = baseline.reference
+        arms = ", ".join(name for name, _ in baseline.arms())
+        typer.echo(
+            f"{folder.as_posix()}  {len(ref.prompts)} prompts  {ref.positions} positions  "
+            f"{ref.device}  {ref.created}  {arms}"
+        )
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(help="A baseline folder or a recording.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Show what differs between two baselines: fields, tokens, bits.
+
+    Ends with status 0 when their references hold the same rows, else 1.
+
+    Example:  harness baseline diff baselines/smollm2/port/bfloat16 /tmp/other
+    """
+    from harness.alignment.comparability import comparability
+    from harness.baselines import Baseline, resolve
+
+    found = [resolve(path) for path in (first, second)]
+    mine, theirs = (x.reference if isinstance(x, Baseline) else x for x in found)
+    checked = comparability(mine, theirs)
+    for field in checked.differences:
+        typer.echo(f"{field.field}: {field.candidate} -> {field.baseline}")
+    for key in sorted(mine.environment.keys() | theirs.environment.keys()):
+        a, b = mine.environment.get(key), theirs.environment.get(key)
+        if a != b:
+            typer.echo(f"environment.{key}: {a} -> {b}")
+    rows = _differing_rows(mine, theirs)
+    typer.echo(f"{rows} of {mine.positions} reference rows differ")
+    raise typer.Exit(1 if rows or checked.differences else 0)
+
+
+@app.command()
+def prune(
+    baseline_dir: Root = Path("baselines"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list.")] = False,
+) -> None:
+    """List (or with --yes remove) baselines of suites that changed, and leftovers.
+
+    Example:  harness baseline prune --yes
+    """
+    from harness.baselines import find_baselines, leftovers
+
+    stale = [(f, why) for f in find_baselines(baseline_dir) if (why := _stale(f))]
+    stale += [(f, "left by an interrupted making") for f in leftovers(baseline_dir)]
+    for folder, why in stale:
+        typer.echo(f"{'removed' if yes else 'would remove'} {folder.as_posix()}: {why}")
+        if yes:
+            shutil.rmtree(folder)
+    if not stale:
+        typer.echo("nothing to prune")
+    elif not yes:
+        typer.echo("give --yes to remove")
+
+
+def _stale(folder: Path) -> str | None:
+    """Why a baseline can no longer match any run, if so."""
+    from harness.baselines import REFERENCE
+    from harness.errors import FormatError, SuiteError
+    from harness.recording import load_recording
+    from harness.suites import load_suite
+
+    try:
+        reference = load_recording(folder / f"{REFERENCE}.json")
+    except FormatError as error:
+        return f"unreadable ({error.problem})"
+    try:
+        suite = load_suite(reference.suite.name)
+    except SuiteError:
+        return f"the suite {reference.suite.name} is gone"
+    tokens = reference.settings.get("max_new_tokens")
+    if isinstance(tokens, int) and tokens != suite.generation.max_new_tokens:
+        suite = suite.with_max_new_tokens(tokens)
+    return None if suite.digest == reference.suite.digest else "its suite has changed"
+
+
+def _differing_rows(mine: Recording, theirs: Recording) -> int:
+    rows = 0
+    for prompt in mine.prompts:
+        other: Any = theirs.prompt(prompt.id)
+        ours = prompt.run.rows.digest
+        their = None if other is None else other.run.rows.digest
+        n = 0 if their is None else min(len(ours), len(their))
+        same = 0 if their is None else int((ours[:n] == their[:n]).all(axis=1).sum())
+        rows += len(ours) - same
+    return rows

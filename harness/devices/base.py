@@ -1,0 +1,127 @@
+"""What a device is: open, generate rows, close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.rows import RowStatistics
+
+Replay = Literal["free", "forced-decode", "forced-prefill"]
+Stop = Literal["eos", "length", "forced", "nonfinite"]
+Keep = Literal["statistics", "full", "nothing"]
+
+#: A value of an environment table: readable in a diff, never a path of the host.
+EnvironmentValue = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to run.
+
+    Attributes:
+        prompt_id: the id of the prompt in its suite.
+        prompt_token_ids: what the model is given, special tokens included.
+        replay: how the tokens are chosen. ``free`` is greedy.
+        max_new_tokens: the most tokens that ``free`` generates.
+        stop_token_ids: ids after which ``free`` stops; empty to ignore eos.
+            The stopping token is part of the output.
+        forced_token_ids: for the forced replays, the tokens that the rows are
+            conditioned on: row t follows ``prompt + forced[:t]``, so there are
+            as many rows as forced tokens. None for ``free``.
+        keep: ``statistics`` keeps row statistics, ``full`` the rows as well,
+            ``nothing`` neither (timing runs).
+    """
+
+    prompt_id: str
+    prompt_token_ids: tuple[int, ...]
+    replay: Replay
+    max_new_tokens: int
+    stop_token_ids: tuple[int, ...] = ()
+    forced_token_ids: tuple[int, ...] | None = None
+    keep: Keep = "statistics"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Clock readings of one request, in seconds, from a monotonic clock.
+
+    ``ttft_s`` runs from the request's hand-over to its first token, ``itl_s``
+    holds every gap between two tokens, ``e2e_s`` runs to the last token. A
+    ``forced-prefill`` run has one pass only: ``ttft_s`` equals ``e2e_s`` and
+    ``itl_s`` is empty.
+    """
+
+    ttft_s: float
+    itl_s: tuple[float, ...]
+    e2e_s: float
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The outcome of one request.
+
+    Attributes:
+        token_ids: generated tokens, or the forced ones.
+        rows: statistics of one row per token, or None with ``keep="nothing"``.
+        logits: float32, shape (tokens, vocabulary), with ``keep="full"`` only.
+    """
+
+    prompt_id: str
+    token_ids: tuple[int, ...]
+    stop: Stop
+    rows: RowStatistics | None
+    timings: Timings
+    logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a device says of itself once its model is loaded.
+
+    Attributes:
+        vocab_size: width of a row.
+        max_positions: longest prompt + output that the model takes.
+        declared_dtype: the dtype that the model computes in, as ``bfloat16``.
+        engine: what decides bits and is worth a column in a report: attention,
+            threads, instruction set, matmul path. Compared by nobody, shown to
+            everybody.
+        environment: versions of libraries, processor, accelerator, driver.
+        load: seconds (``load_s``) and, where known, its parts and peak bytes.
+    """
+
+    vocab_size: int
+    max_positions: int
+    declared_dtype: str
+    engine: Mapping[str, EnvironmentValue] = field(default_factory=dict)
+    environment: Mapping[str, EnvironmentValue] = field(default_factory=dict)
+    load: Mapping[str, float] = field(default_factory=dict)
+
+
+def ignore_token() -> None:
+    """The ``on_token`` of a caller that wants no progress."""
+
+
+@runtime_checkable
+class Device(Protocol):
+    """A named place where a model runs.
+
+    ``open`` loads the model and is called once; ``generate`` yields each
+    completion as soon as it is done, in any order, and calls ``on_token`` for
+    every token (or, for ``forced-prefill``, every pass); ``close`` releases
+    the model and may be called on a device that never opened.
+    """
+
+    name: str
+
+    def open(self) -> Opened: ...
+
+    def generate(
+        self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
+    ) -> Iterator[Completion]: ...
+
+    def close(self) -> None: ...

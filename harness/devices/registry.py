@@ -1,0 +1,132 @@
+"""From the name of a device to one that is ready to open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.devices.base import Device
+from harness.errors import UsageError
+from harness.progress import Progress, Silent
+from harness.recorder import Subject
+from harness.recording import ModelFacts
+
+#: Devices of this version. ``fake`` has no model: it is for tests.
+DEVICES = ("hf-cpu", "hf-gpu", "hf-npu", "fake")
+#: The one that makes a missing baseline by itself.
+REFERENCE_DEVICE = "hf-cpu"
+
+_HF_ARGS = ("attention", "matmul", "threads")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device with the model that it will run.
+
+    ``slug`` names the model's folder under ``baselines/``; ``dtype`` is the
+    one that the device will compute in.
+    """
+
+    device: Device
+    subject: Subject
+    slug: str
+    dtype: str
+
+
+def is_fake(name: str) -> bool:
+    """Whether a device is a stand-in without a model."""
+    return name == "fake"
+
+
+def open_target(
+    name: str,
+    model: str,
+    *,
+    dtype: str | None = None,
+    engine_args: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Target:
+    """Find the model, fingerprint it, and make the device (not yet opened).
+
+    Args:
+        name: one of DEVICES.
+        dtype: to compute in; None takes the checkpoint's.
+        engine_args: the device's own options, as text.
+
+    Raises:
+        UsageError: for an unknown device or option.
+        ModelError, MissingDependency: if the model cannot be had.
+    """
+    engine_args = engine_args or {}
+    progress = progress or Silent()
+    if is_fake(name):
+        from harness.testing import FakeDevice, fake_subject
+
+        fake = FakeDevice.from_args(dtype or "bfloat16", engine_args)
+        return Target(fake, fake_subject(), "fake", fake.dtype)
+    if name not in DEVICES:
+        raise UsageError(f"no device {name!r} in this version; there are {', '.join(DEVICES)}")
+    from harness.devices.hf import HfDevice, checkpoint_dtype
+    from harness.models import find_model
+
+    threads, rest = _hf_args(name, engine_args)
+    found = find_model(model, trust_remote_code=trust_remote_code, progress=progress.note)
+    device = HfDevice(name, found, dtype=dtype, threads=threads, **rest)
+    return Target(device, _subject(found, progress), found.slug, dtype or checkpoint_dtype(found))
+
+
+def parse_engine_args(pairs: list[str]) -> dict[str, str]:
+    """``["K=V", …]`` as a mapping.
+
+    Raises:
+        UsageError: for a pair without ``=``, or a key given twice.
+    """
+    result: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--engine-arg {pair!r} is not of the form K=V")
+        if key in result:
+            raise UsageError(f"--engine-arg {key} is given twice")
+        result[key] = value
+    return result
+
+
+def _hf_args(name: str, args: Mapping[str, str]) -> tuple[int | None, dict[str, str]]:
+    unknown = sorted(set(args) - set(_HF_ARGS))
+    if unknown:
+        raise UsageError(
+            f"{name} has no --engine-arg {unknown[0]}; it knows {', '.join(_HF_ARGS)}"
+        )
+    threads = args.get("threads")
+    if threads is not None and not threads.isdecimal():
+        raise UsageError(f"--engine-arg threads={threads} is not a number")
+    rest = {k: v for k, v in args.items() if k != "threads"}
+    return None if threads is None else int(threads), rest
+
+
+def _subject(model: object, progress: Progress) -> Subject:
+    from harness.fingerprint import fingerprint
+    from harness.models import Model, effective_settings, open_tokenizer
+
+    assert isinstance(model, Model)
+    tokenizer = open_tokenizer(model)
+    found = fingerprint(model, tokenizer, progress.note)
+    overridden = effective_settings(model, 1, True)["overridden"]
+
+    def settings(max_new_tokens: int, ignore_eos: bool) -> dict[str, object]:
+        effective = effective_settings(model, max_new_tokens, ignore_eos)
+        return {k: v for k, v in effective.items() if k != "overridden"}
+
+    facts = ModelFacts(
+        name=model.slug,
+        weights=found.weights,
+        parameters=found.parameters,
+        weight_bytes=found.weight_bytes,
+        config=dict(found.config),
+        tokenizer=found.tokenizer,
+        template=found.template,
+        vocab_size=int(found.config["vocab_size"]),
+    )
+    return Subject(facts, tokenizer, settings, overridden)

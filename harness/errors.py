@@ -1,0 +1,85 @@
+"""Every error that the harness raises on purpose, as one tree.
+
+    HarnessError                  a one-line message: what, where, how to mend it
+    ├── UsageError                an option or argument makes no sense
+    ├── MissingDependency         a package or a driver is not there; names the install command
+    ├── SuiteError                a prompts/ file is wrong; names file and line
+    ├── ModelError                a checkpoint cannot be found, converted or read
+    ├── DeviceError               a device cannot open, or failed while generating
+    ├── FormatError               a JSON file is unreadable, of another schema, or not strict
+    │   └── ChecksumError         its content is not what was written; names file and field
+    ├── BaselineError             a baseline is missing, incomplete or refused
+    └── EmptyComparison           nothing to compare, which is never a pass
+
+The command turns each into one line on stderr and the exit status that the
+class carries; a traceback is printed with ``--debug`` only.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of all errors that are the user's to mend.
+
+    ``exit_status`` is what the ``harness`` command ends with.
+    """
+
+    exit_status = 2
+
+
+class UsageError(HarnessError):
+    """An option or argument makes no sense."""
+
+
+class MissingDependency(HarnessError):
+    """A package, driver or runtime is not there."""
+
+    def __init__(self, what: str, needed_for: str, remedy: str) -> None:
+        self.what = what
+        self.needed_for = needed_for
+        self.remedy = remedy
+        super().__init__(f"{needed_for} needs {what}, which is not usable here: {remedy}")
+
+
+class SuiteError(HarnessError):
+    """A suite file is wrong."""
+
+    def __init__(self, path: str, line: int | None, problem: str) -> None:
+        self.path = path
+        self.line = line
+        self.problem = problem
+        where = path if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {problem}")
+
+
+class ModelError(HarnessError):
+    """A checkpoint cannot be found, converted or read."""
+
+
+class DeviceError(HarnessError):
+    """A device cannot open, or failed while generating."""
+
+
+class FormatError(HarnessError):
+    """A file of the harness cannot be read as what it claims to be."""
+
+    def __init__(self, path: str, field: str | None, problem: str) -> None:
+        self.path = path
+        self.field = field
+        self.problem = problem
+        where = path if field is None else f"{path}: {field}"
+        super().__init__(f"{where}: {problem}")
+
+
+class ChecksumError(FormatError):
+    """The content of a file is not what was written."""
+
+
+class BaselineError(HarnessError):
+    """A baseline is missing, incomplete, or may not be written."""
+
+
+class EmptyComparison(HarnessError):
+    """Two recordings share no position. Never a pass."""
+
+    exit_status = 3

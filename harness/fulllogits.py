@@ -1,0 +1,49 @@
+"""``--logits full``: every row, in a safetensors file beside the recording."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import FormatError, HarnessError, MissingDependency
+
+_INSTALL = "pip install safetensors"
+
+
+def logits_path(recording: Path) -> Path:
+    """``a.json`` has its rows in ``a.logits.safetensors``."""
+    return recording.with_name(recording.stem + ".logits.safetensors")
+
+
+def save_logits(logits: dict[str, NDArray[np.float32]], recording: Path) -> None:
+    """Write float32 rows (positions, vocabulary), named ``<prompt id>/<free or
+    forced>``. Whole or not at all."""
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise MissingDependency("safetensors", "--logits full", _INSTALL) from error
+    path = logits_path(recording)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(logits, str(temporary))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise HarnessError(f"{path}: cannot be written ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_logits(recording: Path) -> dict[str, NDArray[np.float32]]:
+    """What :func:`save_logits` wrote."""
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise MissingDependency("safetensors", "reading full logits", _INSTALL) from error
+    path = logits_path(recording)
+    try:
+        return load_file(str(path))
+    except (OSError, ValueError) as error:
+        raise FormatError(str(path), None, f"cannot be read ({error})") from error

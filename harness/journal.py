@@ -1,0 +1,134 @@
+"""Finished runs of a recording in the making, so that a killed one goes on.
+
+``<out>.partial`` holds one JSON line per finished run, each with its own
+checksum, after a first line that says what was being recorded. A line that a
+kill cut short is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ValidationError
+
+from harness import jsonfile
+from harness.errors import HarnessError
+from harness.recording import Run
+
+
+class Journal:
+    """The journal of ``out``; without ``out`` it keeps nothing.
+
+    A journal of other work (another ``key``) is started afresh. ``found``
+    counts the runs taken over.
+    """
+
+    def __init__(self, out: Path | None = None, key: dict[str, Any] | None = None) -> None:
+        self._path = None if out is None else out.with_name(out.name + ".partial")
+        self._key = "" if key is None else _key_digest(key)
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._stream: BinaryIO | None = None
+
+    @property
+    def found(self) -> int:
+        return len(self._runs)
+
+    def __enter__(self) -> Journal:
+        if self._path is not None:
+            try:
+                good = self._read(self._path)
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = open(self._path, "r+b" if good else "wb")  # noqa: SIM115 - closed in __exit__
+                self._stream.truncate(good)
+                self._stream.seek(good)
+                if not good:
+                    self._append({"key": self._key})
+            except OSError as error:
+                raise self._unwritable(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def runs(self, kind: str) -> dict[str, Run]:
+        """Finished runs of a kind, by prompt id."""
+        return {prompt: run for (k, prompt), run in self._runs.items() if k == kind}
+
+    def add(self, kind: str, prompt_id: str, run: Run) -> None:
+        """Keep a finished run; on disk before this returns."""
+        if self._stream is None:
+            return
+        document = run.model_dump(mode="json", by_alias=True)
+        try:
+            self._append({"kind": kind, "prompt": prompt_id, "run": document})
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def discard(self) -> None:
+        """The recording is written: the journal is no longer needed."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        assert self._stream is not None
+        text = jsonfile.canonical(entry)
+        seal = hashlib.sha256(text).hexdigest()[:16].encode()
+        self._stream.write(seal + b" " + text + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def _read(self, path: Path) -> int:
+        """Take over the good lines; how many bytes they fill."""
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return 0
+        if not lines or _entry(lines[0]) != {"key": self._key}:
+            return 0
+        good = len(lines[0])
+        for line in lines[1:]:
+            entry = _entry(line)
+            if entry is None:
+                break
+            try:
+                run = Run.model_validate(entry["run"])
+            except (KeyError, ValidationError):
+                break
+            self._runs[entry["kind"], entry["prompt"]] = run
+            good += len(line)
+        return good
+
+    def _unwritable(self, error: OSError) -> HarnessError:
+        return HarnessError(
+            f"{self._path}: cannot be written ({error.strerror}); "
+            "make room or choose another --out, finished prompts are kept"
+        )
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    seal, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or hashlib.sha256(text).hexdigest()[:16].encode() != seal:
+        return None
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _key_digest(key: dict[str, Any]) -> str:
+    plain = {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in key.items()}
+    return hashlib.sha256(jsonfile.canonical(plain)).hexdigest()

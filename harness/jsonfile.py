@@ -1,0 +1,214 @@
+"""Strict JSON files: atomic writing, checksums, hostile input.
+
+A file is an object with ``schema`` (name and version), the content, and at the
+end ``checksums`` (CRC-32 of every section, which names the field that was
+changed) and ``checksum`` (SHA-256 of everything else, which decides).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ChecksumError, FormatError, HarnessError
+
+#: Larger files are refused before they are read.
+MAX_BYTES = 1 << 30
+
+_SEALS = ("checksums", "checksum")
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    """Write atomically: the file is there whole, or not at all.
+
+    Raises:
+        HarnessError: if the folder or the disk does not take it; a file that
+            stood there before is unchanged.
+        ValueError: if the document holds NaN or an infinity.
+    """
+    sealed = dict(document)
+    sealed["checksums"] = {name: _crc(part) for name, part in _sections(document)}
+    sealed["checksum"] = _sha256(document)
+    # Lone surrogates, which UTF-8 cannot hold, become JSON's own \\uXXXX.
+    write_bytes(path, _pretty(sealed).encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing; see :func:`write` for the errors."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise HarnessError(
+            f"{path}: cannot be written ({error.strerror}); "
+            "nothing was changed there, choose another place or make room"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def read(path: Path, schema: str) -> dict[str, Any]:
+    """The content of a file, seals checked and removed.
+
+    Raises:
+        FormatError: if it cannot be read, is no strict JSON object, or has
+            another schema.
+        ChecksumError: if its content was changed after it was written.
+    """
+    document = parse(path)
+    if document.get("schema") != schema:
+        raise FormatError(
+            str(path), "schema", f"is {_short(document.get('schema'))}, this version reads {schema}"
+        )
+    seals = {name: document.pop(name, None) for name in _SEALS}
+    if seals["checksum"] != _sha256(document):
+        raise ChecksumError(
+            str(path),
+            _changed_section(document, seals["checksums"]),
+            "content does not match its checksum: the file was edited or damaged, "
+            "record it again",
+        )
+    return document
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """A strict JSON object: no NaN, no infinities, no key twice.
+
+    Raises:
+        FormatError: naming the file and the line where that is known.
+    """
+    value = parse_any(path)
+    if not isinstance(value, dict):
+        raise FormatError(str(path), None, "is not a JSON object")
+    return value
+
+
+def parse_any(path: Path) -> Any:
+    """Any strict JSON value; see :func:`parse`."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise FormatError(str(path), None, f"is larger than {MAX_BYTES >> 20} MiB")
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise FormatError(str(path), None, f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(str(path), None, f"is not UTF-8 (byte {error.start})") from error
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            object_pairs_hook=_refuse_repeats,
+        )
+    except json.JSONDecodeError as error:
+        raise FormatError(f"{path}:{error.lineno}", None, f"is not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise FormatError(str(path), None, "is nested too deeply") from error
+    except ValueError as error:
+        raise FormatError(str(path), None, f"is not strict JSON: {error}") from error
+
+
+def canonical(value: Any) -> bytes:
+    """One spelling for equal values: what checksums and digests are taken of."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode("ascii")
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _crc(value: Any) -> str:
+    return f"{zlib.crc32(canonical(value)):08x}"
+
+
+def _sections(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The parts that have a checksum of their own, as (``prompts[3].free.token_ids``, value)."""
+    for key, value in document.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            for index, item in enumerate(value):
+                yield from _parts_of_item(f"{key}[{index}]", item)
+        else:
+            yield key, value
+
+
+def _parts_of_item(name: str, item: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in item.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{key}.{inner}", part) for inner, part in value.items())
+        else:
+            yield f"{name}.{key}", value
+
+
+def _changed_section(document: dict[str, Any], checksums: Any) -> str:
+    if not isinstance(checksums, dict):
+        return "checksums"
+    changed = [name for name, part in _sections(document) if checksums.get(name) != _crc(part)]
+    return ", ".join(changed[:3]) if changed else "checksum"
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} does not fit a double")
+    return value
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {_short(key)} stands twice in one object")
+            seen.add(key)
+    return result
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _pretty(value: Any, indent: int = 0) -> str:
+    """Objects over lines, lists of plain values on one: readable in a diff."""
+    pad = " " * (indent + 1)
+    if isinstance(value, dict) and value:
+        items = (f"{pad}{_plain(key)}: {_pretty(item, indent + 1)}" for key, item in value.items())
+        return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}" + ("\n" if not indent else "")
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        lines = (pad + _pretty(item, indent + 1) for item in value)
+        return "[\n" + ",\n".join(lines) + "\n" + " " * indent + "]"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,115 @@
+"""Arrays as short JSON strings: a type code, a space, base64 little-endian.
+
+An array is written in the narrowest type that holds every value exactly, so
+the logits of a bfloat16 model take two bytes and the ids of a small vocabulary
+two, and reading gives the same bits back.
+
+====  =========================================
+code  item
+====  =========================================
+u1 u2 u3 u4  unsigned integer of that many bytes
+i4           signed integer
+b2           the upper half of a float32 (bfloat16)
+f2 f4 f8     IEEE floating point
+====  =========================================
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FLOATS = {"f2": np.dtype("<f2"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
+_WIDTHS = {"u1": 1, "u2": 2, "u3": 3, "u4": 4}
+
+
+def pack(array: NDArray[np.generic]) -> str:
+    """An integer or floating array as a string; its shape is not kept.
+
+    Raises:
+        ValueError: if a value is not finite, or beyond 32 bits.
+    """
+    flat = np.ravel(array)
+    if np.issubdtype(flat.dtype, np.integer):
+        code, data = _pack_integers(flat.astype(np.int64))
+    else:
+        if not np.isfinite(flat).all():
+            raise ValueError("an array with NaN or infinities cannot be written")
+        code, data = _pack_floats(flat)
+    return f"{code} {base64.b64encode(data).decode('ascii')}"
+
+
+def unpack(text: str, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """The array that :func:`pack` wrote, in ``dtype`` and ``shape``.
+
+    Raises:
+        ValueError: if the string is malformed, does not fill the shape, or
+            holds values that ``dtype`` cannot hold.
+    """
+    code, _, encoded = text.partition(" ")
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("is not base64") from error
+    flat = _decode(code, data)
+    if flat.size != int(np.prod(shape)):
+        raise ValueError(f"holds {flat.size} values, {int(np.prod(shape))} expected")
+    wanted = np.dtype(dtype)
+    if np.issubdtype(wanted, np.integer):
+        limits = np.iinfo(wanted)
+        if not np.issubdtype(flat.dtype, np.integer):
+            raise ValueError("holds fractions where integers are expected")
+        if flat.size and (flat.min() < limits.min or flat.max() > limits.max):
+            raise ValueError(f"holds values beyond {wanted}")
+    elif np.issubdtype(flat.dtype, np.integer) or not np.isfinite(flat).all():
+        raise ValueError("holds no finite floating-point values")
+    elif flat.dtype.itemsize > wanted.itemsize:
+        raise ValueError(f"holds values wider than {wanted}")
+    return flat.astype(wanted).reshape(shape)
+
+
+def _pack_integers(flat: NDArray[np.int64]) -> tuple[str, bytes]:
+    low, high = (int(flat.min()), int(flat.max())) if flat.size else (0, 0)
+    if low < 0:
+        if low < -(2**31) or high >= 2**31:
+            raise ValueError("an integer does not fit 32 bits")
+        return "i4", flat.astype("<i4").tobytes()
+    for code, width in _WIDTHS.items():
+        if high < 256**width:
+            wide = flat.astype("<u4").view(np.uint8).reshape(-1, 4)
+            return code, wide[:, :width].tobytes()
+    raise ValueError("an integer does not fit 32 bits")
+
+
+def _pack_floats(flat: NDArray[np.generic]) -> tuple[str, bytes]:
+    if flat.dtype.itemsize == 8:
+        return "f8", flat.astype("<f8").tobytes()
+    single = flat.astype("<f4")
+    bits = single.view("<u4")
+    if not (bits & 0xFFFF).any():
+        return "b2", (bits >> 16).astype("<u2").tobytes()
+    with np.errstate(over="ignore"):
+        half = single.astype("<f2")
+    if (half.astype("<f4").view("<u4") == bits).all():
+        return "f2", half.tobytes()
+    return "f4", single.tobytes()
+
+
+def _decode(code: str, data: bytes) -> NDArray[np.generic]:
+    width = _WIDTHS.get(code) or {"i4": 4, "b2": 2, "f2": 2, "f4": 4, "f8": 8}.get(code)
+    if width is None:
+        raise ValueError(f"has the unknown type code {code[:8]!r}")
+    if len(data) % width:
+        raise ValueError("ends in the middle of a value")
+    if code in _WIDTHS:
+        wide = np.zeros((len(data) // width, 4), np.uint8)
+        wide[:, :width] = np.frombuffer(data, np.uint8).reshape(-1, width)
+        return wide.view("<u4").ravel().astype(np.int64)
+    if code == "i4":
+        return np.frombuffer(data, "<i4").astype(np.int64)
+    if code == "b2":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, _FLOATS[code])

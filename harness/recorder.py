@@ -1,0 +1,342 @@
+"""Run a suite on a device and keep what it said: the making of a recording.
+
+Finished prompts go to a journal beside the output, so a killed run goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.margins import margins
+from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
+from harness.errors import FormatError, UsageError
+from harness.journal import Journal
+from harness.progress import Progress, Silent
+from harness.recording import (
+    SHOWN_TOP,
+    Difference,
+    ModelFacts,
+    PromptRecord,
+    Recording,
+    Repeat,
+    Run,
+    RunTimings,
+    SuiteFacts,
+    load_recording,
+    margins_of,
+    save_recording,
+)
+from harness.suites import EncodedPrompt, Suite, SuiteTokenizer, encode_suite
+
+
+class SubjectTokenizer(SuiteTokenizer, Protocol):
+    """A tokenizer that can also name single tokens."""
+
+    def piece(self, token_id: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under test, apart from the device that runs it.
+
+    ``settings`` are the effective generation settings for given limits,
+    ``overridden`` those of the checkpoint that were neutralized.
+    """
+
+    facts: ModelFacts
+    tokenizer: SubjectTokenizer
+    settings: Callable[[int, bool], dict[str, Any]]
+    overridden: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to record.
+
+    Attributes:
+        replay: ``free``, or a forced replay of ``context``.
+        context: the recording whose tokens are forced. With ``free``, prompts
+            that diverge from it are replayed ``forced-decode`` on it too.
+        full_logits: also keep every row, in a safetensors file beside ``out``.
+        prompt_ids: only these prompts; None for all.
+        repeats: how many prompts to run twice, to see whether bits repeat.
+    """
+
+    replay: Replay = "free"
+    context: Recording | None = None
+    full_logits: bool = False
+    prompt_ids: frozenset[str] | None = None
+    repeats: int = 0
+
+
+@contextmanager
+def opened(device: Device, progress: Progress) -> Iterator[Opened]:
+    """A device between open and close."""
+    try:
+        progress.note(f"{device.name}: loading the model")
+        yield device.open()
+    finally:
+        device.close()
+
+
+def record(
+    device: Device,
+    subject: Subject,
+    suite: Suite,
+    options: Options = Options(),  # noqa: B008 - frozen, so one shared default is safe
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    reuse: bool = False,
+) -> Recording:
+    """Run ``suite`` on ``device``.
+
+    Args:
+        out: where to write the recording; a journal stands beside it
+            meanwhile. None keeps it in memory.
+        reuse: take a recording that ``out`` already holds, if it is of the
+            same model, suite, device and environment.
+
+    Raises:
+        UsageError: if a forced replay has no context, or one of other prompts.
+        HarnessError: whatever the device, the suite or the disk raises.
+    """
+    if options.replay != "free" and options.context is None:
+        raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
+    progress = progress or Silent()
+    with opened(device, progress) as facts:
+        prompts = [
+            p
+            for p in encode_suite(suite, subject.tokenizer, facts.max_positions)
+            if options.prompt_ids is None or p.id in options.prompt_ids
+        ]
+        session = _Session(device, subject, suite, options, facts, prompts, progress)
+        return (reuse and session.finished(out)) or session.run(out)
+
+
+class _Session:
+    """One recording in the making."""
+
+    def __init__(
+        self,
+        device: Device,
+        subject: Subject,
+        suite: Suite,
+        options: Options,
+        facts: Opened,
+        prompts: Sequence[EncodedPrompt],
+        progress: Progress,
+    ) -> None:
+        self.device, self.subject, self.suite, self.options = device, subject, suite, options
+        self.facts, self.prompts, self.progress = facts, prompts, progress
+        generation = suite.generation
+        self.settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
+        self.logits: dict[str, NDArray[np.float32]] = {}
+
+    def run(self, out: Path | None) -> Recording:
+        journal = Journal(out, self._key()) if out and not self.options.full_logits else Journal()
+        with journal:
+            if journal.found:
+                self.progress.note(f"{out}: going on after {journal.found} finished runs")
+            kind = "free" if self.options.replay == "free" else "forced"
+            first = self._finish(kind, self._requests(self.options.replay), journal)
+            forced = first if kind == "forced" else self._follow(first, journal)
+            repeats = self._repeat(first) if self.options.repeats else ()
+            recording = self._recording(first if kind == "free" else {}, forced, repeats)
+            if out is not None:
+                save_recording(recording, out)
+                self._save_logits(out)
+                journal.discard()
+        return recording
+
+    def finished(self, out: Path | None) -> Recording | None:
+        """What ``out`` already holds, if this session would record the same."""
+        if out is None or not out.exists():
+            return None
+        try:
+            made = load_recording(out)
+        except FormatError:
+            return None
+        mine = Recording(**self._recording_head(), prompts=made.prompts)
+        volatile = {"prompts", "repeats", "pieces", "created", "load"}
+        same = made.model_dump(exclude=volatile) == mine.model_dump(exclude=volatile)
+        if not same or [p.id for p in made.prompts] != [p.id for p in self.prompts]:
+            return None
+        self.progress.note(f"{out}: finished before")
+        return made
+
+    def _key(self) -> dict[str, Any]:
+        """What must be equal for a journal to be continued."""
+        context = self.options.context
+        tokens = [list(p.run.token_ids) for p in context.prompts] if context else None
+        head = self._recording_head()
+        for volatile in ("created", "load"):
+            head.pop(volatile)
+        return {**head, "replay": self.options.replay, "context": tokens}
+
+    def _requests(self, replay: Replay, only: Iterable[str] | None = None) -> list[Request]:
+        stops = () if self.settings["ignore_eos"] else tuple(self.settings["eos_token_ids"])
+        keep: Keep = "full" if self.options.full_logits else "statistics"
+        wanted = None if only is None else set(only)
+        return [
+            Request(
+                prompt_id=p.id,
+                prompt_token_ids=p.token_ids,
+                replay=replay,
+                max_new_tokens=self.settings["max_new_tokens"],
+                stop_token_ids=stops,
+                forced_token_ids=None if replay == "free" else self._context_of(p),
+                keep=keep,
+            )
+            for p in self.prompts
+            if wanted is None or p.id in wanted
+        ]
+
+    def _context_of(self, prompt: EncodedPrompt) -> tuple[int, ...]:
+        context = self.options.context
+        assert context is not None  # checked by record()
+        theirs = context.prompt(prompt.id)
+        if theirs is None or theirs.prompt_token_ids != prompt.token_ids:
+            raise UsageError(
+                f"the context recording of {context.device} has no prompt {prompt.id} with these "
+                f"token ids: it was made from another suite, tokenizer or template"
+            )
+        return theirs.run.token_ids
+
+    def _finish(
+        self, kind: str, requests: Sequence[Request], journal: Journal
+    ) -> dict[str, Run]:
+        """Runs of all requests: those of the journal, and the rest made now."""
+        runs = journal.runs(kind)
+        todo = [r for r in requests if r.prompt_id not in runs]
+        if todo:
+            replay = todo[0].replay
+            total = sum(_steps(r) for r in todo)
+            label = f"{self.device.name} {self.suite.name} {replay}"
+            with self.progress.stage(label, total) as step:
+                for done in self.device.generate(todo, step):
+                    run = self._as_run(done, replay)
+                    journal.add(kind, done.prompt_id, run)
+                    runs[done.prompt_id] = run
+                    if done.logits is not None:
+                        self.logits[f"{done.prompt_id}/{kind}"] = done.logits
+        return {r.prompt_id: runs[r.prompt_id] for r in requests}
+
+    def _follow(self, free: Mapping[str, Run], journal: Journal) -> dict[str, Run]:
+        """Replay what diverged on the context's tokens, so that every position
+        can be judged."""
+        context = self.options.context
+        if context is None:
+            return {}
+        diverged = [
+            p.id for p in self.prompts if free[p.id].token_ids != self._context_of(p)
+        ]
+        return self._finish("forced", self._requests("forced-decode", diverged), journal)
+
+    def _repeat(self, first: Mapping[str, Run]) -> tuple[Repeat, ...]:
+        ids = list(first)[:: max(1, len(first) // self.options.repeats)][: self.options.repeats]
+        again = self._finish("repeat", self._requests(self.options.replay, ids), Journal())
+        return tuple(_repeat(i, first[i], again[i]) for i in ids)
+
+    def _as_run(self, done: Completion, replay: Replay) -> Run:
+        assert done.rows is not None  # every request keeps statistics
+        return Run(
+            replay=replay,
+            token_ids=done.token_ids,
+            text=self.subject.tokenizer.decode(done.token_ids),
+            stop=done.stop,
+            margins=margins_of(done.rows),
+            timings=RunTimings(
+                ttft_s=round(done.timings.ttft_s, 6),
+                itl_s=tuple(round(gap, 6) for gap in done.timings.itl_s),
+                e2e_s=round(done.timings.e2e_s, 6),
+            ),
+            rows=done.rows,
+        )
+
+    def _recording_head(self) -> dict[str, Any]:
+        return {
+            "device": self.device.name,
+            "dtype": self.facts.declared_dtype,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "model": self.subject.facts,
+            "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
+            "settings": self.settings,
+            "overridden": dict(self.subject.overridden),
+            "engine": dict(self.facts.engine),
+            "environment": dict(self.facts.environment),
+            "load": dict(self.facts.load),
+        }
+
+    def _recording(
+        self, free: Mapping[str, Run], forced: Mapping[str, Run], repeats: tuple[Repeat, ...]
+    ) -> Recording:
+        prompts = tuple(
+            PromptRecord(
+                id=p.id,
+                text=p.text,
+                prompt_token_ids=p.token_ids,
+                free=free.get(p.id),
+                forced=forced.get(p.id),
+            )
+            for p in self.prompts
+        )
+        pieces = {str(i): self.subject.tokenizer.piece(i) for i in _named_ids(prompts)}
+        return Recording(
+            **self._recording_head(), prompts=prompts, repeats=repeats, pieces=pieces
+        )
+
+    def _save_logits(self, out: Path) -> None:
+        if self.options.full_logits:
+            from harness.fulllogits import save_logits
+
+            save_logits(self.logits, out)
+
+
+def _steps(request: Request) -> int:
+    if request.replay == "forced-prefill":
+        return 1
+    forced = request.forced_token_ids
+    return request.max_new_tokens if forced is None else len(forced)
+
+
+def _repeat(prompt_id: str, first: Run, again: Run) -> Repeat:
+    """How far a second run left the first; positions after a changed token
+    are not comparable and not counted."""
+    n = 0
+    while n < min(len(first.token_ids), len(again.token_ids)):
+        n += 1
+        if first.token_ids[n - 1] != again.token_ids[n - 1]:
+            break
+    a, b = first.rows[:n], again.rows[:n]
+    tokens = [np.array(run.choices()[:n], dtype=np.int64) for run in (first, again)]
+    shift = margins(a, b, tokens[0], tokens[1]).shift
+    equal = (a.digest == b.digest).all(axis=1)
+    return Repeat(
+        prompt_id=prompt_id,
+        rows_compared=n,
+        rows_equal=int(equal.sum()),
+        differences=tuple(
+            Difference(position=int(t), shift=float(shift[t])) for t in np.flatnonzero(~equal)
+        ),
+    )
+
+
+def _named_ids(prompts: Iterable[PromptRecord]) -> list[int]:
+    """Tokens that a reader may be shown: all outputs and every row's top 5."""
+    ids: set[int] = set()
+    for prompt in prompts:
+        for run in (prompt.free, prompt.forced):
+            if run is not None:
+                ids.update(run.token_ids)
+                ids.update(int(i) for i in np.unique(run.rows.top_ids[:, :SHOWN_TOP]))
+    return sorted(i for i in ids if i >= 0)

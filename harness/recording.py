@@ -1,0 +1,274 @@
+"""The recording: one JSON file, one device, one suite.
+
+Row statistics are packed (``harness.packing``); tokens, texts, margins and
+environment stay readable in a diff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from harness import jsonfile
+from harness.devices.base import EnvironmentValue, Replay, Stop
+from harness.errors import FormatError
+from harness.packing import pack, unpack
+from harness.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, RowStatistics
+
+_M = TypeVar("_M", bound=BaseModel)
+
+SCHEMA = "harness.recording/1"
+
+#: How many of the largest logits a report names, so how many need a text.
+SHOWN_TOP = 5
+
+_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "top_ids": ("int32", (TOP_K,)),
+    "top_logits": ("float32", (TOP_K,)),
+    "mean": ("float64", ()),
+    "logsumexp": ("float64", ()),
+    "nonfinite": ("int32", ()),
+    "digest": ("uint8", (DIGEST_BYTES,)),
+    "sketch": ("float32", (SKETCH_WIDTH,)),
+}
+
+
+def _pack_rows(rows: RowStatistics) -> dict[str, int | str]:
+    return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in _COLUMNS}
+
+
+def _unpack_rows(value: Any) -> Any:
+    if isinstance(value, RowStatistics):
+        return value
+    if not isinstance(value, Mapping) or set(value) != {"count", *_COLUMNS}:
+        raise ValueError(f"must have exactly the fields count, {', '.join(_COLUMNS)}")
+    count = value["count"]
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
+        raise ValueError("count is no number of rows")
+    arrays: dict[str, Any] = {}
+    for name, (dtype, shape) in _COLUMNS.items():
+        if not isinstance(value[name], str):
+            raise ValueError(f"{name} is no string")
+        try:
+            arrays[name] = unpack(value[name], dtype, (count, *shape))
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    return RowStatistics(**arrays)
+
+
+PackedRows = Annotated[
+    RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        populate_by_name=True,
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+#: A list in JSON, a tuple here.
+Ids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_tuple)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class RunTimings(_Model):
+    """Seconds; see ``devices.base.Timings`` for the definitions."""
+
+    ttft_s: Seconds
+    itl_s: Annotated[tuple[Seconds, ...], BeforeValidator(_as_tuple)]
+    e2e_s: Seconds
+
+
+class Run(_Model):
+    """One pass of one prompt: what was chosen or forced, and the row of each token.
+
+    ``margins`` are the largest minus the second logit, rounded for reading;
+    judgement takes the exact figures of ``rows``.
+    """
+
+    replay: Replay
+    token_ids: Ids
+    text: str
+    stop: Stop
+    margins: Annotated[tuple[float | None, ...], BeforeValidator(_as_tuple)]
+    timings: RunTimings
+    rows: PackedRows
+
+    @model_validator(mode="after")
+    def _one_row_per_token(self) -> Run:
+        if not len(self.token_ids) == len(self.rows) == len(self.margins):
+            raise ValueError("token_ids, margins and rows differ in length")
+        return self
+
+    def choices(self) -> tuple[int, ...]:
+        """What the device would have taken at each position: its own tokens
+        in a free run, the row's arg-max where tokens were forced."""
+        if self.replay == "free":
+            return self.token_ids
+        return tuple(int(i) for i in self.rows.top_ids[:, 0])
+
+
+class PromptRecord(_Model):
+    """A prompt with its free run and, where it was replayed, its forced run."""
+
+    id: str
+    text: str
+    prompt_token_ids: Ids
+    free: Run | None = None
+    forced: Run | None = None
+
+    @model_validator(mode="after")
+    def _runs_are_in_place(self) -> PromptRecord:
+        if self.free is None and self.forced is None:
+            raise ValueError("has neither a free nor a forced run")
+        if self.free is not None and self.free.replay != "free":
+            raise ValueError("free holds a forced run")
+        if self.forced is not None and self.forced.replay == "free":
+            raise ValueError("forced holds a free run")
+        return self
+
+    @property
+    def run(self) -> Run:
+        """The free run, or the forced one where there is no free run."""
+        run = self.free or self.forced
+        assert run is not None  # validated above
+        return run
+
+    def on(self, context: Sequence[int]) -> Run:
+        """The run whose rows follow ``context`` furthest."""
+        if self.forced is not None and self.forced.token_ids == tuple(context):
+            return self.forced
+        return self.run
+
+
+class ModelFacts(_Model):
+    """What the checkpoint is. ``weights`` and ``tokenizer`` are SHA-256 of
+    content, not of files; None is what a device cannot tell."""
+
+    name: str
+    weights: str | None
+    parameters: int | None
+    weight_bytes: int | None
+    config: dict[str, Any] | None
+    tokenizer: str | None
+    template: str | None
+    vocab_size: int
+
+
+class SuiteFacts(_Model):
+    name: str
+    digest: str
+
+
+class Difference(_Model):
+    """A position at which a repeated run gave other bits: the shift of the
+    first run's margin, in logits."""
+
+    position: int
+    shift: float
+
+
+class Repeat(_Model):
+    """A prompt that was run twice in one session, to see whether it repeats."""
+
+    prompt_id: str
+    rows_compared: int
+    rows_equal: int
+    differences: Annotated[tuple[Difference, ...], BeforeValidator(_as_tuple)]
+
+
+class Recording(_Model):
+    """Everything that one device said about one suite."""
+
+    schema_: str = Field(default=SCHEMA, alias="schema")
+    device: str
+    dtype: str
+    created: str
+    model: ModelFacts
+    suite: SuiteFacts
+    settings: dict[str, Any]
+    overridden: dict[str, Any]
+    engine: dict[str, EnvironmentValue]
+    environment: dict[str, EnvironmentValue]
+    load: dict[str, float]
+    prompts: Annotated[tuple[PromptRecord, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    repeats: Annotated[tuple[Repeat, ...], BeforeValidator(_as_tuple)] = ()
+    pieces: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Recording:
+        if len({p.id for p in self.prompts}) != len(self.prompts):
+            raise ValueError("a prompt id stands twice")
+        return self
+
+    def prompt(self, prompt_id: str) -> PromptRecord | None:
+        """The prompt of that id, or None."""
+        return next((p for p in self.prompts if p.id == prompt_id), None)
+
+    def piece(self, token_id: int) -> str:
+        """The text of one token, for a reader; ``<id>`` where it is not kept."""
+        return self.pieces.get(str(token_id), f"<{token_id}>")
+
+    @property
+    def positions(self) -> int:
+        """How many rows the file holds, free and forced."""
+        runs = [run for p in self.prompts for run in (p.free, p.forced) if run is not None]
+        return sum(len(run.rows) for run in runs)
+
+
+def margins_of(rows: RowStatistics) -> tuple[float | None, ...]:
+    """Largest minus second logit of each row, four digits, None where a row
+    has no second."""
+    gaps = rows.top_logits[:, 0].astype(np.float64) - rows.top_logits[:, 1].astype(np.float64)
+    return tuple(
+        float(f"{gap:.4g}") if ids[1] >= 0 else None
+        for gap, ids in zip(gaps, rows.top_ids, strict=True)
+    )
+
+
+def save_recording(recording: Recording, path: Path) -> None:
+    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
+    jsonfile.write(path, recording.model_dump(mode="json", by_alias=True, exclude_none=False))
+
+
+def load_recording(path: str | Path) -> Recording:
+    """Read a recording and check it.
+
+    Raises:
+        FormatError: if the file is unreadable or no recording of this schema.
+        ChecksumError: if it was edited after it was written.
+    """
+    path = Path(path)
+    return validated(Recording, jsonfile.read(path, SCHEMA), path)
+
+
+def validated(model: type[_M], document: dict[str, Any], path: Path) -> _M:
+    """A document as a model; the first misfit as a FormatError naming the field."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise FormatError(str(path), field or None, first["msg"].lower()) from error

@@ -1,0 +1,44 @@
+"""The outcome in a few lines, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.alignment.result import ALIGNED, Alignment, PromptAlignment
+
+
+def summary_lines(alignment: Alignment) -> Iterator[str]:
+    """Verdict first, then gates, then the prompts that need a look."""
+    yield f"{alignment.verdict}: {printable(alignment.sentence)}"
+    for difference in alignment.comparability.differences:
+        yield (
+            f"  {difference.field}: {printable(difference.candidate)} "
+            f"against {printable(difference.baseline)}"
+        )
+    for gate in alignment.gates:
+        yield f"  {gate.status:<12} {gate.name}: {printable(gate.sentence)}"
+    for warning in alignment.warnings:
+        yield f"  warning: {printable(warning)}"
+    bad = [p for p in alignment.prompts if p.verdict not in ALIGNED and p.class_ is not None]
+    for prompt in bad[:10]:
+        yield f"  {_prompt_line(prompt)}"
+    if len(bad) > 10:
+        yield f"  and {len(bad) - 10} more prompts"
+
+
+def _prompt_line(prompt: PromptAlignment) -> str:
+    return (
+        f"{prompt.id}: {prompt.class_} at position {prompt.shown}, "
+        f"margin {number(prompt.margin)}, shift {number(prompt.shift)}, "
+        f"tolerance {number(prompt.tolerance)}"
+    )
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or a dash."""
+    return "—" if value is None else f"{value:.4g}"
+
+
+def printable(text: str) -> str:
+    """Model output without control characters: a terminal obeys those."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

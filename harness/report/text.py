@@ -1,0 +1,178 @@
+"""Numbers for readers, and untrusted text made visible and harmless.
+
+Model output may hold anything: markup, control characters, marks that reverse
+the reading direction, invisible characters, lone surrogates that no UTF-8 file
+can hold. Each of those is shown as an escape such as ``\\u202e``, so a reader
+sees what is there and a page cannot be changed by it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+
+from markupsafe import Markup, escape
+
+#: What stands for a figure that there is not.
+NONE = "—"
+
+#: Characters that draw nothing although their category says they would
+#: (variation selectors, Hangul fillers, Khmer inherent vowels, blank braille).
+_BLANK = frozenset(
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}.union(range(0x180B, 0x1810))
+    .union(range(0xFE00, 0xFE10))
+    .union(range(0xE0100, 0xE01F0))
+)
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+#: Marks on one letter beyond these are escaped: a pile of them covers the page.
+_MARKS = 4
+_NAMED = {"\n": "↵", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+
+
+def number(value: float | int | None) -> str:
+    """Four significant digits; an em dash for None and for what is no number."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if isinstance(value, int) or 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value + 0.0:.4g}"  # adding 0.0 turns -0 into 0
+
+
+def seconds(value: float | None) -> str:
+    """A time with its unit: seconds from one second on, else milliseconds."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{number(value)} s" if abs(value) >= 1 else f"{number(value * 1000)} ms"
+
+
+@lru_cache(maxsize=4096)
+def _escape_of(char: str) -> str | None:
+    """How a character is shown where it cannot stand for itself."""
+    if char in _NAMED:
+        return _NAMED[char]
+    code = ord(char)
+    category = unicodedata.category(char)
+    odd_space = category == "Zs" and char not in " \u3000"
+    if category not in _HIDDEN and code not in _BLANK and not odd_space:
+        return None
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def segments(text: str) -> Iterator[tuple[bool, str]]:
+    """The text in pieces: (is it an escape, what to show).
+
+    A combining mark with no letter of its own before it is escaped too, since
+    it would be drawn over the page's own text.
+    """
+    plain: list[str] = []
+    marks = _MARKS  # none may open the text
+    for char in text:
+        shown = _escape_of(char)
+        if shown is None and unicodedata.category(char) in {"Mn", "Me"}:
+            marks += 1
+            if marks > _MARKS:
+                shown = f"\\u{ord(char):04x}"
+        elif shown is None:
+            marks = 0
+        if shown is None:
+            plain.append(char)
+            continue
+        if plain:
+            yield False, "".join(plain)
+            plain = []
+        marks = _MARKS
+        yield True, shown
+    if plain:
+        yield False, "".join(plain)
+
+
+def visible(text: str) -> str:
+    """The text with every hidden character as an escape; safe to encode."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(shown for _, shown in segments(text))
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, or its beginning and how long it is."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+
+
+def html_text(text: str) -> Markup:
+    """A text for HTML: isolated in direction, escapes marked, line breaks kept."""
+    return Markup('<bdi class="t">{}</bdi>').format(_marked(text, breaks=True))
+
+
+def html_token(text: str) -> Markup:
+    """One token for HTML: also its outer spaces are shown, and no line breaks."""
+    if not text:
+        return Markup('<bdi class="t"><span class="esc">(empty)</span></bdi>')
+    inner = text.strip(" ")
+    before = len(text) - len(text.lstrip(" ")) if inner else len(text)
+    after = len(text) - before - len(inner)
+    return Markup('<bdi class="t">{}{}{}</bdi>').format(
+        _spaces(before), _marked(inner, breaks=False), _spaces(after)
+    )
+
+
+def _spaces(count: int) -> Markup:
+    return Markup('<span class="esc">{}</span>').format("␣" * count) if count else Markup()
+
+
+def _marked(text: str, *, breaks: bool) -> Markup:
+    parts = []
+    for hidden, shown in segments(text):
+        end = Markup("<br>") if breaks and shown == "↵" else Markup()
+        parts.append(
+            Markup('<span class="esc">{}</span>{}').format(shown, end) if hidden else escape(shown)
+        )
+    return Markup().join(parts)
+
+
+#: Words that Markdown and GitHub leave as they are: no markup, mention, link,
+#: emoji name or reference can be made of these characters.
+_PLAIN_WORD = re.compile(r"[(\"'“]*[^\W_](?:[^\W_]|[.,;:()%±/+\-\u2013\u2014−='\"!?×≤≥]){0,79}")
+
+
+def markdown_code(text: str, limit: int = 200) -> str:
+    """The text as one code span, outside of tables."""
+    shown = visible(shortened(text, limit)) or "(empty)"
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    # One space on both sides is taken off again by Markdown.
+    pad = " " if shown[0] in "` " or shown[-1] in "` " else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def markdown_cell(text: str, limit: int = 200) -> str:
+    """The text as one code span within a table.
+
+    A table is cut at pipes before code spans are read, so pipes are escaped
+    there, and a backslash before a pipe, which would undo that, is spelt out.
+    """
+    whole = re.sub(r"\\+(?=\|)", lambda run: r"\x5c" * len(run[0]), shortened(text, limit))
+    return markdown_code(whole, limit=len(whole)).replace("|", "\\|")
+
+
+def markdown_prose(text: str, limit: int = 600) -> str:
+    """A sentence: plain words stay, any other word becomes a code span."""
+    # Right in a table and outside of one: no pipe stays a pipe.
+    words = visible(shortened(text, limit)).replace("|", r"\x7c").split()
+    return " ".join(word if _is_plain(word) else markdown_code(word, limit) for word in words)
+
+
+def _is_plain(word: str) -> bool:
+    if word in {NONE, "-", "\u2013", "="}:
+        return True
+    lowered = word.lower()
+    return (
+        _PLAIN_WORD.fullmatch(word) is not None
+        and "://" not in lowered
+        and "www." not in lowered
+        and lowered.count(":") < 2
+    )

@@ -1,0 +1,197 @@
+"""Row statistics: what is kept of the raw logits of one position.
+
+One function serves every device, so that two recordings differ only in their
+logits. NumPy alone: the engines' worker processes and a reviewer's laptop
+compute the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: How many of the largest logits are kept.
+TOP_K = 20
+#: Number of buckets of the count-sketch.
+SKETCH_WIDTH = 64
+#: Bytes of a row's digest.
+DIGEST_BYTES = 16
+#: The id in ``top_ids`` where a row has fewer than TOP_K finite logits.
+NO_TOKEN = -1
+
+_GROUP = 128  # logits per group in the search for the k-th largest
+
+
+@dataclass(frozen=True, eq=False)
+class RowStatistics:
+    """Statistics of ``n`` rows, one entry per row in every array.
+
+    Attributes:
+        top_ids: int32 (n, TOP_K), ids of the largest finite logits, largest
+            first, ties to the lower id; NO_TOKEN where there are fewer.
+        top_logits: float32 (n, TOP_K), their logits; 0 beside NO_TOKEN.
+        mean: float64 (n,), over the finite logits.
+        logsumexp: float64 (n,), natural log, over the finite logits.
+        nonfinite: int32 (n,), how many logits are NaN or infinite. Where this
+            is not 0 the other figures describe the finite rest only.
+        digest: uint8 (n, 16), BLAKE2b-128 of the row as little-endian float32
+            with -0 written as +0. Equal digests mean bit-equal logits.
+        sketch: float32 (n, 64), count-sketch of the mean-centred row.
+    """
+
+    top_ids: NDArray[np.int32]
+    top_logits: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    logsumexp: NDArray[np.float64]
+    nonfinite: NDArray[np.int32]
+    digest: NDArray[np.uint8]
+    sketch: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __getitem__(self, index: slice) -> RowStatistics:
+        return RowStatistics(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+def concatenate(parts: list[RowStatistics]) -> RowStatistics:
+    """The rows of all parts, in order. An empty list gives no rows."""
+    if not parts:
+        return _empty()
+    names = [f.name for f in fields(RowStatistics)]
+    return RowStatistics(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+
+
+def row_statistics(rows: NDArray[np.float32]) -> RowStatistics:
+    """Statistics of raw logits.
+
+    Args:
+        rows: float32, shape (n, vocabulary) or (vocabulary,). float16 and
+            bfloat16 logits are widened by the caller, which loses nothing.
+
+    Raises:
+        ValueError: if the array is not float32, or has no vocabulary.
+    """
+    if rows.dtype != np.float32:
+        raise ValueError(f"rows are {rows.dtype}, not float32")
+    rows = np.atleast_2d(rows)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(f"rows have shape {rows.shape}, not (n, vocabulary)")
+    return concatenate([_one_row(np.ascontiguousarray(row)) for row in rows])
+
+
+def squared_norm(sketch: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Unbiased estimate of the squared norm of what was sketched.
+
+    Args:
+        sketch: (..., 64), usually a difference of two sketches.
+
+    Charikar, Chen and Farach-Colton (2002); the variance of the estimate is
+    at most 2/64 of its square, so a sum over many rows is sharp.
+    """
+    wide = sketch.astype(np.float64)
+    return np.asarray(np.sum(wide * wide, axis=-1))
+
+
+def _one_row(row: NDArray[np.float32]) -> RowStatistics:
+    total = row.sum(dtype=np.float64)
+    finite = bool(np.isfinite(total))  # float64 cannot overflow on float32 sums
+    nonfinite = 0
+    digest = _digest(row)
+    if not finite:
+        keep = np.isfinite(row)
+        nonfinite = int(row.size - np.count_nonzero(keep))
+        total = row.sum(dtype=np.float64, where=keep)
+    count = row.size - nonfinite
+    mean = float(total) / count if count else 0.0
+    top_ids, top_logits = _top(row if not nonfinite else np.where(keep, row, -np.inf), count)
+    wide = row.astype(np.float64)
+    if nonfinite:
+        wide[~keep] = mean
+    peak = float(top_logits[0])
+    bucket, sign = _hashes(row.size)
+    wide -= mean
+    sketch = np.bincount(bucket, weights=wide * sign, minlength=SKETCH_WIDTH)
+    wide -= peak - mean
+    np.exp(wide, out=wide)
+    if nonfinite:
+        wide[~keep] = 0.0
+    logsumexp = peak + float(np.log(wide.sum())) if count else 0.0
+    return RowStatistics(
+        top_ids=top_ids[None],
+        top_logits=top_logits[None],
+        mean=np.array([mean]),
+        logsumexp=np.array([logsumexp]),
+        nonfinite=np.array([nonfinite], dtype=np.int32),
+        digest=np.frombuffer(digest, dtype=np.uint8)[None],
+        sketch=sketch.astype(np.float32)[None],
+    )
+
+
+def _digest(row: NDArray[np.float32]) -> bytes:
+    # Adding +0 turns -0 into +0 and changes no other value.
+    plain = (row + np.float32(0.0)).astype("<f4", copy=False)
+    return hashlib.blake2b(plain.data, digest_size=DIGEST_BYTES).digest()
+
+
+def _top(
+    row: NDArray[np.float32], finite: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The TOP_K largest, ties to the lower id; -inf stands for non-finite."""
+    k = min(TOP_K, finite)
+    ids = np.full(TOP_K, NO_TOKEN, dtype=np.int32)
+    logits = np.zeros(TOP_K, dtype=np.float32)
+    if k:
+        candidates = np.flatnonzero(row >= _lower_bound(row, k))
+        # A stable sort keeps the lower id first among equals.
+        order = np.argsort(-row[candidates], kind="stable")[:k]
+        ids[:k] = candidates[order]
+        logits[:k] = row[ids[:k]]
+    return ids, logits
+
+
+def _lower_bound(row: NDArray[np.float32], k: int) -> np.float32:
+    """A value that at least the k largest entries reach, found in one pass.
+
+    The k-th largest maximum over disjoint groups: each of k groups holds an
+    entry that is at least that large. Cheaper than a partition of the row.
+    """
+    whole = row.size // _GROUP
+    if whole < 2 * k:
+        return np.float32(np.partition(row, row.size - k)[row.size - k])
+    peaks = row[: whole * _GROUP].reshape(whole, _GROUP).max(axis=1)
+    return np.float32(np.partition(peaks, whole - k)[whole - k])
+
+
+@lru_cache(maxsize=8)
+def _hashes(width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Bucket (0..63) and sign (+1, -1) of every token id.
+
+    splitmix64's finalizer (Steele, Lea and Flood 2014) of the id: fixed for
+    ever, since sketches of different machines and versions are subtracted.
+    """
+    x = np.arange(width, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    bucket = (x & np.uint64(SKETCH_WIDTH - 1)).astype(np.intp)
+    sign = np.where((x >> np.uint64(32)) & np.uint64(1), 1.0, -1.0)
+    bucket.setflags(write=False)
+    sign.setflags(write=False)
+    return bucket, sign
+
+
+def _empty() -> RowStatistics:
+    return RowStatistics(
+        top_ids=np.zeros((0, TOP_K), np.int32),
+        top_logits=np.zeros((0, TOP_K), np.float32),
+        mean=np.zeros(0),
+        logsumexp=np.zeros(0),
+        nonfinite=np.zeros(0, np.int32),
+        digest=np.zeros((0, DIGEST_BYTES), np.uint8),
+        sketch=np.zeros((0, SKETCH_WIDTH), np.float32),
+    )
