@@ -115,11 +115,11 @@ def record(
         full_logits=logits is LogitsName.full,
         repeats=repeats,
     )
+    chosen = cli_baseline.load(suite, max_new_tokens)
     target = open_target(
         device, model, dtype=dtype, engine_args=parse_engine_args(engine_arg or []),
         trust_remote_code=trust_remote_code, progress=progress,
     )
-    chosen = cli_baseline.load(suite, max_new_tokens)
     made = recorder.record(
         target.device, target.subject, chosen, options, out=out, progress=progress
     )

@@ -69,7 +69,7 @@ def embedded_model(progress: Progress | None = None) -> str:
     final = cache_folder() / _FOLDER
     if is_finished(final):
         return str(final)
-    say = progress or (lambda line: None)
+    say = progress or _say_nothing
     gguf = _locate()
     for package in ("torch", "transformers", "accelerate"):
         require(package, _NEEDED_FOR)
@@ -95,6 +95,10 @@ def is_finished(folder: Path) -> bool:
         return bool(marker["sha256"] == WEIGHTS_SHA256 and marker["bytes"] == size)
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def _say_nothing(_line: str) -> None:
+    """The progress of a caller that wants none."""
 
 
 def _locate() -> Path:

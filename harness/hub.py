@@ -37,6 +37,9 @@ def require(package: str, needed_for: str, remedy: str | None = None) -> Any:
     Raises:
         MissingDependency: if it is not installed, or installed and broken.
     """
+    if package == "transformers":
+        # Else it says on stderr, at every start, that there is no torch.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -48,19 +48,23 @@ class FakeDevice:
         delay: seconds per token, to be killed in between.
     """
 
-    name = "fake"
-
     def __init__(
-        self, dtype: str = "bfloat16", seed: int = 0, fault: str = "none", delay: float = 0.0
+        self,
+        dtype: str = "bfloat16",
+        seed: int = 0,
+        fault: str = "none",
+        delay: float = 0.0,
+        name: str = "fake",
     ) -> None:
         if fault not in ("none", "scale", "nan", "unsteady"):
             raise UsageError(f"fake has no fault {fault!r}: none, scale, nan, unsteady")
-        self.dtype, self.seed, self.fault, self.delay = dtype, seed, fault, delay
+        self.name, self.delay = name, delay
+        self.dtype, self.seed, self.fault = dtype, seed, fault
         self._open = False
         self._runs = 0
 
     @classmethod
-    def from_args(cls, dtype: str, args: Mapping[str, str]) -> FakeDevice:
+    def from_args(cls, name: str, dtype: str, args: Mapping[str, str]) -> FakeDevice:
         """From ``--engine-arg`` pairs: seed, fault, delay."""
         unknown = sorted(set(args) - {"seed", "fault", "delay"})
         if unknown:
@@ -69,7 +73,7 @@ class FakeDevice:
             seed, delay = int(args.get("seed", "0")), float(args.get("delay", "0"))
         except ValueError as error:
             raise UsageError(f"fake: {error}") from error
-        return cls(dtype, seed, args.get("fault", "none"), delay)
+        return cls(dtype, seed, args.get("fault", "none"), delay, name)
 
     def open(self) -> Opened:
         self._open = True
@@ -106,10 +110,14 @@ class FakeDevice:
             rows.append(self._row((*request.prompt_token_ids, *tokens)))
             tokens.append(_greedy(rows[-1]) if forced is None else forced[t])
             stamps.append(time.monotonic())
-            on_token()
+            if request.replay != "forced-prefill":
+                on_token()
             if forced is None and tokens[-1] in request.stop_token_ids:
                 stop = "eos"
                 break
+        if request.replay == "forced-prefill":
+            on_token()
+            stamps = stamps[-1:]
         block = np.stack(rows)
         return Completion(
             prompt_id=request.prompt_id,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from harness.alignment.margins import Margins
 from harness.alignment.result import FAILING, Gate, Interval, PointClass, Status
 
+#: Gates by name, in the order of a report; determinism has a test of its own.
+GATES = ("error_ratio", "top_k_error_ratio", "point_guard", "nonfinite", "coverage")
 #: The largest error of a correct port, relative to the reference's own.
 ERROR_RATIO_LIMIT = 1.5
 

@@ -1,0 +1,1 @@
+"""What ``pytest --device`` runs: one test per prompt, per gate, per figure."""

@@ -28,18 +28,19 @@ from harness.devices.base import (
     ignore_token,
 )
 from harness.devices.hf_environment import environment, instruction_set, peak_rss_bytes
+from harness.devices.hf_load import DTYPES, checkpoint_dtype, import_torch, load_model
 from harness.devices.hf_matmul import Matmul, has_half_gemm, widened_linears
-from harness.errors import DeviceError, MissingDependency, UsageError
-from harness.hub import first_line, quiet_transformers, require
-from harness.models import Model, read_json
+from harness.errors import DeviceError, UsageError
+from harness.hub import first_line
+from harness.models import Model
 from harness.rows import RowStatistics, concatenate, row_statistics
+
+__all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
 #: Device name to torch's name of the place.
 BACKENDS = {"hf-cpu": "cpu", "hf-gpu": "cuda", "hf-npu": "npu"}
-#: Dtypes that a Transformers device computes in.
-DTYPES = ("bfloat16", "float16", "float32")
 
-_CHUNK = 128  # rows widened to float32 at a time
+_CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
 
 
@@ -99,13 +100,19 @@ class HfDevice:
             ModelError: if its config.json cannot be read.
         """
         started = time.perf_counter()
-        self._torch = _import_torch(self.name, self._backend)
-        transformers = require("transformers", f"the device {self.name}")
+        self._torch = import_torch(self.name, self._backend)
         dtype = self._dtype or checkpoint_dtype(self._source)
         if self._threads is not None:
             self._threads_before = self._torch.get_num_threads()
             self._torch.set_num_threads(self._threads)
-        self._model = self._load(transformers, dtype)
+        self._model = load_model(
+            self._torch,
+            self._source,
+            name=self.name,
+            backend=self._backend,
+            dtype=dtype,
+            attention=self._attention,
+        )
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
         self._vocab_size = int(config.vocab_size)
@@ -258,26 +265,6 @@ class HfDevice:
                 f"{self._max_positions}; shorten the prompt or max_new_tokens"
             )
 
-    def _load(self, transformers: Any, dtype: str) -> Any:
-        try:
-            with quiet_transformers():
-                model = transformers.AutoModelForCausalLM.from_pretrained(
-                    self._source.path,
-                    dtype=getattr(self._torch, dtype),
-                    attn_implementation=self._attention,
-                    trust_remote_code=self._source.trust_remote_code,
-                    local_files_only=True,
-                    weights_only=True,
-                )
-            return model.to(self._backend).eval()
-        except Exception as error:
-            # Transformers raises errors of every kind here.
-            hint = "; --trust-remote-code lets it run" if "trust_remote_code" in str(error) else ""
-            raise DeviceError(
-                f"{self.name} cannot load the model {self._source.name!r} in {dtype} with "
-                f"{self._attention} attention: {first_line(error)}{hint}"
-            ) from error
-
     def _choose_widened(self, dtype: str) -> frozenset[Replay]:
         """The replays whose matrix products are widened."""
         if self._matmul == "widened":
@@ -348,17 +335,6 @@ class _Record:
         )
 
 
-def checkpoint_dtype(model: Model) -> str:
-    """The dtype that a checkpoint declares, ``bfloat16`` where it declares none."""
-    config = read_json(model, "config.json") or {}
-    nested = config.get("text_config")
-    for source in (config, nested if isinstance(nested, dict) else {}):
-        declared = source.get("dtype") or source.get("torch_dtype")
-        if declared in DTYPES:
-            return str(declared)
-    return "bfloat16"
-
-
 def _arg_max(row: NDArray[np.float32]) -> int | None:
     """The largest finite logit's id, ties to the lower id; None if none is finite."""
     best = int(np.argmax(row))  # the first of equals; a NaN counts as the largest
@@ -366,20 +342,3 @@ def _arg_max(row: NDArray[np.float32]) -> int | None:
         return best
     finite = np.isfinite(row)
     return int(np.argmax(np.where(finite, row, -np.inf))) if finite.any() else None
-
-
-def _import_torch(name: str, backend: str) -> Any:
-    torch = require("torch", f"the device {name}")
-    if backend == "cuda" and not torch.cuda.is_available():
-        raise MissingDependency(
-            "a CUDA build of torch, its driver and a GPU",
-            f"the device {name}",
-            "install torch for your CUDA version (https://pytorch.org/get-started) and check "
-            "nvidia-smi, or use --device hf-cpu",
-        )
-    if backend == "npu":
-        remedy = "pip install torch_npu in the release of your torch, and source CANN's set_env.sh"
-        require("torch_npu", f"the device {name}", remedy)
-        if not torch.npu.is_available():
-            raise MissingDependency("a visible Ascend NPU", f"the device {name}", remedy)
-    return torch

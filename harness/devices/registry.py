@@ -11,10 +11,10 @@ from harness.progress import Progress, Silent
 from harness.recorder import Subject
 from harness.recording import ModelFacts
 
-#: Devices of this version. ``fake`` has no model: it is for tests.
-DEVICES = ("hf-cpu", "hf-gpu", "hf-npu", "fake")
-#: The one that makes a missing baseline by itself.
-REFERENCE_DEVICE = "hf-cpu"
+#: Devices of this version. The fakes have no model: they are for tests.
+DEVICES = ("hf-cpu", "hf-gpu", "hf-npu", "fake", "fake-reference")
+#: Those that make a missing baseline by themselves.
+REFERENCE_DEVICES = ("hf-cpu", "fake-reference")
 
 _HF_ARGS = ("attention", "matmul", "threads")
 
@@ -35,7 +35,7 @@ class Target:
 
 def is_fake(name: str) -> bool:
     """Whether a device is a stand-in without a model."""
-    return name == "fake"
+    return name in ("fake", "fake-reference")
 
 
 def open_target(
@@ -63,7 +63,7 @@ def open_target(
     if is_fake(name):
         from harness.testing import FakeDevice, fake_subject
 
-        fake = FakeDevice.from_args(dtype or "bfloat16", engine_args)
+        fake = FakeDevice.from_args(name, dtype or "bfloat16", engine_args)
         return Target(fake, fake_subject(), "fake", fake.dtype)
     if name not in DEVICES:
         raise UsageError(f"no device {name!r} in this version; there are {', '.join(DEVICES)}")

@@ -94,7 +94,7 @@ def heat_map(rows: Sequence[Series]) -> Markup:
         left + 650,
         top + len(rows) * height + 4,
         label,
-        _heat_labels(rows, left, top, height, columns * per_cell, count),
+        _heat_labels(rows, (left, top, height), columns * per_cell, count),
         Markup().join(
             Markup('<path class="h{}" d="{}"/>').format(level, "".join(path))
             for level, path in enumerate(paths)
@@ -132,8 +132,9 @@ def _level(ratio: float) -> int:
 
 
 def _heat_labels(
-    rows: Sequence[Series], left: int, top: int, height: int, end: int, count: int
+    rows: Sequence[Series], place: tuple[int, int, int], end: int, count: int
 ) -> Markup:
+    left, top, height = place
     names = Markup().join(
         Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(
             left - 6, top + n * height + 11, visible(row.prompt[:20])[:22]

@@ -120,6 +120,7 @@ class PromptView:
     tolerance: str
     error_ratio: str
     detailed: bool
+    free: bool
     text: str
     context_text: str
     candidate_text: str
@@ -170,13 +171,14 @@ def _prompt(
         mark=VERDICT_MARK[tone],
         class_=prompt.class_ or NONE,
         compared=f"{prompt.tokens_compared:,} / {prompt.tokens_expected:,}",
-        divergence=_divergence(prompt),
+        divergence=_divergence(alignment, prompt),
         shown=NONE if shown is None else str(shown),
         margin=number(prompt.margin),
         shift=number(prompt.shift),
         tolerance=number(prompt.tolerance),
         error_ratio=number(error_ratio(prompt)),
         detailed=detailed,
+        free=ran_free(alignment, prompt),
         text=prompt.text,
         context_text=prompt.context_text,
         candidate_text=prompt.candidate_text,
@@ -196,10 +198,17 @@ def _prompt(
     )
 
 
-def _divergence(prompt: PromptAlignment) -> str:
+def ran_free(alignment: Alignment, prompt: PromptAlignment) -> bool:
+    """Whether the candidate chose tokens of its own; forced runs never diverge."""
+    if prompt.first_divergence is not None:
+        return True
+    return bool(prompt.candidate_token_ids) and "free" in alignment.candidate.replay.split(", ")
+
+
+def _divergence(alignment: Alignment, prompt: PromptAlignment) -> str:
     if prompt.first_divergence is not None:
         return str(prompt.first_divergence)
-    return "none" if prompt.candidate_token_ids else f"{NONE} (no free run)"
+    return "none" if ran_free(alignment, prompt) else f"{NONE} (no free run)"
 
 
 def error_ratio(prompt: PromptAlignment) -> float | None:
@@ -238,17 +247,19 @@ def _piece(alignment: Alignment, token_id: int | None) -> str | None:
 
 
 def _tops(alignment: Alignment, top: TopTokens | None) -> tuple[TopView, ...]:
-    return tuple(TopView(shortened(alignment.piece(t), MOST_PIECE), number(z)) for t, z in (top or [])[:TOP])
+    return tuple(
+        TopView(shortened(alignment.piece(t), MOST_PIECE), number(z)) for t, z in (top or [])[:TOP]
+    )
 
 
 def _position(alignment: Alignment, prompt: PromptAlignment, n: int) -> PositionView:
     positions = prompt.positions
-    name: str = positions.class_[n]
+    name = positions.class_[n]
     return PositionView(
         index=n,
         shown=n == prompt.shown,
         failing=name in FAILING,
-        class_=name,
+        class_=name or NONE,
         context=_piece(alignment, _at(prompt.context_token_ids, n)),
         reference=_piece(alignment, _at(positions.reference_token, n)),
         candidate=_piece(alignment, _at(positions.candidate_token, n)),

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import groupby
 
 from markupsafe import Markup, escape
 
@@ -29,6 +30,8 @@ _BLANK = frozenset(
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 #: Marks on one letter beyond these are escaped: a pile of them covers the page.
 _MARKS = 4
+#: Texts of at most this many characters are kept, for the next time.
+_OFTEN = 1000
 _NAMED = {"\n": "↵", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 
 
@@ -64,12 +67,21 @@ def _escape_of(char: str) -> str | None:
 
 
 def segments(text: str) -> Iterator[tuple[bool, str]]:
-    """The text in pieces: (is it an escape, what to show).
+    """The text in pieces: (are they escapes, what to show); ``↵`` stands alone.
 
     A combining mark with no letter of its own before it is escaped too, since
     it would be drawn over the page's own text.
     """
-    plain: list[str] = []
+    for (hidden, _), group in groupby(_characters(text), key=lambda c: (c[0], c[1] == "↵")):
+        if hidden:
+            shown = [escape for _, escape in group]
+            yield from ((True, s) for s in (shown if shown[0] == "↵" else ["".join(shown)]))
+        else:
+            yield False, "".join(char for _, char in group)
+
+
+def _characters(text: str) -> Iterator[tuple[bool, str]]:
+    """Each character: (is it an escape, what to show)."""
     marks = _MARKS  # none may open the text
     for char in text:
         shown = _escape_of(char)
@@ -80,22 +92,27 @@ def segments(text: str) -> Iterator[tuple[bool, str]]:
         elif shown is None:
             marks = 0
         if shown is None:
-            plain.append(char)
-            continue
-        if plain:
-            yield False, "".join(plain)
-            plain = []
-        marks = _MARKS
-        yield True, shown
-    if plain:
-        yield False, "".join(plain)
+            yield False, char
+        else:
+            marks = _MARKS
+            yield True, shown
 
 
 def visible(text: str) -> str:
     """The text with every hidden character as an escape; safe to encode."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(shown for _, shown in segments(text))
+    return _visible_again(text) if len(text) <= _OFTEN else _visible(text)
+
+
+def _visible(text: str) -> str:
+    return "".join(shown for _, shown in _characters(text))
+
+
+@lru_cache(maxsize=8192)
+def _visible_again(text: str) -> str:
+    """Tokens and names come up again and again."""
+    return _visible(text)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.alignment.result import Alignment, Arm, Figures, Gate, Interval, PromptAlignment
+from harness.alignment.result import Alignment, Arm, Figures, Gate, Interval
 from harness.report.prompt_view import (
     TONES,
     VERDICT_MARK,
     PromptView,
     flips,
     prompt_views,
+    ran_free,
     tone_of,
 )
 from harness.report.text import NONE, number, seconds, shortened
@@ -117,7 +118,7 @@ def view(alignment: Alignment, anchor: str = "a1") -> AlignmentView:
         error_ratio=interval(alignment.error_ratio),
         top_k_error_ratio=interval(alignment.top_k_error_ratio),
         flips=sum(len(flips(prompt)) for prompt in alignment.prompts),
-        diverged=_diverged(alignment.prompts),
+        diverged=_diverged(alignment),
         classes=tuple((name, count) for name, count in alignment.classes.items() if count),
         gates=tuple(_gate(gate) for gate in alignment.gates),
         prompts=prompt_views(alignment, anchor),
@@ -133,7 +134,7 @@ def interval(found: Interval) -> str:
     """``1.02 (0.98 to 1.07)``, or what there is of it."""
     if found.value is None:
         return NONE
-    return number(found.value) + _ends(found.low, found.high)
+    return number(found.value) + (_ends(found.low, found.high) or " (no interval)")
 
 
 def _ends(low: float | None, high: float | None) -> str:
@@ -152,8 +153,8 @@ def _gate(gate: Gate) -> GateView:
     )
 
 
-def _diverged(prompts: Sequence[PromptAlignment]) -> str:
-    free = [prompt for prompt in prompts if prompt.candidate_token_ids]
+def _diverged(alignment: Alignment) -> str:
+    free = [prompt for prompt in alignment.prompts if ran_free(alignment, prompt)]
     left = sum(prompt.first_divergence is not None for prompt in free)
     return f"{left:,} of {len(free):,}" if free else NONE
 

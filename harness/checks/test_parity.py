@@ -1,0 +1,25 @@
+"""One test per prompt: no position may move further than noise explains."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.alignment.result import FAILING, Alignment
+from harness.report.failure import prompt_failure
+from harness.session import Session
+
+
+def test_prompt(harness_prompt: str, harness_session: Session, alignment: Alignment) -> None:
+    """EXACT, TIE and NEAR-TIE pass: equal tokens are not required."""
+    if not alignment.comparability.comparable:
+        pytest.fail(alignment.sentence, pytrace=False)
+    prompt = next(p for p in alignment.prompts if p.id == harness_prompt)
+    if FAILING.intersection(c for c in prompt.positions.class_ if c is not None):
+        command = harness_session.command(prompt.id)
+        pytest.fail(prompt_failure(alignment, prompt, command), pytrace=False)
+    if prompt.verdict == "INCONCLUSIVE":
+        pytest.fail(
+            f"{prompt.id}: INCONCLUSIVE, {prompt.tokens_compared} of {prompt.tokens_expected} "
+            "positions could be judged",
+            pytrace=False,
+        )

@@ -1,0 +1,75 @@
+"""Loading torch, its back ends and a checkpoint, with one-line errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import DeviceError, MissingDependency
+from harness.hub import first_line, quiet_transformers, require
+from harness.models import Model, read_json
+
+#: Dtypes that a Transformers device computes in.
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def checkpoint_dtype(model: Model) -> str:
+    """The dtype that a checkpoint declares, ``bfloat16`` where it declares none."""
+    config = read_json(model, "config.json") or {}
+    nested = config.get("text_config")
+    for source in (config, nested if isinstance(nested, dict) else {}):
+        declared = source.get("dtype") or source.get("torch_dtype")
+        if declared in DTYPES:
+            return str(declared)
+    return "bfloat16"
+
+
+def import_torch(name: str, backend: str) -> Any:
+    """torch, once the back end is known to be usable.
+
+    Raises:
+        MissingDependency: without torch, CUDA, torch_npu or a visible NPU.
+    """
+    torch = require("torch", f"the device {name}")
+    if backend == "cuda" and not torch.cuda.is_available():
+        raise MissingDependency(
+            "a CUDA build of torch, its driver and a GPU",
+            f"the device {name}",
+            "install torch for your CUDA version (https://pytorch.org/get-started) and check "
+            "nvidia-smi, or use --device hf-cpu",
+        )
+    if backend == "npu":
+        remedy = "pip install torch_npu in the release of your torch, and source CANN's set_env.sh"
+        require("torch_npu", f"the device {name}", remedy)
+        if not torch.npu.is_available():
+            raise MissingDependency("a visible Ascend NPU", f"the device {name}", remedy)
+    return torch
+
+
+def load_model(
+    torch: Any, source: Model, *, name: str, backend: str, dtype: str, attention: str
+) -> Any:
+    """The checkpoint as a Transformers model on the back end, ready for inference.
+
+    Raises:
+        MissingDependency: without transformers.
+        DeviceError: if the model does not load.
+    """
+    transformers = require("transformers", f"the device {name}")
+    try:
+        with quiet_transformers():
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                source.path,
+                dtype=getattr(torch, dtype),
+                attn_implementation=attention,
+                trust_remote_code=source.trust_remote_code,
+                local_files_only=True,
+                weights_only=True,
+            )
+        return model.to(backend).eval()
+    except Exception as error:
+        # Transformers raises errors of every kind here.
+        hint = "; --trust-remote-code lets it run" if "trust_remote_code" in str(error) else ""
+        raise DeviceError(
+            f"{name} cannot load the model {source.name!r} in {dtype} with "
+            f"{attention} attention: {first_line(error)}{hint}"
+        ) from error

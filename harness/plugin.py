@@ -1,0 +1,199 @@
+"""The pytest plugin: options, hooks and fixtures, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import checks
+from harness.alignment.result import Alignment, Verdict, exit_status
+from harness.errors import BaselineError, HarnessError
+from harness.progress import Progress
+from harness.recording import Recording
+from harness.report.summary import summary_lines
+from harness.session import RunOptions, Session
+
+_SESSION = pytest.StashKey[Session]()
+_CHECKS = Path(checks.__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("harness", "harness: hold a device against a baseline")
+    try:
+        group.addoption(
+            "--device",
+            help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (fake has no model)",
+        )
+    except ValueError as error:
+        raise pytest.UsageError(
+            f"harness: another plugin already owns --device{_owner(parser)}; "
+            "disable it here with -p no:NAME"
+        ) from error
+    add = group.addoption
+    add("--model", default="smollm2", help="smollm2 (embedded), a directory, or a Hub name")
+    add("--suite", default="mixed", help="a name in prompts/, or a YAML file (default: mixed)")
+    add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
+    add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
+    add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
+    add("--baseline-dir", default="baselines", help="folder of all baselines")
+    add("--context", metavar="RECORDING", help="judge this recording: build the baseline around "
+        "its tokens on --device, by forced-prefill")
+    add("--allow-weights", action="store_true", help="checkpoints may differ (quantization)")
+    add("--allow-dtype", action="store_true", help="declared dtypes may differ")
+    add("--report", action="append", default=[], metavar="FILE",
+        help="also write the report there: .html, .md or .json")
+    add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
+    add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
+
+
+def _owner(parser: pytest.Parser) -> str:
+    for group in getattr(parser, "_groups", []):
+        for option in group.options:
+            if "--device" in option.names():
+                return f" (its group: {group.name})"
+    return ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("device") is None:
+        return
+    if getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError(
+            "harness: --device runs one engine and cannot be spread over processes; leave out -n"
+        )
+    try:
+        session = Session(_run_options(config), _TerminalProgress(config))
+    except HarnessError as error:
+        raise pytest.UsageError(f"harness: {error}") from error
+    config.stash[_SESSION] = session
+    if config.args_source != pytest.Config.ArgsSource.ARGS:
+        config.args = [str(_CHECKS)]
+    # The engines' own warnings are theirs, also where a project makes errors of warnings.
+    config.addinivalue_line("filterwarnings", "default")
+
+
+def _run_options(config: pytest.Config) -> RunOptions:
+    get = config.getoption
+    return RunOptions(
+        device=get("device"),
+        model=get("model"),
+        suite=get("suite"),
+        dtype=get("dtype"),
+        max_new_tokens=get("max_new_tokens"),
+        engine_args=tuple(get("engine_arg")),
+        baseline_dir=Path(get("baseline_dir")),
+        context=None if get("context") is None else Path(get("context")),
+        allow_weights=get("allow_weights"),
+        allow_dtype=get("allow_dtype"),
+        reports=tuple(map(Path, get("report"))),
+        update_baselines=get("update_baselines"),
+        trust_remote_code=get("trust_remote_code"),
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    session = config.stash.get(_SESSION, None)
+    return None if session is None else f"harness: {session.describe()}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "harness_prompt" in metafunc.fixturenames:
+        session = metafunc.config.stash.get(_SESSION, None)
+        ids = [] if session is None else [p.id for p in session.suite.prompts]
+        metafunc.parametrize("harness_prompt", ids, ids=ids)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    harness = session.config.stash.get(_SESSION, None)
+    if harness is not None:
+        harness.select(_selected_prompts(session.items))
+
+
+def _selected_prompts(items: list[pytest.Item]) -> frozenset[str] | None:
+    """The prompts to run: those selected, or all if any check needs them all."""
+    selected = set()
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        if spec is None or "harness_prompt" not in spec.params:
+            return None
+        selected.add(spec.params["harness_prompt"])
+    return frozenset(selected)
+
+
+@pytest.fixture(scope="session")
+def harness_session(request: pytest.FixtureRequest) -> Session:
+    """The session of this run: options, baseline, recording, alignment."""
+    session = request.config.stash.get(_SESSION, None)
+    if session is None:
+        pytest.skip("give --device to run the checks")
+    return session
+
+
+@pytest.fixture(scope="session")
+def alignment(harness_session: Session) -> Alignment:
+    """The device held against its baseline. The first use runs the suite."""
+    try:
+        return harness_session.alignment
+    except BaselineError as error:
+        pytest.fail(str(error), pytrace=False)
+    except HarnessError as error:
+        pytest.exit(f"harness: {error}", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def recording(harness_session: Session, alignment: Alignment) -> Recording:
+    """What the device said."""
+    assert alignment is not None
+    return harness_session.candidate
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    session = config.stash.get(_SESSION, None)
+    if session is None or not session.has_alignment:
+        return
+    verdict: Verdict = session.alignment.verdict
+    good = exit_status(verdict) == 0
+    terminalreporter.section(f"harness: {session.describe()}", green=good, red=not good)
+    for line in summary_lines(session.alignment):
+        terminalreporter.write_line(line)
+    for line in session.closing_lines():
+        terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    harness = session.config.stash.get(_SESSION, None)
+    if harness is not None and harness.has_alignment:
+        try:
+            harness.write_reports()
+        except HarnessError as error:
+            pytest.exit(f"harness: {error}", returncode=2)
+
+
+class _TerminalProgress(Progress):
+    """Progress that gets past pytest's capture of output."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        with self._uncaptured():
+            super().__init__(sys.stderr)
+
+    def _write(self, text: str) -> None:
+        with self._uncaptured():
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    @contextmanager
+    def _uncaptured(self) -> Iterator[None]:
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is None:
+            yield
+        else:
+            with capture.global_and_fixture_disabled():
+                yield

@@ -1,0 +1,51 @@
+"""What a failing prompt prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.alignment.result import Alignment, PromptAlignment
+from harness.report.summary import number, printable
+
+#: Decoded tokens shown on either side of the position.
+AROUND = 8
+
+
+def prompt_failure(alignment: Alignment, prompt: PromptAlignment, command: str) -> str:
+    """Where it fails, what both would have said there, and how to repeat it."""
+    return "\n".join(_lines(alignment, prompt, command))
+
+
+def _lines(alignment: Alignment, prompt: PromptAlignment, command: str) -> Iterator[str]:
+    at = prompt.shown
+    if at is None:
+        yield f"{prompt.id}: no position was judged"
+        return
+    positions = prompt.positions
+    left = prompt.first_divergence
+    yield (
+        f"{prompt.id}: {positions.class_[at]} at position {at} of {prompt.tokens_expected}"
+        + ("" if left is None else f"; the free run left the context at {left}")
+    )
+    yield (
+        f"  margin {number(positions.margin[at])}, shift {number(positions.shift[at])}, "
+        f"tolerance {number(positions.tolerance[at])} (logits)"
+    )
+    yield f"  context    {_window(alignment, prompt.context_token_ids, at)}"
+    yield f"  candidate  {_window(alignment, prompt.candidate_token_ids, at)}"
+    yield f"  top 5 of the reference  {_top(alignment, positions.reference_top[at])}"
+    yield f"  top 5 of the candidate  {_top(alignment, positions.candidate_top[at])}"
+    yield f"  repeat it: {command}"
+
+
+def _window(alignment: Alignment, tokens: Sequence[int], at: int) -> str:
+    first = max(0, at - AROUND)
+    shown = []
+    for index, token in enumerate(tokens[first : at + AROUND + 1], start=first):
+        piece = printable(alignment.piece(token))
+        shown.append(f">>{piece}<<" if index == at else piece)
+    return ("…" if first else "") + "|".join(shown)
+
+
+def _top(alignment: Alignment, top: Sequence[tuple[int, float]]) -> str:
+    return "  ".join(f"{printable(alignment.piece(i))!r} {z:.4g}" for i, z in top)

@@ -1,0 +1,273 @@
+"""One run of ``pytest --device``: baseline, recording, alignment, reports.
+
+The plugin asks; this does. Everything happens once, at the first question.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from harness.alignment.align import compare
+from harness.alignment.comparability import comparability
+from harness.alignment.result import Alignment, save_alignment
+from harness.arms import Plan, make_baseline
+from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
+from harness.devices.registry import (
+    DEVICES,
+    REFERENCE_DEVICES,
+    Target,
+    open_target,
+    parse_engine_args,
+)
+from harness.errors import BaselineError, UsageError
+from harness.progress import Progress
+from harness.recorder import Options, record
+from harness.recording import Recording, SuiteFacts, load_recording
+from harness.suites import Suite, load_suite
+
+REPORTS = Path("reports")
+#: How many prompts are run twice to see whether bits repeat.
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The plugin's options; see ``pytest --help``."""
+
+    device: str
+    model: str = "smollm2"
+    suite: str = "mixed"
+    dtype: str | None = None
+    max_new_tokens: int | None = None
+    engine_args: tuple[str, ...] = ()
+    baseline_dir: Path = Path("baselines")
+    context: Path | None = None
+    allow_weights: bool = False
+    allow_dtype: bool = False
+    reports: tuple[Path, ...] = ()
+    update_baselines: bool = False
+    trust_remote_code: bool = False
+
+
+class Session:
+    """Lazy: making one checks the options and reads the suite, no more.
+
+    Raises:
+        HarnessError: if the options make no sense, or the suite is wrong.
+    """
+
+    def __init__(self, options: RunOptions, progress: Progress) -> None:
+        if options.device not in DEVICES:
+            raise UsageError(
+                f"no device {options.device!r} in this version; there are {', '.join(DEVICES)}"
+            )
+        if options.update_baselines and options.device not in REFERENCE_DEVICES:
+            raise UsageError(
+                f"--update-baselines replaces the reference and {options.device} is none; "
+                f"use it with --device={REFERENCE_DEVICES[0]}"
+            )
+        for report in options.reports:
+            if report.suffix not in (".html", ".md", ".json"):
+                raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
+        self.options = options
+        self.progress = progress
+        self.engine_args = parse_engine_args(list(options.engine_args))
+        self.suite = self._suite(options)
+        self._only: frozenset[str] | None = None
+        self._made_baseline = False
+
+    @staticmethod
+    def _suite(options: RunOptions) -> Suite:
+        suite = load_suite(options.suite)
+        tokens = options.max_new_tokens
+        if tokens is None or tokens == suite.generation.max_new_tokens:
+            return suite
+        return suite.with_max_new_tokens(tokens)
+
+    def describe(self) -> str:
+        """Device, model and suite in one line."""
+        dtype = f", {self.options.dtype}" if self.options.dtype else ""
+        return f"{self.options.device}, {self.options.model}, {self.suite.name}{dtype}"
+
+    def select(self, prompt_ids: frozenset[str] | None) -> None:
+        """Run only these prompts; None for all."""
+        self._only = prompt_ids
+
+    @property
+    def has_alignment(self) -> bool:
+        """Whether the run got as far as a judgement."""
+        return "alignment" in self.__dict__
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        """The candidate held against the baseline.
+
+        Raises:
+            BaselineError: without a baseline, on a device that makes none; the
+                recording is kept, and the error names the command that judges it.
+            HarnessError: whatever device, model or disk raise.
+        """
+        baseline = self._baseline()
+        if baseline is None:
+            raise self._no_baseline()
+        self.__dict__["candidate"] = candidate = self._candidate(baseline)
+        return compare(
+            candidate,
+            baseline,
+            allow_weights=self.options.allow_weights,
+            allow_dtype=self.options.allow_dtype,
+            candidate_file=self.recording_path.as_posix(),
+            reproduce=(self.command(),),
+        )
+
+    @cached_property
+    def candidate(self) -> Recording:
+        """What the device said, once ``alignment`` was asked for."""
+        raise AttributeError("the alignment was not made yet")
+
+    @cached_property
+    def target(self) -> Target:
+        """The device and its model, not yet opened."""
+        return open_target(
+            self.options.device,
+            self.options.model,
+            dtype=self.options.dtype,
+            engine_args=self.engine_args,
+            trust_remote_code=self.options.trust_remote_code,
+            progress=self.progress,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the baseline of this run stands."""
+        return baseline_folder(
+            self.options.baseline_dir, self.target.slug, self.suite.name, self.target.dtype
+        )
+
+    @property
+    def recording_path(self) -> Path:
+        """Where the recording of this run goes."""
+        if self.options.context is not None:
+            return self.options.context
+        parts = (self.target.slug, self.suite.name, self.target.dtype, self.options.device)
+        return REPORTS / f"{'-'.join(parts)}.json"
+
+    def report_paths(self) -> list[Path]:
+        """Every report of this run, the HTML in ``reports/`` first."""
+        stem = REPORTS / f"{self.recording_path.stem}"
+        return [stem.with_name(f"{stem.name}.html"), *self.options.reports]
+
+    def write_reports(self) -> None:
+        """Write the alignment and its reports."""
+        from harness.report.render import render
+
+        alignment_path = REPORTS / f"{self.recording_path.stem}.alignment.json"
+        save_alignment(self.alignment, alignment_path)
+        for path in self.report_paths():
+            render([self.alignment], path)
+
+    def closing_lines(self) -> list[str]:
+        """What to look at, and how to approve."""
+        lines = []
+        if self._made_baseline:
+            lines.append(f"baseline made: {self.folder.as_posix()}; approve it by committing it")
+        return lines + [f"report: {path.as_posix()}" for path in self.report_paths()]
+
+    def command(self, prompt_id: str | None = None) -> str:
+        """The command that repeats this run, or one prompt of it."""
+        o = self.options
+        parts = ["pytest", f"--device={o.device}", f"--model={o.model}", f"--suite={o.suite}"]
+        parts += [f"--dtype={o.dtype}"] if o.dtype else []
+        parts += [f"--max-new-tokens={o.max_new_tokens}"] if o.max_new_tokens else []
+        parts += [f"--engine-arg={pair}" for pair in o.engine_args]
+        parts += [f"--context={o.context.as_posix()}"] if o.context else []
+        if o.baseline_dir != Path("baselines"):
+            parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
+        parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
+        parts += ["-k", f"test_prompt and {prompt_id}"] if prompt_id else []
+        return shlex.join(parts)
+
+    def _baseline(self) -> Baseline | None:
+        """The baseline of this run, made where this device may make it."""
+        present = is_baseline(self.folder)
+        if present and not self.options.update_baselines:
+            return load_baseline(self.folder)
+        if self.options.device not in REFERENCE_DEVICES:
+            return None
+        why = "replacing it (--update-baselines)" if present else "there is none yet"
+        self.progress.note(f"baseline {self.folder.as_posix()}: {why}")
+        context = self.options.context
+        plan = Plan(
+            device=self.options.device,
+            model=self.options.model,
+            suite=self.suite,
+            dtype=self.options.dtype,
+            root=self.options.baseline_dir,
+            context=None if context is None else load_recording(context),
+            trust_remote_code=self.options.trust_remote_code,
+            suite_source=self.options.suite,
+        )
+        self._made_baseline = True
+        return make_baseline(plan, self.progress)
+
+    def _candidate(self, baseline: Baseline) -> Recording:
+        """The device's own run, or the recording that --context names."""
+        if self.options.context is not None:
+            return load_recording(self.options.context)
+        stale = self._stand_in(baseline.reference)
+        found = comparability(
+            stale,
+            baseline.reference,
+            allow_weights=self.options.allow_weights,
+            allow_dtype=self.options.allow_dtype,
+        )
+        if not found.comparable:
+            self.progress.note("the baseline is stale: nothing is run")
+            return stale
+        return self._record(baseline.reference)
+
+    def _record(self, context: Recording | None) -> Recording:
+        options = Options(context=context, prompt_ids=self._only, repeats=REPEATS)
+        return record(
+            self.target.device,
+            self.target.subject,
+            self.suite,
+            options,
+            out=self.recording_path,
+            progress=self.progress,
+        )
+
+    def _stand_in(self, reference: Recording) -> Recording:
+        """The reference's rows under this run's facts: to see before hours of
+        work, not after, that the two were not asked the same thing."""
+        generation = self.suite.generation
+        subject = self.target.subject
+        return reference.model_copy(
+            update={
+                "device": self.options.device,
+                "dtype": self.target.dtype,
+                "model": subject.facts,
+                "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
+                "settings": subject.settings(generation.max_new_tokens, generation.ignore_eos),
+                "engine": {},
+                "environment": {},
+                "load": {},
+            }
+        )
+
+    def _no_baseline(self) -> BaselineError:
+        self._record(None)
+        make = [
+            "harness", "baseline", "make", "--device", REFERENCE_DEVICES[0],
+            "--model", self.options.model, "--suite", self.options.suite,
+            "--context", self.recording_path.as_posix(),
+            "--baseline-dir", self.options.baseline_dir.as_posix(),
+        ]
+        judge = ["harness", "compare", self.recording_path.as_posix(), self.folder.as_posix()]
+        return BaselineError(
+            f"{self.folder.as_posix()}: no baseline, so nothing was judged; the recording is kept. "
+            f"Judge it with: {shlex.join(make)} && {shlex.join(judge)}"
+        )
