@@ -11,7 +11,7 @@ from harness.baselines import Baseline, resolve
 from harness.devices.base import Replay
 from harness.devices.registry import open_target
 from harness.progress import Progress
-from harness.recorder import Options
+from harness.recorder import Context, Options
 from harness.recorder import record as _record
 from harness.recording import Recording, load_recording
 from harness.suites import Suite, load_suite
@@ -53,13 +53,21 @@ def record(
     if max_new_tokens is not None and max_new_tokens != chosen.generation.max_new_tokens:
         chosen = chosen.with_max_new_tokens(max_new_tokens)
     target = open_target(
-        device, model, dtype=dtype, engine_args=engine_args,
-        trust_remote_code=trust_remote_code, progress=progress,
+        device,
+        model,
+        dtype=dtype,
+        engine_args=engine_args,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
     )
-    options = Options(replay=replay, context=context)
+    options = Options(replay=replay, context=None if context is None else Context.of(context))
     return _record(
-        target.device, target.subject, chosen, options,
-        out=None if out is None else Path(out), progress=progress,
+        target.device,
+        target.subject,
+        chosen,
+        options,
+        out=None if out is None else Path(out),
+        progress=progress,
     )
 
 
@@ -76,9 +84,7 @@ def compare(
         HarnessError: if a file cannot be read, or nothing can be compared.
     """
     mine = candidate if isinstance(candidate, Recording) else load_recording(candidate)
-    theirs = (
-        baseline if isinstance(baseline, Baseline | Recording) else resolve(Path(baseline))
-    )
+    theirs = baseline if isinstance(baseline, Baseline | Recording) else resolve(Path(baseline))
     file = "" if isinstance(candidate, Recording) else Path(candidate).as_posix()
     return _compare(
         mine, theirs, allow_weights=allow_weights, allow_dtype=allow_dtype, candidate_file=file

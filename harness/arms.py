@@ -30,7 +30,7 @@ from harness.devices.base import Replay
 from harness.devices.registry import is_fake, open_target
 from harness.errors import BaselineError, FormatError, HarnessError
 from harness.progress import Progress
-from harness.recorder import Options, record
+from harness.recorder import Context, Options, record
 from harness.recording import Recording, load_recording
 from harness.suites import Suite
 
@@ -51,7 +51,7 @@ class Plan:
     suite: Suite
     dtype: str | None
     root: Path
-    context: Recording | None = None
+    context: Context | None = None
     trust_remote_code: bool = False
     suite_source: str = ""
 
@@ -79,8 +79,13 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     """
     replay: Replay = "free" if plan.context is None else "forced-prefill"
     first = ArmPlan(REFERENCE, replay, plan.dtype)
-    target = open_target(plan.device, plan.model, dtype=plan.dtype,
-                         trust_remote_code=plan.trust_remote_code, progress=progress)
+    target = open_target(
+        plan.device,
+        plan.model,
+        dtype=plan.dtype,
+        trust_remote_code=plan.trust_remote_code,
+        progress=progress,
+    )
     folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
     staging = staging_folder(folder)
     try:
@@ -88,7 +93,7 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     except OSError as error:
         raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
     progress.note(f"making the baseline {folder}")
-    reference = _make_arm(plan, first, plan.context, staging, progress)
+    reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
     kept = [REFERENCE]
     for arm in arm_plans(plan, reference):
         made = _make_arm(plan, arm, reference, staging, progress)
@@ -109,6 +114,25 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
             stray.unlink()
     put_in_place(folder)
     return load_baseline(folder)
+
+
+def arms_in_memory(
+    plan: Plan, progress: Progress, *, oracle: bool = True, controls: bool = True
+) -> Baseline:
+    """The arms around ``plan.context``, kept nowhere. Arms that need a process
+    of their own, or that equal the reference, are left out."""
+    reference = _record(
+        plan, ArmPlan(REFERENCE, "forced-prefill", plan.dtype), plan.context, progress
+    )
+    made = {}
+    for arm in arm_plans(plan, reference):
+        if not (oracle if arm.name == ORACLE else controls) or arm.environment:
+            continue
+        recording = _record(plan, arm, plan.context, progress)
+        if arm.name == ORACLE or not equals_reference(recording, reference):
+            made[arm.name] = recording
+    truth = made.pop(ORACLE, None)
+    return Baseline(reference, truth, made)
 
 
 def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
@@ -134,30 +158,46 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
 
 
 def _make_arm(
-    plan: Plan, arm: ArmPlan, context: Recording | None, staging: Path, progress: Progress
+    plan: Plan, arm: ArmPlan, reference: Recording, staging: Path, progress: Progress
 ) -> Recording:
     out = staging / f"{arm.name}.json"
-    finished = _finished(out, arm, context)
-    if finished is not None and arm.name != REFERENCE:
+    finished = _finished(out, arm, reference)
+    if finished is not None:
         progress.note(f"{arm.name}: finished before")
         return finished
-    progress.note(f"{arm.name}: {arm.replay}")
     if arm.environment:
+        progress.note(f"{arm.name}: {arm.replay}")
         return _in_child(plan, arm, staging, out)
+    return _record(plan, arm, Context.of(reference), progress, out)
+
+
+def _record(
+    plan: Plan, arm: ArmPlan, context: Context | None, progress: Progress, out: Path | None = None
+) -> Recording:
+    progress.note(f"{arm.name}: {arm.replay}")
     target = open_target(
-        plan.device, plan.model, dtype=arm.dtype, engine_args=arm.engine_args,
-        trust_remote_code=plan.trust_remote_code, progress=progress,
+        plan.device,
+        plan.model,
+        dtype=arm.dtype,
+        engine_args=arm.engine_args,
+        trust_remote_code=plan.trust_remote_code,
+        progress=progress,
     )
     options = Options(replay=arm.replay, context=context)
     return record(
-        target.device, target.subject, plan.suite, options,
-        out=out, progress=progress, reuse=arm.name == REFERENCE,
+        target.device,
+        target.subject,
+        plan.suite,
+        options,
+        out=out,
+        progress=progress,
+        reuse=arm.name == REFERENCE,
     )
 
 
-def _finished(out: Path, arm: ArmPlan, reference: Recording | None) -> Recording | None:
+def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None:
     """An arm that an interrupted making has left, if it still fits."""
-    if not out.exists() or reference is None:
+    if not out.exists():
         return None
     try:
         made = load_recording(out)

@@ -1,9 +1,9 @@
 """Baselines: the arms of one model, suite and dtype, approved by being committed.
 
-    baselines/<model>/<suite>/<dtype>/
-        reference.json      Transformers, model dtype
-        oracle.json         Transformers, float32, forced-prefill
-        control-*.json      model dtype, other kernel paths
+baselines/<model>/<suite>/<dtype>/
+    reference.json      Transformers, model dtype
+    oracle.json         Transformers, float32, forced-prefill
+    control-*.json      model dtype, other kernel paths
 """
 
 from __future__ import annotations
@@ -132,8 +132,11 @@ def resolve(path: Path) -> Baseline | Recording:
 
 def find_baselines(root: Path) -> list[Path]:
     """All baseline folders below ``root``, sorted."""
-    return sorted(path.parent for path in root.glob(f"*/*/*/{REFERENCE}.json")
-                  if not path.parent.name.startswith("."))
+    return sorted(
+        path.parent
+        for path in root.glob(f"*/*/*/{REFERENCE}.json")
+        if not path.parent.name.startswith(".")
+    )
 
 
 def staging_folder(folder: Path) -> Path:

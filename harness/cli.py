@@ -80,13 +80,13 @@ def record(
     model: ModelName = "smollm2",
     suite: SuiteName = "mixed",
     dtype: Dtype = None,
-    replay: Annotated[
-        ReplayName, typer.Option(help="How tokens are chosen.")
-    ] = ReplayName.free,
+    replay: Annotated[ReplayName, typer.Option(help="How tokens are chosen.")] = ReplayName.free,
     context: Annotated[
         Path | None,
-        typer.Option(help="Recording or baseline folder whose tokens are forced; with "
-                          "--replay free, prompts that diverge from it are replayed on it."),
+        typer.Option(
+            help="Recording or baseline folder whose tokens are forced; with "
+            "--replay free, prompts that diverge from it are replayed on it."
+        ),
     ] = None,
     logits: Annotated[
         LogitsName, typer.Option(help="full also writes every row as safetensors.")
@@ -111,14 +111,18 @@ def record(
     progress = Progress()
     options = recorder.Options(
         replay=replay.value,
-        context=None if context is None else _context(context),
+        context=None if context is None else recorder.Context.of(_context(context)),
         full_logits=logits is LogitsName.full,
         repeats=repeats,
     )
     chosen = cli_baseline.load(suite, max_new_tokens)
     target = open_target(
-        device, model, dtype=dtype, engine_args=parse_engine_args(engine_arg or []),
-        trust_remote_code=trust_remote_code, progress=progress,
+        device,
+        model,
+        dtype=dtype,
+        engine_args=parse_engine_args(engine_arg or []),
+        trust_remote_code=trust_remote_code,
+        progress=progress,
     )
     made = recorder.record(
         target.device, target.subject, chosen, options, out=out, progress=progress
@@ -163,7 +167,6 @@ def verify(
     ],
     device: Device = "hf-cpu",
     model: ModelName = "smollm2",
-    suite: SuiteName = "mixed",
     dtype: Dtype = None,
     oracle: Annotated[bool, typer.Option(help="Also run the float32 oracle.")] = True,
     controls: Annotated[bool, typer.Option(help="Also run the controls.")] = True,
@@ -184,8 +187,14 @@ def verify(
     from harness.verify import verify_file
 
     alignment = verify_file(
-        recording, device, model, suite, dtype=dtype, oracle=oracle, controls=controls,
-        trust_remote_code=trust_remote_code, progress=Progress(),
+        recording,
+        device,
+        model,
+        dtype=dtype,
+        oracle=oracle,
+        controls=controls,
+        trust_remote_code=trust_remote_code,
+        progress=Progress(),
     )
     _finish(alignment, json, report)
 

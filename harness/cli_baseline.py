@@ -53,6 +53,7 @@ def make(
     """
     from harness.arms import Plan, make_baseline
     from harness.progress import Progress
+    from harness.recorder import Context
     from harness.recording import load_recording
 
     plan = Plan(
@@ -61,7 +62,7 @@ def make(
         suite=load(suite, max_new_tokens),
         dtype=dtype,
         root=baseline_dir,
-        context=None if context is None else load_recording(context),
+        context=None if context is None else Context.of(load_recording(context)),
         trust_remote_code=trust_remote_code,
         suite_source=suite,
     )

@@ -7,16 +7,12 @@ from typing import Annotated
 import typer
 
 Device = Annotated[str, typer.Option(help="hf-cpu, hf-gpu, hf-npu; fake has no model.")]
-ModelName = Annotated[
-    str, typer.Option(help="smollm2 (embedded), a directory, or a Hub name.")
-]
+ModelName = Annotated[str, typer.Option(help="smollm2 (embedded), a directory, or a Hub name.")]
 SuiteName = Annotated[str, typer.Option(help="A name in prompts/, or a YAML file.")]
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; the checkpoint's by default.")
 ]
-MaxNewTokens = Annotated[
-    int | None, typer.Option(min=1, help="Instead of the suite's own number.")
-]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's own number.")]
 EngineArgs = Annotated[
     list[str] | None,
     typer.Option(metavar="K=V", help="An option of the device, as attention=eager. Repeatable."),

@@ -44,6 +44,7 @@ def load_logits(recording: Path) -> dict[str, NDArray[np.float32]]:
         raise MissingDependency("safetensors", "reading full logits", _INSTALL) from error
     path = logits_path(recording)
     try:
-        return load_file(str(path))
+        logits: dict[str, NDArray[np.float32]] = load_file(str(path))
     except (OSError, ValueError) as error:
         raise FormatError(str(path), None, f"cannot be read ({error})") from error
+    return logits

@@ -44,7 +44,7 @@ class Journal:
             try:
                 good = self._read(self._path)
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = open(self._path, "r+b" if good else "wb")  # noqa: SIM115 - closed in __exit__
+                self._stream = open(self._path, "r+b" if good else "wb")
                 self._stream.truncate(good)
                 self._stream.seek(good)
                 if not good:

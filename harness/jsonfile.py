@@ -82,8 +82,7 @@ def read(path: Path, schema: str) -> dict[str, Any]:
         raise ChecksumError(
             str(path),
             _changed_section(document, seals["checksums"]),
-            "content does not match its checksum: the file was edited or damaged, "
-            "record it again",
+            "content does not match its checksum: the file was edited or damaged, record it again",
         )
     return document
 

@@ -18,11 +18,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_FLOATS = {"f2": np.dtype("<f2"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "f2": np.dtype("<f2"),
+    "f4": np.dtype("<f4"),
+    "f8": np.dtype("<f8"),
+}
 _WIDTHS = {"u1": 1, "u2": 2, "u3": 3, "u4": 4}
 
 
@@ -99,7 +104,8 @@ def _pack_floats(flat: NDArray[np.generic]) -> tuple[str, bytes]:
 
 
 def _decode(code: str, data: bytes) -> NDArray[np.generic]:
-    width = _WIDTHS.get(code) or {"i4": 4, "b2": 2, "f2": 2, "f4": 4, "f8": 8}.get(code)
+    others = {"i4": 4, "b2": 2, "f2": 2, "f4": 4, "f8": 8}
+    width = _WIDTHS.get(code) or others.get(code)
     if width is None:
         raise ValueError(f"has the unknown type code {code[:8]!r}")
     if len(data) % width:

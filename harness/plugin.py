@@ -41,12 +41,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
     add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
     add("--baseline-dir", default="baselines", help="folder of all baselines")
-    add("--context", metavar="RECORDING", help="judge this recording: build the baseline around "
-        "its tokens on --device, by forced-prefill")
+    add(
+        "--context",
+        metavar="RECORDING",
+        help="judge this recording: build the baseline around "
+        "its tokens on --device, by forced-prefill",
+    )
     add("--allow-weights", action="store_true", help="checkpoints may differ (quantization)")
     add("--allow-dtype", action="store_true", help="declared dtypes may differ")
-    add("--report", action="append", default=[], metavar="FILE",
-        help="also write the report there: .html, .md or .json")
+    add(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also write the report there: .html, .md or .json",
+    )
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
 

@@ -86,7 +86,7 @@ class Silent(Progress):
     def __init__(self) -> None:
         super().__init__(live=False)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str) -> None:  # noqa: ARG002 - nothing is written
         return
 
 

@@ -59,12 +59,28 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Context:
+    """Tokens to force: for each prompt id its prompt and output token ids."""
+
+    device: str
+    tokens: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+    @classmethod
+    def of(cls, recording: Recording) -> Context:
+        """What a recording's free runs chose, or its forced ones followed."""
+        return cls(
+            recording.device,
+            {p.id: (p.prompt_token_ids, p.run.token_ids) for p in recording.prompts},
+        )
+
+
+@dataclass(frozen=True)
 class Options:
     """How to record.
 
     Attributes:
         replay: ``free``, or a forced replay of ``context``.
-        context: the recording whose tokens are forced. With ``free``, prompts
+        context: the tokens that are forced. With ``free``, prompts
             that diverge from it are replayed ``forced-decode`` on it too.
         full_logits: also keep every row, in a safetensors file beside ``out``.
         prompt_ids: only these prompts; None for all.
@@ -72,7 +88,7 @@ class Options:
     """
 
     replay: Replay = "free"
-    context: Recording | None = None
+    context: Context | None = None
     full_logits: bool = False
     prompt_ids: frozenset[str] | None = None
     repeats: int = 0
@@ -92,7 +108,7 @@ def record(
     device: Device,
     subject: Subject,
     suite: Suite,
-    options: Options = Options(),  # noqa: B008 - frozen, so one shared default is safe
+    options: Options = Options(),
     *,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -177,7 +193,7 @@ class _Session:
     def _key(self) -> dict[str, Any]:
         """What must be equal for a journal to be continued."""
         context = self.options.context
-        tokens = [list(p.run.token_ids) for p in context.prompts] if context else None
+        tokens = [[i, *map(list, ids)] for i, ids in context.tokens.items()] if context else None
         head = self._recording_head()
         for volatile in ("created", "load"):
             head.pop(volatile)
@@ -204,17 +220,15 @@ class _Session:
     def _context_of(self, prompt: EncodedPrompt) -> tuple[int, ...]:
         context = self.options.context
         assert context is not None  # checked by record()
-        theirs = context.prompt(prompt.id)
-        if theirs is None or theirs.prompt_token_ids != prompt.token_ids:
+        asked, output = context.tokens.get(prompt.id, ((), ()))
+        if asked != prompt.token_ids:
             raise UsageError(
                 f"the context recording of {context.device} has no prompt {prompt.id} with these "
                 f"token ids: it was made from another suite, tokenizer or template"
             )
-        return theirs.run.token_ids
+        return output
 
-    def _finish(
-        self, kind: str, requests: Sequence[Request], journal: Journal
-    ) -> dict[str, Run]:
+    def _finish(self, kind: str, requests: Sequence[Request], journal: Journal) -> dict[str, Run]:
         """Runs of all requests: those of the journal, and the rest made now."""
         runs = journal.runs(kind)
         todo = [r for r in requests if r.prompt_id not in runs]
@@ -237,9 +251,7 @@ class _Session:
         context = self.options.context
         if context is None:
             return {}
-        diverged = [
-            p.id for p in self.prompts if free[p.id].token_ids != self._context_of(p)
-        ]
+        diverged = [p.id for p in self.prompts if free[p.id].token_ids != self._context_of(p)]
         return self._finish("forced", self._requests("forced-decode", diverged), journal)
 
     def _repeat(self, first: Mapping[str, Run]) -> tuple[Repeat, ...]:
@@ -291,9 +303,7 @@ class _Session:
             for p in self.prompts
         )
         pieces = {str(i): self.subject.tokenizer.piece(i) for i in _named_ids(prompts)}
-        return Recording(
-            **self._recording_head(), prompts=prompts, repeats=repeats, pieces=pieces
-        )
+        return Recording(**self._recording_head(), prompts=prompts, repeats=repeats, pieces=pieces)
 
     def _save_logits(self, out: Path) -> None:
         if self.options.full_logits:

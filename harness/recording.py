@@ -68,9 +68,7 @@ def _unpack_rows(value: Any) -> Any:
     return RowStatistics(**arrays)
 
 
-PackedRows = Annotated[
-    RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)
-]
+PackedRows = Annotated[RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)]
 
 
 class _Model(BaseModel):

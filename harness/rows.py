@@ -138,9 +138,7 @@ def _digest(row: NDArray[np.float32]) -> bytes:
     return hashlib.blake2b(plain.data, digest_size=DIGEST_BYTES).digest()
 
 
-def _top(
-    row: NDArray[np.float32], finite: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _top(row: NDArray[np.float32], finite: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The TOP_K largest, ties to the lower id; -inf stands for non-finite."""
     k = min(TOP_K, finite)
     ids = np.full(TOP_K, NO_TOKEN, dtype=np.int32)
@@ -154,7 +152,7 @@ def _top(
     return ids, logits
 
 
-def _lower_bound(row: NDArray[np.float32], k: int) -> np.float32:
+def _lower_bound(row: NDArray[np.float32], k: int) -> float:
     """A value that at least the k largest entries reach, found in one pass.
 
     The k-th largest maximum over disjoint groups: each of k groups holds an
@@ -162,9 +160,9 @@ def _lower_bound(row: NDArray[np.float32], k: int) -> np.float32:
     """
     whole = row.size // _GROUP
     if whole < 2 * k:
-        return np.float32(np.partition(row, row.size - k)[row.size - k])
+        return float(np.partition(row, row.size - k)[row.size - k])
     peaks = row[: whole * _GROUP].reshape(whole, _GROUP).max(axis=1)
-    return np.float32(np.partition(peaks, whole - k)[whole - k])
+    return float(np.partition(peaks, whole - k)[whole - k])
 
 
 @lru_cache(maxsize=8)

@@ -24,7 +24,7 @@ from harness.devices.registry import (
 )
 from harness.errors import BaselineError, UsageError
 from harness.progress import Progress
-from harness.recorder import Options, record
+from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
 from harness.suites import Suite, load_suite
 
@@ -206,7 +206,7 @@ class Session:
             suite=self.suite,
             dtype=self.options.dtype,
             root=self.options.baseline_dir,
-            context=None if context is None else load_recording(context),
+            context=None if context is None else Context.of(load_recording(context)),
             trust_remote_code=self.options.trust_remote_code,
             suite_source=self.options.suite,
         )
@@ -227,9 +227,9 @@ class Session:
         if not found.comparable:
             self.progress.note("the baseline is stale: nothing is run")
             return stale
-        return self._record(baseline.reference)
+        return self._record(Context.of(baseline.reference))
 
-    def _record(self, context: Recording | None) -> Recording:
+    def _record(self, context: Context | None) -> Recording:
         options = Options(context=context, prompt_ids=self._only, repeats=REPEATS)
         return record(
             self.target.device,
@@ -261,10 +261,19 @@ class Session:
     def _no_baseline(self) -> BaselineError:
         self._record(None)
         make = [
-            "harness", "baseline", "make", "--device", REFERENCE_DEVICES[0],
-            "--model", self.options.model, "--suite", self.options.suite,
-            "--context", self.recording_path.as_posix(),
-            "--baseline-dir", self.options.baseline_dir.as_posix(),
+            "harness",
+            "baseline",
+            "make",
+            "--device",
+            REFERENCE_DEVICES[0],
+            "--model",
+            self.options.model,
+            "--suite",
+            self.options.suite,
+            "--context",
+            self.recording_path.as_posix(),
+            "--baseline-dir",
+            self.options.baseline_dir.as_posix(),
         ]
         judge = ["harness", "compare", self.recording_path.as_posix(), self.folder.as_posix()]
         return BaselineError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ class FakeDevice:
             rows=None if request.keep == "nothing" else row_statistics(block),
             timings=Timings(
                 stamps[0] - start,
-                tuple(b - a for a, b in zip(stamps, stamps[1:], strict=False)),
+                tuple(b - a for a, b in pairwise(stamps)),
                 stamps[-1] - start,
             ),
             logits=block if request.keep == "full" else None,
@@ -193,7 +194,7 @@ def _rounded(row: NDArray[np.float32]) -> NDArray[np.float32]:
     bits = row.view(np.uint32)
     even = (bits >> np.uint32(16)) & np.uint32(1)
     kept = (bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)
-    return kept.view(np.float32).copy()
+    return np.asarray(kept.view(np.float32).copy())
 
 
 def _greedy(row: NDArray[np.float32]) -> int:

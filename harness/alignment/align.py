@@ -76,9 +76,7 @@ def compare(
         candidate, baseline.reference, allow_weights=allow_weights, allow_dtype=allow_dtype
     )
     outcome = _judge(candidate, baseline, found) if found.comparable else _refuse(found)
-    classes = Counter(
-        c for p in outcome.prompts for c in p.positions.class_ if c is not None
-    )
+    classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         verdict=outcome.verdict,
@@ -90,8 +88,8 @@ def compare(
         classes=dict(sorted(classes.items())),
         prompts=outcome.prompts,
         comparability=found,
-        candidate=_arm(candidate, "candidate", candidate.device, candidate_file),
-        baseline=_baseline_arms(baseline),
+        candidate=arm_of(candidate, "candidate", candidate.device, candidate_file),
+        baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**candidate.pieces, **baseline.reference.pieces},
         warnings=outcome.warnings,
@@ -204,21 +202,24 @@ def _warnings(found: Comparability, all_gates: Sequence[Gate]) -> tuple[str, ...
         f"{d.field} differs and was allowed: {d.candidate} against {d.baseline}."
         for d in found.allowed
     ]
-    lines += [f"{field} could not be told by one side, so it was not checked."
-              for field in found.unknown]
+    lines += [
+        f"{field} could not be told by one side, so it was not checked." for field in found.unknown
+    ]
     return tuple(lines)
 
 
-def _baseline_arms(baseline: Baseline) -> tuple[Arm, ...]:
-    arms = [_arm(baseline.reference, "reference", "reference", baseline.file("reference"))]
+def arms_of(baseline: Baseline) -> tuple[Arm, ...]:
+    """Every arm of a baseline, for a report."""
+    arms = [arm_of(baseline.reference, "reference", "reference", baseline.file("reference"))]
     if baseline.oracle is not None:
-        arms.append(_arm(baseline.oracle, "oracle", "oracle", baseline.file("oracle")))
+        arms.append(arm_of(baseline.oracle, "oracle", "oracle", baseline.file("oracle")))
     for name, control in baseline.controls.items():
-        arms.append(_arm(control, "control", name, baseline.file(name)))
+        arms.append(arm_of(control, "control", name, baseline.file(name)))
     return tuple(arms)
 
 
-def _arm(recording: Recording, role: str, name: str, file: str) -> Arm:
+def arm_of(recording: Recording, role: str, name: str, file: str) -> Arm:
+    """A recording in its role, for a report: facts without rows."""
     replays = Counter(p.run.replay for p in recording.prompts)
     return Arm.model_validate(
         {

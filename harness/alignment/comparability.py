@@ -28,7 +28,9 @@ def comparability(
     a comparison is for. A field that one side cannot tell is ``unknown`` and
     refuses nothing.
     """
-    differences, allowed, unknown = [], [], []
+    differences: list[FieldDifference] = []
+    allowed: list[FieldDifference] = []
+    unknown: list[str] = []
     for field, mine, theirs in _fields(candidate, reference):
         if mine is None or theirs is None:
             if mine is not theirs:

@@ -26,9 +26,7 @@ def figures(recording: Recording) -> Figures:
     A forced-prefill run has no token rhythm and is left out; without any other
     run the figures are None.
     """
-    runs = [
-        p.run.timings for p in recording.prompts if p.run.replay != "forced-prefill"
-    ]
+    runs = [p.run.timings for p in recording.prompts if p.run.replay != "forced-prefill"]
     gaps = [gap for t in runs for gap in t.itl_s]
     tpots = [sum(t.itl_s) / len(t.itl_s) for t in runs if t.itl_s]
     time = sum(t.e2e_s for t in runs)

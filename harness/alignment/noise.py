@@ -77,7 +77,7 @@ def spacing(dtype: str, magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
     if dtype not in _FRACTION_BITS:
         raise ValueError(f"no spacing is known for {dtype}")
     _, exponent = np.frexp(np.maximum(np.abs(magnitude), np.finfo(np.float64).tiny))
-    return np.ldexp(1.0, exponent - 1 - _FRACTION_BITS[dtype])
+    return np.asarray(np.ldexp(1.0, exponent - 1 - _FRACTION_BITS[dtype]))
 
 
 def row_spacing(dtype: str, rows: RowStatistics) -> NDArray[np.float64]:

@@ -181,8 +181,8 @@ def _result(
         error=errors[0],
         reference_error=errors[1],
         bit_equal=[bool(e) for e in equal],
-        reference_top=_top(reference.rows[:n]),
-        candidate_top=_top(run.rows[:n]),
+        reference_top=top_tokens(reference.rows[:n]),
+        candidate_top=top_tokens(run.rows[:n]),
     )
     shown = shown_position(positions)
     free = mine.free
@@ -238,11 +238,10 @@ def _listed(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> list[flo
     return [None if gone else float(v) for v, gone in zip(values, missing, strict=True)]
 
 
-def _top(rows: RowStatistics) -> list[list[tuple[int, float]]]:
+def top_tokens(rows: RowStatistics) -> list[list[tuple[int, float]]]:
+    """The largest logits of each row that a report names, as (id, logit)."""
     ids, logits = rows.top_ids[:, :SHOWN_TOP].tolist(), rows.top_logits[:, :SHOWN_TOP].tolist()
     return [
         [(i, z) for i, z in zip(row_ids, row_logits, strict=True) if i >= 0]
         for row_ids, row_logits in zip(ids, logits, strict=True)
     ]
-
-

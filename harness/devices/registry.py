@@ -96,9 +96,7 @@ def parse_engine_args(pairs: list[str]) -> dict[str, str]:
 def _hf_args(name: str, args: Mapping[str, str]) -> tuple[int | None, dict[str, str]]:
     unknown = sorted(set(args) - set(_HF_ARGS))
     if unknown:
-        raise UsageError(
-            f"{name} has no --engine-arg {unknown[0]}; it knows {', '.join(_HF_ARGS)}"
-        )
+        raise UsageError(f"{name} has no --engine-arg {unknown[0]}; it knows {', '.join(_HF_ARGS)}")
     threads = args.get("threads")
     if threads is not None and not threads.isdecimal():
         raise UsageError(f"--engine-arg threads={threads} is not a number")

@@ -23,6 +23,9 @@ from harness.report.prompt_view import (
 )
 from harness.report.text import NONE, number, seconds, shortened
 
+#: Prompts that only flip, in a short report.
+MOST_FLIPPING = 3
+
 _STATUS_TONE = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
 _STATUS_MARK = {"PASS": "✓", "WARN": "!", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": NONE}
 
@@ -90,12 +93,19 @@ class AlignmentView:
 
     @property
     def noteworthy(self) -> tuple[PromptView, ...]:
-        """Prompts with a flip or a failing position to look at, worst first."""
-        return tuple(
-            prompt
-            for prompt in self.worst_first
-            if prompt.window and (prompt.series.flips or prompt.series.failing)
-        )
+        """Prompts whose positions a short report shows: those that fail, and
+        the first few of those that only flip."""
+        failing = [p for p in self.worst_first if p.window and p.series.failing]
+        return (*failing, *self._only_flipping[:MOST_FLIPPING])
+
+    @property
+    def flipping_left_out(self) -> int:
+        """Prompts with a flip and no failing position that a short report leaves out."""
+        return max(0, len(self._only_flipping) - MOST_FLIPPING)
+
+    @property
+    def _only_flipping(self) -> list[PromptView]:
+        return [p for p in self.worst_first if p.window and p.series.flips and not p.series.failing]
 
 
 def views(alignments: Sequence[Alignment]) -> tuple[AlignmentView, ...]:

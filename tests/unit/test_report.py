@@ -442,6 +442,23 @@ def test_markdown_keeps_within_the_limit_and_counts_what_it_leaves_out(
         assert shown == 101 or f"{101 - shown} of 101 prompts are left out" in table
 
 
+def test_a_comment_shows_every_failing_prompt_and_a_few_that_only_flip() -> None:
+    flips = [prompt(f"flip-{n}", flip=2) for n in range(9)]
+    fails = [prompt(f"fail-{n}", bad=3, verdict="DRIFT") for n in range(5)]
+    markdown = to_markdown([alignment("DRIFT", prompts=(*flips, *fails))])
+    shown = re.findall(r"^#### `(\w+)-\d`", markdown, re.MULTILINE)
+    assert shown == ["fail"] * 5 + ["flip"] * 3
+    assert "6 more prompts have a flip and no failing position" in markdown
+
+
+def test_the_verdict_is_there_even_where_the_rest_has_no_room() -> None:
+    gate = Gate(name="g" * 60, status="FAIL", value=1.0, threshold=0.0, sentence="\u202e" * 600)
+    markdown = to_markdown([alignment("DRIFT", gates=(gate,) * 50)])
+    assert units(markdown) <= 65_536
+    assert "DRIFT" in markdown
+    assert "DRIFT" in to_markdown([alignment("DRIFT")], limit=500)
+
+
 def test_a_limit_that_holds_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="20 characters"):
         to_markdown([alignment()], limit=20)

@@ -1,0 +1,140 @@
+"""Judge bare token ids: what can be said without the candidate's logits.
+
+The candidate's shift is unknown, but a flip means that it was larger than the
+reference's margin. So a flip across a margin beyond the tolerance is
+DIVERGENT, and nothing here can be shown to be right: the best verdict is
+INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.align import arm_of, arms_of
+from harness.alignment.figures import performance
+from harness.alignment.gates import coverage_gate, point_guard
+from harness.alignment.margins import logit_of, runner_up
+from harness.alignment.prompts import baseline_noise, choices, top_tokens
+from harness.alignment.result import (
+    Alignment,
+    Comparability,
+    Interval,
+    PointClass,
+    Positions,
+    PromptAlignment,
+    Verdict,
+)
+from harness.alignment.verdict import sentence_of
+from harness.baselines import Baseline
+from harness.errors import EmptyComparison
+from harness.recording import PromptRecord
+
+_NO_INTERVAL = Interval(value=None, low=None, high=None)
+
+
+def compare_tokens(
+    outputs: Mapping[str, Sequence[int]], baseline: Baseline, *, file: str = ""
+) -> Alignment:
+    """Hold token ids, by prompt id, against arms that followed them.
+
+    Raises:
+        EmptyComparison: if there is no token.
+    """
+    noise = baseline_noise(baseline)
+    prompts = tuple(
+        _judge(record, outputs[record.id], noise.get(record.id))
+        for record in baseline.reference.prompts
+    )
+    classes = [c for p in prompts for c in p.positions.class_]
+    if not classes:
+        raise EmptyComparison(f"{file}: holds no token, so there is nothing to judge")
+    flips = sum(
+        a != b
+        for p in prompts
+        for a, b in zip(p.positions.reference_token, p.positions.candidate_token, strict=True)
+    )
+    gates = (point_guard(classes, judged=bool(noise)), coverage_gate(len(classes), len(classes)))
+    verdict: Verdict = "DIVERGENT" if "DIVERGENT" in classes else "INCONCLUSIVE"
+    found = Comparability(
+        comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
+    )
+    candidate = baseline.reference.model_copy(
+        update={"device": "tokens", "engine": {}, "environment": {}, "load": {}, "settings": {}}
+    )
+    return Alignment(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        verdict=verdict,
+        sentence=sentence_of(verdict, found, _NO_INTERVAL, gates, flips, len(classes)),
+        error_ratio=_NO_INTERVAL,
+        top_k_error_ratio=_NO_INTERVAL,
+        gates=gates,
+        positions=len(classes),
+        classes=dict(sorted(Counter(c for c in classes if c is not None).items())),
+        prompts=prompts,
+        comparability=found,
+        candidate=arm_of(candidate, "candidate", "tokens", file),
+        baseline=arms_of(baseline),
+        performance=performance(baseline.reference, baseline.reference),
+        pieces=baseline.reference.pieces,
+        warnings=("Only token ids were given: without logits nothing can be shown to be right.",),
+    )
+
+
+def _judge(
+    record: PromptRecord, output: Sequence[int], limit: NDArray[np.float64] | None
+) -> PromptAlignment:
+    rows = record.run.rows
+    n = len(rows)
+    mine = np.array(output[:n], dtype=np.int64)
+    theirs = choices(record.run) if record.free else rows.top_ids[:, 0].astype(np.int64)
+    flip = mine != theirs
+    rival = np.where(flip, mine, runner_up(rows, theirs))
+    margin = logit_of(rows, theirs)[0] - logit_of(rows, rival)[0]
+    classes = [
+        _class(bool(f), float(m), None if limit is None else float(limit[t]))
+        for t, (f, m) in enumerate(zip(flip, margin, strict=True))
+    ]
+    first = int(np.argmax(flip)) if flip.any() else None
+    return PromptAlignment(
+        id=record.id,
+        verdict="DIVERGENT" if "DIVERGENT" in classes else "INCONCLUSIVE",
+        text=record.text,
+        tokens_compared=n,
+        tokens_expected=len(output),
+        first_divergence=first,
+        shown=first,
+        class_=None if first is None else classes[first],
+        margin=None if first is None else float(margin[first]),
+        shift=None,
+        tolerance=None if first is None or limit is None else float(limit[first]),
+        context_token_ids=list(output),
+        candidate_token_ids=list(output),
+        context_text=record.run.text,
+        candidate_text=record.run.text,
+        positions=Positions(
+            class_=classes,
+            reference_token=[int(t) for t in theirs],
+            candidate_token=[int(t) for t in mine],
+            margin=[float(m) for m in margin],
+            shift=[None] * n,
+            tolerance=[None] * n if limit is None else [float(t) for t in limit],
+            error=[None] * n,
+            reference_error=[None] * n,
+            bit_equal=[False] * n,
+            reference_top=top_tokens(rows),
+            candidate_top=[[] for _ in range(n)],
+        ),
+    )
+
+
+def _class(flip: bool, margin: float, limit: float | None) -> PointClass | None:
+    if not flip or limit is None:
+        return None
+    if margin > limit:
+        return "DIVERGENT"
+    return "TIE" if margin == 0.0 else "NEAR-TIE"
