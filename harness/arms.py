@@ -191,7 +191,21 @@ def _record(
         options,
         out=out,
         progress=progress,
-        reuse=arm.name == REFERENCE,
+        reuse=arm.name == REFERENCE and _asked_the_same(out, arm.replay, context),
+    )
+
+
+def _asked_the_same(out: Path | None, replay: Replay, context: Context | None) -> bool:
+    """Whether an interrupted making was around the same tokens as this one."""
+    if out is None or not out.exists():
+        return False
+    try:
+        made = load_recording(out)
+    except FormatError:
+        return False
+    tokens = {p.id: (p.prompt_token_ids, p.run.token_ids) for p in made.prompts}
+    return all(p.run.replay == replay for p in made.prompts) and (
+        context is None or context.tokens == tokens
     )
 
 
@@ -203,6 +217,8 @@ def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None
         made = load_recording(out)
         check_arm(arm.name, made, reference)
     except (FormatError, BaselineError):
+        return None
+    if any(p.run.replay != arm.replay for p in made.prompts):
         return None
     same = all(
         made.environment.get(k) == reference.environment.get(k)

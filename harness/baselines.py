@@ -8,6 +8,7 @@ baselines/<model>/<suite>/<dtype>/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -77,7 +78,10 @@ def load_baseline(folder: Path) -> Baseline:
         raise BaselineError(f"{folder}: the baseline is incomplete, {missing} is missing")
     baseline = Baseline(arms[REFERENCE], arms[ORACLE], controls, folder)
     for name, arm in baseline.arms():
-        check_arm(name, arm, baseline.reference)
+        try:
+            check_arm(name, arm, baseline.reference)
+        except BaselineError as error:
+            raise BaselineError(f"{folder}: {error}") from error
     return baseline
 
 
@@ -102,9 +106,19 @@ def check_arm(name: str, arm: Recording, reference: Recording) -> None:
     for prompt in reference.prompts:
         record = arm.prompt(prompt.id)
         context = prompt.run.token_ids
-        if record is None or record.on(context).token_ids != context:
+        if (
+            record is None
+            or record.prompt_token_ids != prompt.prompt_token_ids
+            or record.on(context).token_ids != context
+        ):
             raise BaselineError(
                 f"{name}: prompt {prompt.id} does not follow the reference's tokens; make it again"
+            )
+        broken = record.on(context).rows.nonfinite > 0
+        if (broken & (prompt.run.rows.nonfinite == 0)).any():
+            raise BaselineError(
+                f"{name}: prompt {prompt.id} has NaN or infinite logits where the reference has "
+                "none, so it measures nothing; make it again on another device"
             )
     if name.startswith(CONTROL) and equals_reference(arm, reference):
         raise BaselineError(
@@ -141,7 +155,7 @@ def find_baselines(root: Path) -> list[Path]:
 
 def staging_folder(folder: Path) -> Path:
     """Where a baseline is made before it takes its place."""
-    return folder.with_name(f".{folder.name}.making")
+    return folder.parent / f".{folder.name}.making"
 
 
 def put_in_place(folder: Path) -> None:
@@ -154,6 +168,8 @@ def put_in_place(folder: Path) -> None:
     staging, old = staging_folder(folder), _old(folder)
     try:
         if folder.exists():
+            # Left by a swap that was cut off after its second rename.
+            shutil.rmtree(old, ignore_errors=True)
             os.rename(folder, old)
         os.rename(staging, folder)
     except OSError as error:
@@ -166,7 +182,8 @@ def recover(folder: Path) -> None:
     """Undo a swap that was cut off between its two renames."""
     old = _old(folder)
     if old.is_dir() and not folder.exists():
-        os.rename(old, folder)
+        with contextlib.suppress(OSError):  # a read-only checkout: nothing to load either way
+            os.rename(old, folder)
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -175,4 +192,4 @@ def leftovers(root: Path) -> list[Path]:
 
 
 def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
+    return folder.parent / f".{folder.name}.old"  # "." has no name to replace

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from harness import __version__, cli_baseline
 from harness.cli_options import (
@@ -19,10 +20,24 @@ from harness.cli_options import (
     SuiteName,
     Trust,
 )
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, kept from the libraries below, whose versions end differently."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
 
 app = typer.Typer(
     name="harness",
+    cls=_Commands,
     help="Prove that a language model ported to a new accelerator still computes the same.",
     no_args_is_help=True,
     add_completion=False,
@@ -108,6 +123,8 @@ def record(
     from harness.devices.registry import open_target, parse_engine_args
     from harness.progress import Progress
 
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; name a file in it")
     progress = Progress()
     options = recorder.Options(
         replay=replay.value,
@@ -257,7 +274,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         typer.echo(f"harness: error: {error}", err=True)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        typer.echo("harness: interrupted; the same command goes on where it was", err=True)
+    except (KeyboardInterrupt, _Interrupted):
+        typer.echo(
+            "harness: interrupted; record and baseline make go on where they were "
+            "when the same command is given again",
+            err=True,
+        )
         sys.exit(130)
     sys.exit(0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli_options import Device, Dtype, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.recording import Recording
@@ -76,6 +77,8 @@ def make(
 def list_(baseline_dir: Root = Path("baselines")) -> None:
     """List the baselines with their arms.
 
+    Ends with status 2 when one of them cannot be used.
+
     Example:  harness baseline list
     """
     from harness.baselines import find_baselines, load_baseline
@@ -83,14 +86,21 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
     folders = find_baselines(baseline_dir)
     if not folders:
         typer.echo(f"{baseline_dir}: no baselines")
+    broken = 0
     for folder in folders:
-        baseline = load_baseline(folder)
+        try:
+            baseline = load_baseline(folder)
+        except HarnessError as error:
+            broken += 1
+            typer.echo(f"{folder.as_posix()}  unusable: {error}")
+            continue
         ref = baseline.reference
         arms = ", ".join(name for name, _ in baseline.arms())
         typer.echo(
             f"{folder.as_posix()}  {len(ref.prompts)} prompts  {ref.positions} positions  "
             f"{ref.device}  {ref.created}  {arms}"
         )
+    raise typer.Exit(HarnessError.exit_status if broken else 0)
 
 
 @app.command()
@@ -137,11 +147,18 @@ def prune(
     for folder, why in stale:
         typer.echo(f"{'removed' if yes else 'would remove'} {folder.as_posix()}: {why}")
         if yes:
-            shutil.rmtree(folder)
+            _remove(folder)
     if not stale:
         typer.echo("nothing to prune")
     elif not yes:
         typer.echo("give --yes to remove")
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise HarnessError(f"{folder}: cannot be removed ({error.strerror})") from error
 
 
 def _stale(folder: Path) -> str | None:
@@ -149,16 +166,18 @@ def _stale(folder: Path) -> str | None:
     from harness.baselines import REFERENCE
     from harness.errors import FormatError, SuiteError
     from harness.recording import load_recording
-    from harness.suites import load_suite
+    from harness.suites import load_suite, suite_names
 
     try:
         reference = load_recording(folder / f"{REFERENCE}.json")
     except FormatError as error:
         return f"unreadable ({error.problem})"
+    if reference.suite.name not in suite_names():
+        return f"there is no suite {reference.suite.name} in prompts/"
     try:
         suite = load_suite(reference.suite.name)
     except SuiteError:
-        return f"the suite {reference.suite.name} is gone"
+        return None  # a file with a mistake in it says nothing of its baselines
     tokens = reference.settings.get("max_new_tokens")
     if isinstance(tokens, int) and tokens != suite.generation.max_new_tokens:
         suite = suite.with_max_new_tokens(tokens)

@@ -22,6 +22,7 @@ def save_logits(logits: dict[str, NDArray[np.float32]], recording: Path) -> None
     """Write float32 rows (positions, vocabulary), named ``<prompt id>/<free or
     forced>``. Whole or not at all."""
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError as error:
         raise MissingDependency("safetensors", "--logits full", _INSTALL) from error
@@ -30,7 +31,7 @@ def save_logits(logits: dict[str, NDArray[np.float32]], recording: Path) -> None
     try:
         save_file(logits, str(temporary))
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise HarnessError(f"{path}: cannot be written ({error})") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -39,12 +40,13 @@ def save_logits(logits: dict[str, NDArray[np.float32]], recording: Path) -> None
 def load_logits(recording: Path) -> dict[str, NDArray[np.float32]]:
     """What :func:`save_logits` wrote."""
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
     except ImportError as error:
         raise MissingDependency("safetensors", "reading full logits", _INSTALL) from error
     path = logits_path(recording)
     try:
         logits: dict[str, NDArray[np.float32]] = load_file(str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise FormatError(str(path), None, f"cannot be read ({error})") from error
     return logits

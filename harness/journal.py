@@ -60,7 +60,9 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         if self._stream is not None:
-            self._stream.close()
+            # A full disk fails the last flush again; add() has said so.
+            with contextlib.suppress(OSError):
+                self._stream.close()
 
     def runs(self, kind: str) -> dict[str, Run]:
         """Finished runs of a kind, by prompt id."""
@@ -104,16 +106,15 @@ class Journal:
             if entry is None:
                 break
             try:
-                run = Run.model_validate(entry["run"])
-            except (KeyError, ValidationError):
+                self._runs[entry["kind"], entry["prompt"]] = Run.model_validate(entry["run"])
+            except (KeyError, TypeError, ValidationError):
                 break
-            self._runs[entry["kind"], entry["prompt"]] = run
             good += len(line)
         return good
 
     def _unwritable(self, error: OSError) -> HarnessError:
         return HarnessError(
-            f"{self._path}: cannot be written ({error.strerror}); "
+            f"{self._path}: cannot be written ({error.strerror or error}); "
             "make room or choose another --out, finished prompts are kept"
         )
 

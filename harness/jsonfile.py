@@ -55,7 +55,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary = None
     except OSError as error:
         raise HarnessError(
-            f"{path}: cannot be written ({error.strerror}); "
+            f"{path}: cannot be written ({error.strerror or error}); "
             "nothing was changed there, choose another place or make room"
         ) from error
     finally:
@@ -78,7 +78,11 @@ def read(path: Path, schema: str) -> dict[str, Any]:
             str(path), "schema", f"is {_short(document.get('schema'))}, this version reads {schema}"
         )
     seals = {name: document.pop(name, None) for name in _SEALS}
-    if seals["checksum"] != _sha256(document):
+    try:
+        checksum = _sha256(document)
+    except RecursionError as error:
+        raise FormatError(str(path), None, "is nested too deeply") from error
+    if seals["checksum"] != checksum:
         raise ChecksumError(
             str(path),
             _changed_section(document, seals["checksums"]),
@@ -106,7 +110,7 @@ def parse_any(path: Path) -> Any:
             raise FormatError(str(path), None, f"is larger than {MAX_BYTES >> 20} MiB")
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise FormatError(str(path), None, f"cannot be read ({error.strerror})") from error
+        raise FormatError(str(path), None, f"cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise FormatError(str(path), None, f"is not UTF-8 (byte {error.start})") from error
     try:
@@ -160,7 +164,9 @@ def _parts_of_item(name: str, item: dict[str, Any]) -> Iterator[tuple[str, Any]]
 def _changed_section(document: dict[str, Any], checksums: Any) -> str:
     if not isinstance(checksums, dict):
         return "checksums"
-    changed = [name for name, part in _sections(document) if checksums.get(name) != _crc(part)]
+    present = dict(_sections(document))
+    changed = [name for name, part in present.items() if checksums.get(name) != _crc(part)]
+    changed += [name for name in checksums if name not in present]
     return ", ".join(changed[:3]) if changed else "checksum"
 
 

@@ -131,7 +131,7 @@ def find_model(
 
         return Model(name, embedded_model(progress), trust_remote_code=False)
     path = os.path.abspath(os.path.expanduser(name))
-    if not os.path.isdir(path):
+    if not (name and os.path.isdir(path)):
         if not _HUB_NAME.fullmatch(name):
             raise ModelError(
                 f"model {name!r} is neither a directory here nor a Hugging Face Hub name; "

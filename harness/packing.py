@@ -1,8 +1,8 @@
 """Arrays as short JSON strings: a type code, a space, base64 little-endian.
 
-An array is written in the narrowest type that holds every value exactly, so
-the logits of a bfloat16 model take two bytes and the ids of a small vocabulary
-two, and reading gives the same bits back.
+An array is written in the narrowest type that holds every value exactly
+(float64 as it is), so the logits of a bfloat16 model take two bytes and the
+ids of a small vocabulary two, and reading gives the same bits back.
 
 ====  =========================================
 code  item
@@ -35,11 +35,14 @@ def pack(array: NDArray[np.generic]) -> str:
     """An integer or floating array as a string; its shape is not kept.
 
     Raises:
-        ValueError: if a value is not finite, or beyond 32 bits.
+        ValueError: if a value is not finite or an integer beyond 32 bits, or
+            the array holds neither integers nor floats of at most 64 bits.
     """
     flat = np.ravel(array)
     if np.issubdtype(flat.dtype, np.integer):
-        code, data = _pack_integers(flat.astype(np.int64))
+        code, data = _pack_integers(flat)
+    elif not np.issubdtype(flat.dtype, np.floating) or flat.dtype.itemsize > 8:
+        raise ValueError(f"an array of {flat.dtype} cannot be written")
     else:
         if not np.isfinite(flat).all():
             raise ValueError("an array with NaN or infinities cannot be written")
@@ -76,7 +79,7 @@ def unpack(text: str, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]
     return flat.astype(wanted).reshape(shape)
 
 
-def _pack_integers(flat: NDArray[np.int64]) -> tuple[str, bytes]:
+def _pack_integers(flat: NDArray[Any]) -> tuple[str, bytes]:
     low, high = (int(flat.min()), int(flat.max())) if flat.size else (0, 0)
     if low < 0:
         if low < -(2**31) or high >= 2**31:

@@ -19,6 +19,10 @@ from harness.report.summary import summary_lines
 from harness.session import RunOptions, Session
 
 _SESSION = pytest.StashKey[Session]()
+#: Why there is no baseline to hold the device against.
+_REFUSED = pytest.StashKey[str]()
+#: Why the reports of this run could not be written.
+_UNWRITTEN = pytest.StashKey[str]()
 _CHECKS = Path(checks.__file__).parent
 
 
@@ -144,14 +148,17 @@ def harness_session(request: pytest.FixtureRequest) -> Session:
 
 
 @pytest.fixture(scope="session")
-def alignment(harness_session: Session) -> Alignment:
+def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Alignment:
     """The device held against its baseline. The first use runs the suite."""
     try:
         return harness_session.alignment
     except BaselineError as error:
-        pytest.fail(str(error), pytrace=False)
+        problem = str(error)
     except HarnessError as error:
         pytest.exit(f"harness: {error}", returncode=2)
+    # Out here, so that no test shows one error while handling another.
+    request.config.stash[_REFUSED] = problem
+    pytest.fail(problem, pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -165,13 +172,22 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     session = config.stash.get(_SESSION, None)
+    refused = config.stash.get(_REFUSED, None)
+    if session is not None and refused is not None:
+        terminalreporter.write_sep("=", f"harness: {session.describe()}", red=True)
+        terminalreporter.write_line(refused)
     if session is None or not session.has_alignment:
         return
     verdict: Verdict = session.alignment.verdict
     good = exit_status(verdict) == 0
-    terminalreporter.section(f"harness: {session.describe()}", green=good, red=not good)
+    title = f"harness: {session.describe()}"
+    terminalreporter.write_sep("=", title, green=good, red=not good)
     for line in summary_lines(session.alignment):
         terminalreporter.write_line(line)
+    unwritten = config.stash.get(_UNWRITTEN, None)
+    if unwritten is not None:
+        terminalreporter.write_line(f"harness: error: {unwritten}", red=True)
+        return
     for line in session.closing_lines():
         terminalreporter.write_line(line)
 
@@ -182,7 +198,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         try:
             harness.write_reports()
         except HarnessError as error:
-            pytest.exit(f"harness: {error}", returncode=2)
+            # Not pytest.exit, which would take the summary away as well.
+            session.config.stash[_UNWRITTEN] = str(error)
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 class _TerminalProgress(Progress):

@@ -47,7 +47,7 @@ class Progress:
         start = self._clock()
         state = {"done": 0, "shown": start}
         if not self._live:
-            self.note(f"{what}: {total} tokens" if total > 1 else what)
+            self.note(f"{what}: {total} steps" if total > 1 else what)
 
         def step() -> None:
             state["done"] += 1

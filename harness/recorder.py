@@ -16,14 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.margins import margins
 from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
-from harness.errors import FormatError, UsageError
+from harness.errors import DeviceError, FormatError, UsageError
 from harness.journal import Journal
 from harness.progress import Progress, Silent
 from harness.recording import (
     SHOWN_TOP,
-    Difference,
     ModelFacts,
     PromptRecord,
     Recording,
@@ -35,6 +33,7 @@ from harness.recording import (
     margins_of,
     save_recording,
 )
+from harness.repeats import repeat_of
 from harness.suites import EncodedPrompt, Suite, SuiteTokenizer, encode_suite
 
 
@@ -135,6 +134,8 @@ def record(
             for p in encode_suite(suite, subject.tokenizer, facts.max_positions)
             if options.prompt_ids is None or p.id in options.prompt_ids
         ]
+        if not prompts:
+            raise UsageError(f"none of the prompts of suite {suite.name} was asked for")
         session = _Session(device, subject, suite, options, facts, prompts, progress)
         return (reuse and session.finished(out)) or session.run(out)
 
@@ -159,6 +160,9 @@ class _Session:
         self.logits: dict[str, NDArray[np.float32]] = {}
 
     def run(self, out: Path | None) -> Recording:
+        if self.options.context is not None:
+            for prompt in self.prompts:
+                self._context_of(prompt)  # a context of other prompts is refused before the work
         journal = Journal(out, self._key()) if out and not self.options.full_logits else Journal()
         with journal:
             if journal.found:
@@ -187,8 +191,20 @@ class _Session:
         same = made.model_dump(exclude=volatile) == mine.model_dump(exclude=volatile)
         if not same or [p.id for p in made.prompts] != [p.id for p in self.prompts]:
             return None
+        if not all(self._answers(m, p) for m, p in zip(made.prompts, self.prompts, strict=True)):
+            return None
         self.progress.note(f"{out}: finished before")
         return made
+
+    def _answers(self, made: PromptRecord, prompt: EncodedPrompt) -> bool:
+        """Whether a prompt was run the way this session would run it."""
+        wanted = self.options.replay
+        if made.run.replay != wanted or made.prompt_token_ids != prompt.token_ids:
+            return False
+        if self.options.context is None:
+            return True
+        context = self._context_of(prompt)
+        return made.on(context).token_ids == context
 
     def _key(self) -> dict[str, Any]:
         """What must be equal for a journal to be continued."""
@@ -241,8 +257,11 @@ class _Session:
                     run = self._as_run(done, replay)
                     journal.add(kind, done.prompt_id, run)
                     runs[done.prompt_id] = run
-                    if done.logits is not None:
+                    if done.logits is not None and kind != "repeat":
                         self.logits[f"{done.prompt_id}/{kind}"] = done.logits
+        missing = [r.prompt_id for r in requests if r.prompt_id not in runs]
+        if missing:
+            raise DeviceError(f"{self.device.name}: gave no output for prompt {missing[0]}")
         return {r.prompt_id: runs[r.prompt_id] for r in requests}
 
     def _follow(self, free: Mapping[str, Run], journal: Journal) -> dict[str, Run]:
@@ -257,7 +276,7 @@ class _Session:
     def _repeat(self, first: Mapping[str, Run]) -> tuple[Repeat, ...]:
         ids = list(first)[:: max(1, len(first) // self.options.repeats)][: self.options.repeats]
         again = self._finish("repeat", self._requests(self.options.replay, ids), Journal())
-        return tuple(_repeat(i, first[i], again[i]) for i in ids)
+        return tuple(repeat_of(i, first[i], again[i]) for i in ids)
 
     def _as_run(self, done: Completion, replay: Replay) -> Run:
         assert done.rows is not None  # every request keeps statistics
@@ -317,28 +336,6 @@ def _steps(request: Request) -> int:
         return 1
     forced = request.forced_token_ids
     return request.max_new_tokens if forced is None else len(forced)
-
-
-def _repeat(prompt_id: str, first: Run, again: Run) -> Repeat:
-    """How far a second run left the first; positions after a changed token
-    are not comparable and not counted."""
-    n = 0
-    while n < min(len(first.token_ids), len(again.token_ids)):
-        n += 1
-        if first.token_ids[n - 1] != again.token_ids[n - 1]:
-            break
-    a, b = first.rows[:n], again.rows[:n]
-    tokens = [np.array(run.choices()[:n], dtype=np.int64) for run in (first, again)]
-    shift = margins(a, b, tokens[0], tokens[1]).shift
-    equal = (a.digest == b.digest).all(axis=1)
-    return Repeat(
-        prompt_id=prompt_id,
-        rows_compared=n,
-        rows_equal=int(equal.sum()),
-        differences=tuple(
-            Difference(position=int(t), shift=float(shift[t])) for t in np.flatnonzero(~equal)
-        ),
-    )
 
 
 def _named_ids(prompts: Iterable[PromptRecord]) -> list[int]:

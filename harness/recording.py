@@ -87,7 +87,8 @@ def _as_tuple(value: Any) -> Any:
 
 
 #: A list in JSON, a tuple here.
-Ids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_tuple)]
+Ids = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], BeforeValidator(_as_tuple)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -184,7 +185,7 @@ class Difference(_Model):
     """A position at which a repeated run gave other bits: the shift of the
     first run's margin, in logits."""
 
-    position: int
+    position: Count
     shift: float
 
 
@@ -192,8 +193,8 @@ class Repeat(_Model):
     """A prompt that was run twice in one session, to see whether it repeats."""
 
     prompt_id: str
-    rows_compared: int
-    rows_equal: int
+    rows_compared: Count
+    rows_equal: Count
     differences: Annotated[tuple[Difference, ...], BeforeValidator(_as_tuple)]
 
 
@@ -268,5 +269,6 @@ def validated(model: type[_M], document: dict[str, Any], path: Path) -> _M:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        field = "".join(parts).lstrip(".")
         raise FormatError(str(path), field or None, first["msg"].lower()) from error

@@ -23,6 +23,7 @@ DIGEST_BYTES = 16
 #: The id in ``top_ids`` where a row has fewer than TOP_K finite logits.
 NO_TOKEN = -1
 
+_LARGEST = float(np.finfo(np.float32).max)
 _GROUP = 128  # logits per group in the search for the k-th largest
 
 
@@ -40,7 +41,8 @@ class RowStatistics:
             is not 0 the other figures describe the finite rest only.
         digest: uint8 (n, 16), BLAKE2b-128 of the row as little-endian float32
             with -0 written as +0. Equal digests mean bit-equal logits.
-        sketch: float32 (n, 64), count-sketch of the mean-centred row.
+        sketch: float32 (n, 64), count-sketch of the mean-centred row; sums
+            beyond float32, which only a broken model has, end at its limit.
     """
 
     top_ids: NDArray[np.int32]
@@ -98,7 +100,8 @@ def squared_norm(sketch: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _one_row(row: NDArray[np.float32]) -> RowStatistics:
-    total = row.sum(dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        total = row.sum(dtype=np.float64)
     finite = bool(np.isfinite(total))  # float64 cannot overflow on float32 sums
     nonfinite = 0
     digest = _digest(row)
@@ -128,7 +131,7 @@ def _one_row(row: NDArray[np.float32]) -> RowStatistics:
         logsumexp=np.array([logsumexp]),
         nonfinite=np.array([nonfinite], dtype=np.int32),
         digest=np.frombuffer(digest, dtype=np.uint8)[None],
-        sketch=sketch.astype(np.float32)[None],
+        sketch=np.clip(sketch, -_LARGEST, _LARGEST).astype(np.float32)[None],
     )
 
 

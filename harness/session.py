@@ -19,6 +19,7 @@ from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
     Target,
+    is_fake,
     open_target,
     parse_engine_args,
 )
@@ -174,6 +175,11 @@ class Session:
         lines = []
         if self._made_baseline:
             lines.append(f"baseline made: {self.folder.as_posix()}; approve it by committing it")
+        elif self.alignment.verdict == "NOT_COMPARABLE" and self.options.context is None:
+            lines.append(
+                f"stale baseline: {self.folder.as_posix()}; if the change is meant, make it again "
+                f"with pytest --device={REFERENCE_DEVICES[0]} --update-baselines"
+            )
         return lines + [f"report: {path.as_posix()}" for path in self.report_paths()]
 
     def command(self, prompt_id: str | None = None) -> str:
@@ -187,6 +193,7 @@ class Session:
         if o.baseline_dir != Path("baselines"):
             parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
         parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
+        parts += ["--trust-remote-code"] * o.trust_remote_code
         parts += ["-k", f"test_prompt and {prompt_id}"] if prompt_id else []
         return shlex.join(parts)
 
@@ -260,22 +267,17 @@ class Session:
 
     def _no_baseline(self) -> BaselineError:
         self._record(None)
-        make = [
-            "harness",
-            "baseline",
-            "make",
-            "--device",
-            REFERENCE_DEVICES[0],
-            "--model",
-            self.options.model,
-            "--suite",
-            self.options.suite,
-            "--context",
-            self.recording_path.as_posix(),
-            "--baseline-dir",
-            self.options.baseline_dir.as_posix(),
-        ]
-        judge = ["harness", "compare", self.recording_path.as_posix(), self.folder.as_posix()]
+        o = self.options
+        recording = self.recording_path.as_posix()
+        reference = REFERENCE_DEVICES[is_fake(o.device)]
+        make = ["harness", "baseline", "make", "--device", reference]
+        make += ["--model", o.model, "--suite", o.suite, "--context", recording]
+        make += ["--baseline-dir", o.baseline_dir.as_posix()]
+        make += ["--dtype", o.dtype] if o.dtype else []
+        make += ["--max-new-tokens", str(o.max_new_tokens)] if o.max_new_tokens else []
+        make += ["--trust-remote-code"] * o.trust_remote_code
+        judge = ["harness", "compare", recording, self.folder.as_posix()]
+        judge += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
         return BaselineError(
             f"{self.folder.as_posix()}: no baseline, so nothing was judged; the recording is kept. "
             f"Judge it with: {shlex.join(make)} && {shlex.join(judge)}"

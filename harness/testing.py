@@ -33,6 +33,7 @@ from harness.rows import row_statistics
 #: Wide enough for the token ids of the shipped suites.
 VOCABULARY = 40_960
 MAX_POSITIONS = 4096
+DTYPES = ("bfloat16", "float16", "float32")
 _SCALE = 3.0
 #: Noise of one rounding-error-like perturbation, in logits.
 _NOISE = 0.05
@@ -59,6 +60,10 @@ class FakeDevice:
     ) -> None:
         if fault not in ("none", "scale", "nan", "unsteady"):
             raise UsageError(f"fake has no fault {fault!r}: none, scale, nan, unsteady")
+        if dtype not in DTYPES:
+            raise UsageError(f"fake has no dtype {dtype!r}: {', '.join(DTYPES)}")
+        if not 0.0 <= delay < 60.0:
+            raise UsageError(f"fake: a delay of {delay} seconds makes no sense: 0 to 60")
         self.name, self.delay = name, delay
         self.dtype, self.seed, self.fault = dtype, seed, fault
         self._open = False

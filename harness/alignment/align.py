@@ -152,18 +152,24 @@ def _gates(
 ) -> tuple[Gate, ...]:
     positions = len(classes)
     expected = sum(len(p.run.token_ids) for p in baseline.reference.prompts)
+    missing = _why_no_ratio(baseline, judged)
     by_id = {j.result.id: j for j in judged}
     shifts = [(r.prompt_id, d) for r in candidate.repeats for d in r.differences]
     return (
-        g.error_ratio_gate("error_ratio", "over the whole vocabulary", ratio),
-        g.error_ratio_gate("top_k_error_ratio", "among the likeliest tokens", top_k),
+        g.error_ratio_gate("error_ratio", "over the whole vocabulary", ratio, missing),
+        g.error_ratio_gate("top_k_error_ratio", "among the likeliest tokens", top_k, missing),
         g.point_guard(classes, judged=bool(baseline.oracle and baseline.controls)),
         g.nonfinite_gate(
             positions,
             sum(j.candidate_nonfinite for j in judged),
             sum(j.reference_nonfinite for j in judged),
         ),
-        g.coverage_gate(positions, expected),
+        g.coverage_gate(
+            positions,
+            expected,
+            prompts_not_run=len(baseline.reference.prompts) - len(judged),
+            diverged=sum(j.result.tokens_compared < j.result.tokens_expected for j in judged),
+        ),
         g.determinism_gate(
             sum(r.rows_compared for r in candidate.repeats),
             sum(r.rows_equal for r in candidate.repeats),
@@ -179,6 +185,14 @@ def _pooled_ratio(judged: Sequence[PromptJudgement]) -> Interval:
     if not pairs:
         return _NO_INTERVAL
     return error_ratio(_sums(pairs, 0), _sums(pairs, 1))
+
+
+def _why_no_ratio(baseline: Baseline, judged: Sequence[PromptJudgement]) -> str:
+    if baseline.oracle is None:
+        return "there is no oracle to measure it against"
+    if all(j.squared_errors is None for j in judged):
+        return "no prompt is finite in every row, so it has no size"
+    return "the reference shows none against the oracle, so there is nothing to compare with"
 
 
 def _top_k_ratio(judged: Sequence[PromptJudgement]) -> Interval:

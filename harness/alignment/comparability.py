@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,13 +76,16 @@ def _keys(
         return
     absent = "absent"
     for key in sorted(mine.keys() | theirs.keys()):
-        a, b = mine.get(key, absent), theirs.get(key, absent)
-        if a != b:
-            yield f"{name}.{key}", _told(a), _told(b)
+        # As JSON, so that null, true and 1 are told apart from "null", 1 and 1.0.
+        yield (
+            f"{name}.{key}",
+            _json(mine[key]) if key in mine else absent,
+            _json(theirs[key]) if key in theirs else absent,
+        )
 
 
-def _told(value: Any) -> Any:
-    return "null" if value is None else value
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _prompt_fields(

@@ -20,18 +20,19 @@ GATES = ("error_ratio", "top_k_error_ratio", "point_guard", "nonfinite", "covera
 ERROR_RATIO_LIMIT = 1.5
 
 
-def error_ratio_gate(name: str, what: str, interval: Interval) -> Gate:
+def error_ratio_gate(name: str, what: str, interval: Interval, missing: str) -> Gate:
     """PASS when the whole interval is at or below the limit, FAIL when it is
     above, INCONCLUSIVE between.
 
     Args:
         what: where the error is measured, for the sentence.
+        missing: why there is no value, where there is none.
     """
     limit = ERROR_RATIO_LIMIT
     value, low, high = interval.value, interval.low, interval.high
     status: Status
     if value is None:
-        status, outcome = "NOT_RUN", "the reference has no error against an oracle to compare with"
+        status, outcome = "NOT_RUN", missing
     elif value == 0.0:
         status, outcome = "PASS", "the candidate equals the oracle"
     elif low is None or high is None:
@@ -113,9 +114,13 @@ def point_guard(classes: Sequence[PointClass | None], judged: bool) -> Gate:
 def nonfinite_gate(rows: int, candidate: int, reference: int) -> Gate:
     """FAIL on any row of the candidate with NaN or infinite logits."""
     if candidate:
-        sentence = f"{candidate} of {rows} rows hold NaN or infinite logits."
+        hold = "row holds" if rows == 1 else "rows hold"
+        sentence = f"{candidate} of {rows} {hold} NaN or infinite logits."
     elif reference:
-        sentence = f"The candidate is finite, {reference} rows of the reference are not."
+        sentence = (
+            f"The candidate is finite, {reference} of {rows} rows of the reference are not: "
+            "the baseline cannot judge it."
+        )
     else:
         sentence = f"All logits of {rows} rows are finite."
     return Gate(
@@ -127,16 +132,29 @@ def nonfinite_gate(rows: int, candidate: int, reference: int) -> Gate:
     )
 
 
-def coverage_gate(judged: int, expected: int) -> Gate:
-    """INCONCLUSIVE while positions of the baseline were not judged."""
+def coverage_gate(judged: int, expected: int, prompts_not_run: int, diverged: int) -> Gate:
+    """INCONCLUSIVE while positions of the baseline were not judged.
+
+    Args:
+        judged, expected: positions.
+        prompts_not_run: prompts of the baseline that the candidate left out.
+        diverged: prompts that were run, but judged to their divergence only.
+    """
     if judged == expected:
         status: Status = "PASS"
         sentence = f"All {expected} positions of the baseline were judged."
     else:
         status = "INCONCLUSIVE"
+        reasons = []
+        if prompts_not_run:
+            reasons.append(f"{_counted(prompts_not_run, 'prompt')} not run")
+        if diverged:
+            reasons.append(
+                f"{_counted(diverged, 'prompt')} judged up to the first other token only "
+                "(record with --context to replay the rest)"
+            )
         sentence = (
-            f"{judged} of {expected} positions of the baseline were judged: where the tokens "
-            "diverge, replay them with --replay forced-decode --context."
+            f"{judged} of {expected} positions of the baseline were judged: {', '.join(reasons)}."
         )
     return Gate(
         name="coverage",
@@ -147,10 +165,21 @@ def coverage_gate(judged: int, expected: int) -> Gate:
     )
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what} was" if count == 1 else f"{count} {what}s were"
+
+
 def determinism_gate(
     rows: int, equal: int, shifts: Sequence[float], tolerances: Sequence[float | None]
 ) -> Gate:
-    """Repeats: bit-equal PASS, within the tolerance WARN, beyond it FAIL."""
+    """Repeats: bit-equal PASS, within the tolerance WARN, beyond it FAIL.
+
+    Args:
+        rows, equal: rows that were computed twice, and those of them that
+            gave the same bits.
+        shifts, tolerances: of the others, in logits; None where no tolerance
+            is known, which can only warn.
+    """
     status: Status
     if not rows:
         status, sentence = "NOT_RUN", "No prompt was run twice."
@@ -168,7 +197,11 @@ def determinism_gate(
             sentence = f"{rate}, by up to {max(beyond):.4g} logits, more than the noise explains."
         else:
             status = "WARN"
-            sentence = f"{rate}, all within the tolerance: the device does not repeat bit for bit."
+            within = "with no tolerance known to judge them by" if None in tolerances else ""
+            sentence = (
+                f"{rate}, {within or 'all within the tolerance'}: "
+                "the device does not repeat bit for bit."
+            )
     return Gate(
         name="determinism",
         status=status,

@@ -71,7 +71,9 @@ def baseline_noise(baseline: Baseline) -> dict[str, NDArray[np.float64]]:
     units, noises, shifts, at = {}, {}, [], []
     for prompt in baseline.reference.prompts:
         reference = prompt.run
-        arms = [_arm_rows(c, prompt) for c in baseline.controls.values()]
+        # A control with NaN would pass for a large noise.
+        found_rows = [_arm_rows(c, prompt) for c in baseline.controls.values()]
+        arms = [rows for rows in found_rows if not rows.nonfinite.any()]
         truth = _arm_rows(oracle, prompt)
         unit = row_spacing(baseline.reference.dtype, reference.rows)
         width = baseline.reference.model.vocab_size
@@ -115,7 +117,7 @@ def judge_prompt(
     equal = np.asarray((ours.digest == base.digest).all(axis=1))
     limit = None if tolerances is None else tolerances[:n]
     classes = _classes(found, limit, nonfinite, equal)
-    usable = truth is not None and n > 0 and not nonfinite.any()
+    usable = truth is not None and n > 0 and not nonfinite.any() and not (truth.nonfinite > 0).any()
     result = _result(
         mine, run, reference, found, classes, limit, equal, _errors(candidate, ours, base, truth)
     )
@@ -154,8 +156,8 @@ def _errors(
         return [None] * len(ours), [None] * len(ours)
     width = candidate.model.vocab_size
     return (
-        _listed(rms_error(ours, truth, width), ours.nonfinite > 0),
-        _listed(rms_error(base, truth, width), base.nonfinite > 0),
+        _listed(rms_error(ours, truth, width), ours.nonfinite + truth.nonfinite > 0),
+        _listed(rms_error(base, truth, width), base.nonfinite + truth.nonfinite > 0),
     )
 
 

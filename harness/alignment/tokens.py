@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.align import arm_of, arms_of
-from harness.alignment.figures import performance
-from harness.alignment.gates import coverage_gate, point_guard
+from harness.alignment.figures import figures
 from harness.alignment.margins import logit_of, runner_up
 from harness.alignment.prompts import baseline_noise, choices, top_tokens
 from harness.alignment.result import (
     Alignment,
     Comparability,
+    Figures,
+    Gate,
     Interval,
+    Performance,
     PointClass,
     Positions,
     PromptAlignment,
@@ -58,7 +60,7 @@ def compare_tokens(
         for p in prompts
         for a, b in zip(p.positions.reference_token, p.positions.candidate_token, strict=True)
     )
-    gates = (point_guard(classes, judged=bool(noise)), coverage_gate(len(classes), len(classes)))
+    gates = (_guard(classes, flips, judged=bool(noise)),)
     verdict: Verdict = "DIVERGENT" if "DIVERGENT" in classes else "INCONCLUSIVE"
     found = Comparability(
         comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
@@ -79,10 +81,39 @@ def compare_tokens(
         comparability=found,
         candidate=arm_of(candidate, "candidate", "tokens", file),
         baseline=arms_of(baseline),
-        performance=performance(baseline.reference, baseline.reference),
+        performance=_no_performance(baseline),
         pieces=baseline.reference.pieces,
         warnings=("Only token ids were given: without logits nothing can be shown to be right.",),
     )
+
+
+def _guard(classes: Sequence[PointClass | None], flips: int, judged: bool) -> Gate:
+    """The point guard, which without shifts can fail and never pass."""
+    wrong = classes.count("DIVERGENT")
+    if not judged:
+        sentence = "No noise floor to judge single positions by: no oracle and controls."
+    elif wrong:
+        sentence = f"{wrong} of {len(classes)} tokens differ across a margin that no noise crosses."
+    else:
+        sentence = (
+            f"{flips} of {len(classes)} tokens differ, none across a margin beyond the noise; "
+            "what changed without changing a token cannot be seen."
+        )
+    return Gate(
+        name="point_guard",
+        status="NOT_RUN" if not judged else "FAIL" if wrong else "INCONCLUSIVE",
+        value=float(wrong) if judged else None,
+        threshold=0.0,
+        sentence=sentence,
+    )
+
+
+def _no_performance(baseline: Baseline) -> Performance:
+    """Token ids carry no clock."""
+    reference = figures(baseline.reference)
+    names = [name for name in Figures.model_fields if name not in ("samples", "gaps")]
+    nothing = Figures(**dict.fromkeys(names), samples=0, gaps=0)
+    return Performance(candidate=nothing, reference=reference, ratio=dict.fromkeys(names))
 
 
 def _judge(
@@ -96,8 +127,8 @@ def _judge(
     rival = np.where(flip, mine, runner_up(rows, theirs))
     margin = logit_of(rows, theirs)[0] - logit_of(rows, rival)[0]
     classes = [
-        _class(bool(f), float(m), None if limit is None else float(limit[t]))
-        for t, (f, m) in enumerate(zip(flip, margin, strict=True))
+        _class(bool(f), float(m), None if limit is None or bad else float(limit[t]))
+        for t, (f, m, bad) in enumerate(zip(flip, margin, rows.nonfinite > 0, strict=True))
     ]
     first = int(np.argmax(flip)) if flip.any() else None
     return PromptAlignment(

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from harness.alignment.result import Comparability, Gate, Interval, PointClass, Verdict
 
+#: Gates without which nothing is shown to be right.
+NEEDED = ("error_ratio", "point_guard", "coverage")
+_SHOWN_FIELDS = 4
+
 _MEANING: dict[Verdict, str] = {
     "BIT_EXACT": "Every logit is bit-equal to the reference's",
     "TOKEN_EXACT": "The same tokens, and the error stays within the reference's own noise",
@@ -45,8 +49,7 @@ def verdict_of(
         return "DIVERGENT" if wrong else "DRIFT"
     if bit_equal and tokens_equal:
         return "BIT_EXACT"
-    judged = {"error_ratio", "point_guard", "coverage"}
-    if "INCONCLUSIVE" in status.values() or any(status.get(g) != "PASS" for g in judged):
+    if "INCONCLUSIVE" in status.values() or any(status.get(g) != "PASS" for g in NEEDED):
         return "INCONCLUSIVE"
     return "TOKEN_EXACT" if tokens_equal else "EQUIVALENT"
 
@@ -56,7 +59,7 @@ def prompt_verdict(
 ) -> Verdict:
     """The same words for one prompt, by its positions alone: the error ratio
     is judged over prompts, not within one."""
-    if bit_equal and complete:
+    if bit_equal and complete and set(classes) <= {"EXACT"}:
         return "BIT_EXACT"
     if "DIVERGENT" in classes or "NONFINITE" in classes:
         return "DIVERGENT"
@@ -77,19 +80,44 @@ def sentence_of(
 ) -> str:
     """The verdict in one plain sentence with the figures that carry it."""
     meaning = _MEANING[verdict]
+    if any(g.name == "nonfinite" and g.status == "FAIL" for g in gates):
+        meaning = "Logits that are NaN or infinite decide nothing"
     if verdict == "NOT_COMPARABLE":
-        fields = ", ".join(d.field for d in comparability.differences)
-        return f"{meaning}: {fields} differ{'' if ',' in fields else 's'}."
+        return f"{meaning}: {_fields([d.field for d in comparability.differences])}."
     if verdict == "BIT_EXACT":
         return f"{meaning}, at all {positions} positions."
     parts = [f"{flips} of {positions} tokens differ"]
     if ratio.value is not None:
         span = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
         parts.insert(0, f"error {ratio.value:.2f} times the reference's{span}")
-    order = {"FAIL": 0, "INCONCLUSIVE": 1}
-    telling = sorted((g for g in gates if g.status in order), key=lambda g: order[g.status])
-    if telling:
-        parts.append(f"{telling[0].name}: {telling[0].sentence.rstrip('.')}")
-    elif ratio.value is None:
-        parts.append("no oracle to measure its error against")
+    telling = _telling(verdict, gates)
+    if telling is not None and telling.name == "error_ratio" and ratio.value is not None:
+        # Its figures stand here already; what is missing is what they mean.
+        limit = f"{telling.status} at the limit of {telling.threshold:g}"
+        parts[0] = f"{parts[0]}, {limit}"
+    elif telling is not None:
+        parts.append(f"{telling.name}: {telling.sentence.rstrip('.')}")
     return f"{meaning}: {'; '.join(parts)}."
+
+
+def _telling(verdict: Verdict, gates: Sequence[Gate]) -> Gate | None:
+    """The gate that made the verdict, None where all of them held."""
+    if verdict == "NON_DETERMINISTIC":
+        return next((g for g in gates if g.name == "determinism"), None)
+    broken = next((g for g in gates if g.name == "nonfinite" and g.status == "FAIL"), None)
+    if broken is not None:
+        return broken
+    needed = [g for g in gates if g.status != "NOT_RUN" or g.name in NEEDED]
+    for status in ("FAIL", "INCONCLUSIVE", "NOT_RUN"):
+        for gate in needed:
+            if gate.status == status:
+                return gate
+    return None
+
+
+def _fields(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_FIELDS])
+    more = len(names) - _SHOWN_FIELDS
+    if more > 0:
+        return f"{shown} and {more} more fields differ"
+    return f"{shown} differ{'s' if len(names) == 1 else ''}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.devices.base import Completion, Device, Request
+from harness.devices.base import Completion, Device, Replay, Request
 from harness.devices.hf import HfDevice, _arg_max
 from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.models import Model, open_tokenizer
@@ -51,7 +51,7 @@ def completion(device: HfDevice, free: Request) -> Completion:
     return run(device, free)
 
 
-def forced(free: Request, completion: Completion, replay: str) -> Request:
+def forced(free: Request, completion: Completion, replay: Replay) -> Request:
     return replace(free, replay=replay, forced_token_ids=completion.token_ids)
 
 

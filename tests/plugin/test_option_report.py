@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from plugin_project import PluginProject, usage_error
+
+
+def test_the_html_report_is_always_written_and_named_last(project: PluginProject) -> None:
+    result = project.run("fake")
+    result.stdout.fnmatch_lines(["report: reports/fake-s-bfloat16-fake.html", "=* 14 passed *"])
+    page = (project.path / "reports/fake-s-bfloat16-fake.html").read_text("utf-8")
+    assert "BIT_EXACT" in page
+    assert not re.search(r"""(src|href)=["']?https?:""", page)
+
+
+def test_every_asked_for_format_is_written(project: PluginProject) -> None:
+    result = project.run("fake", "--report=a/b.html", "--report=c.md", "--report=d.json")
+    result.stdout.fnmatch_lines(["report: a/b.html", "report: c.md", "report: d.json"])
+    assert "<html" in (project.path / "a/b.html").read_text("utf-8")
+    assert "BIT_EXACT" in (project.path / "c.md").read_text("utf-8")
+    written = json.loads((project.path / "d.json").read_text("utf-8"))
+    assert written["verdict"] == "BIT_EXACT"
+    assert written["positions"] == 24
+    assert written == project.alignment()
+
+
+def test_a_report_of_another_suffix_is_refused_before_anything_runs(
+    project: PluginProject,
+) -> None:
+    line = usage_error(project.run("fake", "--report=x.pdf"))
+    assert "--report x.pdf: the suffix must be .html, .md or .json" in line
+    assert not (project.path / "reports").exists()
+
+
+def test_a_report_that_cannot_be_written_is_one_line_after_the_summary(
+    project: PluginProject,
+) -> None:
+    result = project.run("fake", "--report=s.yaml/x.html")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["BIT_EXACT: *", "harness: error: s.yaml/x.html: cannot be written (*)*", "*14 passed*"]
+    )
+    result.stdout.no_fnmatch_line("report: *")
+
+
+def test_a_reports_folder_that_cannot_be_written_is_one_line(project: PluginProject) -> None:
+    (project.path / "reports").write_text("a file in the way")
+    result = project.run("fake")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*harness: reports/*cannot be written (*)*"])
+    assert "Traceback" not in result.stdout.str()
+    assert "of 24" not in result.stderr.str()  # refused before the work, not after
+
+
+def test_the_alignment_names_the_commands_that_repeat_the_run(project: PluginProject) -> None:
+    project.run("fake", "--engine-arg=seed=4", "--allow-weights")
+    (command,) = project.alignment()["reproduce"]
+    assert command == (
+        "pytest --device=fake --model=smollm2 --suite=s.yaml --engine-arg=seed=4 --allow-weights"
+    )

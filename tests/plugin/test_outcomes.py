@@ -1,0 +1,97 @@
+"""What a correct, a broken and an unsteady device end in, and what they print."""
+
+from __future__ import annotations
+
+import pytest
+from plugin_project import PluginProject
+
+
+def test_another_correct_engine_passes(project: PluginProject) -> None:
+    result = project.run("fake", "--engine-arg=seed=4")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=14)
+    result.stdout.fnmatch_lines(["EQUIVALENT: *2 of 24 tokens differ.", "  PASS * error_ratio: *"])
+    assert project.alignment()["classes"] == {"EXACT": 22, "NEAR-TIE": 1, "TIE": 1}
+
+
+def test_the_summary_names_verdict_gates_and_report_in_this_order(project: PluginProject) -> None:
+    result = project.run("fake", "--engine-arg=seed=4")
+    result.stdout.fnmatch_lines(
+        [
+            "=* harness: fake, smollm2, s =*",
+            "EQUIVALENT: *",
+            "  PASS * error_ratio: *",
+            "  PASS * top_k_error_ratio: *",
+            "  PASS * point_guard: *",
+            "  PASS * nonfinite: *",
+            "  PASS * coverage: *",
+            "  PASS * determinism: *",
+            "report: reports/fake-s-bfloat16-fake.html",
+            "=* 14 passed in *",
+        ],
+        consecutive=True,
+    )
+
+
+def test_too_large_an_error_fails(project: PluginProject) -> None:
+    result = project.run("fake", "--engine-arg=fault=scale")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["FAIL: Error over the whole vocabulary: 3.* times *, more than 1.5.", "DIVERGENT: *"])
+    assert project.alignment()["verdict"] == "DIVERGENT"
+
+
+def test_a_failing_prompt_says_all_that_is_needed(project: PluginProject) -> None:
+    result = project.run("fake", "--engine-arg=fault=scale")
+    result.stdout.fnmatch_lines(
+        [
+            "beta: DIVERGENT at position 5 of 6; the free run left the context at 5",
+            "  margin 0.*, shift -0.*, tolerance 0.* (logits)",
+            "  context *|>><*><<",
+            "  candidate *|>><*><<",
+            "  top 5 of the reference  *",
+            "  top 5 of the candidate  *",
+            "  repeat it: pytest --device=fake *-k 'test_prompt and beta'",
+        ],
+        consecutive=True,
+    )
+    lines = [line for line in result.stdout.lines if line.startswith("  top 5 of the ")]
+    assert lines
+    assert all(line.count("'<") == 5 for line in lines)
+
+
+def test_the_printed_command_repeats_the_failure(project: PluginProject) -> None:
+    first = project.run("fake", "--engine-arg=fault=scale")
+    told = next(line for line in first.stdout.lines if "repeat it: " in line and "beta" in line)
+    _, _, command = told.partition("repeat it: pytest ")
+    before, _, selection = command.partition(" -k ")
+    again = project.plain(*before.split(), "-k", selection.strip("'"))
+    again.assert_outcomes(failed=1, deselected=13)
+    again.stdout.fnmatch_lines(["beta: DIVERGENT at position 5 of 6; *"])
+
+
+def test_nan_logits_fail(project: PluginProject) -> None:
+    result = project.run("fake", "--engine-arg=fault=nan")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["FAIL: 4 of 24 rows hold NaN or infinite logits.", "alpha: NONFINITE at position 5 of 6"]
+    )
+
+
+def test_an_unsteady_device_passes_with_a_warning(project: PluginProject) -> None:
+    result = project.run("fake", "--engine-arg=fault=unsteady")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=14)
+    result.stdout.fnmatch_lines(
+        ["  WARN * determinism: 12 of 12 rows differ *", "  warning: 12 of 12 rows differ *"]
+    )
+
+
+def test_an_interrupted_run_ends_with_status_two(
+    project: PluginProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.testing.FakeDevice._row", interrupt)
+    result = project.plain("--device=fake", "--suite=s.yaml")
+    assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -1,0 +1,167 @@
+"""Recordings, arms and suites for unit tests, made in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.baselines import Baseline
+from harness.devices.base import Replay
+from harness.recorder import Context, Options, record
+from harness.recording import (
+    ModelFacts,
+    PromptRecord,
+    Recording,
+    Repeat,
+    Run,
+    RunTimings,
+    SuiteFacts,
+    margins_of,
+)
+from harness.rows import row_statistics
+from harness.suites import Generation, Prompt, Suite
+from harness.testing import FakeDevice, fake_subject
+
+Logits = NDArray[np.float32]
+VOCABULARY = 64
+RNG = np.random.default_rng
+
+
+def facts(**changes: Any) -> ModelFacts:
+    """A model that everything is known of."""
+    fields: dict[str, Any] = {
+        "name": "m",
+        "weights": "ab" * 32,
+        "parameters": 10,
+        "weight_bytes": 20,
+        "config": {"hidden_size": 8, "rope": {"theta": 1.0}},
+        "tokenizer": "cd" * 32,
+        "template": "ef" * 32,
+        "vocab_size": VOCABULARY,
+    }
+    return ModelFacts(**(fields | changes))
+
+
+def run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "free") -> Run:
+    """A run whose rows are ``logits`` and whose tokens are their arg-maxes,
+    or the given ones."""
+    rows = row_statistics(logits)
+    chosen = [int(i) for i in rows.top_ids[:, 0]] if tokens is None else list(tokens)
+    n = len(chosen)
+    return Run(
+        replay=replay,
+        token_ids=tuple(chosen),
+        text=" ".join(map(str, chosen)),
+        stop="length" if replay == "free" else "forced",
+        margins=margins_of(rows),
+        timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=0.5 + 0.25 * n),
+        rows=rows,
+    )
+
+
+def prompt(
+    name: str, free: Run | None = None, forced: Run | None = None, ids: Sequence[int] = (1, 2)
+) -> PromptRecord:
+    return PromptRecord(
+        id=name, text=f"text of {name}", prompt_token_ids=tuple(ids), free=free, forced=forced
+    )
+
+
+def recording(prompts: Sequence[PromptRecord], **changes: Any) -> Recording:
+    fields: dict[str, Any] = {
+        "device": "fake",
+        "dtype": "bfloat16",
+        "created": "2025-01-02T03:04:05+00:00",
+        "model": facts(),
+        "suite": SuiteFacts(name="s", digest="12" * 32),
+        "settings": {"max_new_tokens": 4, "ignore_eos": True, "eos_token_ids": [0]},
+        "overridden": {"temperature": 0.7},
+        "engine": {"attention": "sdpa", "threads": 2},
+        "environment": {"numpy": "2"},
+        "load": {"load_s": 1.5},
+        "prompts": tuple(prompts),
+        "repeats": (),
+        "pieces": {"1": "a", "2": "b"},
+    }
+    return Recording(**(fields | changes))
+
+
+def free_recording(logits: Mapping[str, Logits], **changes: Any) -> Recording:
+    """One free run per prompt."""
+    return recording([prompt(name, run(rows)) for name, rows in logits.items()], **changes)
+
+
+def forced_recording(
+    logits: Mapping[str, Logits], reference: Recording, **changes: Any
+) -> Recording:
+    """The given rows on the tokens of ``reference``."""
+    forced = [
+        prompt(p.id, forced=run(logits[p.id], p.run.token_ids, "forced-decode"))
+        for p in reference.prompts
+    ]
+    return recording(forced, **changes)
+
+
+def bfloat16(logits: NDArray[np.float64]) -> Logits:
+    """To bfloat16 and back, ties to even."""
+    bits = logits.astype(np.float32).view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)
+    kept = (bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)
+    return np.asarray(kept.view(np.float32).copy())
+
+
+def arms(prompts: int = 6, positions: int = 4, noise: float = 0.05) -> Baseline:
+    """A baseline on random rows: the oracle, and three arms around it."""
+    random = RNG(7)
+    truth = {f"p{i}": 3 * random.standard_normal((positions, VOCABULARY)) for i in range(prompts)}
+
+    def arm() -> dict[str, Logits]:
+        return {
+            i: bfloat16(rows + noise * random.standard_normal(rows.shape))
+            for i, rows in truth.items()
+        }
+
+    reference = free_recording(arm())
+    exact = {i: rows.astype(np.float32) for i, rows in truth.items()}
+    return Baseline(
+        reference,
+        forced_recording(exact, reference, dtype="float32"),
+        {f"control-{i}": forced_recording(arm(), reference) for i in range(2)},
+    )
+
+
+def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:
+    return recording_.model_copy(update={"repeats": repeats})
+
+
+def fake_suite(prompts: int = 6, tokens: int = 8) -> Suite:
+    """Prompts for a FakeDevice."""
+    return Suite(
+        "unit",
+        Path("unit.yaml"),
+        tuple(Prompt(id=f"p{i}", line=i + 1, token_ids=(5, 6 + i)) for i in range(prompts)),
+        Generation(tokens, ignore_eos=True),
+        "34" * 32,
+    )
+
+
+def fake_record(device: FakeDevice, suite: Suite, options: Options = Options()) -> Recording:
+    return record(device, fake_subject(), suite, options)
+
+
+def fake_baseline(suite: Suite) -> Baseline:
+    """Reference, oracle and two controls, by FakeDevice, in memory."""
+    reference = fake_record(FakeDevice(), suite)
+    context = Context.of(reference)
+    oracle = fake_record(FakeDevice("float32"), suite, Options("forced-prefill", context))
+    controls = {
+        f"control-{seed}": fake_record(
+            FakeDevice(seed=seed), suite, Options("forced-decode", context)
+        )
+        for seed in (1, 2)
+    }
+    return Baseline(reference, oracle, controls)

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+SUITE = ("--suite", "s.yaml")
+BASELINE = "baselines/fake/s/bfloat16"
+COMMANDS = {
+    "record",
+    "compare",
+    "verify",
+    "report",
+    "baseline make",
+    "baseline list",
+    "baseline diff",
+    "baseline prune",
+}
+
+
+def _record(command: Command, out: str, *arguments: str) -> None:
+    ended = command("record", "--device", "fake", *SUITE, "--out", out, *arguments)
+    assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_help_of_every_command_has_an_example(command: Command, name: str) -> None:
+    ended = command(*name.split(), "--help")
+    assert ended.status == 0
+    assert f"Example:  harness {name} " in f"{ended.out} ".replace("\n", " ")
+
+
+def test_the_commands_are_these(command: Command) -> None:
+    def listed(text: str) -> set[str]:
+        _, _, block = text.partition("Commands:\n")
+        return set(re.findall(r"^  ([a-z-]+)", block.partition("\n\n")[0], re.MULTILINE))
+
+    groups = listed(command("--help").out)
+    inner = {f"baseline {name}" for name in listed(command("baseline", "--help").out)}
+    assert (groups - {"baseline"}) | inner == COMMANDS
+
+
+def test_the_help_tells_the_exit_statuses_and_debug(command: Command) -> None:
+    text = " ".join(command("--help").out.split())
+    assert "0 aligned; 1 not aligned; 2 wrong usage or unreadable input; 3 no judgement" in text
+    assert "--debug" in text
+
+
+def test_two_recordings_of_one_device_are_bit_exact(command: Command) -> None:
+    _record(command, "a.json")
+    _record(command, "b.json")
+    ended = command("compare", "a.json", "b.json")
+    assert ended.status == 0
+    assert ended.out.startswith("BIT_EXACT: ")
+
+
+def test_another_dtype_is_not_comparable_unless_allowed(command: Command) -> None:
+    _record(command, "a.json")
+    _record(command, "b.json", "--dtype", "float32")
+    refused = command("compare", "a.json", "b.json")
+    assert refused.status == 3
+    assert refused.out.startswith("NOT_COMPARABLE: ")
+    assert "  dtype: bfloat16 against float32" in refused.out
+    allowed = command("compare", "a.json", "b.json", "--allow-dtype")
+    assert allowed.status == 3
+    assert allowed.out.startswith("INCONCLUSIVE: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verdict", "status"),
+    [
+        ((), "BIT_EXACT", 0),
+        (("seed=4",), "EQUIVALENT", 0),
+        (("fault=scale",), "DIVERGENT", 1),
+        (("fault=nan",), "DIVERGENT", 1),
+    ],
+)
+def test_the_status_says_whether_a_device_is_aligned(
+    command: Command, arguments: tuple[str, ...], verdict: str, status: int
+) -> None:
+    pairs = [part for argument in arguments for part in ("--engine-arg", argument)]
+    _record(command, "c.json", "--context", BASELINE, *pairs)
+    ended = command("compare", "c.json", BASELINE)
+    assert ended.out.startswith(f"{verdict}: ")
+    assert ended.status == status
+
+
+def test_positions_that_were_not_judged_give_no_judgement(command: Command) -> None:
+    _record(command, "c.json", "--engine-arg", "seed=4")
+    ended = command("compare", "c.json", BASELINE)
+    assert ended.status == 3
+    assert ended.out.startswith("INCONCLUSIVE: ")
+    assert "forced-decode" in ended.out
+
+
+def test_an_edited_token_id_is_refused_by_file_and_field(
+    command: Command, project_folder: Path
+) -> None:
+    _record(command, "a.json")
+    file = project_folder / "a.json"
+    text = file.read_text("utf-8")
+    edited = re.sub(r'"free":.*?"token_ids": \[(\d+)', _plus_one, text, count=1, flags=re.DOTALL)
+    assert edited != text
+    file.write_text(edited, "utf-8")
+    ended = command("compare", "a.json", BASELINE)
+    assert ended.status == 2
+    assert ended.error.startswith("a.json: prompts[0].free.token_ids: ")
+    assert ended.err.count("\n") == 1
+
+
+def _plus_one(found: re.Match[str]) -> str:
+    whole, number = found[0], found[1]
+    return whole[: -len(number)] + str(int(number) + 1)
+
+
+def test_debug_shows_the_traceback(project_folder: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness", "compare", "no.json", "no.json", "--debug"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert "FormatError" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("compare", "no.json", BASELINE), "no.json: cannot be read (No such file"),
+        (("compare", ".", BASELINE), ".: cannot be read (Is a directory)"),
+        (("compare", "s.yaml", BASELINE), "s.yaml:1: is not JSON"),
+        (("compare", f"{BASELINE}/reference.json", "reports"), "reports"),
+        (("compare", f"{BASELINE}/reference.json", "."), "no baseline here"),
+        (("record", "--device", "tpu", "--out", "x.json"), "no device 'tpu'"),
+        (("record", "--device", "fake", "--suite", "no", "--out", "x.json"), "no such suite"),
+        (("record", "--device", "fake", *SUITE, "--out", "."), "--out . is a folder"),
+        (("record", "--device", "fake", *SUITE, "--out", "s.yaml/x.json"), "cannot be written"),
+        (
+            ("record", "--device", "fake", *SUITE, "--out", "x.json", "--dtype", "int4"),
+            "no dtype 'int4'",
+        ),
+        (
+            ("record", "--device", "fake", *SUITE, "--out", "x", "--replay", "forced-decode"),
+            "give --context",
+        ),
+        (
+            ("record", "--device", "fake", *SUITE, "--out", "x", "--engine-arg", "seed"),
+            "is not of the form K=V",
+        ),
+        (("report", "no.json", "--out", "r.html"), "no.json: cannot be read"),
+        (("report", f"{BASELINE}/oracle.json", "--out", "r.html"), "schema"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_two(
+    command: Command, arguments: tuple[str, ...], told: str
+) -> None:
+    ended = command(*arguments)
+    assert ended.status == 2
+    assert told in ended.error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bogus",),
+        ("compare", "a.json"),
+        ("record", "--device", "fake", "--out", "x", "--max-new-tokens", "0"),
+        ("record", "--device", "fake", "--out", "x", "--replay", "backwards"),
+        ("report", "a.json", "--out", "r.html", "--lang", "tlh"),
+    ],
+)
+def test_a_wrong_command_line_is_status_two(
+    command: Command, arguments: tuple[str, ...]
+) -> None:
+    ended = command(*arguments)
+    assert ended.status == 2
+    assert "Traceback" not in ended.err
+
+
+def test_a_place_that_takes_no_file_is_status_two_and_leaves_nothing(
+    command: Command, project_folder: Path
+) -> None:
+    before = sorted(project_folder.rglob("*"))
+    reference = f"{BASELINE}/reference.json"
+    ended = command("compare", reference, BASELINE, "--json", "s.yaml/a.json")
+    assert ended.status == 2
+    assert "s.yaml/a.json: cannot be written" in ended.error
+    assert sorted(project_folder.rglob("*")) == before
+
+
+def test_compare_writes_json_and_reports(command: Command, project_folder: Path) -> None:
+    reference = f"{BASELINE}/reference.json"
+    ended = command(
+        *("compare", reference, BASELINE, "--json", "a.json", "--report", "r.html"),
+        *("--report", "r.md"),
+    )
+    assert ended.status == 0
+    assert "written: a.json\nwritten: r.html\nwritten: r.md\n" in ended.out
+    found = json.loads((project_folder / "a.json").read_text("utf-8"))
+    assert {
+        *("verdict", "error_ratio", "gates", "positions", "prompts", "comparability"),
+        *("candidate", "baseline", "performance"),
+    } <= found.keys()
+    assert found["error_ratio"].keys() == {"value", "low", "high"}
+    assert {"name", "status", "value", "threshold"} <= found["gates"][0].keys()
+    assert {
+        *("id", "verdict", "tokens_compared", "first_divergence"),
+        *("class", "margin", "shift", "tolerance"),
+    } <= found["prompts"][0].keys()
+    assert found["reproduce"] == [f"harness compare {reference} {BASELINE}"]
+
+
+def test_report_renders_one_alignment_as_compare_did(
+    command: Command, project_folder: Path
+) -> None:
+    reference = f"{BASELINE}/reference.json"
+    command("compare", reference, BASELINE, "--json", "a.json", "--report", "r.html")
+    assert command("report", "a.json", "--out", "again.html").status == 0
+    assert (project_folder / "again.html").read_bytes() == (project_folder / "r.html").read_bytes()
+
+
+def test_report_sets_several_alignments_side_by_side(
+    command: Command, project_folder: Path
+) -> None:
+    for seed in ("4", "5"):
+        out = f"c{seed}.json"
+        _record(command, out, "--context", BASELINE, "--engine-arg", f"seed={seed}")
+        assert command("compare", out, BASELINE, "--json", f"a{seed}.json").status == 0
+    for out in ("r.html", "r.md"):
+        assert command("report", "a4.json", "a5.json", "--out", out).status == 0
+        text = (project_folder / out).read_text("utf-8")
+        assert "c4.json" in text
+        assert "c5.json" in text
+    assert "one .json holds one alignment" in command(
+        "report", "a4.json", "a5.json", "--out", "r.json"
+    ).error
+
+
+def test_a_report_of_another_suffix_is_refused(command: Command) -> None:
+    reference = f"{BASELINE}/reference.json"
+    command("compare", reference, BASELINE, "--json", "a.json")
+    ended = command("report", "a.json", "--out", "r.pdf")
+    assert ended.status == 2
+    assert ".html, .md or .json" in ended.error
+
+
+def test_full_logits_stand_beside_the_recording(command: Command, project_folder: Path) -> None:
+    _record(command, "a.json", "--logits", "full")
+    assert len(list(project_folder.glob("a*.safetensors"))) == 1
+
+
+def test_an_interrupt_is_status_130_and_says_what_is_kept(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.testing.FakeDevice._row", interrupt)
+    ended = command("record", "--device", "fake", *SUITE, "--out", "a.json")
+    assert ended.status == 130
+    assert "harness: interrupted; record and baseline make go on" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def _killed_after_two_prompts(folder: Path, arguments: list[str]) -> None:
+    """Start the command, and SIGKILL it once its journal holds two runs."""
+    process = subprocess.Popen(
+        arguments, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    journal = folder / "a.json.partial"
+    until = time.monotonic() + 60
+    try:
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (folder / "a.json").exists()
+
+
+def test_a_killed_recording_goes_on_to_the_same_file(
+    command: Command, project_folder: Path
+) -> None:
+    arguments = [
+        *("record", "--device", "fake", *SUITE, "--out", "a.json"),
+        *("--engine-arg", "delay=0.05", "--context", BASELINE, "--engine-arg", "seed=4"),
+    ]
+    _killed_after_two_prompts(project_folder, [sys.executable, "-m", "harness", *arguments])
+    ended = command(*arguments)
+    assert ended.status == 0
+    assert "a.json: going on after 2 finished runs" in ended.err
+    assert not (project_folder / "a.json.partial").exists()
+    arguments[arguments.index("a.json")] = "whole.json"
+    assert command(*arguments).status == 0
+    files = [project_folder / name for name in ("a.json", "whole.json")]
+    first, second = (_without_times(json.loads(f.read_text("utf-8"))) for f in files)
+    assert first == second
+
+
+def test_a_killed_recording_is_not_continued_by_another_command(
+    command: Command, project_folder: Path
+) -> None:
+    arguments = ["record", "--device", "fake", *SUITE, "--out", "a.json"]
+    slow = [*arguments, "--engine-arg", "delay=0.05"]
+    _killed_after_two_prompts(project_folder, [sys.executable, "-m", "harness", *slow])
+    ended = command(*arguments, "--engine-arg", "seed=3")
+    assert ended.status == 0
+    assert "going on" not in ended.err
+
+
+def _without_times(value: Any) -> Any:
+    """A recording apart from when and how long."""
+    if isinstance(value, dict):
+        volatile = {"created", "load", "timings", "checksum", "checksums"}
+        return {k: _without_times(v) for k, v in value.items() if k not in volatile}
+    return [_without_times(v) for v in value] if isinstance(value, list) else value
