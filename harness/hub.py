@@ -25,6 +25,17 @@ INSTALL = "pip install '{}[hf]'"
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _PICKLES = ["pytorch_model*.bin"]
 
+#: Variables that a package reads while it is imported; the user's own value wins.
+_BEFORE_IMPORT = {
+    # Else it says on stderr, at every start, that there is no torch.
+    "transformers": {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"},
+    # OpenMP's threads wait for each other by spinning, for milliseconds. Where
+    # another process wants the same cores, a token then takes up to 60 times as
+    # long; with this it takes 1.5 times, and on a quiet machine the same. No bit
+    # changes (docs/decisions.md).
+    "torch": {"GOMP_SPINCOUNT": "20000"},
+}
+
 
 def install_command() -> str:
     """The command that installs torch and transformers beside the harness."""
@@ -37,9 +48,8 @@ def require(package: str, needed_for: str, remedy: str | None = None) -> Any:
     Raises:
         MissingDependency: if it is not installed, or installed and broken.
     """
-    if package == "transformers":
-        # Else it says on stderr, at every start, that there is no torch.
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    for name, value in _BEFORE_IMPORT.get(package, {}).items():
+        os.environ.setdefault(name, value)
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
