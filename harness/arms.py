@@ -28,7 +28,7 @@ from harness.baselines import (
 )
 from harness.devices.base import Replay
 from harness.devices.registry import is_fake, open_target
-from harness.errors import BaselineError, FormatError, HarnessError
+from harness.errors import BaselineError, FormatError, HarnessError, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, load_recording
@@ -149,7 +149,7 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
     # In float32 a prefill is the oracle itself.
     if stepwise and dtype != "float32":
         controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
-    if not stepwise and reference.engine.get("matmul") == "widened":
+    if not stepwise and str(reference.engine.get("matmul")).startswith("widened"):
         controls.append(ArmPlan(f"{CONTROL}native", replay, dtype, {"matmul": "native"}))
     lower = LOWER_ISA.get(str(reference.engine.get("instruction_set")))
     if plan.device == "hf-cpu" and lower:
@@ -183,6 +183,7 @@ def _record(
         trust_remote_code=plan.trust_remote_code,
         progress=progress,
     )
+    _check_vocabulary(context, target.subject.facts.vocab_size)
     options = Options(replay=arm.replay, context=context)
     return record(
         target.device,
@@ -193,6 +194,17 @@ def _record(
         progress=progress,
         reuse=arm.name == REFERENCE and _asked_the_same(out, arm.replay, context),
     )
+
+
+def _check_vocabulary(context: Context | None, width: int) -> None:
+    """Tokens of other tools are not the model's by nature, and an engine fails
+    on strange ones in strange ways."""
+    for prompt_id, (_, output) in (context.tokens if context else {}).items():
+        if max(output, default=0) >= width:
+            raise UsageError(
+                f"prompt {prompt_id}: the output token {max(output)} is outside this model's "
+                f"vocabulary of {width}; it comes from another model"
+            )
 
 
 def _asked_the_same(out: Path | None, replay: Replay, context: Context | None) -> bool:

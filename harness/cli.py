@@ -67,12 +67,6 @@ class LogitsName(str, Enum):
     full = "full"
 
 
-class Language(str, Enum):
-    """``--lang``."""
-
-    en = "en"
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"harness {__version__}")
@@ -220,13 +214,11 @@ def verify(
 def report(
     alignments: Annotated[list[Path], typer.Argument(help="What compare --json wrote.")],
     out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
-    lang: Annotated[Language, typer.Option(help="The report's language.")] = Language.en,
 ) -> None:
     """Render a report from alignments, without model or recordings.
 
     Example:  harness report alignment.json --out report.html
     """
-    del lang  # one language so far
     from harness.alignment.result import load_alignment
     from harness.report.render import render
 

@@ -50,6 +50,7 @@ class Journal:
                 if not good:
                     self._append({"key": self._key})
             except OSError as error:
+                self.__exit__(None, None, None)
                 raise self._unwritable(error) from error
         return self
 

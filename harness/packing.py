@@ -15,7 +15,8 @@ f2 f4 f8     IEEE floating point
 
 A ``z`` behind the code (``f4z``) says that the bytes stand in planes, all
 first bytes before all second ones, and are deflated (RFC 1951): the exponents
-of one row's logits are alike. It is taken where it is shorter.
+of one row's logits are alike. It is taken where that is
+shorter, from 64 bytes on.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _FLOATS: dict[str, np.dtype[Any]] = {
     "f4": np.dtype("<f4"),
     "f8": np.dtype("<f8"),
 }
+_WORTH_DEFLATING = 64  # bytes
 _WIDTHS = {"u1": 1, "u2": 2, "u3": 3, "u4": 4}
 
 
@@ -53,7 +55,7 @@ def pack(array: NDArray[np.generic]) -> str:
         if not np.isfinite(flat).all():
             raise ValueError("an array with NaN or infinities cannot be written")
         code, data = _pack_floats(flat)
-    squeezed = _deflated(code, data)
+    squeezed = _deflated(code, data) if len(data) >= _WORTH_DEFLATING else data
     if len(squeezed) < len(data):
         code, data = f"{code}z", squeezed
     return f"{code} {base64.b64encode(data).decode('ascii')}"

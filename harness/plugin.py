@@ -28,18 +28,25 @@ _CHECKS = Path(checks.__file__).parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("harness", "harness: hold a device against a baseline")
-    try:
-        group.addoption(
-            "--device",
-            help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (fake has no model)",
-        )
-    except ValueError as error:
-        raise pytest.UsageError(
-            f"harness: another plugin already owns --device{_owner(parser)}; "
-            "disable it here with -p no:NAME"
-        ) from error
-    add = group.addoption
-    add("--model", default="smollm2", help="smollm2 (embedded), a directory, or a Hub name")
+
+    def add(name: str, **settings: Any) -> None:
+        try:
+            group.addoption(name, **settings)
+        except ValueError as error:
+            raise pytest.UsageError(
+                f"harness: another plugin already owns {name}{_owner(parser, name)}; "
+                "disable it here with -p no:NAME"
+            ) from error
+
+    add("--device", help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (fake: no model)")
+    # Before it knows the options of a conftest, pytest takes `--model /outside`
+    # apart and looks for the project at /outside.
+    add(
+        "--model",
+        default="smollm2",
+        help="smollm2 (embedded), a directory, or a Hub name; paths outside the "
+        "project need the = sign, here and below",
+    )
     add("--suite", default="mixed", help="a name in prompts/, or a YAML file (default: mixed)")
     add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
@@ -64,10 +71,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
 
 
-def _owner(parser: pytest.Parser) -> str:
+def _owner(parser: pytest.Parser, name: str) -> str:
     for group in getattr(parser, "_groups", []):
         for option in group.options:
-            if "--device" in option.names():
+            if name in option.names():
                 return f" (its group: {group.name})"
     return ""
 

@@ -266,8 +266,9 @@ class Session:
         )
 
     def _no_baseline(self) -> BaselineError:
-        self._record(None)
         o = self.options
+        if o.context is None:
+            self._record(None)  # else there is one, which must stay as it is
         recording = self.recording_path.as_posix()
         reference = REFERENCE_DEVICES[is_fake(o.device)]
         make = ["harness", "baseline", "make", "--device", reference]

@@ -41,9 +41,7 @@ def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project_folder(
-    made_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def project_folder(made_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the made project as the working directory."""
     folder = tmp_path / "project"
     shutil.copytree(made_project, folder)
@@ -72,9 +70,7 @@ class Ended:
 
 
 @pytest.fixture
-def command(
-    project_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
+def command(project_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Run ``harness ARGUMENTS`` in the project folder, in this process."""
 
     def run(*arguments: object) -> Ended:

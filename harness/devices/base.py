@@ -15,6 +15,10 @@ Replay = Literal["free", "forced-decode", "forced-prefill"]
 Stop = Literal["eos", "length", "forced", "nonfinite"]
 Keep = Literal["statistics", "full", "nothing"]
 
+#: The token that stands for the choice of a row without any finite logit, with
+#: which a free run stops as ``nonfinite``. The row is kept and fails its gate.
+NO_CHOICE = 0
+
 #: A value of an environment table: readable in a diff, never a path of the host.
 EnvironmentValue = str | int | float | bool | None
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.base import (
+    NO_CHOICE,
     Completion,
     EnvironmentValue,
     Opened,
@@ -186,13 +187,13 @@ class HfDevice:
             best = _arg_max(row)
             if forced is not None:
                 token = forced[len(record.token_ids)]
-            elif best is None:
-                stop = "nonfinite"
-                break
             else:
-                token = best
+                token = NO_CHOICE if best is None else best
             record.add(token, row)
             on_token()
+            if forced is None and best is None:
+                stop = "nonfinite"
+                break
             if forced is None and token in request.stop_token_ids:
                 stop = "eos"
                 break

@@ -34,8 +34,7 @@ def import_torch(name: str, backend: str) -> Any:
         raise MissingDependency(
             "a CUDA build of torch, its driver and a GPU",
             f"the device {name}",
-            "install torch for your CUDA version and check "
-            "nvidia-smi, or use --device hf-cpu",
+            "install torch for your CUDA version and check nvidia-smi, or use --device hf-cpu",
         )
     if backend == "npu":
         remedy = "pip install torch_npu in the release of your torch, and source CANN's set_env.sh"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.devices.base import Completion, Device, Replay, Request
+from harness.devices.base import NO_CHOICE, Completion, Device, Replay, Request
 from harness.devices.hf import HfDevice, _arg_max
 from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.models import Model, open_tokenizer
@@ -180,9 +180,9 @@ def test_a_row_without_finite_logits_stops_the_run(embedded_model: Model, free: 
         device._model.model.norm.weight.fill_(float("nan"))
     completion = run(device, replace(free, keep="statistics"))
     device.close()
-    assert (completion.stop, completion.token_ids) == ("nonfinite", ())
+    assert (completion.stop, completion.token_ids) == ("nonfinite", (NO_CHOICE,))
     assert completion.rows is not None
-    assert len(completion.rows) == 0
+    assert completion.rows.nonfinite.tolist() == [49152]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,20 @@ def test_context_judges_a_recording_against_a_present_baseline(project: PluginPr
     assert not project.recording.exists()
 
 
+def test_without_a_baseline_the_given_recording_stays_as_it_is(
+    empty_project: PluginProject,
+) -> None:
+    empty_project.run("fake", *SEED)
+    kept = empty_project.path / "port.json"
+    empty_project.recording.rename(kept)
+    before = kept.read_bytes()
+    result = empty_project.run("fake", "--context=port.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*Judge it with: harness baseline make * --context port.json *"])
+    assert kept.read_bytes() == before
+    assert "of 24" not in result.stderr.str()
+
+
 def test_a_context_that_is_no_recording_ends_the_run(project: PluginProject) -> None:
     result = project.run("fake", "--context=s.yaml")
     assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -5,7 +5,7 @@ from plugin_project import PluginProject, usage_error
 
 OWNER = """
 def pytest_addoption(parser):
-    parser.getgroup("accelerator-lab").addoption("--device")
+    parser.getgroup("accelerator-lab").addoption("{option}")
 """
 
 
@@ -57,11 +57,14 @@ def test_an_unknown_device_names_those_there_are(empty_project: PluginProject) -
         assert name in line
 
 
-def test_another_owner_of_the_option_is_named(empty_project: PluginProject) -> None:
-    empty_project.pytester.makepyfile(owner=OWNER)
+@pytest.mark.parametrize("option", ["--device", "--model", "--report"])
+def test_another_owner_of_an_option_is_named(empty_project: PluginProject, option: str) -> None:
+    empty_project.pytester.makepyfile(owner=OWNER.format(option=option))
     empty_project.pytester.syspathinsert()
-    line = usage_error(empty_project.pytester.runpytest_inprocess("-p", "owner", "-p", "harness.plugin"))
-    assert "another plugin already owns --device" in line
+    line = usage_error(
+        empty_project.pytester.runpytest_inprocess("-p", "owner", "-p", "harness.plugin")
+    )
+    assert f"another plugin already owns {option}" in line
     assert "accelerator-lab" in line
     assert "-p no:" in line
 

@@ -34,9 +34,7 @@ def test_max_new_tokens_stands_in_for_the_suites_own(empty_project: PluginProjec
 
 
 @pytest.mark.parametrize("value", ["0", "-3", "many"])
-def test_a_senseless_number_of_tokens_is_refused(
-    empty_project: PluginProject, value: str
-) -> None:
+def test_a_senseless_number_of_tokens_is_refused(empty_project: PluginProject, value: str) -> None:
     result = empty_project.run("fake", f"--max-new-tokens={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{value}*"])
@@ -52,7 +50,11 @@ def test_a_changed_suite_makes_the_baseline_stale_before_anything_runs(
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(failed=11, skipped=3)
     result.stdout.fnmatch_lines(
-        ["NOT_COMPARABLE: *suite.digest*", "*suite.digest: * against *", "stale baseline: *--update-baselines*"]
+        [
+            "NOT_COMPARABLE: *suite.digest*",
+            "*suite.digest: * against *",
+            "stale baseline: *--update-baselines*",
+        ]
     )
     result.stderr.fnmatch_lines(["*the baseline is stale: nothing is run*"])
     assert not project.recording.exists()

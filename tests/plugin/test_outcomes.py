@@ -36,7 +36,9 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
 def test_too_large_an_error_fails(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=fault=scale")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["FAIL: Error over the whole vocabulary: 3.* times *, more than 1.5.", "DIVERGENT: *"])
+    result.stdout.fnmatch_lines(
+        ["FAIL: Error over the whole vocabulary: 3.* times *, more than 1.5.", "DIVERGENT: *"]
+    )
     assert project.alignment()["verdict"] == "DIVERGENT"
 
 

@@ -133,9 +133,7 @@ def test_list_says_what_each_baseline_holds(command: Command) -> None:
     ended = command("baseline", "list")
     assert ended.status == 0
     (line,) = ended.out.splitlines()
-    assert line.startswith(
-        "baselines/fake/s/bfloat16  4 prompts  24 positions  fake-reference  20"
-    )
+    assert line.startswith("baselines/fake/s/bfloat16  4 prompts  24 positions  fake-reference  20")
     assert line.endswith("reference, oracle, control-seed-1, control-seed-2")
 
 

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.arms import LOWER_ISA, ArmPlan, Plan, arm_plans, arms_in_memory, make_baseline
+from harness.baselines import load_baseline
+from harness.errors import BaselineError, HarnessError, UsageError
+from harness.progress import Silent
+from harness.recorder import Context
+from harness.recording import Recording, load_recording
+from harness.suites import load_suite
+
+REFERENCE = "baselines/fake/s/bfloat16/reference.json"
+
+
+@pytest.fixture
+def reference(project_folder: Path) -> Recording:
+    return load_recording(REFERENCE)
+
+
+def _plan(device: str = "fake", **changes: Any) -> Plan:
+    fields = {"dtype": None, "root": Path("other"), "suite_source": "s.yaml", **changes}
+    return Plan(device, "fake", load_suite("s.yaml"), **fields)
+
+
+def _arms(plan: Plan, reference: Recording) -> dict[str, ArmPlan]:
+    return {arm.name: arm for arm in arm_plans(plan, reference)}
+
+
+@pytest.mark.parametrize(("dtype", "has_prefill"), [("bfloat16", True), ("float32", False)])
+def test_controls_take_paths_that_really_differ(
+    reference: Recording, dtype: str, has_prefill: bool
+) -> None:
+    engine = {"instruction_set": "AVX512", "matmul": "native"}
+    made = reference.model_copy(update={"dtype": dtype, "engine": engine})
+    arms = _arms(_plan("hf-cpu"), made)
+    assert arms["oracle"].replay == "forced-prefill"
+    assert arms["oracle"].dtype == "float32"
+    assert arms["control-eager"].engine_args == {"attention": "eager"}
+    assert arms["control-eager"].replay == "forced-decode"
+    assert arms["control-isa"].environment == LOWER_ISA["AVX512"]
+    assert ("control-prefill" in arms) == has_prefill
+    assert {arm.dtype for name, arm in arms.items() if name != "oracle"} == {dtype}
+
+
+def test_around_a_recording_every_arm_is_one_pass(reference: Recording) -> None:
+    engine = {"instruction_set": "AVX2", "matmul": "widened"}
+    made = reference.model_copy(update={"engine": engine})
+    arms = _arms(_plan("hf-cpu", context=Context.of(reference)), made)
+    assert {arm.replay for arm in arms.values()} == {"forced-prefill"}
+    assert arms["control-native"].engine_args == {"matmul": "native"}
+    assert arms["control-isa"].environment == LOWER_ISA["AVX2"]
+
+
+def test_another_processor_has_no_lower_instruction_set(reference: Recording) -> None:
+    engine = {"instruction_set": "DEFAULT", "matmul": "native"}
+    made = reference.model_copy(update={"engine": engine})
+    assert "control-isa" not in _arms(_plan("hf-cpu"), made)
+    made = reference.model_copy(update={"engine": {"instruction_set": "AVX512"}})
+    assert "control-isa" not in _arms(_plan("hf-gpu"), made)
+
+
+def test_arms_in_memory_write_nothing(reference: Recording, project_folder: Path) -> None:
+    before = sorted(project_folder.rglob("*"))
+    made = arms_in_memory(_plan(context=Context.of(reference)), Silent())
+    assert sorted(project_folder.rglob("*")) == before
+    assert made.folder is None
+    assert sorted(made.controls) == ["control-seed-1", "control-seed-2"]
+    assert [p.run.token_ids for p in made.reference.prompts] == [
+        p.run.token_ids for p in reference.prompts
+    ]
+
+
+def test_arms_can_be_left_out(reference: Recording) -> None:
+    plan = _plan(context=Context.of(reference))
+    made = arms_in_memory(plan, Silent(), oracle=False, controls=False)
+    assert (made.oracle, made.controls) == (None, {})
+
+
+def test_output_tokens_of_another_model_are_refused(reference: Recording) -> None:
+    asked = reference.prompts[0].prompt_token_ids
+    plan = _plan(context=Context("x", {"alpha": (asked, (1, 40_960))}))
+    with pytest.raises(UsageError, match="prompt alpha: the output token 40960 is outside"):
+        arms_in_memory(plan, Silent())
+
+
+def test_too_few_controls_are_refused_and_nothing_takes_the_place(
+    reference: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def equal_but_one(plan: Plan, made: Recording) -> list[ArmPlan]:
+        oracle = ArmPlan("oracle", "forced-prefill", "float32")
+        seeds = {"control-a": {"seed": "0"}, "control-b": {"seed": "3"}}
+        return [
+            oracle,
+            *(ArmPlan(name, "forced-decode", made.dtype, args) for name, args in seeds.items()),
+        ]
+
+    monkeypatch.setattr("harness.arms.arm_plans", equal_but_one)
+    with pytest.raises(BaselineError, match="only 1 control differs from the reference"):
+        make_baseline(_plan(), Silent())
+    assert not Path("other/fake/s/bfloat16").exists()
+
+
+def test_an_arm_with_an_environment_runs_in_a_process_of_its_own(
+    reference: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_child(plan: Plan, made: Recording) -> list[ArmPlan]:
+        oracle, first, _ = arm_plans(plan, made)
+        args = {"seed": "2"}
+        child = ArmPlan("control-child", "forced-decode", made.dtype, args, {"SOME_FLAG": "1"})
+        return [oracle, first, child]
+
+    seen: list[str | None] = []
+    run = subprocess.run
+
+    def spy(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        seen.append(options["env"].get("SOME_FLAG"))
+        return run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+
+    monkeypatch.setattr("harness.arms.arm_plans", in_child)
+    monkeypatch.setattr("harness.arms.subprocess.run", spy)
+    made = make_baseline(_plan("fake-reference"), Silent())
+    assert seen == ["1"]
+    assert "SOME_FLAG" not in os.environ
+    again = load_recording("baselines/fake/s/bfloat16/control-seed-2.json")
+    child = made.controls["control-child"]
+    assert [p.run.rows.digest.tobytes() for p in child.prompts] == [
+        p.run.rows.digest.tobytes() for p in again.prompts
+    ]
+
+
+def test_a_child_that_fails_is_named_with_its_environment(
+    reference: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plan: Plan, made: Recording) -> list[ArmPlan]:
+        args = {"fault": "unheard-of"}
+        return [ArmPlan("control-c", "forced-decode", made.dtype, args, {"SOME_FLAG": "1"})]
+
+    monkeypatch.setattr("harness.arms.arm_plans", broken)
+    with pytest.raises(
+        HarnessError, match=r"control-c: its process ended with status 2; .*SOME_FLAG=1"
+    ):
+        make_baseline(_plan(), Silent())
+
+
+def test_a_made_baseline_loads_again(reference: Recording) -> None:
+    made = make_baseline(_plan(), Silent())
+    assert made.folder == Path("other/fake/s/bfloat16")
+    assert load_baseline(made.folder).reference.model == made.reference.model
