@@ -11,9 +11,7 @@ from harness.devices.base import Replay
 from harness.recording import PromptRecord, Recording, RunTimings
 
 
-def timed(
-    name: str, ttft: float, gaps: tuple[float, ...], replay: Replay = "free"
-) -> PromptRecord:
+def timed(name: str, ttft: float, gaps: tuple[float, ...], replay: Replay = "free") -> PromptRecord:
     n = len(gaps) + 1
     made = run(np.eye(n, 64, dtype=np.float32), list(range(n)), replay)
     timings = RunTimings(ttft_s=ttft, itl_s=gaps, e2e_s=ttft + sum(gaps))

@@ -96,7 +96,10 @@ def test_the_reference_may_not_hold_its_own_token() -> None:
 def test_rows_without_a_rival_have_finite_margins(finite: int) -> None:
     broken = np.full((1, WIDTH), np.nan, np.float32)
     broken[0, :finite] = 1.0
-    for a, b in ((row_statistics(broken), rows({3: 9.0})), (rows({3: 9.0}), row_statistics(broken))):
+    for a, b in (
+        (row_statistics(broken), rows({3: 9.0})),
+        (rows({3: 9.0}), row_statistics(broken)),
+    ):
         tokens = [r.top_ids[:, 0].astype(np.int64) for r in (a, b)]
         found = margins(a, b, *tokens)
         assert np.isfinite(found.margin).all()

@@ -40,9 +40,7 @@ def array(*values: float) -> np.ndarray:
         ("float32", 24.0, 2.0**-19),
     ],
 )
-def test_spacing_is_that_of_neighbouring_numbers(
-    dtype: str, magnitude: float, unit: float
-) -> None:
+def test_spacing_is_that_of_neighbouring_numbers(dtype: str, magnitude: float, unit: float) -> None:
     assert spacing(dtype, array(magnitude)).tolist() == [unit]
 
 

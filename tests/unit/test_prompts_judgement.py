@@ -85,7 +85,10 @@ def test_a_flip_beyond_the_noise_is_divergent_and_shown() -> None:
     assert found.result.verdict == found.result.class_ == "DIVERGENT"
     assert found.result.shown == 2
     assert found.flips == 1
-    assert found.result.shift == pytest.approx(-8, abs=0.6)
+    # At least so far: the token left the candidate's top 20, whose last bounds it.
+    assert found.result.shift is not None
+    assert found.result.margin is not None
+    assert -8.6 < found.result.shift < -found.result.margin
     assert found.result.positions.reference_token[2] == token
     assert found.result.positions.candidate_token[2] == broken[2].argmax() != token
     # Forced: the candidate's own run diverged nowhere, since there was none.

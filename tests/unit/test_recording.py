@@ -114,9 +114,10 @@ def test_a_float32_recording_takes_at_most_640_bytes_per_position(tmp_path: Path
 
 def test_the_readable_parts_are_readable(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    assert f'"token_ids": {json.dumps(list(full().prompts[0].run.token_ids))}'.replace(
-        ", ", ","
-    ) in text
+    assert (
+        f'"token_ids": {json.dumps(list(full().prompts[0].run.token_ids))}'.replace(", ", ",")
+        in text
+    )
     assert '"attention": "sdpa"' in text
     assert max(map(len, text.splitlines())) < 5000
 

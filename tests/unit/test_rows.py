@@ -159,7 +159,9 @@ def test_buckets_and_signs_are_balanced_and_independent() -> None:
 
 def test_sketch_is_frozen() -> None:
     sketch = row_statistics(fixed_row()).sketch[0]
-    assert sketch[:4].tolist() == pytest.approx([8.953125, -1.36509371, -5.7743907, -11.3349848], rel=1e-6)
+    assert sketch[:4].tolist() == pytest.approx(
+        [8.953125, -1.36509371, -5.7743907, -11.3349848], rel=1e-6
+    )
 
 
 def test_sketch_is_linear() -> None:
