@@ -136,7 +136,7 @@ def _inflated(data: bytes, width: int, size: int) -> bytes:
         raise ValueError("is not deflated") from error
     if len(planes) != size * width or not unpacker.eof or unpacker.unused_data:
         raise ValueError(f"does not hold the {size} values expected")
-    return np.frombuffer(planes, np.uint8).reshape(width, size).T.tobytes()
+    return bytes(np.frombuffer(planes, np.uint8).reshape(width, size).T.tobytes())
 
 
 def _width(code: str) -> int:

@@ -29,6 +29,7 @@ from harness.testing import FakeDevice, fake_subject
 Logits = NDArray[np.float32]
 VOCABULARY = 64
 RNG = np.random.default_rng
+FREE = Options()
 
 
 def facts(**changes: Any) -> ModelFacts:
@@ -149,7 +150,7 @@ def fake_suite(prompts: int = 6, tokens: int = 8) -> Suite:
     )
 
 
-def fake_record(device: FakeDevice, suite: Suite, options: Options = Options()) -> Recording:
+def fake_record(device: FakeDevice, suite: Suite, options: Options = FREE) -> Recording:
     return record(device, fake_subject(), suite, options)
 
 

@@ -21,6 +21,7 @@ def settings(**changes: Any) -> dict[str, Any]:
     return {**REFERENCE.settings, **changes}
 
 
+ROPE = {"theta": 1.0}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"suite": SuiteFacts(name="s", digest="0" * 64)}, "suite.digest"),
     ({"dtype": "float32"}, "dtype"),
@@ -29,7 +30,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": facts(template="0" * 64)}, "model.template"),
     ({"model": facts(template=None)}, "model.template"),
     ({"model": facts(vocab_size=65)}, "model.vocab_size"),
-    ({"model": facts(config={"hidden_size": 9, "rope": {"theta": 1.0}})}, "model.config.hidden_size"),
+    ({"model": facts(config={"hidden_size": 9, "rope": ROPE})}, "model.config.hidden_size"),
     ({"model": facts(config={"hidden_size": 8, "rope": {"theta": 2.0}})}, "model.config.rope"),
     ({"model": facts(config={"hidden_size": 8})}, "model.config.rope"),
     ({"settings": settings(max_new_tokens=5)}, "settings.max_new_tokens"),

@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.journal import Journal
 from harness.recording import Run
 
-KEY = {"device": "fake", "context": None}
+KEY: dict[str, object] = {"device": "fake", "context": None}
 
 
 def a_run(seed: int) -> Run:
@@ -87,6 +87,8 @@ def test_a_damaged_line_and_what_follows_is_dropped(out: Path, line: int) -> Non
     lines[line] = lines[line].replace(b":", b";", 1)
     partial(out).write_bytes(b"".join(lines))
     assert len(found(out)) == max(line - 1, 0)
+    # Nothing of the dropped lines is left to be read behind later ones.
+    assert partial(out).read_bytes().count(b"\n") == max(line, 1)
 
 
 @pytest.mark.parametrize("text", [b"[]", b"{}", b'{"run":{},"kind":"free","prompt":"c"}', b"{"])

@@ -85,9 +85,10 @@ def test_kappa_is_the_largest_shift_in_units_of_local_noise() -> None:
 
 def test_the_error_is_that_over_the_whole_vocabulary() -> None:
     random = np.random.default_rng(2)
-    truth = 3 * random.standard_normal((400, 2000))
+    truth: np.ndarray = 3 * random.standard_normal((400, 2000))
     error = 0.05 * random.standard_normal(truth.shape)
-    arm, oracle = (row_statistics(z.astype(np.float32)) for z in (truth + error, truth))
+    arm = row_statistics((truth + error).astype(np.float32))
+    oracle = row_statistics(truth.astype(np.float32))
     assert squared_error(arm, oracle).shape == (400,)
     rms = rms_error(arm, oracle, 2000)
     assert math.sqrt(float(np.mean(rms**2))) == pytest.approx(0.05, rel=0.02)
@@ -95,8 +96,9 @@ def test_the_error_is_that_over_the_whole_vocabulary() -> None:
 
 
 def test_an_offset_is_no_error() -> None:
-    truth = np.random.default_rng(3).integers(-64, 64, (3, 500)).astype(np.float32) / 8
-    found = squared_error(row_statistics(truth + 32), row_statistics(truth))
+    eighths = np.random.default_rng(3).integers(-64, 64, (3, 500))
+    truth = np.asarray(eighths / 8, np.float32)
+    found = squared_error(row_statistics(truth + np.float32(32)), row_statistics(truth))
     assert found == pytest.approx(np.zeros(3), abs=1e-6)
 
 

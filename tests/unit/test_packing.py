@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as hnp
 
 from harness.packing import pack, unpack
 
-FINITE = {"allow_nan": False, "allow_infinity": False}
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=9)
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
@@ -42,12 +41,11 @@ def test_integers_of_32_bits_come_back(data: st.DataObject, dtype: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.data(), st.sampled_from([16, 32, 64]))
-def test_floats_come_back_bit_for_bit(data: st.DataObject, width: int) -> None:
-    dtype = f"float{width}"
-    elements = st.floats(width=width, **FINITE)  # type: ignore[call-overload]
+@given(st.data(), st.sampled_from(["float16", "float32", "float64"]))
+def test_floats_come_back_bit_for_bit(data: st.DataObject, dtype: str) -> None:
+    elements = hnp.from_dtype(np.dtype(dtype), allow_nan=False, allow_infinity=False)
     array = data.draw(hnp.arrays(dtype, SHAPES, elements=elements))
-    wide = array.astype(np.float32) if width == 16 else array
+    wide = array.astype(np.float32) if dtype == "float16" else array
     assert same_bits(unpack(pack(wide), str(wide.dtype), wide.shape), wide)
 
 
@@ -95,7 +93,7 @@ def test_every_finite_float16_comes_back() -> None:
     ],
 )
 def test_the_narrowest_type_is_chosen(values: list[float], dtype: type, code: str) -> None:
-    array = np.array(values, dtype)
+    array: np.ndarray = np.array(values, dtype)
     text = pack(array)
     assert text.split(" ")[0] == code
     wanted = "float32" if array.dtype == np.float16 else str(array.dtype)
@@ -143,7 +141,7 @@ def test_byte_order_and_layout_of_the_array_do_not_matter() -> None:
     ],
 )
 def test_what_cannot_be_written_exactly_is_refused(array: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="cannot be written|does not fit"):
+    with pytest.raises(ValueError, match=r"cannot be written|does not fit"):
         pack(array)
 
 
@@ -195,6 +193,7 @@ def test_malformed_strings_are_refused(
 @given(st.text(), st.sampled_from(["int32", "float32", "float64", "uint8"]))
 def test_any_other_text_is_refused_or_read_and_nothing_else(text: str, dtype: str) -> None:
     try:
-        assert unpack(text, dtype, (0,)).size == 0
-    except ValueError as error:
-        assert str(error)
+        read = unpack(text, dtype, (0,))
+    except ValueError:
+        return
+    assert read.size == 0

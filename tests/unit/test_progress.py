@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from harness.errors import DeviceError
 from harness.progress import LINE_EVERY_S, Progress, Silent, _duration
 
 
@@ -54,9 +55,14 @@ def test_more_steps_than_expected_leave_no_negative_time() -> None:
 
 def test_an_error_in_a_stage_passes_through() -> None:
     stream = io.StringIO()
-    with pytest.raises(RuntimeError), Progress(stream, live=True).stage("x", 2) as step:
-        step()
-        raise RuntimeError
+
+    def fail() -> None:
+        with Progress(stream, live=True).stage("x", 2) as step:
+            step()
+            raise DeviceError("the power went")
+
+    with pytest.raises(DeviceError, match="power"):
+        fail()
     assert "1 of 2" in stream.getvalue()
 
 

@@ -50,7 +50,9 @@ def forced(rows: np.ndarray) -> PromptRecord:
 
 
 def test_the_factory_holds_the_rows_it_is_said_to_hold() -> None:
-    assert ORACLE.prompts[0].run.rows.top_logits[0, 0] == np.float32(TRUTH[0].max())
+    assert dict(BASELINE.arms())["oracle"].prompts[0].run.rows.top_logits[0, 0] == np.float32(
+        TRUTH[0].max()
+    )
 
 
 def test_a_correct_arm_is_exact_with_all_figures() -> None:
@@ -111,7 +113,8 @@ def test_a_nan_is_counted_and_takes_the_prompt_out_of_the_ratio() -> None:
     assert found.result.positions.class_[3] == "NONFINITE"
     assert found.result.verdict == "DIVERGENT"
     assert (found.candidate_nonfinite, found.reference_nonfinite) == (1, 0)
-    assert found.squared_errors is found.rows is None
+    assert found.squared_errors is None
+    assert found.rows is None
     assert found.result.positions.error[3] is None
     assert found.result.positions.error[2] is not None
 

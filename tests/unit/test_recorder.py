@@ -57,7 +57,10 @@ def without_clock(made: Recording) -> dict[str, Any]:
     return document
 
 
-def quiet(out: Path, device: FakeDevice, options: Options = Options(), **more: Any) -> Recording:
+FREE = Options()
+
+
+def quiet(out: Path, device: FakeDevice, options: Options = FREE, **more: Any) -> Recording:
     return record(device, fake_subject(), SUITE, options, out=out, **more)
 
 

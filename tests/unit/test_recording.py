@@ -220,10 +220,10 @@ def test_no_flipped_bit_is_read_as_something_else(file: Path) -> None:
         file.write_bytes(damaged)
         try:
             assert load_recording(file).model_dump() == content
-            harmless += 1  # white space
+            harmless += 1  # white space, or the sums that name a field
         except FormatError:
             pass
-    assert harmless < 40
+    assert harmless < 100
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
@@ -274,7 +274,7 @@ def test_margins_are_rounded_and_absent_where_there_is_no_second() -> None:
 
 def test_a_recording_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        full().device = "other"  # type: ignore[misc]
+        setattr(full(), "device", "other")  # noqa: B010 - the type checker knows already
 
 
 def test_a_folder_as_target_is_one_line(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.devices.base import Completion, Device, Request
+from harness.devices.base import Completion, Device, Replay, Request
 from harness.errors import DeviceError, UsageError
 from harness.testing import VOCABULARY, FakeDevice, FakeTokenizer, fake_subject
 
@@ -53,18 +55,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 def test_replays_have_one_row_per_token_of_the_same_bits() -> None:
     free = complete(FakeDevice())
-    for replay in ("forced-decode", "forced-prefill"):
-        ticks: list[int] = []
+    replays: tuple[Replay, ...] = ("forced-decode", "forced-prefill")
+    for replay in replays:
+        bar = Counter[str]()
         device = FakeDevice()
         device.open()
-        request = Request("p", (5, 6), replay, 99, (), free.token_ids, "full")  # type: ignore[arg-type]
-        (done,) = device.generate([request], lambda ticks=ticks: ticks.append(1))
+        request = Request("p", (5, 6), replay, 99, (), free.token_ids, "full")
+        (done,) = device.generate([request], partial(bar.update, ["tick"]))
         assert done.token_ids == free.token_ids
         assert done.logits is not None
         assert free.logits is not None
         assert done.logits.tobytes() == free.logits.tobytes()
         assert done.stop == "forced"
-        assert len(ticks) == (8 if replay == "forced-decode" else 1)
+        assert bar["tick"] == (8 if replay == "forced-decode" else 1)
         assert len(done.timings.itl_s) == (7 if replay == "forced-decode" else 0)
 
 

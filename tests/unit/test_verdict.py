@@ -29,6 +29,7 @@ NAMES = (
     "coverage",
     "determinism",
 )
+NEAR_ONE = Interval(value=1.02, low=0.98, high=1.06)
 SAME = Comparability(comparable=True, differences=(), allowed=(), unknown=())
 
 
@@ -105,7 +106,8 @@ def test_a_single_recording_gives_bit_exact_or_inconclusive(found: dict[str, Any
 @pytest.mark.parametrize("gate", [n for n in NAMES if n != "determinism"])
 @pytest.mark.parametrize("status", ["FAIL", "INCONCLUSIVE"])
 def test_no_gate_that_does_not_hold_is_passed_over(gate: str, status: Status) -> None:
-    assert judged(tokens=True, **{gate: status}) not in ALIGNED
+    found: dict[str, Any] = {"tokens": True, gate: status}
+    assert judged(**found) not in ALIGNED
 
 
 def test_every_verdict_has_a_place_and_an_exit_status() -> None:
@@ -146,7 +148,7 @@ def test_the_verdict_of_one_prompt(
 def sentence(
     verdict: Verdict,
     found: list[Gate],
-    ratio: Interval = Interval(value=1.02, low=0.98, high=1.06),
+    ratio: Interval = NEAR_ONE,
 ) -> str:
     return sentence_of(verdict, SAME, ratio, found, 3, 96)
 
