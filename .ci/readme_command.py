@@ -1,6 +1,6 @@
 """Print one of the README's commands, so that CI runs what a reader would.
 
-    readme_command.py run|tests
+readme_command.py run|tests
 """
 
 import re

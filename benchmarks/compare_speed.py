@@ -28,9 +28,8 @@ def make(seed: int, out: Path) -> None:
     suite = Suite("speed", Path("speed"), prompts, Generation(TOKENS, ignore_eos=True), "0" * 64)
     target = open_target("fake", "fake", engine_args={"seed": str(seed)})
     made = record(target.device, target.subject, suite, out=out)
-    print(
-        f"{out.name}: {made.positions} positions, {out.stat().st_size / made.positions:.0f} bytes each"
-    )
+    size = out.stat().st_size / made.positions
+    print(f"{out.name}: {made.positions} positions, {size:.0f} bytes each")
 
 
 def cold(*arguments: str) -> tuple[float, float]:

@@ -313,7 +313,7 @@ def test_port_holds_the_prompts_of_the_first_port() -> None:
     assert [prompt.text for prompt in suite.prompts] == [
         "Hello, how are you?",
         "Explain the concept of ternary quantization in one sentence.",
-        "什么是三元量化？",  # noqa: RUF001 - the prompt is in Chinese
+        "什么是三元量化？",
         "The capital of France is",
     ]
     assert suite.generation == Generation(128, ignore_eos=False)
