@@ -73,9 +73,12 @@ def load_baseline(folder: Path) -> Baseline:
         )
     arms = {path.stem: load_recording(path) for path in sorted(folder.glob("*.json"))}
     controls = {name: arm for name, arm in arms.items() if name.startswith(CONTROL)}
-    if ORACLE not in arms or not controls:
+    if ORACLE not in arms or len(controls) < MIN_CONTROLS:
         missing = f"{ORACLE}.json" if ORACLE not in arms else f"a {CONTROL}*.json"
-        raise BaselineError(f"{folder}: the baseline is incomplete, {missing} is missing")
+        raise BaselineError(
+            f"{folder}: the baseline is incomplete, {missing} is missing; restore it or make it "
+            "again with `harness baseline make`"
+        )
     baseline = Baseline(arms[REFERENCE], arms[ORACLE], controls, folder)
     for name, arm in baseline.arms():
         try:
@@ -97,6 +100,8 @@ def check_arm(name: str, arm: Recording, reference: Recording) -> None:
     for what, mine, theirs in (
         ("suite", arm.suite.digest, reference.suite.digest),
         ("weights", arm.model.weights, reference.model.weights),
+        ("config", arm.model.config, reference.model.config),
+        ("tokenizer", arm.model.tokenizer, reference.model.tokenizer),
         ("settings", arm.settings, reference.settings),
         ("prompts", [p.id for p in arm.prompts], [p.id for p in reference.prompts]),
         ("dtype", "float32" if name == ORACLE else reference.dtype, arm.dtype),

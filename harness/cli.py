@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import Enum
 from pathlib import Path
@@ -166,7 +167,7 @@ def compare(
 
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
-    command = " ".join(["harness compare", candidate.as_posix(), baseline.as_posix(), *flags])
+    command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
     _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report)
 
 

@@ -81,6 +81,9 @@ class Journal:
 
     def discard(self) -> None:
         """The recording is written: the journal is no longer needed."""
+        if self._stream is not None:
+            self._stream.close()  # Windows removes no open file
+            self._stream = None
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()

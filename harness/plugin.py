@@ -82,9 +82,11 @@ def _owner(parser: pytest.Parser, name: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("device") is None:
         return
-    if getattr(config.option, "numprocesses", None):
+    spread = getattr(config.option, "dist", "no") != "no"  # without -n: --dist with --tx
+    if spread or getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(
-            "harness: --device runs one engine and cannot be spread over processes; leave out -n"
+            "harness: --device runs one engine and cannot be spread over processes; "
+            "leave out -n, --dist and --tx"
         )
     try:
         session = Session(_run_options(config), _TerminalProgress(config))

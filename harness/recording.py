@@ -197,6 +197,12 @@ class Repeat(_Model):
     rows_equal: Count
     differences: Annotated[tuple[Difference, ...], BeforeValidator(_as_tuple)]
 
+    @model_validator(mode="after")
+    def _every_row_is_accounted_for(self) -> Repeat:
+        if self.rows_equal + len(self.differences) != self.rows_compared:
+            raise ValueError("rows_equal and differences do not add up to rows_compared")
+        return self
+
 
 class Recording(_Model):
     """Everything that one device said about one suite."""

@@ -55,9 +55,9 @@ class Message:
 class Prompt:
     """One prompt; exactly one of ``text``, ``messages``, ``token_ids`` is not None.
 
-    ``line`` is where the prompt begins in its file, from 1. ``text`` is the
-    whole text, repetitions included. ``tokens``, with ``text`` only, is the
-    number of leading tokens (special tokens included) that the model is given.
+    ``line`` is where the prompt begins in its file, from 1, or 0 where it stands
+    in none. ``text`` is the whole text, repetitions included. ``tokens``, with
+    ``text`` only, is how many leading tokens (special ones included) are given.
     """
 
     id: str
@@ -230,7 +230,7 @@ def _outside(ids: tuple[int, ...], vocab_size: int) -> str | None:
 
 
 def _prompt_error(suite: Suite, prompt: Prompt, problem: str) -> SuiteError:
-    return SuiteError(str(suite.path), prompt.line, f"prompt {prompt.id}: {problem}")
+    return SuiteError(str(suite.path), prompt.line or None, f"prompt {prompt.id}: {problem}")
 
 
 def _length(max_new_tokens: int) -> int:

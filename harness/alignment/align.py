@@ -138,7 +138,7 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
         top_k_error_ratio=top_k,
         gates=all_gates,
         prompts=tuple(j.result for j in judged),
-        warnings=_warnings(found, all_gates),
+        warnings=_warnings(candidate, found, all_gates),
     )
 
 
@@ -168,13 +168,17 @@ def _gates(
             positions,
             expected,
             prompts_not_run=len(baseline.reference.prompts) - len(judged),
-            diverged=sum(j.result.tokens_compared < j.result.tokens_expected for j in judged),
+            diverged=sum(
+                j.result.tokens_compared < j.result.tokens_expected and not j.ended for j in judged
+            ),
+            ended=sum(j.ended for j in judged),
         ),
         g.determinism_gate(
             sum(r.rows_compared for r in candidate.repeats),
             sum(r.rows_equal for r in candidate.repeats),
             [d.shift for _, d in shifts],
             [by_id[i].tolerance_at(d.position) if i in by_id else None for i, d in shifts],
+            candidate.device,
         ),
     )
 
@@ -210,8 +214,12 @@ def _sums(
     return np.array([float(pair[which].sum()) for pair in pairs])
 
 
-def _warnings(found: Comparability, all_gates: Sequence[Gate]) -> tuple[str, ...]:
+def _warnings(
+    candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
+) -> tuple[str, ...]:
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
+    if all(p.run.replay == "forced-prefill" for p in candidate.prompts):
+        lines.append("The candidate ran forced-prefill only: no decode step of it was judged.")
     lines += [
         f"{d.field} differs and was allowed: {d.candidate} against {d.baseline}."
         for d in found.allowed

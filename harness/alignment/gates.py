@@ -18,6 +18,12 @@ from harness.alignment.result import FAILING, Gate, Interval, PointClass, Status
 GATES = ("error_ratio", "top_k_error_ratio", "point_guard", "nonfinite", "coverage")
 #: The largest error of a correct port, relative to the reference's own.
 ERROR_RATIO_LIMIT = 1.5
+#: Variables that make a kind of device repeat its bits, by the end of its name.
+_REPEATABLE = {
+    "npu": "HCCL_DETERMINISTIC=true LCCL_DETERMINISTIC=1 ATB_MATMUL_SHUFFLE_K_ENABLE=0 "
+    "ATB_LLM_LCOC_ENABLE=0 CLOSE_MATMUL_K_SHIFT=1",
+    "gpu": "CUBLAS_WORKSPACE_CONFIG=:4096:8",
+}
 
 
 def error_ratio_gate(name: str, what: str, interval: Interval, missing: str) -> Gate:
@@ -68,7 +74,10 @@ def classify(
         tolerance: float64 (n,), logits.
         nonfinite: bool (n,), whether either row holds NaN or infinities.
     """
-    beyond = np.abs(found.shift) > tolerance
+    # A greedy choice flips only where the shift outweighs the margin. One that
+    # the logits do not explain (a penalty, sampling) hides behind no small shift.
+    unexplained = (found.flip & (found.margin > tolerance)) | (found.trailing > tolerance)
+    beyond = (np.abs(found.shift) > tolerance) | unexplained
     classes: list[PointClass] = []
     for bad, flip, far, margin in zip(nonfinite, found.flip, beyond, found.margin, strict=True):
         if bad:
@@ -132,15 +141,19 @@ def nonfinite_gate(rows: int, candidate: int, reference: int) -> Gate:
     )
 
 
-def coverage_gate(judged: int, expected: int, prompts_not_run: int, diverged: int) -> Gate:
+def coverage_gate(
+    judged: int, expected: int, prompts_not_run: int, diverged: int, ended: int = 0
+) -> Gate:
     """INCONCLUSIVE while positions of the baseline were not judged.
 
     Args:
         judged, expected: positions.
         prompts_not_run: prompts of the baseline that the candidate left out.
         diverged: prompts that were run, but judged to their divergence only.
+        ended: prompts whose free run ended elsewhere without another token,
+            which no logit explains.
     """
-    if judged == expected:
+    if judged == expected and not ended:
         status: Status = "PASS"
         sentence = f"All {expected} positions of the baseline were judged."
     else:
@@ -152,6 +165,11 @@ def coverage_gate(judged: int, expected: int, prompts_not_run: int, diverged: in
             reasons.append(
                 f"{_counted(diverged, 'prompt')} judged up to the first other token only "
                 "(record with --context to replay the rest)"
+            )
+        if ended:
+            reasons.append(
+                f"{_counted(ended, 'prompt')} stopped elsewhere without another token "
+                "(compare the eos ids of both)"
             )
         sentence = (
             f"{judged} of {expected} positions of the baseline were judged: {', '.join(reasons)}."
@@ -170,7 +188,11 @@ def _counted(count: int, what: str) -> str:
 
 
 def determinism_gate(
-    rows: int, equal: int, shifts: Sequence[float], tolerances: Sequence[float | None]
+    rows: int,
+    equal: int,
+    shifts: Sequence[float],
+    tolerances: Sequence[float | None],
+    device: str = "",
 ) -> Gate:
     """Repeats: bit-equal PASS, within the tolerance WARN, beyond it FAIL.
 
@@ -179,6 +201,7 @@ def determinism_gate(
             gave the same bits.
         shifts, tolerances: of the others, in logits; None where no tolerance
             is known, which can only warn.
+        device: whose variables for repeatable kernels the warning names.
     """
     status: Status
     if not rows:
@@ -200,7 +223,7 @@ def determinism_gate(
             within = "with no tolerance known to judge them by" if None in tolerances else ""
             sentence = (
                 f"{rate}, {within or 'all within the tolerance'}: "
-                "the device does not repeat bit for bit."
+                f"the device does not repeat bit for bit{_remedy(device)}."
             )
     return Gate(
         name="determinism",
@@ -209,3 +232,8 @@ def determinism_gate(
         threshold=0.0,
         sentence=sentence,
     )
+
+
+def _remedy(device: str) -> str:
+    variables = _REPEATABLE.get(device.rpartition("-")[2])
+    return f", which {variables} may mend" if variables else ""

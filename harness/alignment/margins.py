@@ -23,6 +23,8 @@ class Margins:
 
     Where a token is outside a row's top 20, that row's 20th logit stands in
     for its logit: it bounds it from above. ``bounded`` marks those positions.
+    ``trailing`` (float64, logits) is how far the candidate's choice lies below
+    the largest logit of its own row: 0 for a greedy one.
     """
 
     rival: NDArray[np.int64]
@@ -30,6 +32,7 @@ class Margins:
     shift: NDArray[np.float64]
     flip: NDArray[np.bool_]
     bounded: NDArray[np.bool_]
+    trailing: NDArray[np.float64]
 
 
 def margins(
@@ -65,6 +68,7 @@ def margins(
         shift=(cand_a - cand_b) - margin,
         flip=flip,
         bounded=np.logical_or.reduce(outside),
+        trailing=candidate.top_logits[:, 0] - logit_of(candidate, candidate_tokens)[0],
     )
 
 

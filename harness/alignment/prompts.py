@@ -22,7 +22,7 @@ from harness.alignment.result import FAILING, PointClass, Positions, PromptAlign
 from harness.alignment.verdict import prompt_verdict
 from harness.baselines import Baseline
 from harness.recording import SHOWN_TOP, PromptRecord, Recording, Run
-from harness.rows import RowStatistics
+from harness.rows import RowStatistics, concatenate
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,13 @@ class PromptJudgement:
 
     ``squared_errors`` are those of candidate and reference per judged
     position; ``rows`` candidate, reference and oracle; both None without an
-    oracle or where a row is not finite.
+    oracle or where a row is not finite. ``ended`` says that the free run ended
+    elsewhere than the context without another token.
     """
 
     result: PromptAlignment
     flips: int
+    ended: bool
     bit_equal: bool
     candidate_nonfinite: int
     reference_nonfinite: int
@@ -106,24 +108,25 @@ def judge_prompt(
     assert theirs is not None  # comparability has refused otherwise
     reference = theirs.run
     context = reference.token_ids
-    run = mine.on(context)
-    n = common_context(run, context)
-    ours, base = run.rows[:n], reference.rows[:n]
+    ours, chosen = _followed(mine, context)
+    n = len(ours)
+    base = reference.rows[:n]
     truth = None
     if baseline.oracle is not None:
         truth = _arm_rows(baseline.oracle, theirs)[:n]
-    found = margins(base, ours, choices(reference)[:n], choices(run)[:n])
+    found = margins(base, ours, choices(reference)[:n], chosen)
     nonfinite = (ours.nonfinite > 0) | (base.nonfinite > 0)
     equal = np.asarray((ours.digest == base.digest).all(axis=1))
     limit = None if tolerances is None else tolerances[:n]
     classes = _classes(found, limit, nonfinite, equal)
     usable = truth is not None and n > 0 and not nonfinite.any() and not (truth.nonfinite > 0).any()
-    result = _result(
-        mine, run, reference, found, classes, limit, equal, _errors(candidate, ours, base, truth)
-    )
+    ended = mine.free is not None and _ended(mine.free, context)
+    errors = _errors(candidate, ours, base, truth)
+    positions = _positions(ours, chosen, reference, found, classes, limit, equal, errors)
     return PromptJudgement(
-        result=result,
+        result=_result(mine, reference, positions, ended=ended),
         flips=int(found.flip.sum()),
+        ended=ended,
         bit_equal=bool(equal.all()),
         candidate_nonfinite=int((ours.nonfinite > 0).sum()),
         reference_nonfinite=int((base.nonfinite > 0).sum()),
@@ -131,6 +134,26 @@ def judge_prompt(
         if usable and truth is not None
         else None,
         rows=(ours, base, truth) if usable and truth is not None else None,
+    )
+
+
+def _followed(
+    mine: PromptRecord, context: Sequence[int]
+) -> tuple[RowStatistics, NDArray[np.int64]]:
+    """The rows that follow the context, and what the device chose at each.
+
+    Those of the free run as far as it goes along, since that is what the device
+    does by itself and no replay may stand in for it; the forced run's beyond.
+    """
+    run = mine.on(context)
+    n = common_context(run, context)
+    rows, chosen = run.rows[:n], choices(run)[:n]
+    if mine.free is None or run is mine.free:
+        return rows, chosen
+    own = common_context(mine.free, context)
+    return (
+        concatenate([mine.free.rows[:own], rows[own:]]),
+        np.concatenate([choices(mine.free)[:own], chosen[own:]]),
     )
 
 
@@ -161,22 +184,22 @@ def _errors(
     )
 
 
-def _result(
-    mine: PromptRecord,
-    run: Run,
+def _positions(
+    ours: RowStatistics,
+    chosen: NDArray[np.int64],
     reference: Run,
     found: Margins,
     classes: list[PointClass | None],
     limit: NDArray[np.float64] | None,
     equal: NDArray[np.bool_],
     errors: tuple[list[float | None], list[float | None]],
-) -> PromptAlignment:
+) -> Positions:
     n = len(classes)
     nothing = np.zeros(n, bool)
-    positions = Positions(
+    return Positions(
         class_=classes,
         reference_token=[int(t) for t in choices(reference)[:n]],
-        candidate_token=[int(t) for t in choices(run)[:n]],
+        candidate_token=[int(t) for t in chosen],
         margin=_listed(found.margin, nothing),
         shift=_listed(found.shift, nothing),
         tolerance=[None] * n if limit is None else _listed(limit, nothing),
@@ -184,28 +207,34 @@ def _result(
         reference_error=errors[1],
         bit_equal=[bool(e) for e in equal],
         reference_top=top_tokens(reference.rows[:n]),
-        candidate_top=top_tokens(run.rows[:n]),
+        candidate_top=top_tokens(ours),
     )
+
+
+def _result(
+    mine: PromptRecord, reference: Run, positions: Positions, *, ended: bool
+) -> PromptAlignment:
+    classes, n = positions.class_, len(positions.class_)
     shown = shown_position(positions)
-    free = mine.free
-    own = run if free is None else free
-    complete = n == len(reference.token_ids)
+    complete = n == len(reference.token_ids) and not ended
     return PromptAlignment(
         id=mine.id,
-        verdict=prompt_verdict(classes, bit_equal=bool(equal.all()), complete=complete),
+        verdict=prompt_verdict(classes, bit_equal=all(positions.bit_equal), complete=complete),
         text=mine.text,
         tokens_compared=n,
         tokens_expected=len(reference.token_ids),
-        first_divergence=None if free is None else _divergence(free, reference.token_ids),
+        first_divergence=(
+            None if mine.free is None else _divergence(mine.free, reference.token_ids)
+        ),
         shown=shown,
         class_=None if shown is None else classes[shown],
         margin=None if shown is None else positions.margin[shown],
         shift=None if shown is None else positions.shift[shown],
         tolerance=None if shown is None else positions.tolerance[shown],
         context_token_ids=list(reference.token_ids),
-        candidate_token_ids=list(own.token_ids),
+        candidate_token_ids=list(mine.run.token_ids),
         context_text=reference.text,
-        candidate_text=own.text,
+        candidate_text=mine.run.text,
         positions=positions,
     )
 
@@ -234,6 +263,12 @@ def _divergence(free: Run, context: Sequence[int]) -> int | None:
     if len(free.token_ids) == len(context):
         return None
     return min(len(free.token_ids), len(context))
+
+
+def _ended(free: Run, context: Sequence[int]) -> bool:
+    """Whether a free run ended elsewhere than the context, both equal so far."""
+    first = _divergence(free, context)
+    return first is not None and first == min(len(free.token_ids), len(context))
 
 
 def _listed(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> list[float | None]:

@@ -18,8 +18,10 @@ def test_prompt(harness_prompt: str, harness_session: Session, alignment: Alignm
         command = harness_session.command(prompt.id)
         pytest.fail(prompt_failure(alignment, prompt, command), pytrace=False)
     if prompt.verdict == "INCONCLUSIVE":
+        ended = prompt.tokens_compared == prompt.tokens_expected
+        why = ", but its own run ended elsewhere: compare the eos ids of both" if ended else ""
         pytest.fail(
             f"{prompt.id}: INCONCLUSIVE, {prompt.tokens_compared} of {prompt.tokens_expected} "
-            "positions could be judged",
+            f"positions could be judged{why}",
             pytrace=False,
         )

@@ -31,6 +31,11 @@ def _lines(alignment: Alignment, prompt: PromptAlignment, command: str) -> Itera
         f"  margin {number(positions.margin[at])}, shift {number(positions.shift[at])}, "
         f"tolerance {number(positions.tolerance[at])} (logits)"
     )
+    shift, tolerance = positions.shift[at], positions.tolerance[at]
+    if positions.class_[at] in ("DIVERGENT", "SILENT-DRIFT") and abs(shift or 0) <= (
+        tolerance or 0
+    ):
+        yield "  its own logits do not lead to this token: look for a penalty, sampling or a mask"
     yield f"  context    {_window(alignment, prompt.context_token_ids, at)}"
     yield f"  candidate  {_window(alignment, prompt.candidate_token_ids, at)}"
     yield f"  top 5 of the reference  {_top(alignment, positions.reference_top[at])}"

@@ -82,9 +82,15 @@ def test_the_help_lists_every_option_in_a_group_of_its_own(empty_project: Plugin
     assert "hf-cpu, hf-gpu, hf-npu" in " ".join(group.split())
 
 
-def test_the_processes_of_xdist_are_refused(project: PluginProject) -> None:
+@pytest.mark.parametrize(
+    "spread",
+    [("-n", "2"), ("--dist=load", "--tx=2*popen"), ("-d", "--tx=popen")],
+)
+def test_the_processes_of_xdist_are_refused(
+    project: PluginProject, spread: tuple[str, ...]
+) -> None:
     pytest.importorskip("xdist")
-    line = usage_error(project.run("fake", "-p", "xdist.plugin", "-n", "2"))
+    line = usage_error(project.run("fake", "-p", "xdist.plugin", *spread))
     assert "--device" in line
     assert "leave out -n" in line
 

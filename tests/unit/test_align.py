@@ -20,6 +20,7 @@ from harness.baselines import Baseline, check_arm, equals_reference
 from harness.errors import BaselineError, ChecksumError
 from harness.recorder import Context, Options
 from harness.recording import Recording, load_recording, save_recording
+from harness.rows import concatenate
 from harness.testing import FakeDevice
 
 SUITE = fake_suite(prompts=6, tokens=8)
@@ -123,6 +124,31 @@ def test_without_a_replay_positions_are_missing() -> None:
             assert coverage.status == "INCONCLUSIVE"
             assert "record with --context" in coverage.sentence
     assert compare(made, BASELINE).positions < 48
+
+
+def test_a_run_that_ignores_eos_is_inconclusive() -> None:
+    made = candidate()
+    longer = []
+    for record in made.prompts:
+        rows = concatenate([record.run.rows, record.run.rows[:1]])
+        free = record.run.model_copy(
+            update={
+                "rows": rows,
+                "token_ids": (*record.run.token_ids, 5),
+                "margins": (*record.run.margins, 0.1),
+            }
+        )
+        longer.append(record.model_copy(update={"free": free}))
+    found = compare(made.model_copy(update={"prompts": tuple(longer)}), BASELINE)
+    assert found.verdict == "INCONCLUSIVE"
+    assert "6 prompts were stopped elsewhere" in gate(found, "coverage").sentence
+    assert "--context" not in gate(found, "coverage").sentence
+
+
+def test_a_candidate_without_a_decode_step_is_warned_of() -> None:
+    forced = fake_record(FakeDevice(seed=5), SUITE, Options("forced-prefill", CONTEXT))
+    assert any("no decode step" in line for line in compare(forced, BASELINE).warnings)
+    assert not any("no decode step" in line for line in compare(candidate(), BASELINE).warnings)
 
 
 def test_prompts_that_were_not_run_are_said_to_be_missing() -> None:

@@ -76,6 +76,17 @@ def test_arms_in_memory_write_nothing(reference: Recording, project_folder: Path
     ]
 
 
+def test_an_arm_with_nan_is_refused_in_memory_too(
+    reference: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plan: Plan, made: Recording) -> list[ArmPlan]:
+        return [ArmPlan("control-c", "forced-decode", made.dtype, {"fault": "nan"})]
+
+    monkeypatch.setattr("harness.arms.arm_plans", broken)
+    with pytest.raises(BaselineError, match=r"control-c: prompt .* has NaN or infinite logits"):
+        arms_in_memory(_plan(context=Context.of(reference)), Silent())
+
+
 def test_arms_can_be_left_out(reference: Recording) -> None:
     plan = _plan(context=Context.of(reference))
     made = arms_in_memory(plan, Silent(), oracle=False, controls=False)

@@ -90,6 +90,20 @@ def test_an_arm_of_other_weights_is_refused(baseline: Baseline) -> None:
         check_arm("oracle", other, baseline.reference)
 
 
+@pytest.mark.parametrize("field", ["config", "tokenizer"])
+def test_an_arm_of_another_model_is_refused(baseline: Baseline, field: str) -> None:
+    control = baseline.controls["control-seed-1"]
+    other = _copy(control, model=control.model.model_copy(update={field: None}))
+    with pytest.raises(BaselineError, match=f"control-a: its {field}"):
+        check_arm("control-a", other, baseline.reference)
+
+
+def test_one_control_is_no_noise_floor(baseline: Baseline) -> None:
+    (FOLDER / "control-seed-2.json").unlink()
+    with pytest.raises(BaselineError, match=r"a control-\*.json is missing.*baseline make"):
+        load_baseline(FOLDER)
+
+
 def test_an_arm_with_a_prompt_less_is_refused(baseline: Baseline) -> None:
     control = baseline.controls["control-seed-1"]
     with pytest.raises(BaselineError, match="its prompts"):

@@ -251,6 +251,16 @@ def test_compare_writes_json_and_reports(command: Command, project_folder: Path)
     assert found["reproduce"] == [f"harness compare {reference} {BASELINE}"]
 
 
+def test_the_command_that_repeats_a_comparison_can_be_pasted(
+    command: Command, project_folder: Path
+) -> None:
+    copy = project_folder / "a b.json"
+    copy.write_bytes((project_folder / BASELINE / "reference.json").read_bytes())
+    command("compare", "a b.json", BASELINE, "--json", "a.json")
+    found = json.loads((project_folder / "a.json").read_text("utf-8"))
+    assert found["reproduce"] == [f"harness compare 'a b.json' {BASELINE}"]
+
+
 def test_report_renders_one_alignment_as_compare_did(
     command: Command, project_folder: Path
 ) -> None:
@@ -287,6 +297,7 @@ def test_a_report_of_another_suffix_is_refused(command: Command) -> None:
 
 
 def test_full_logits_stand_beside_the_recording(command: Command, project_folder: Path) -> None:
+    pytest.importorskip("safetensors", reason="the base install has no safetensors")
     _record(command, "a.json", "--logits", "full")
     assert len(list(project_folder.glob("a*.safetensors"))) == 1
 

@@ -80,3 +80,17 @@ def test_hostile_pieces_are_escaped(broken: Alignment) -> None:
 def test_a_prompt_without_a_judged_position_says_so(broken: Alignment) -> None:
     prompt = _prompt(broken).model_copy(update={"shown": None})
     assert prompt_failure(broken, prompt, "x") == f"{prompt.id}: no position was judged"
+
+
+def test_a_token_that_its_logits_do_not_explain_is_said_to_be_one(project_folder: Path) -> None:
+    baseline = load_baseline(Path("baselines/fake/s/bfloat16"))
+    suite, same = load_suite("s.yaml"), Options(context=Context.of(baseline.reference))
+    made = record(FakeDevice(), fake_subject(), suite, same)
+    first = made.prompts[0]
+    tenth = int(first.run.rows.top_ids[-1, 9])
+    free = first.run.model_copy(update={"token_ids": (*first.run.token_ids[:-1], tenth)})
+    prompts = (first.model_copy(update={"free": free}), *made.prompts[1:])
+    found = compare(made.model_copy(update={"prompts": prompts}), baseline)
+    assert found.verdict == "DIVERGENT"
+    text = prompt_failure(found, _prompt(found), "pytest -k x")
+    assert "its own logits do not lead to this token" in text

@@ -55,6 +55,11 @@ EVERY_GATE = [
     (coverage_gate(6, 8, 0, 2), "INCONCLUSIVE", "--context"),
     (coverage_gate(4, 8, 2, 0), "INCONCLUSIVE", "were judged: 2 prompts were not run."),
     (coverage_gate(3, 8, 1, 1), "INCONCLUSIVE", "1 prompt was not run, 1 prompt was judged up to"),
+    (coverage_gate(8, 8, 0, 0, 2), "INCONCLUSIVE", "8 of 8 positions of the baseline were judged"),
+    (coverage_gate(8, 8, 0, 0, 1), "INCONCLUSIVE", "1 prompt was stopped elsewhere"),
+    (determinism_gate(4, 3, [0.3], [0.3], "hf-npu"), "WARN", "LCCL_DETERMINISTIC=1"),
+    (determinism_gate(4, 3, [0.3], [0.3], "hf-gpu"), "WARN", "which CUBLAS_WORKSPACE_CONFIG="),
+    (determinism_gate(4, 3, [0.3], [0.3], "hf-cpu"), "WARN", "does not repeat bit for bit."),
     (determinism_gate(0, 0, [], []), "NOT_RUN", "No prompt was run twice."),
     (determinism_gate(4, 4, [], []), "PASS", "same bits in all 4 rows"),
     (determinism_gate(4, 2, [0.1, -0.2], [0.3, 0.3]), "WARN", "2 of 4 rows differ"),
@@ -106,15 +111,32 @@ def test_a_limit_given_as_value_low_and_high_is_kept() -> None:
         (1.0, 0.0, False, True, "NONFINITE"),
         (1.0, -9.0, True, True, "NONFINITE"),
         (0.0, 0.0, False, False, "EXACT"),
+        # A flip that no shift explains: the choice did not follow the logits.
+        (0.5, 0.0, True, False, "NEAR-TIE"),
+        (0.6, 0.0, True, False, "DIVERGENT"),
+        (9.0, 0.0, True, False, "DIVERGENT"),
     ],
 )
 def test_classes_at_a_tolerance_of_one_half(
     margin: float, shift: float, flip: bool, bad: bool, expected: PointClass
 ) -> None:
+    assert classes_of(margin, shift, flip, bad) == [expected]
+
+
+def classes_of(
+    margin: float, shift: float, flip: bool, bad: bool = False, trailing: float = 0.0
+) -> list[PointClass]:
     found = Margins(
-        np.array([1]), np.array([margin]), np.array([shift]), np.array([flip]), np.array([False])
+        *(np.array([1]), np.array([margin]), np.array([shift]), np.array([flip])),
+        *(np.array([False]), np.array([trailing])),
     )
-    assert classify(found, np.array([0.5]), np.array([bad])) == [expected]
+    return classify(found, np.array([0.5]), np.array([bad]))
+
+
+@pytest.mark.parametrize(("flip", "expected"), [(True, "DIVERGENT"), (False, "SILENT-DRIFT")])
+def test_a_choice_far_below_the_best_of_its_own_row_fails(flip: bool, expected: str) -> None:
+    assert classes_of(0.2, 0.1, flip, trailing=0.51) == [expected]
+    assert classes_of(0.2, 0.1, flip, trailing=0.5) == ["NEAR-TIE" if flip else "EXACT"]
 
 
 def test_gates_of_a_report_are_those_that_exist() -> None:

@@ -158,3 +158,21 @@ def test_a_disk_that_takes_half_a_line_is_one_line(out: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(found(out)) == 3
+
+
+def test_a_journal_is_closed_before_it_is_removed(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Windows removes no open file, and a journal left behind would be taken up again.
+    still_open: list[bool] = []
+    unlink = Path.unlink
+
+    def spy(path: Path) -> None:
+        still_open.append(journal._stream is not None)
+        unlink(path)
+
+    with Journal(out, KEY) as journal:
+        monkeypatch.setattr(Path, "unlink", spy)
+        journal.discard()
+    assert still_open == [False]
+    assert not partial(out).exists()

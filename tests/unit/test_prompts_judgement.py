@@ -185,6 +185,38 @@ def test_a_diverged_free_run_is_judged_on_its_replay() -> None:
     assert found.result.candidate_token_ids == own
 
 
+def test_a_replay_does_not_stand_in_for_the_free_run() -> None:
+    broken = logits()
+    broken[0, FIRST.run.token_ids[0]] -= 8
+    own = [int(broken[0].argmax()), 7, 8, 9]
+    found = judge(prompt("p0", run(broken, own), forced(logits()).forced))
+    assert found.result.positions.class_[0] == "DIVERGENT"
+    assert found.result.positions.candidate_token[0] == own[0]
+    assert "DIVERGENT" not in found.result.positions.class_[1:]
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_a_token_that_its_own_logits_do_not_explain_is_divergent(position: int) -> None:
+    # As a sampler leaves it that applies a penalty after the logits were kept.
+    rows = logits()
+    own = list(FIRST.run.token_ids)
+    own[position] = int(np.argsort(rows[position])[-6])
+    found = judge(prompt("p0", run(rows, own), forced(rows).forced))
+    assert found.result.positions.class_[position] == "DIVERGENT"
+    assert found.result.verdict == "DIVERGENT"
+
+
+@pytest.mark.parametrize("length", [2, 5])
+def test_a_run_that_stops_elsewhere_without_another_token_is_not_explained(length: int) -> None:
+    rows = np.concatenate([logits(), logits()[:1]])[:length]
+    own = [*FIRST.run.token_ids, 5][:length]
+    found = judge(prompt("p0", run(rows, own), forced(logits()).forced))
+    assert found.ended
+    assert found.result.tokens_compared == 4
+    assert found.result.verdict == "INCONCLUSIVE"
+    assert not judge(FIRST).ended
+
+
 @pytest.mark.parametrize(
     ("own", "context", "rows"),
     [

@@ -51,6 +51,17 @@ def full() -> Recording:
     )
 
 
+@pytest.mark.parametrize("equal", [0, 4])
+def test_a_repeat_accounts_for_every_row(equal: int) -> None:
+    with pytest.raises(ValueError, match="do not add up"):
+        Repeat(
+            prompt_id="a",
+            rows_compared=4,
+            rows_equal=equal,
+            differences=(Difference(position=1, shift=0.5),),
+        )
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "a.json"

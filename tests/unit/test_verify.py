@@ -106,7 +106,10 @@ def test_other_keys_of_other_tools_are_ignored(command: Command) -> None:
         ([{"prompt_token_ids": [1], "token_ids": [-1]}], "plain.json: [0].token_ids.0: "),
         ([{"prompt_token_ids": [], "token_ids": [1]}], "plain.json: [0].prompt_token_ids: "),
         ([{"prompt_token_ids": [1], "token_ids": []}], "plain.json: [0].token_ids: "),
-        ([{"prompt_token_ids": [50000], "token_ids": [1]}], "token id 50000 is outside"),
+        (
+            [{"prompt_token_ids": [50000], "token_ids": [1]}],
+            "plain.json: prompt prompt-1: token id 50000 is outside",
+        ),
         ([3], "plain.json: [0]"),
         ({"tokens": []}, "plain.json: is neither a recording nor a list"),
         ("text", "plain.json: is neither a recording nor a list"),
