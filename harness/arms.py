@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.baselines import (
@@ -27,10 +27,10 @@ from harness.baselines import (
     staging_folder,
 )
 from harness.devices.base import Replay
-from harness.devices.registry import is_fake, open_target
+from harness.devices.registry import Target, is_fake, open_target
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
 from harness.progress import Progress
-from harness.recorder import Context, Options, record
+from harness.recorder import Context, Options, Subject, record
 from harness.recording import Recording, load_recording
 from harness.suites import Suite
 
@@ -54,6 +54,7 @@ class Plan:
     context: Context | None = None
     trust_remote_code: bool = False
     suite_source: str = ""
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True)
@@ -77,32 +78,18 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
         BaselineError: if fewer than two controls differ from the reference,
             or the place cannot be written.
     """
-    replay: Replay = "free" if plan.context is None else "forced-prefill"
-    first = ArmPlan(REFERENCE, replay, plan.dtype)
-    target = open_target(
-        plan.device,
-        plan.model,
-        dtype=plan.dtype,
-        trust_remote_code=plan.trust_remote_code,
-        progress=progress,
-    )
+    target = _target(plan, plan.dtype, {}, progress)
+    plan = replace(plan, subject=target.subject)
     folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
     staging = staging_folder(folder)
     try:
         staging.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise BaselineError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --baseline-dir"
+        ) from error
     progress.note(f"making the baseline {folder}")
-    reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
-    kept = [REFERENCE]
-    for arm in arm_plans(plan, reference):
-        made = _make_arm(plan, arm, reference, staging, progress)
-        if arm.name != ORACLE and equals_reference(made, reference):
-            progress.note(f"{arm.name}: bit-equal to the reference here, so no control")
-            (staging / f"{arm.name}.json").unlink()
-            continue
-        check_arm(arm.name, made, reference)
-        kept.append(arm.name)
+    kept = _make_arms(plan, staging, progress)
     controls = sum(name.startswith(CONTROL) for name in kept)
     if controls < MIN_CONTROLS:
         raise BaselineError(
@@ -116,15 +103,33 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     return load_baseline(folder)
 
 
+def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recording]:
+    """Every arm that shows noise of its own, by name, in the staging folder."""
+    replay: Replay = "free" if plan.context is None else "forced-prefill"
+    first = ArmPlan(REFERENCE, replay, plan.dtype)
+    reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
+    kept = {REFERENCE: reference}
+    for arm in arm_plans(plan, reference):
+        made = _make_arm(plan, arm, reference, staging, progress)
+        check_arm(arm.name, made, reference, may_equal=True)
+        twin = next((name for name, other in kept.items() if equals_reference(made, other)), None)
+        if arm.name != ORACLE and twin is not None:
+            progress.note(f"{arm.name}: bit-equal to {twin} here, so it shows no noise of its own")
+            continue
+        kept[arm.name] = made
+    return kept
+
+
 def arms_in_memory(
     plan: Plan, progress: Progress, *, oracle: bool = True, controls: bool = True
 ) -> Baseline:
     """The arms around ``plan.context``, kept nowhere. Arms that need a process
     of their own, or that equal the reference, are left out."""
+    plan = replace(plan, subject=_target(plan, plan.dtype, {}, progress).subject)
     reference = _record(
         plan, ArmPlan(REFERENCE, "forced-prefill", plan.dtype), plan.context, progress
     )
-    made = {}
+    made: dict[str, Recording] = {}
     for arm in arm_plans(plan, reference):
         if not (oracle if arm.name == ORACLE else controls) or arm.environment:
             continue
@@ -150,12 +155,28 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
     # In float32 a prefill is the oracle itself.
     if stepwise and dtype != "float32":
         controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
-    if not stepwise and str(reference.engine.get("matmul")).startswith("widened"):
-        controls.append(ArmPlan(f"{CONTROL}native", replay, dtype, {"matmul": "native"}))
+    if not stepwise:
+        widened = str(reference.engine.get("matmul")).startswith("widened")
+        other = "native" if widened else "widened"
+        controls.append(ArmPlan(f"{CONTROL}{other}", replay, dtype, {"matmul": other}))
     lower = LOWER_ISA.get(str(reference.engine.get("instruction_set")))
     if plan.device == "hf-cpu" and lower:
         controls.append(ArmPlan(f"{CONTROL}isa", replay, dtype, {}, lower))
     return [oracle, *controls]
+
+
+def _target(
+    plan: Plan, dtype: str | None, engine_args: Mapping[str, str], progress: Progress
+) -> Target:
+    return open_target(
+        plan.device,
+        plan.model,
+        dtype=dtype,
+        engine_args=engine_args,
+        trust_remote_code=plan.trust_remote_code,
+        subject=plan.subject,
+        progress=progress,
+    )
 
 
 def _make_arm(
@@ -176,14 +197,7 @@ def _record(
     plan: Plan, arm: ArmPlan, context: Context | None, progress: Progress, out: Path | None = None
 ) -> Recording:
     progress.note(f"{arm.name}: {arm.replay}")
-    target = open_target(
-        plan.device,
-        plan.model,
-        dtype=arm.dtype,
-        engine_args=arm.engine_args,
-        trust_remote_code=plan.trust_remote_code,
-        progress=progress,
-    )
+    target = _target(plan, arm.dtype, arm.engine_args, progress)
     _check_vocabulary(context, target.subject.facts.vocab_size)
     options = Options(replay=arm.replay, context=context)
     return record(

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from harness.errors import BaselineError
@@ -85,12 +86,18 @@ def load_baseline(folder: Path) -> Baseline:
             check_arm(name, arm, baseline.reference)
         except BaselineError as error:
             raise BaselineError(f"{folder}: {error}") from error
+    for one, other in combinations(controls, 2):
+        if equals_reference(controls[one], controls[other]):
+            raise BaselineError(
+                f"{folder}: {one} and {other} hold the same rows, so they are one control; "
+                "make the baseline again"
+            )
     return baseline
 
 
-def check_arm(name: str, arm: Recording, reference: Recording) -> None:
+def check_arm(name: str, arm: Recording, reference: Recording, *, may_equal: bool = False) -> None:
     """An arm must answer the reference's question on the same tokens, and a
-    control must differ from it.
+    control must differ from it (unless ``may_equal``: the caller sees to it).
 
     Raises:
         BaselineError: naming the arm and what is wrong with it.
@@ -98,6 +105,7 @@ def check_arm(name: str, arm: Recording, reference: Recording) -> None:
     if name == REFERENCE:
         return
     for what, mine, theirs in (
+        ("device", arm.device, reference.device),
         ("suite", arm.suite.digest, reference.suite.digest),
         ("weights", arm.model.weights, reference.model.weights),
         ("config", arm.model.config, reference.model.config),
@@ -108,6 +116,8 @@ def check_arm(name: str, arm: Recording, reference: Recording) -> None:
     ):
         if mine != theirs:
             raise BaselineError(f"{name}: its {what} is not the reference's; make it again")
+    if name == ORACLE and any(p.run.replay != "forced-prefill" for p in arm.prompts):
+        raise BaselineError(f"{name}: it was not made by forced-prefill; make it again")
     for prompt in reference.prompts:
         record = arm.prompt(prompt.id)
         context = prompt.run.token_ids
@@ -125,7 +135,7 @@ def check_arm(name: str, arm: Recording, reference: Recording) -> None:
                 f"{name}: prompt {prompt.id} has NaN or infinite logits where the reference has "
                 "none, so it measures nothing; make it again on another device"
             )
-    if name.startswith(CONTROL) and equals_reference(arm, reference):
+    if name.startswith(CONTROL) and not may_equal and equals_reference(arm, reference):
         raise BaselineError(
             f"{name}: every row is bit-equal to the reference's, so it shows no noise; "
             "a control must take another kernel path"

@@ -112,7 +112,7 @@ def diff(
 
     Ends with status 0 when their references hold the same rows, else 1.
 
-    Example:  harness baseline diff baselines/smollm2/port/bfloat16 /tmp/other
+    Example:  harness baseline diff baselines/smollm2/port/bfloat16 other.json
     """
     from harness.alignment.comparability import comparability
     from harness.baselines import Baseline, resolve

@@ -51,7 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
     add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
-    add("--baseline-dir", default="baselines", help="folder of all baselines")
+    add(
+        "--baseline-dir",
+        default="baselines",
+        help="folder of all baselines, or one "
+        "baseline itself, as for a quantized checkpoint with --allow-weights",
+    )
     add(
         "--context",
         metavar="RECORDING",

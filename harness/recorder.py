@@ -129,6 +129,11 @@ def record(
         raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
     progress = progress or Silent()
     with opened(device, progress) as facts:
+        if facts.vocab_size != subject.facts.vocab_size:
+            raise DeviceError(
+                f"{device.name}: rows are {facts.vocab_size} wide, the checkpoint's vocabulary is "
+                f"{subject.facts.vocab_size}; hand over the vocabulary without padding"
+            )
         prompts = [
             p
             for p in encode_suite(suite, subject.tokenizer, facts.max_positions)

@@ -70,6 +70,11 @@ class Session:
                 f"--update-baselines replaces the reference and {options.device} is none; "
                 f"use it with --device={REFERENCE_DEVICES[0]}"
             )
+        if options.update_baselines and is_baseline(options.baseline_dir):
+            raise UsageError(
+                f"--baseline-dir={options.baseline_dir} is one baseline; --update-baselines needs "
+                "the folder of all baselines"
+            )
         for report in options.reports:
             if report.suffix not in (".html", ".md", ".json"):
                 raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
@@ -143,7 +148,13 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """Where the baseline of this run stands."""
+        """Where the baseline of this run stands.
+
+        ``--baseline-dir`` may be one baseline itself: with ``--allow-weights``
+        or ``--allow-dtype`` the candidate's own name or dtype does not lead to it.
+        """
+        if is_baseline(self.options.baseline_dir):
+            return self.options.baseline_dir
         return baseline_folder(
             self.options.baseline_dir, self.target.slug, self.suite.name, self.target.dtype
         )
@@ -153,7 +164,9 @@ class Session:
         """Where the recording of this run goes."""
         if self.options.context is not None:
             return self.options.context
-        parts = (self.target.slug, self.suite.name, self.target.dtype, self.options.device)
+        parts = [self.target.slug, self.suite.name, self.target.dtype, self.options.device]
+        if self._only is not None and len(self._only) < len(self.suite.prompts):
+            parts.append("selected")  # a few prompts must not replace a whole run
         return REPORTS / f"{'-'.join(parts)}.json"
 
     def report_paths(self) -> list[Path]:
@@ -194,7 +207,7 @@ class Session:
             parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
         parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
         parts += ["--trust-remote-code"] * o.trust_remote_code
-        parts += ["-k", f"test_prompt and {prompt_id}"] if prompt_id else []
+        parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)
 
     def _baseline(self) -> Baseline | None:

@@ -15,7 +15,12 @@ from harness.alignment.comparability import comparability
 from harness.alignment.figures import performance
 from harness.alignment.intervals import error_ratio
 from harness.alignment.noise import top_k_squared_errors
-from harness.alignment.prompts import PromptJudgement, baseline_noise, judge_prompt
+from harness.alignment.prompts import (
+    PromptJudgement,
+    baseline_noise,
+    has_noise_floor,
+    judge_prompt,
+)
 from harness.alignment.result import (
     Alignment,
     Arm,
@@ -158,7 +163,7 @@ def _gates(
     return (
         g.error_ratio_gate("error_ratio", "over the whole vocabulary", ratio, missing),
         g.error_ratio_gate("top_k_error_ratio", "among the likeliest tokens", top_k, missing),
-        g.point_guard(classes, judged=bool(baseline.oracle and baseline.controls)),
+        g.point_guard(classes, judged=has_noise_floor(baseline)),
         g.nonfinite_gate(
             positions,
             sum(j.candidate_nonfinite for j in judged),

@@ -34,8 +34,7 @@ def comparability(
     unknown: list[str] = []
     for field, mine, theirs in _fields(candidate, reference):
         if mine is None or theirs is None:
-            if mine is not theirs:
-                unknown.append(field)
+            unknown.append(field)
             continue
         if mine == theirs:
             continue

@@ -20,7 +20,7 @@ from harness.alignment.noise import (
 )
 from harness.alignment.result import FAILING, PointClass, Positions, PromptAlignment
 from harness.alignment.verdict import prompt_verdict
-from harness.baselines import Baseline
+from harness.baselines import MIN_CONTROLS, Baseline
 from harness.recording import SHOWN_TOP, PromptRecord, Recording, Run
 from harness.rows import RowStatistics, concatenate
 
@@ -64,11 +64,16 @@ def common_context(run: Run, context: Sequence[int]) -> int:
     return most
 
 
+def has_noise_floor(baseline: Baseline) -> bool:
+    """Whether there is an oracle, and controls enough, to tell noise by."""
+    return baseline.oracle is not None and len(baseline.controls) >= MIN_CONTROLS
+
+
 def baseline_noise(baseline: Baseline) -> dict[str, NDArray[np.float64]]:
     """The tolerance of every position of every prompt, from the baseline
     alone. Empty without an oracle or controls."""
     oracle = baseline.oracle
-    if oracle is None or not baseline.controls:
+    if oracle is None or not has_noise_floor(baseline):
         return {}
     units, noises, shifts, at = {}, {}, [], []
     for prompt in baseline.reference.prompts:

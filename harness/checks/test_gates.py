@@ -12,8 +12,9 @@ from harness.alignment.result import ALIGNED, Alignment, Gate
 def test_gate(name: str, alignment: Alignment, request: pytest.FixtureRequest) -> None:
     """FAIL and INCONCLUSIVE fail, each with the gate's own sentence."""
     gate = _gate(alignment, name)
-    # Not record_property, which warns under xunit2.
-    request.node.user_properties.append((f"harness.{name}", gate.value))
+    if gate.value is not None:
+        # Not record_property, which warns under xunit2.
+        request.node.user_properties.append((f"harness.{name}", gate.value))
     _hold(gate)
 
 

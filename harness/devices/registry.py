@@ -45,6 +45,7 @@ def open_target(
     dtype: str | None = None,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    subject: Subject | None = None,
     progress: Progress | None = None,
 ) -> Target:
     """Find the model, fingerprint it, and make the device (not yet opened).
@@ -53,6 +54,7 @@ def open_target(
         name: one of DEVICES.
         dtype: to compute in; None takes the checkpoint's.
         engine_args: the device's own options, as text.
+        subject: the same model's, where it was fingerprinted before.
 
     Raises:
         UsageError: for an unknown device or option.
@@ -64,7 +66,7 @@ def open_target(
         from harness.testing import FakeDevice, fake_subject
 
         fake = FakeDevice.from_args(name, dtype or "bfloat16", engine_args)
-        return Target(fake, fake_subject(), "fake", fake.dtype)
+        return Target(fake, subject or fake_subject(), "fake", fake.dtype)
     if name not in DEVICES:
         raise UsageError(f"no device {name!r} in this version; there are {', '.join(DEVICES)}")
     from harness.devices.hf import HfDevice, checkpoint_dtype
@@ -73,7 +75,8 @@ def open_target(
     threads, rest = _hf_args(name, engine_args)
     found = find_model(model, trust_remote_code=trust_remote_code, progress=progress.note)
     device = HfDevice(name, found, dtype=dtype, threads=threads, **rest)
-    return Target(device, _subject(found, progress), found.slug, dtype or checkpoint_dtype(found))
+    subject = subject or _subject(found, progress)
+    return Target(device, subject, found.slug, dtype or checkpoint_dtype(found))
 
 
 def parse_engine_args(pairs: list[str]) -> dict[str, str]:

@@ -110,7 +110,7 @@ def test_environment_engine_and_clock_never_refuse() -> None:
     )
     found = comparability(candidate, REFERENCE)
     assert found.comparable
-    assert not found.unknown
+    assert found.unknown == ("model.weights",)
 
 
 def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
@@ -150,11 +150,11 @@ def test_what_a_server_cannot_tell_is_unknown_and_refuses_nothing() -> None:
         assert set(found.unknown) == {"model.weights", "model.tokenizer", "model.config"}
 
 
-def test_two_that_cannot_tell_are_silent() -> None:
+def test_what_neither_can_tell_is_unknown() -> None:
     model = facts(weights=None)
     found = comparability(free_recording(LOGITS, model=model), free_recording(LOGITS, model=model))
     assert found.comparable
-    assert not found.unknown
+    assert found.unknown == ("model.weights",)
 
 
 def test_long_values_are_cut() -> None:
