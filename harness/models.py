@@ -99,13 +99,18 @@ class Model:
     @property
     def slug(self) -> str:
         """A folder name for this model's baselines: ``[A-Za-z0-9._-]`` only."""
-        is_directory = os.path.abspath(os.path.expanduser(self.name)) == self.path
+        is_directory = _as_path(self.name) == self.path
         plain = os.path.basename(self.path) if is_directory else self.name.replace("/", "--")
         slug = re.sub(r"[^A-Za-z0-9._-]", "-", plain)
         if slug != plain or slug in ("", ".", ".."):
             # Two names that lose their difference must not share a folder.
             slug = f"{slug.strip('.') or 'model'}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
         return slug
+
+
+def _as_path(name: str) -> str:
+    """Where a name leads as a directory. A NUL, which no path holds, is no separator either."""
+    return os.path.abspath(os.path.expanduser(name.replace("\0", "\ufffd")))
 
 
 def find_model(
@@ -130,7 +135,7 @@ def find_model(
         from harness.embedded import embedded_model
 
         return Model(name, embedded_model(progress), trust_remote_code=False)
-    path = os.path.abspath(os.path.expanduser(name))
+    path = _as_path(name)
     if not (name and os.path.isdir(path)):
         if not _HUB_NAME.fullmatch(name):
             raise ModelError(

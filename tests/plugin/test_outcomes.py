@@ -52,7 +52,7 @@ def test_a_failing_prompt_says_all_that_is_needed(project: PluginProject) -> Non
             "  candidate *|>><*><<",
             "  top 5 of the reference  *",
             "  top 5 of the candidate  *",
-            "  repeat it: pytest --device=fake *-k 'test_prompt and beta'",
+            "  repeat it: pytest --device=fake *-k 'test_prompt[[]beta]'",
         ],
         consecutive=True,
     )

@@ -11,9 +11,11 @@ from harness.recording import load_recording
 
 
 def test_one_prompt_runs_alone(project: PluginProject) -> None:
-    result = project.run("fake", "-k", "test_prompt and beta", "--engine-arg=seed=4")
+    result = project.run("fake", "-k", "test_prompt[beta]", "--engine-arg=seed=4")
     result.assert_outcomes(passed=1, deselected=13)
-    assert [p.id for p in load_recording(project.recording).prompts] == ["beta"]
+    selected = project.recording.with_name("fake-s-bfloat16-fake-selected.json")
+    assert [p.id for p in load_recording(selected).prompts] == ["beta"]
+    assert not project.recording.exists()  # a whole run's recording is never replaced by a part
 
 
 def test_a_gate_needs_all_prompts(project: PluginProject) -> None:

@@ -21,7 +21,7 @@ from harness.baselines import (
     staging_folder,
 )
 from harness.errors import BaselineError, ChecksumError
-from harness.recording import Recording, SuiteFacts, load_recording, save_recording
+from harness.recording import PromptRecord, Recording, SuiteFacts, load_recording, save_recording
 
 FOLDER = Path("baselines/fake/s/bfloat16")
 
@@ -176,3 +176,29 @@ def test_hidden_folders_are_leftovers_and_no_baselines(baseline: Baseline) -> No
     assert find_baselines(root) == [FOLDER]
     assert [path.name for path in leftovers(root)] == [".bfloat16.old", ".float16.making"]
     assert load_recording(FOLDER / "reference.json").device == "fake-reference"
+
+
+def test_a_control_of_another_device_is_refused(baseline: Baseline) -> None:
+    control = _copy(baseline.controls["control-seed-1"], device="fake")
+    with pytest.raises(BaselineError, match="device is not the reference's"):
+        check_arm("control-seed-1", control, baseline.reference)
+
+
+def test_an_oracle_by_decode_steps_is_refused(baseline: Baseline) -> None:
+    assert baseline.oracle is not None
+    stepwise = tuple(
+        _copy_prompt(p, forced=p.run.model_copy(update={"replay": "forced-decode"}))
+        for p in baseline.oracle.prompts
+    )
+    with pytest.raises(BaselineError, match="not made by forced-prefill"):
+        check_arm("oracle", _copy(baseline.oracle, prompts=stepwise), baseline.reference)
+
+
+def _copy_prompt(prompt: PromptRecord, **changes: object) -> PromptRecord:
+    return prompt.model_copy(update=changes)
+
+
+def test_one_control_under_two_names_is_one(baseline: Baseline) -> None:
+    shutil.copy(FOLDER / "control-seed-1.json", FOLDER / "control-seed-2.json")
+    with pytest.raises(BaselineError, match="hold the same rows"):
+        load_baseline(FOLDER)

@@ -64,7 +64,7 @@ def test_the_command_repeats_every_option_that_matters(project_folder: Path) -> 
     assert session.command("alpha") == (
         "pytest --device=fake --model=fake --suite=s.yaml --dtype=float16 --max-new-tokens=3 "
         "--engine-arg=seed=4 --engine-arg=fault=none '--context=a b.json' --baseline-dir=other "
-        "--allow-weights --allow-dtype --trust-remote-code -k 'test_prompt and alpha'"
+        "--allow-weights --allow-dtype --trust-remote-code -k 'test_prompt[alpha]'"
     )
 
 
