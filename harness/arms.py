@@ -189,7 +189,7 @@ def _make_arm(
         return finished
     if arm.environment:
         progress.note(f"{arm.name}: {arm.replay}")
-        return _in_child(plan, arm, staging, out)
+        return _in_child(plan, arm, staging, out, progress)
     return _record(plan, arm, Context.of(reference), progress, out)
 
 
@@ -241,7 +241,7 @@ def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None
     return made if same else None
 
 
-def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path) -> Recording:
+def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Progress) -> Recording:
     """Record in a process of its own: torch reads these variables at start."""
     context = staging / f"{REFERENCE}.json"
     command = [
@@ -254,10 +254,27 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path) -> Recording:
     ]
     for key, value in arm.engine_args.items():
         command += ["--engine-arg", f"{key}={value}"]
-    child = subprocess.run(command, env={**os.environ, **arm.environment}, check=False)
-    if child.returncode != 0:
+    status = _run(command, {**os.environ, **arm.environment}, progress)
+    if status != 0:
         raise HarnessError(
-            f"{arm.name}: its process ended with status {child.returncode}; "
+            f"{arm.name}: its process ended with status {status}; "
             f"repeat it with {' '.join(f'{k}={v}' for k, v in arm.environment.items())} set"
         )
     return load_recording(out)
+
+
+def _run(command: list[str], environment: dict[str, str], progress: Progress) -> int:
+    """Run a child whose progress becomes ours; its exit status."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+    ) as child:
+        assert child.stderr is not None  # a pipe was asked for
+        for line in child.stderr:
+            progress.note(line.rstrip("\n"))
+    return child.returncode

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from harness.arms import LOWER_ISA, ArmPlan, Plan, arm_plans, arms_in_memory, make_baseline
 from harness.baselines import load_baseline
 from harness.errors import BaselineError, HarnessError, UsageError
-from harness.progress import Silent
+from harness.progress import Progress, Silent
 from harness.recorder import Context
 from harness.recording import Recording, load_recording
 from harness.suites import load_suite
@@ -127,16 +128,18 @@ def test_an_arm_with_an_environment_runs_in_a_process_of_its_own(
         return [oracle, first, child]
 
     seen: list[str | None] = []
-    run = subprocess.run
+    popen = subprocess.Popen
 
-    def spy(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def spy(command: list[str], **options: Any) -> subprocess.Popen[str]:
         seen.append(options["env"].get("SOME_FLAG"))
-        return run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+        return popen(command, **options)
 
     monkeypatch.setattr("harness.arms.arm_plans", in_child)
-    monkeypatch.setattr("harness.arms.subprocess.run", spy)
-    made = make_baseline(_plan("fake-reference"), Silent())
+    monkeypatch.setattr("harness.arms.subprocess.Popen", spy)
+    said = io.StringIO()
+    made = make_baseline(_plan("fake-reference"), Progress(said))
     assert seen == ["1"]
+    assert said.getvalue().count("fake-reference: loading the model") == 4  # the child's too
     assert "SOME_FLAG" not in os.environ
     again = load_recording("baselines/fake/s/bfloat16/control-seed-2.json")
     child = made.controls["control-child"]
