@@ -10,13 +10,16 @@ import gc
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 import time
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
 
 from harness.devices.base import Completion, Opened, Request, ignore_token
 from harness.devices.hf_load import DTYPES, checkpoint_dtype
@@ -35,6 +38,7 @@ from harness.models import Model
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
+# Import paths, as vLLM takes them: its workers may be other processes.
 _PROCESSOR = "harness.devices.vllm_worker:CaptureRows"
 _EXTENSION = "harness.devices.vllm_worker.WorkerFacts"
 
@@ -90,29 +94,23 @@ class VllmDevice:
         """
         started = time.perf_counter()
         self._before = _Process()
-        self._vllm = import_vllm(self.name)
-        check_platform(self.name, self._vllm)
-        asked = typed_arguments(self.name, self._engine_args)
         dtype = self._dtype or checkpoint_dtype(self._source)
-        try:
-            self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
-            worker = self._llm.collective_rpc("harness_facts")[0]
-        except Exception as error:  # vLLM and its back ends raise errors of every kind here
-            raise DeviceError(
-                f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
-                f"{self._source.name!r} in {dtype}: {reason(error)}"
-            ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of vLLM's imports are vLLM's
+            torch, self._vllm = import_vllm(self.name)
+            self._before.remember(torch)
+            check_platform(self.name, self._vllm)
+            asked = typed_arguments(self.name, self._engine_args)
+            worker = self._start_engine(dtype, asked)
         self._spool = Path(tempfile.mkdtemp(prefix="harness-rows-"))
         config = self._llm.llm_engine.vllm_config
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
-        import torch
-
         return Opened(
             vocab_size=self._vocab_size,
             max_positions=self._max_positions,
             declared_dtype=dtype,
-            engine=engine_facts(config, worker, asked),
+            engine=engine_facts(config, worker, self._engine_args, self._batch_size),
             environment=environment(self.name, torch, self._vllm),
             load=load_figures(time.perf_counter() - started, config, worker),
         )
@@ -128,26 +126,28 @@ class VllmDevice:
         """
         for request in requests:
             self._check(request)
-        waiting = (part for request in requests for part in self._job(request).parts)
+        waiting = (part for request in requests for part in Job(request, self._order).parts)
         running: dict[str, Part] = {}
-        engine = self._llm.llm_engine
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        finished: deque[Future[Completion]] = deque()
+        failure: DeviceError | None = None
+        with self._threads(None) as pool, self._threads(1) as finisher:
             try:
-                while True:
-                    for part in itertools.islice(waiting, self._batch_size - len(running)):
-                        self._start(part, running)
-                    if not running:
+                while self._hand_over(waiting, running):
+                    try:
+                        jobs = self._advance(running, on_token)
+                    except DeviceError as error:
+                        failure = error  # what is finished is kept
                         break
-                    for output in self._step(running):
-                        part = running[output.request_id]
-                        part.follow(output, on_token)
-                        if output.finished:
-                            del running[output.request_id]
-                            if part.job.finished:
-                                yield part.job.completion(pool)
+                    finished.extend(finisher.submit(job.completion, pool) for job in jobs)
+                    # At batch 1 the next request waits, so that its clock is undisturbed.
+                    while finished and (self._batch_size == 1 or finished[0].done()):
+                        yield finished.popleft().result()
+                while finished:
+                    yield finished.popleft().result()
             finally:
-                if running:  # the caller left, or the engine failed
-                    self._abort(engine, list(running))
+                self._abort(running)
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Stop the engine; nothing happens on a device that never opened."""
@@ -169,6 +169,18 @@ class VllmDevice:
             self._before.restore()
             self._before = None
 
+    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the engine; what its first worker says of itself."""
+        try:
+            self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
+            facts: dict[str, Any] = self._llm.collective_rpc("harness_facts")[0]
+        except Exception as error:  # vLLM and its back ends raise errors of every kind here
+            raise DeviceError(
+                f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
+                f"{self._source.name!r} in {dtype}: {reason(error)}"
+            ) from error
+        return facts
+
     def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What parity needs, and over it what the user asked for."""
         defaults: dict[str, Any] = {
@@ -188,8 +200,23 @@ class VllmDevice:
         merged = defaults | dict(asked)
         return merged | {"logits_processors": [_PROCESSOR, *(asked.get("logits_processors") or ())]}
 
-    def _job(self, request: Request) -> Job:
-        return Job(request, self._order)
+    def _hand_over(self, waiting: Iterator[Part], running: dict[str, Part]) -> bool:
+        """Fill the batch; whether there is anything to run."""
+        for part in itertools.islice(waiting, self._batch_size - len(running)):
+            self._start(part, running)
+        return bool(running)
+
+    def _advance(self, running: dict[str, Part], on_token: Callable[[], None]) -> list[Job]:
+        """Take one step; the jobs that it finished."""
+        jobs = []
+        for output in self._step(running):
+            part = running[output.request_id]
+            part.follow(output, on_token)
+            if output.finished:
+                del running[output.request_id]
+                if part.job.finished:
+                    jobs.append(part.job)
+        return jobs
 
     def _order(self, rows: bool, forced: tuple[int, ...] | None) -> Order:
         assert self._spool is not None
@@ -226,11 +253,16 @@ class VllmDevice:
             ) from error
         return outputs
 
-    def _abort(self, engine: Any, ids: list[str]) -> None:
-        try:
-            engine.abort_request(ids)
-        except Exception:  # an engine that is dead has nothing to abort
-            return
+    def _abort(self, running: Mapping[str, Part]) -> None:
+        """Drop what the caller left behind, or what the engine failed on."""
+        # An engine that is dead has nothing to abort, and says so in many ways.
+        with suppress(Exception):
+            if running:
+                self._llm.llm_engine.abort_request(list(running))
+
+    def _threads(self, count: int | None) -> ThreadPoolExecutor:
+        assert self._before is not None
+        return ThreadPoolExecutor(count or os.cpu_count(), initializer=self._before.unpin)
 
     def _check(self, request: Request) -> None:
         where = f"{self.name}: prompt {request.prompt_id!r}"
@@ -259,21 +291,28 @@ class VllmDevice:
 class _Process:
     """What vLLM changes in the process that it runs in, to be put back.
 
-    It replaces ``torch.set_num_threads`` and preloads libraries into children;
-    a Transformers device that is opened later needs the former, and its child
-    processes must not get the latter.
+    It replaces ``torch.set_num_threads``, binds threads to cores and preloads
+    libraries into children; a Transformers device that is opened later needs
+    the first two, and its child processes must not get the last.
     """
 
     def __init__(self) -> None:
-        import torch
-
-        self._set_num_threads = torch.set_num_threads
         self._environment = dict(os.environ)
+        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self._set_num_threads: Any = None
+
+    def remember(self, torch: Any) -> None:
+        self._set_num_threads = torch.set_num_threads
+
+    def unpin(self) -> None:
+        """Let the calling thread run on every core again."""
+        if self._cores:
+            os.sched_setaffinity(0, self._cores)
 
     def restore(self) -> None:
-        import torch
-
-        torch.set_num_threads = self._set_num_threads
+        self.unpin()
+        if self._set_num_threads is not None:
+            sys.modules["torch"].set_num_threads = self._set_num_threads  # type: ignore[attr-defined]
         for key in set(os.environ) - set(self._environment):
             del os.environ[key]
         os.environ.update(self._environment)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,22 +88,18 @@ class RowCapture:
         if batch is None:
             return
         for index in batch.removed:
-            self._leave(index)
+            self._seats.pop(index, None)
         for index, params, _, output in batch.added:
-            self._leave(index)  # whoever sat there was replaced
+            self._seats.pop(index, None)  # whoever sat there was replaced
             order = Order.found_in(params.extra_args)
             if order is not None:
                 self._seats[index] = _Seat(order, output)
         for start, end, direction in batch.moved:
-            moving = self._seats.pop(start, None)
-            if getattr(direction, "name", direction) == "SWAP":
-                other = self._seats.pop(end, None)
-                if other is not None:
-                    self._seats[start] = other
-            else:
-                self._leave(end)
+            moving, other = self._seats.pop(start, None), self._seats.pop(end, None)
             if moving is not None:
                 self._seats[end] = moving
+            if other is not None and getattr(direction, "name", direction) == "SWAP":
+                self._seats[start] = other
 
     def capture(self, logits: Any) -> Any:
         """Keep the rows and force the tokens of a step.
@@ -130,36 +126,24 @@ class RowCapture:
         for index, seat in self._seats.items():
             seat.write(stamp, rows.get(index))
 
-    def _leave(self, index: int) -> None:
-        seat = self._seats.pop(index, None)
-        if seat is not None:
-            seat.close()
 
-
+@dataclass(frozen=True)
 class _Seat:
     """One request of a batch. ``output`` is the engine's own growing list."""
 
-    def __init__(self, order: Order, output: Sequence[int]) -> None:
-        self.order = order
-        self.output = output
-        self._file: BinaryIO | None = None
+    order: Order
+    output: Sequence[int]
 
     def write(self, stamp: float, row: NDArray[np.float32] | None) -> None:
-        if self._file is None:
-            # Appended to: a preempted request comes back and goes on.
-            self._file = open(self.order.file, "ab")  # noqa: SIM115
         record = np.zeros(1, self.order.record)
         record["t"], record["stamp"] = len(self.output), stamp
         if row is not None:
             if len(row) < self.order.width:
                 raise ValueError(f"a row of {len(row)} logits, not {self.order.width}")
             record["row"] = row[: self.order.width]
-        self._file.write(record.tobytes())
-        self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        # Nobody tells a processor that the last request has ended, so no file stays open.
+        with open(self.order.file, "ab") as file:
+            file.write(record.tobytes())
 
 
 @dataclass(frozen=True, eq=False)

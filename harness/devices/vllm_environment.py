@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +38,7 @@ def environment(name: str, torch: Any, vllm: Any) -> dict[str, EnvironmentValue]
 
 
 def engine_facts(
-    config: Any, worker: Mapping[str, Any], asked: Mapping[str, Any]
+    config: Any, worker: Mapping[str, Any], asked: Mapping[str, str], batch_size: int
 ) -> dict[str, EnvironmentValue]:
     """What decides bits, from the configuration in force.
 
@@ -45,12 +46,10 @@ def engine_facts(
         config: vLLM's ``VllmConfig``, after its defaults were filled in.
         worker: what the worker said of itself.
         asked: the user's own engine arguments; each is shown as it was given.
+        batch_size: how many requests the device hands over at a time.
     """
-    cache, scheduler, parallel = (
-        config.cache_config,
-        config.scheduler_config,
-        config.parallel_config,
-    )
+    cache, scheduler = config.cache_config, config.scheduler_config
+    parallel = config.parallel_config
     facts: dict[str, EnvironmentValue] = {
         "device": str(getattr(config.device_config, "device_type", "")),
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
@@ -58,7 +57,8 @@ def engine_facts(
         "threads": worker.get("threads"),
         "runner": worker.get("runner"),
         "enforce_eager": bool(config.model_config.enforce_eager),
-        "batch_size": int(scheduler.max_num_seqs),
+        "batch_size": batch_size,
+        "max_num_seqs": int(scheduler.max_num_seqs),
         "chunked_prefill": bool(getattr(scheduler, "enable_chunked_prefill", False)),
         "max_num_batched_tokens": int(scheduler.max_num_batched_tokens),
         "async_scheduling": bool(getattr(scheduler, "async_scheduling", False)),
@@ -73,7 +73,7 @@ def engine_facts(
         # Requests ignore vLLM's own eos and name their stops one by one.
         "stops": "the recording's eos_token_ids, no others",
     }
-    facts.update({f"asked.{key}": _shown(value) for key, value in asked.items()})
+    facts.update({f"asked.{key}": value for key, value in asked.items()})
     return {key: value for key, value in facts.items() if value is not None}
 
 
@@ -91,13 +91,7 @@ def load_figures(seconds: float, config: Any, worker: Mapping[str, Any]) -> dict
     return figures
 
 
-def _shown(value: Any) -> EnvironmentValue:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
 def _version_of(package: str) -> str | None:
-    import importlib.metadata
-
     for name in (package, package.replace("_", "-")):
         try:
             return importlib.metadata.version(name)

