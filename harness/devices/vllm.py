@@ -80,6 +80,7 @@ class VllmDevice:
         self._engine_args = dict(engine_args or {})
         self._vllm: Any = None
         self._llm: Any = None
+        self._started = False
         self._spool: Path | None = None
         self._numbers = itertools.count()
         self._before: _Process | None = None
@@ -160,17 +161,18 @@ class VllmDevice:
             core.shutdown()
             del core
             gc.collect()
-        if self._vllm is not None:
+        if self._started:
             from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
             cleanup_dist_env_and_memory()
-            self._vllm = None
+            self._started = False
         if self._before is not None:
             self._before.restore()
             self._before = None
 
     def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Make the engine; what its first worker says of itself."""
+        self._started = True
         try:
             self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
             facts: dict[str, Any] = self._llm.collective_rpc("harness_facts")[0]
