@@ -133,8 +133,10 @@ class VllmDevice:
         failure: DeviceError | None = None
         with self._threads(None) as pool, self._threads(1) as finisher:
             try:
-                while self._hand_over(waiting, running):
+                while True:
                     try:
+                        if not self._hand_over(waiting, running):
+                            break
                         jobs = self._advance(running, on_token)
                     except DeviceError as error:
                         failure = error  # what is finished is kept
@@ -158,7 +160,8 @@ class VllmDevice:
         if self._llm is not None:
             core = self._llm.llm_engine.engine_core
             self._llm = None
-            core.shutdown()
+            with suppress(Exception):  # an engine that died on its own
+                core.shutdown()
             del core
             gc.collect()
         if self._started:

@@ -181,8 +181,11 @@ def _plain(text: str) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in one line, past the preamble of pydantic's errors."""
+    """What went wrong in one line, without the frame of pydantic's errors."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 2 and "validation error" in lines[0]:
-        return lines[2].partition(" [type=")[0].removeprefix("Value error, ")
-    return first_line(error)
+    if len(lines) < 2 or "validation error" not in lines[0]:
+        return first_line(error)
+    # The second line is the message, or the name of the field that it is about.
+    is_field = len(lines) > 2 and " " not in lines[1]
+    message = lines[2 if is_field else 1].partition(" [type=")[0].removeprefix("Value error, ")
+    return f"{lines[1]}: {message}" if is_field else message
