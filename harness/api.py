@@ -36,7 +36,8 @@ def record(
     """Run a suite on a device and return what it said.
 
     Args:
-        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu`` or ``fake``.
+        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu`` or
+            ``fake``.
         model: ``smollm2``, a directory, or a Hub name.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
         out: also write the recording there.

@@ -38,7 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                 "disable it here with -p no:NAME"
             ) from error
 
-    add("--device", help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (fake: no model)")
+    add(
+        "--device",
+        help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (Transformers), npu, "
+        "vllm-cpu, vllm-gpu (vLLM; fake: no model)",
+    )
     # Before it knows the options of a conftest, pytest takes `--model /outside`
     # apart and looks for the project at /outside.
     add(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.devices.base import Device
 from harness.errors import UsageError
@@ -11,12 +12,22 @@ from harness.progress import Progress, Silent
 from harness.recorder import Subject
 from harness.recording import ModelFacts
 
+if TYPE_CHECKING:
+    from harness.models import Model
+
+    _Maker = Callable[[Model, str | None], Device]
+
 #: Devices of this version. The fakes have no model: they are for tests.
-DEVICES = ("hf-cpu", "hf-gpu", "hf-npu", "fake", "fake-reference")
+DEVICES = (
+    *("hf-cpu", "hf-gpu", "hf-npu"),
+    *("npu", "vllm-cpu", "vllm-gpu"),
+    *("fake", "fake-reference"),
+)
 #: Those that make a missing baseline by themselves.
 REFERENCE_DEVICES = ("hf-cpu", "fake-reference")
 
 _HF_ARGS = ("attention", "matmul", "threads")
+_VLLM = ("npu", "vllm-cpu", "vllm-gpu")
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,12 @@ def open_target(
         return Target(fake, subject or fake_subject(), "fake", fake.dtype)
     if name not in DEVICES:
         raise UsageError(f"no device {name!r} in this version; there are {', '.join(DEVICES)}")
-    from harness.devices.hf import HfDevice, checkpoint_dtype
+    from harness.devices.hf_load import checkpoint_dtype
     from harness.models import find_model
 
-    threads, rest = _hf_args(name, engine_args)
+    make = _vllm_maker(name, engine_args) if name in _VLLM else _hf_maker(name, engine_args)
     found = find_model(model, trust_remote_code=trust_remote_code, progress=progress.note)
-    device = HfDevice(name, found, dtype=dtype, threads=threads, **rest)
+    device = make(found, dtype)
     subject = subject or _subject(found, progress)
     return Target(device, subject, found.slug, dtype or checkpoint_dtype(found))
 
@@ -96,15 +107,30 @@ def parse_engine_args(pairs: list[str]) -> dict[str, str]:
     return result
 
 
-def _hf_args(name: str, args: Mapping[str, str]) -> tuple[int | None, dict[str, str]]:
+def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
+    from harness.devices.hf import HfDevice
+
     unknown = sorted(set(args) - set(_HF_ARGS))
     if unknown:
         raise UsageError(f"{name} has no --engine-arg {unknown[0]}; it knows {', '.join(_HF_ARGS)}")
     threads = args.get("threads")
     if threads is not None and not threads.isdecimal():
         raise UsageError(f"--engine-arg threads={threads} is not a number")
+    count = None if threads is None else int(threads)
     rest = {k: v for k, v in args.items() if k != "threads"}
-    return None if threads is None else int(threads), rest
+    return lambda model, dtype: HfDevice(name, model, dtype=dtype, threads=count, **rest)
+
+
+def _vllm_maker(name: str, args: Mapping[str, str]) -> _Maker:
+    from harness.devices.vllm import VllmDevice
+
+    size = args.get("batch_size", "1")
+    if not size.isdecimal():
+        raise UsageError(f"--engine-arg batch_size={size} is not a number")
+    rest = {k: v for k, v in args.items() if k != "batch_size"}
+    return lambda model, dtype: VllmDevice(
+        name, model, dtype=dtype, batch_size=int(size), engine_args=rest
+    )
 
 
 def _subject(model: object, progress: Progress) -> Subject:

@@ -1,0 +1,323 @@
+"""The vLLM engine as a device: ``npu`` (through vLLM-Ascend), ``vllm-cpu``, ``vllm-gpu``.
+
+Greedy, and the raw logits of every step straight out of the worker (see
+vllm_worker): neither generation_config.json nor vLLM's own eos has a say.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.devices.base import Completion, Opened, Request, ignore_token
+from harness.devices.hf_load import DTYPES, checkpoint_dtype
+from harness.devices.vllm_capture import Order
+from harness.devices.vllm_environment import engine_facts, environment, load_figures
+from harness.devices.vllm_jobs import Job, Part
+from harness.devices.vllm_load import (
+    PLATFORMS,
+    check_platform,
+    import_vllm,
+    reason,
+    typed_arguments,
+)
+from harness.errors import DeviceError, UsageError
+from harness.models import Model
+
+__all__ = ["PLATFORMS", "VllmDevice"]
+
+# Import paths, as vLLM takes them: its workers may be other processes.
+_PROCESSOR = "harness.devices.vllm_worker:CaptureRows"
+_EXTENSION = "harness.devices.vllm_worker.WorkerFacts"
+
+
+class VllmDevice:
+    """A causal language model in vLLM's offline engine.
+
+    Args:
+        name: ``npu``, ``vllm-cpu`` or ``vllm-gpu``.
+        model: the checkpoint.
+        dtype: one of DTYPES; None takes the checkpoint's.
+        batch_size: how many requests run at a time.
+        engine_args: arguments of vLLM's engine, as text; they win over the
+            defaults that parity needs.
+
+    Raises:
+        UsageError: if an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        *,
+        dtype: str | None = None,
+        batch_size: int = 1,
+        engine_args: Mapping[str, str] | None = None,
+    ) -> None:
+        if name not in PLATFORMS:
+            raise UsageError(f"no vLLM device {name!r}; there are {', '.join(PLATFORMS)}")
+        if dtype is not None and dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        self.name = name
+        self._source = model
+        self._dtype = dtype
+        self._batch_size = batch_size
+        self._engine_args = dict(engine_args or {})
+        self._vllm: Any = None
+        self._llm: Any = None
+        self._started = False
+        self._spool: Path | None = None
+        self._numbers = itertools.count()
+        self._before: _Process | None = None
+
+    def open(self) -> Opened:
+        """Start the engine and load the model.
+
+        Raises:
+            MissingDependency: without vLLM.
+            DeviceError: if vLLM is on another platform, or does not start.
+            UsageError: for an engine argument that vLLM does not know.
+        """
+        started = time.perf_counter()
+        self._before = _Process()
+        dtype = self._dtype or checkpoint_dtype(self._source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of vLLM's imports are vLLM's
+            torch, self._vllm = import_vllm(self.name)
+            self._before.remember(torch)
+            check_platform(self.name, self._vllm)
+            asked = typed_arguments(self.name, self._engine_args)
+            worker = self._start_engine(dtype, asked)
+        self._spool = Path(tempfile.mkdtemp(prefix="harness-rows-"))
+        config = self._llm.llm_engine.vllm_config
+        self._vocab_size = int(config.model_config.get_vocab_size())
+        self._max_positions = int(config.model_config.max_model_len)
+        return Opened(
+            vocab_size=self._vocab_size,
+            max_positions=self._max_positions,
+            declared_dtype=dtype,
+            engine=engine_facts(config, worker, self._engine_args, self._batch_size),
+            environment=environment(self.name, torch, self._vllm),
+            load=load_figures(time.perf_counter() - started, config, worker),
+        )
+
+    def generate(
+        self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
+    ) -> Iterator[Completion]:
+        """Run the requests, ``batch_size`` at a time; each is yielded when it is done.
+
+        Raises:
+            DeviceError: if the device is not open, a request does not fit the
+                model, or the engine fails.
+        """
+        for request in requests:
+            self._check(request)
+        waiting = (part for request in requests for part in Job(request, self._order).parts)
+        running: dict[str, Part] = {}
+        finished: deque[Future[Completion]] = deque()
+        failure: DeviceError | None = None
+        with self._threads(None) as pool, self._threads(1) as finisher:
+            try:
+                while True:
+                    try:
+                        if not self._hand_over(waiting, running):
+                            break
+                        jobs = self._advance(running, on_token)
+                    except DeviceError as error:
+                        failure = error  # what is finished is kept
+                        break
+                    finished.extend(finisher.submit(job.completion, pool) for job in jobs)
+                    # At batch 1 the next request waits, so that its clock is undisturbed.
+                    while finished and (self._batch_size == 1 or finished[0].done()):
+                        yield finished.popleft().result()
+                while finished:
+                    yield finished.popleft().result()
+            finally:
+                self._abort(running)
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Stop the engine; nothing happens on a device that never opened."""
+        if self._spool is not None:
+            shutil.rmtree(self._spool, ignore_errors=True)
+            self._spool = None
+        if self._llm is not None:
+            core = self._llm.llm_engine.engine_core
+            self._llm = None
+            with suppress(Exception):  # an engine that died on its own
+                core.shutdown()
+            del core
+            gc.collect()
+        if self._started:
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+            self._started = False
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
+
+    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the engine; what its first worker says of itself."""
+        self._started = True
+        try:
+            self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
+            facts: dict[str, Any] = self._llm.collective_rpc("harness_facts")[0]
+        except Exception as error:  # vLLM and its back ends raise errors of every kind here
+            raise DeviceError(
+                f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
+                f"{self._source.name!r} in {dtype}: {reason(error)}"
+            ) from error
+        return facts
+
+    def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What parity needs, and over it what the user asked for."""
+        defaults: dict[str, Any] = {
+            "model": self._source.path,
+            "trust_remote_code": self._source.trust_remote_code,
+            "dtype": dtype,
+            "seed": 0,
+            "max_num_seqs": self._batch_size,
+            "enforce_eager": True,
+            "enable_prefix_caching": False,
+            "async_scheduling": False,
+            "generation_config": "vllm",
+            "skip_tokenizer_init": True,  # prompts come and go as token ids
+            "use_tqdm_on_load": False,
+            "worker_extension_cls": _EXTENSION,
+        }
+        merged = defaults | dict(asked)
+        return merged | {"logits_processors": [_PROCESSOR, *(asked.get("logits_processors") or ())]}
+
+    def _hand_over(self, waiting: Iterator[Part], running: dict[str, Part]) -> bool:
+        """Fill the batch; whether there is anything to run."""
+        for part in itertools.islice(waiting, self._batch_size - len(running)):
+            self._start(part, running)
+        return bool(running)
+
+    def _advance(self, running: dict[str, Part], on_token: Callable[[], None]) -> list[Job]:
+        """Take one step; the jobs that it finished."""
+        jobs = []
+        for output in self._step(running):
+            part = running[output.request_id]
+            part.follow(output, on_token)
+            if output.finished:
+                del running[output.request_id]
+                if part.job.finished:
+                    jobs.append(part.job)
+        return jobs
+
+    def _order(self, rows: bool, forced: tuple[int, ...] | None) -> Order:
+        assert self._spool is not None
+        return Order(str(self._spool / str(next(self._numbers))), self._vocab_size, rows, forced)
+
+    def _start(self, part: Part, running: dict[str, Part]) -> None:
+        number = Path(part.order.file).name
+        params = self._vllm.SamplingParams(
+            temperature=0.0,
+            max_tokens=part.max_tokens,
+            ignore_eos=True,
+            stop_token_ids=list(part.stop_token_ids),
+            detokenize=False,
+            extra_args=part.order.extra_args(),
+        )
+        part.started = time.monotonic()
+        try:
+            self._llm.llm_engine.add_request(
+                number, {"prompt_token_ids": list(part.prompt_token_ids)}, params
+            )
+        except Exception as error:
+            raise DeviceError(
+                f"{self.name}: prompt {part.job.request.prompt_id!r} was refused: {reason(error)}"
+            ) from error
+        running[number] = part
+
+    def _step(self, running: Mapping[str, Part]) -> list[Any]:
+        try:
+            outputs: list[Any] = self._llm.llm_engine.step()
+        except Exception as error:  # whatever a kernel, a worker or its process raises
+            prompts = ", ".join(sorted({part.job.request.prompt_id for part in running.values()}))
+            raise DeviceError(
+                f"{self.name}: the engine failed on {prompts}: {reason(error)}"
+            ) from error
+        return outputs
+
+    def _abort(self, running: Mapping[str, Part]) -> None:
+        """Drop what the caller left behind, or what the engine failed on."""
+        # An engine that is dead has nothing to abort, and says so in many ways.
+        with suppress(Exception):
+            if running:
+                self._llm.llm_engine.abort_request(list(running))
+
+    def _threads(self, count: int | None) -> ThreadPoolExecutor:
+        assert self._before is not None
+        return ThreadPoolExecutor(count or os.cpu_count(), initializer=self._before.unpin)
+
+    def _check(self, request: Request) -> None:
+        where = f"{self.name}: prompt {request.prompt_id!r}"
+        if self._llm is None:
+            raise DeviceError(f"{self.name} is not open")
+        forced = request.forced_token_ids
+        if (forced is None) != (request.replay == "free"):
+            raise DeviceError(f"{where}: forced tokens belong to forced replays, and only there")
+        if not request.prompt_token_ids or (forced is not None and not forced):
+            raise DeviceError(f"{where}: needs at least one prompt token and one token to force")
+        ids = (*request.prompt_token_ids, *(forced or ()))
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            raise DeviceError(
+                f"{where}: token ids {min(ids)} to {max(ids)} do not fit a vocabulary of "
+                f"{self._vocab_size}"
+            )
+        length = len(ids) + (request.max_new_tokens if forced is None else 0)
+        if length > self._max_positions:
+            raise DeviceError(
+                f"{where}: {length} tokens with the output, but the engine takes "
+                f"{self._max_positions}; shorten the prompt or max_new_tokens, or raise "
+                "--engine-arg max_model_len"
+            )
+
+
+class _Process:
+    """What vLLM changes in the process that it runs in, to be put back.
+
+    It replaces ``torch.set_num_threads``, binds threads to cores and preloads
+    libraries into children; a Transformers device that is opened later needs
+    the first two, and its child processes must not get the last.
+    """
+
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)
+        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self._set_num_threads: Any = None
+
+    def remember(self, torch: Any) -> None:
+        self._set_num_threads = torch.set_num_threads
+
+    def unpin(self) -> None:
+        """Let the calling thread run on every core again."""
+        if self._cores:
+            os.sched_setaffinity(0, self._cores)
+
+    def restore(self) -> None:
+        self.unpin()
+        if self._set_num_threads is not None:
+            sys.modules["torch"].set_num_threads = self._set_num_threads  # type: ignore[attr-defined]
+        for key in set(os.environ) - set(self._environment):
+            del os.environ[key]
+        os.environ.update(self._environment)
