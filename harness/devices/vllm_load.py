@@ -144,9 +144,7 @@ def _options() -> dict[str, argparse.Action | None]:
 
 def _typed(name: str, key: str, text: str, options: Mapping[str, argparse.Action | None]) -> Any:
     if key == "worker_extension_cls":
-        raise UsageError(
-            f"{name}: --engine-arg {key} is taken: the harness has one of its own there"
-        )
+        raise UsageError(f"{name}: --engine-arg {key} is taken by the harness's own extension")
     if key in _TAKEN:
         raise UsageError(f"{name}: give {_TAKEN[key]} instead of --engine-arg {key}")
     if key not in options:
