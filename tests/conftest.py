@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from harness.arms import Plan, make_baseline
 from harness.cli import main
 from harness.progress import Silent
 from harness.suites import load_suite
-
-# In CI the same examples every time: a rare one found there helps nobody.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
 
 SUITE = """\
 generation:
