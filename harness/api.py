@@ -51,7 +51,7 @@ def record(
         HarnessError: in one line what is wrong, and how to mend it.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
-    if max_new_tokens is not None and max_new_tokens != chosen.generation.max_new_tokens:
+    if max_new_tokens is not None:
         chosen = chosen.with_max_new_tokens(max_new_tokens)
     target = open_target(
         device,

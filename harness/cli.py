@@ -117,6 +117,7 @@ def record(
     from harness import recorder
     from harness.devices.registry import open_target, parse_engine_args
     from harness.progress import Progress
+    from harness.suites import load_suite
 
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file in it")
@@ -127,7 +128,7 @@ def record(
         full_logits=logits is LogitsName.full,
         repeats=repeats,
     )
-    chosen = cli_baseline.load(suite, max_new_tokens)
+    chosen = load_suite(suite, max_new_tokens)
     target = open_target(
         device,
         model,

@@ -13,7 +13,6 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.recording import Recording
-    from harness.suites import Suite
 
 app = typer.Typer(
     help="Make, list, compare and tidy baselines.",
@@ -22,16 +21,6 @@ app = typer.Typer(
 )
 
 Root = Annotated[Path, typer.Option("--baseline-dir", help="Folder of all baselines.")]
-
-
-def load(suite: str, max_new_tokens: int | None) -> Suite:
-    """A suite, with another number of tokens where asked for."""
-    from harness.suites import load_suite
-
-    chosen = load_suite(suite)
-    if max_new_tokens is None or max_new_tokens == chosen.generation.max_new_tokens:
-        return chosen
-    return chosen.with_max_new_tokens(max_new_tokens)
 
 
 @app.command()
@@ -56,11 +45,12 @@ def make(
     from harness.progress import Progress
     from harness.recorder import Context
     from harness.recording import load_recording
+    from harness.suites import load_suite
 
     plan = Plan(
         device=device,
         model=model,
-        suite=load(suite, max_new_tokens),
+        suite=load_suite(suite, max_new_tokens),
         dtype=dtype,
         root=baseline_dir,
         context=None if context is None else Context.of(load_recording(context)),
@@ -175,13 +165,15 @@ def _stale(folder: Path) -> str | None:
     if reference.suite.name not in suite_names():
         return f"there is no suite {reference.suite.name} in prompts/"
     try:
-        suite = load_suite(reference.suite.name)
+        suite = load_suite(reference.suite.name, _length(reference))
     except SuiteError:
         return None  # a file with a mistake in it says nothing of its baselines
-    tokens = reference.settings.get("max_new_tokens")
-    if isinstance(tokens, int) and tokens != suite.generation.max_new_tokens:
-        suite = suite.with_max_new_tokens(tokens)
     return None if suite.digest == reference.suite.digest else "its suite has changed"
+
+
+def _length(reference: Recording) -> int | None:
+    tokens = reference.settings.get("max_new_tokens")
+    return tokens if isinstance(tokens, int) else None
 
 
 def _differing_rows(mine: Recording, theirs: Recording) -> int:

@@ -27,7 +27,7 @@ from harness.errors import BaselineError, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
-from harness.suites import Suite, load_suite
+from harness.suites import load_suite
 
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
@@ -81,17 +81,9 @@ class Session:
         self.options = options
         self.progress = progress
         self.engine_args = parse_engine_args(list(options.engine_args))
-        self.suite = self._suite(options)
+        self.suite = load_suite(options.suite, options.max_new_tokens)
         self._only: frozenset[str] | None = None
         self._made_baseline = False
-
-    @staticmethod
-    def _suite(options: RunOptions) -> Suite:
-        suite = load_suite(options.suite)
-        tokens = options.max_new_tokens
-        if tokens is None or tokens == suite.generation.max_new_tokens:
-            return suite
-        return suite.with_max_new_tokens(tokens)
 
     def describe(self) -> str:
         """Device, model and suite in one line."""

@@ -134,8 +134,8 @@ def suite_names() -> tuple[str, ...]:
     return tuple(sorted({file.stem for file in files if _NAME.fullmatch(file.stem)}))
 
 
-def load_suite(name_or_path: str | Path) -> Suite:
-    """Read the suite of this name, or the suite file at this path.
+def load_suite(name_or_path: str | Path, max_new_tokens: int | None = None) -> Suite:
+    """Read the suite of this name or path, with another length where one is given.
 
     A name (no slash, no ``.yaml``) is looked for in ``prompts/`` of the working
     directory, then beside the package, then inside it. Raises SuiteError, with
@@ -149,7 +149,8 @@ def load_suite(name_or_path: str | Path) -> Suite:
     fields = source.mapping(root, "a suite", required=("generation", "prompts"))
     generation = _generation(source, fields["generation"])
     prompts = _prompts(source, fields["prompts"])
-    return Suite(path.stem, path, prompts, generation, _digest(prompts, generation))
+    suite = Suite(path.stem, path, prompts, generation, _digest(prompts, generation))
+    return suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)
 
 
 def encode_suite(

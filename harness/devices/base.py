@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import DeviceError
 from harness.rows import RowStatistics
 
 Replay = Literal["free", "forced-decode", "forced-prefill"]
@@ -108,6 +109,37 @@ class Opened:
 
 def ignore_token() -> None:
     """The ``on_token`` of a caller that wants no progress."""
+
+
+def check_request(
+    name: str, request: Request, vocab_size: int, max_positions: int, *, hint: str = ""
+) -> None:
+    """See that a request fits the model, before anything is run.
+
+    Args:
+        name: of the device, for the message.
+        hint: what else would make room, beside a shorter prompt or output.
+
+    Raises:
+        DeviceError: naming the prompt and what does not fit.
+    """
+    where = f"{name}: prompt {request.prompt_id!r}"
+    forced = request.forced_token_ids
+    if (forced is None) != (request.replay == "free"):
+        raise DeviceError(f"{where}: forced tokens belong to forced replays, and only there")
+    if not request.prompt_token_ids or (forced is not None and not forced):
+        raise DeviceError(f"{where}: needs at least one prompt token and one token to force")
+    ids = (*request.prompt_token_ids, *(forced or ()))
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        raise DeviceError(
+            f"{where}: token ids {min(ids)} to {max(ids)} do not fit a vocabulary of {vocab_size}"
+        )
+    length = len(ids) + (request.max_new_tokens if forced is None else 0)
+    if length > max_positions:
+        raise DeviceError(
+            f"{where}: {length} tokens with the output, but {name} takes {max_positions}; "
+            f"shorten the prompt or max_new_tokens{hint}"
+        )
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ from harness.devices.base import (
     Request,
     Stop,
     Timings,
+    check_request,
     ignore_token,
 )
 from harness.devices.hf_environment import environment, instruction_set, peak_rss_bytes
@@ -140,8 +141,10 @@ class HfDevice:
             DeviceError: if the device is not open, a request does not fit the
                 model, or the model fails.
         """
+        if self._model is None:
+            raise DeviceError(f"{self.name} is not open")
         for request in requests:
-            self._check(request)
+            check_request(self.name, request, self._vocab_size, self._max_positions)
             matmul: AbstractContextManager[None] = nullcontext()
             if request.replay in self._widened_replays:
                 matmul = widened_linears(self._torch, self._model)
@@ -243,28 +246,6 @@ class HfDevice:
         """Raw logits widened to float32, which changes no value."""
         rows: NDArray[np.float32] = logits.float().cpu().numpy()
         return rows
-
-    def _check(self, request: Request) -> None:
-        where = f"{self.name}: prompt {request.prompt_id!r}"
-        if self._model is None:
-            raise DeviceError(f"{self.name} is not open")
-        forced = request.forced_token_ids
-        if (forced is None) != (request.replay == "free"):
-            raise DeviceError(f"{where}: forced tokens belong to forced replays, and only there")
-        if not request.prompt_token_ids or (forced is not None and not forced):
-            raise DeviceError(f"{where}: needs at least one prompt token and one token to force")
-        ids = (*request.prompt_token_ids, *(forced or ()))
-        if min(ids) < 0 or max(ids) >= self._vocab_size:
-            raise DeviceError(
-                f"{where}: token ids {min(ids)} to {max(ids)} do not fit a vocabulary of "
-                f"{self._vocab_size}"
-            )
-        length = len(ids) + (request.max_new_tokens if forced is None else 0)
-        if length > self._max_positions:
-            raise DeviceError(
-                f"{where}: {length} tokens with the output, but the model takes "
-                f"{self._max_positions}; shorten the prompt or max_new_tokens"
-            )
 
     def _choose_widened(self, dtype: str) -> frozenset[Replay]:
         """The replays whose matrix products are widened."""

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.devices.base import Completion, Opened, Request, ignore_token
+from harness.devices.base import Completion, Opened, Request, check_request, ignore_token
 from harness.devices.hf_load import DTYPES, checkpoint_dtype
 from harness.devices.vllm_capture import Order
 from harness.devices.vllm_environment import engine_facts, environment, load_figures
@@ -41,6 +41,7 @@ __all__ = ["PLATFORMS", "VllmDevice"]
 # Import paths, as vLLM takes them: its workers may be other processes.
 _PROCESSOR = "harness.devices.vllm_worker:CaptureRows"
 _EXTENSION = "harness.devices.vllm_worker.WorkerFacts"
+_LONGER = ", or raise --engine-arg max_model_len"
 
 
 class VllmDevice:
@@ -125,8 +126,10 @@ class VllmDevice:
             DeviceError: if the device is not open, a request does not fit the
                 model, or the engine fails.
         """
+        if self._llm is None:
+            raise DeviceError(f"{self.name} is not open")
         for request in requests:
-            self._check(request)
+            check_request(self.name, request, self._vocab_size, self._max_positions, hint=_LONGER)
         waiting = (part for request in requests for part in Job(request, self._order).parts)
         running: dict[str, Part] = {}
         finished: deque[Future[Completion]] = deque()
@@ -268,29 +271,6 @@ class VllmDevice:
     def _threads(self, count: int | None) -> ThreadPoolExecutor:
         assert self._before is not None
         return ThreadPoolExecutor(count or os.cpu_count(), initializer=self._before.unpin)
-
-    def _check(self, request: Request) -> None:
-        where = f"{self.name}: prompt {request.prompt_id!r}"
-        if self._llm is None:
-            raise DeviceError(f"{self.name} is not open")
-        forced = request.forced_token_ids
-        if (forced is None) != (request.replay == "free"):
-            raise DeviceError(f"{where}: forced tokens belong to forced replays, and only there")
-        if not request.prompt_token_ids or (forced is not None and not forced):
-            raise DeviceError(f"{where}: needs at least one prompt token and one token to force")
-        ids = (*request.prompt_token_ids, *(forced or ()))
-        if min(ids) < 0 or max(ids) >= self._vocab_size:
-            raise DeviceError(
-                f"{where}: token ids {min(ids)} to {max(ids)} do not fit a vocabulary of "
-                f"{self._vocab_size}"
-            )
-        length = len(ids) + (request.max_new_tokens if forced is None else 0)
-        if length > self._max_positions:
-            raise DeviceError(
-                f"{where}: {length} tokens with the output, but the engine takes "
-                f"{self._max_positions}; shorten the prompt or max_new_tokens, or raise "
-                "--engine-arg max_model_len"
-            )
 
 
 class _Process:

