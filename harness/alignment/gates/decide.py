@@ -5,6 +5,10 @@ from __future__ import annotations
 from harness.alignment.intervals import FAIL_CONFIDENCE, Estimate
 from harness.alignment.result import Gate, Status
 
+#: With fewer prompts (or rows of a path) than this, what needs many is shown
+#: and not gated.
+FEW_PROMPTS = 16
+
 
 def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> Status:
     """PASS when the 95 % interval ends at or below the limit, FAIL when the

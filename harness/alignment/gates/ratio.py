@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from harness.alignment.evidence import PATHS, Evidence
-from harness.alignment.gates.decide import estimated_gate, held_below, span, what_would_decide
+from harness.alignment.gates.decide import (
+    FEW_PROMPTS,
+    estimated_gate,
+    held_below,
+    span,
+    what_would_decide,
+)
 from harness.alignment.intervals import Estimate, ratio_of_roots
 from harness.alignment.result import Gate
 
 #: The largest error of a correct port, relative to the reference's own.
 ERROR_RATIO_LIMIT = 1.5
-#: A path with fewer prompts or rows than this is shown, not gated.
-PATH_MINIMUM = 16
 
 
 def pooled_ratio(evidence: Evidence) -> Estimate:
@@ -57,7 +61,7 @@ def path_ratio_gate(evidence: Evidence, which: int, missing: str) -> Gate:
     if not count:
         reason = missing if not evidence.rows.any() else f"no row of it came by {path}"
         return error_ratio_gate(name, where, Estimate(None), 0, reason)
-    if prompts >= PATH_MINIMUM and count >= PATH_MINIMUM:
+    if prompts >= FEW_PROMPTS and count >= FEW_PROMPTS:
         return error_ratio_gate(name, where, found, count, missing)
     value = "none" if found.value is None else f"{span(found, 3)} times the reference's"
     return estimated_gate(
@@ -66,7 +70,7 @@ def path_ratio_gate(evidence: Evidence, which: int, missing: str) -> Gate:
         ERROR_RATIO_LIMIT,
         "NOT_RUN",
         f"Error {where}: {value}; shown, not gated: {prompts} prompts and {count} rows, "
-        f"and {PATH_MINIMUM} of each are needed.",
+        f"and {FEW_PROMPTS} of each are needed.",
     )
 
 
