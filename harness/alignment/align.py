@@ -15,7 +15,7 @@ from harness.alignment.evidence import Evidence, Held, gather, has_sketch
 from harness.alignment.figures import performance
 from harness.alignment.floor import NoiseFloor, noise_floor
 from harness.alignment.gates import determinism_gate
-from harness.alignment.gates.decide import FEW_PROMPTS
+from harness.alignment.gates.decide import FEW_PROMPTS, counted
 from harness.alignment.judge import judge
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import (
@@ -217,8 +217,9 @@ def _warnings(
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
     if len(evidence) < FEW_PROMPTS:
         lines.append(
-            f"The suite has {len(evidence)} prompts: too few to judge prefill and decode apart, "
-            f"or to find what shows in few places; from {FEW_PROMPTS} prompts on both are."
+            f"The suite has {counted(len(evidence), 'prompt')}: too few to judge prefill and "
+            f"decode apart, or to find what shows in few places; from {FEW_PROMPTS} prompts on "
+            "both are."
         )
     if all(p.run.replay == "forced-prefill" for p in candidate.prompts):
         lines.append("The candidate ran forced-prefill only: no decode step of it was judged.")

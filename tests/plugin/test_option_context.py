@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from plugin_project import HELD, PluginProject, usage_error
+from plugin_project import HELD, TESTS, PluginProject, usage_error
 
 from harness.cli import main
 from harness.recording import load_recording
@@ -21,7 +21,7 @@ def test_without_a_baseline_the_recording_is_kept_and_the_run_fails(
 ) -> None:
     result = empty_project.run("fake", *SEED)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(errors=14)
+    result.assert_outcomes(errors=TESTS)
     assert len(load_recording(empty_project.recording).prompts) == 4
     assert not (empty_project.path / "baselines").exists()
     assert "another exception" not in result.stdout.str()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.alignment.evidence import PATHS, Evidence
 from harness.alignment.gates.decide import (
     FEW_PROMPTS,
+    counted,
     estimated_gate,
     held_below,
     span,
@@ -69,8 +70,8 @@ def path_ratio_gate(evidence: Evidence, which: int, missing: str) -> Gate:
         found,
         ERROR_RATIO_LIMIT,
         "NOT_RUN",
-        f"Error {where}: {value}; shown, not gated: {prompts} prompts and {count} rows, "
-        f"and {FEW_PROMPTS} of each are needed.",
+        f"Error {where}: {value}; shown, not gated: {counted(prompts, 'prompt')} and "
+        f"{counted(count, 'row')}, and {FEW_PROMPTS} of each are needed.",
     )
 
 
