@@ -28,10 +28,11 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "  PASS * exceedance: *",
             "  PASS * flip_calibration: *",
             "  PASS * bias: *",
-            "  PASS * slope: *",
+            "  WARN * slope: *",
             "  PASS * nonfinite: *",
             "  PASS * coverage: *",
             "  PASS * determinism: *",
+            "  warning: The logits are scaled by *",
             "  warning: The suite has 4 prompts: too few to judge prefill and decode apart*",
             "report: reports/fake-s-bfloat16-fake.html",
             "=* 18 passed, 2 skipped in *",
@@ -82,7 +83,10 @@ def test_nan_logits_fail(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=fault=nan")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["FAIL: 4 of 24 rows hold NaN or infinite logits.", "alpha: NONFINITE at position 5 of 6"]
+        [
+            "FAIL: 4 of 24 rows hold NaN or infinite logits, first at position 5 of prompt alpha.",
+            "alpha: NONFINITE at position 5 of 6",
+        ]
     )
 
 

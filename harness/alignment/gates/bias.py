@@ -136,7 +136,9 @@ def _ends(found: Estimate) -> str:
 
 def _outcome(status: str, found: Estimate, limit: float, rows: int) -> str:
     if status == "PASS":
-        return f", within {abs(limit):g}"
+        high = found.interval().high
+        wide = high is not None and high > abs(limit)
+        return f", not shown to be more than {limit:g}" if wide else f", within {abs(limit):g}"
     if status == "FAIL":
         return f", more than {abs(limit):g}"
     return f", not yet decided against {abs(limit):g}: {what_would_decide(found, limit, rows)}"
