@@ -65,7 +65,7 @@ def test_an_error_exactly_at_the_limit_is_seldom_decided() -> None:
         ({"scale": 3.0}, "top_k_error_ratio"),
         ({"scale": 4.0}, "exceedance"),
         ({"slope": 0.01}, "slope"),
-        ({"bias": 1.2}, "bias"),
+        ({"bias": 0.8, "spread": 0.1}, "bias"),
     ],
 )
 def test_a_fault_of_this_size_is_found(change: dict[str, float], gate: str) -> None:
