@@ -7,13 +7,16 @@ the model, the baseline or the recording.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
 from harness.recording import ModelFacts, SuiteFacts, validated
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "harness.alignment/1"
 
@@ -246,6 +249,12 @@ class Alignment(_Model):
     def piece(self, token_id: int) -> str:
         """The text of one token, for a reader; ``<id>`` where it is not kept."""
         return self.pieces.get(str(token_id), f"<{token_id}>")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per judged position; the columns are ``harness.table.COLUMNS``."""
+        from harness.table import to_frame
+
+        return to_frame(self)
 
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
