@@ -23,10 +23,11 @@ from harness.cli_options import (
     Trust,
 )
 from harness.errors import HarnessError, UsageError
+from harness.signals import TERMINATED, Terminated, sigterm_as_interrupt
 
 
 class _Interrupted(Exception):
-    """Ctrl-C, kept from the libraries below, whose versions end differently."""
+    """Ctrl-C or SIGTERM, kept from the libraries below, whose versions end differently."""
 
 
 class _Commands(TyperGroup):
@@ -284,17 +285,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(arguments)
+        with sigterm_as_interrupt():
+            app(arguments)
     except HarnessError as error:
         if debug:
             raise
         typer.echo(f"harness: error: {error}", err=True)
         sys.exit(error.exit_status)
-    except (KeyboardInterrupt, _Interrupted):
+    except (KeyboardInterrupt, _Interrupted) as error:
         typer.echo(
             "harness: interrupted; record and baseline make go on where they were "
             "when the same command is given again",
             err=True,
         )
-        sys.exit(130)
+        sys.exit(TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130)
     sys.exit(0)
