@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
-from harness.recording import ModelFacts, SuiteFacts, validated
+from harness.recording import Count, ModelFacts, SuiteFacts, validated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ class Comparability(_Model):
 
 
 #: (token id, logit) pairs, largest first.
-TopTokens = list[Annotated[tuple[int, float], BeforeValidator(_as_tuple)]]
+TopTokens = list[Annotated[tuple[Count, float], BeforeValidator(_as_tuple)]]
 
 
 class Positions(_Model):
@@ -130,8 +130,8 @@ class Positions(_Model):
     """
 
     class_: list[PointClass | None] = Field(alias="class")
-    reference_token: list[int]
-    candidate_token: list[int]
+    reference_token: list[Count]
+    candidate_token: list[Count]
     margin: list[float | None]
     shift: list[float | None]
     tolerance: list[float | None]
@@ -172,8 +172,8 @@ class PromptAlignment(_Model):
     margin: float | None
     shift: float | None
     tolerance: float | None
-    context_token_ids: list[int]
-    candidate_token_ids: list[int]
+    context_token_ids: list[Count]
+    candidate_token_ids: list[Count]
     context_text: str
     candidate_text: str
     positions: Positions
