@@ -1,0 +1,17 @@
+"""Is this host ready for a device? Probes, findings and the commands that mend them.
+
+    python3 -m harness.doctor --device npu
+
+Standard library only, and nothing of the harness outside this package: it runs
+from a bare checkout, with a broken torch, under any Python from 3.10 on. What
+may crash or hang, such as an import of torch, happens in a child process.
+"""
+
+from __future__ import annotations
+
+from harness.doctor.diagnose import diagnose
+from harness.doctor.finding import Diagnosis, Finding
+from harness.doctor.host import Host
+from harness.doctor.messages import explain
+
+__all__ = ["Diagnosis", "Finding", "Host", "diagnose", "explain"]
