@@ -28,6 +28,13 @@ class Ran:
     timed_out: bool = False
 
 
+def _interpreter() -> tuple[str, ...]:
+    """This interpreter, as it was started: its children see what it sees."""
+    flags = sys.flags
+    given = (("-I", flags.isolated), ("-S", flags.no_site))
+    return (sys.executable or "python3", *(name for name, is_set in given if is_set))
+
+
 def _may_use(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK)
 
@@ -49,7 +56,7 @@ class Host:
     root: Path = Path("/")
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path = field(default_factory=Path.cwd)
-    python: tuple[str, ...] = (sys.executable or "python3",)
+    python: tuple[str, ...] = field(default_factory=_interpreter)
     python_version: str = platform.python_version()
     may_use: Callable[[Path], bool] = _may_use
 

@@ -13,6 +13,8 @@ _CANN_LIBRARIES = (
     "hccl|hccl_fwk|ascendcl|acl_op_compiler|acl_tdt_channel|ge_runner|ge_compiler|graph|opapi|"
     "nnopbase|runtime|msprofiler|platform|register|tiling_api|error_manager|profapi"
 )
+#: c10::, at:: and torch::, as the compiler writes them.
+_OF_TORCH = r"_ZNK?(?:3c10|2at|5torch)"
 
 #: Pattern and code; a line may hold several. Real wordings, from the issues
 #: that ``remedies`` names.
@@ -25,11 +27,11 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     (rf"lib(?:{_CANN_LIBRARIES}){_NOT_FOUND}", "cann-environment"),
     (rf"lib(?:atb|asdops|mki){_NOT_FOUND}", "nnal"),
     (
-        r"(?:torch_npu|op_plugin|[Aa]scend|libatb|libhccl)\S*: undefined symbol"
+        rf"(?:torch_npu|op_plugin|[Aa]scend|libatb|libhccl)\S*: undefined symbol: (?!{_OF_TORCH})"
         r"|undefined symbol: \S*(?:3atb|Msprof|aclnn|aclrt|aclop|Hccl)",
         "versions-cann",
     ),
-    (r"vllm/_\w*C\S*: undefined symbol|undefined symbol: _ZN\w*3?c10", "versions-torch"),
+    (rf"vllm/_\w*C\S*: undefined symbol|undefined symbol: {_OF_TORCH}", "versions-torch"),
     (r"torch[-_]npu \S+ requires torch==\S+ but you have torch \S+", "versions-torch"),
     (r"cannot import name '\w+' from 'vllm(?:_ascend)?\.", "versions-vllm"),
     (r"No module named 'vllm\.(?!_)", "versions-vllm"),

@@ -106,9 +106,8 @@ def pins(missing: tuple[str, ...], vllm_ascend: str | None, cann: str | None) ->
     Of the release that is installed, else of the one that the first port used,
     and of the combination that goes with the host's CANN, where one does.
     """
-    release = (vllm_ascend and table_of(vllm_ascend)) or next(
-        r for r in RELEASES if "0.18.0" in r.versions
-    )
+    first_port = next(r for r in RELEASES if "0.18.0" in r.versions)
+    release = table_of(vllm_ascend or "") or first_port
     stack = next((s for s in release.stacks if s.cann == cann), release.stacks[0])
     name = release_of(vllm_ascend) or release.versions[0]
     exact = {
