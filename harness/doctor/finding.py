@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 SCHEMA = "harness.doctor/1"
 
@@ -33,6 +33,9 @@ class Finding:
     why: str
     remedy: str
     sources: tuple[str, ...] = ()
+
+    #: For the alignment, which reads findings back from JSON; pydantic may be absent.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": False, "extra": "forbid"}
 
 
 @dataclass(frozen=True)

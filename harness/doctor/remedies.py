@@ -134,8 +134,11 @@ ENTRIES: dict[str, Entry] = {
     ),
     "backend-extension": Entry(
         "error",
-        "torch loads torch_npu by itself, which fails here, and then torch fails as well.",
-        "export TORCH_DEVICE_BACKEND_AUTOLOAD=0 # for CPU and GPU; for the NPU: source {set_env}",
+        "torch loads torch_npu by itself, and Transformers imports it wherever it is installed; it "
+        "cannot be imported here, so neither can they. TORCH_DEVICE_BACKEND_AUTOLOAD=0 gets past "
+        "torch, not past Transformers.",
+        "source {set_env} # without a card: pip uninstall -y torch-npu, or a virtual environment "
+        "without it",
     ),
     "ascend-plugin": Entry(
         "error",

@@ -396,13 +396,16 @@ def test_harmless_messages_of_an_import_are_called_harmless(ascend: FakeAscend) 
 
 
 def test_torch_npu_without_cann_on_a_cpu_host(ascend: FakeAscend) -> None:
-    """`import torch` itself fails there, and the CPU needs only one variable."""
+    """`import torch` itself fails there, and Transformers where torch gets past it."""
     _not_sourced(ascend)
     found = only(ascend, "hf-cpu")
     assert found.code == "backend-extension"
-    assert found.remedy.startswith("export TORCH_DEVICE_BACKEND_AUTOLOAD=0")
+    assert "libhccl.so" in found.seen
+    assert found.remedy.startswith("source /usr/local/Ascend/ascend-toolkit/set_env.sh # without")
     ascend.environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
-    assert ascend.codes("hf-cpu") == []
+    assert ascend.codes("hf-cpu") == []  # this torch, and a Transformers that asks for nothing
+    ascend.module("transformers/__init__.py", "import torch, torch_npu\n")
+    assert only(ascend, "hf-cpu").code == "backend-extension"
 
 
 def test_vllm_ascend_stands_in_the_way_of_a_cpu_engine(ascend: FakeAscend) -> None:

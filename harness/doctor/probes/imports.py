@@ -20,6 +20,10 @@ _CAUSES = (
     *("torchvision", "backend-extension", "package-missing", "import-failed", "import-crashed"),
     *("import-hangs", "wheel-kind", "preload", "gpu-missing", "no-devices"),
 )
+#: What an import of torch_npu fails with.
+_OF_TORCH_NPU = (
+    *("backend-extension", "cann-environment", "driver-libraries", "nnal", "versions-cann"),
+)
 
 
 def examine(exam: Examination) -> None:
@@ -78,11 +82,10 @@ def _judge(exam: Examination, name: str, told: Told) -> None:
 
 def _known(exam: Examination, trace: str) -> tuple[Finding, ...]:
     found = [f for f in explain(trace) if f.severity != "harmless"]
-    broken_backend = "Failed to load the backend extension: torch_npu" in trace
-    if broken_backend and not exam.for_npu:
+    blames = [f for f in found if f.code in _OF_TORCH_NPU]
+    if blames and not exam.for_npu:
         # Whatever ails torch_npu, a CPU or a GPU can do without it.
-        line = next(x for x in trace.splitlines() if "backend extension" in x)
-        return (finding("backend-extension", shortened(line.strip()), **values(exam)),)
+        return (finding("backend-extension", blames[0].seen, **values(exam)),)
     # The remedies of these name what this host has.
     return tuple(
         finding(f.code, f.seen, **values(exam))
