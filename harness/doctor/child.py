@@ -152,6 +152,7 @@ def torch_steps(backend: str) -> None:
     def devices() -> dict[str, Any]:
         part = getattr(state["torch"], backend)
         count = int(part.device_count())
+        state["none"] = not count
         found: dict[str, Any] = {"count": count}
         if count:
             found["name"] = str(part.get_device_name(0))
@@ -168,7 +169,7 @@ def torch_steps(backend: str) -> None:
     steps += [("import torch_npu", load_npu)] if backend == "npu" else []
     steps += [("devices", devices)] if backend != "cpu" else []
     for name, work in (*steps, ("compute", compute)):
-        if not attempt(name, work):
+        if state.get("none") or not attempt(name, work):
             return
 
 

@@ -88,6 +88,7 @@ def _no_library_path(host: FakeAscend) -> None:
 
 def _no_nnal(host: FakeAscend) -> None:
     del host.environment["ATB_HOME_PATH"]
+    host.environment["LD_LIBRARY_PATH"] = f"{HOME}/lib64"
     _import_error("vllm_ascend", "libatb.so")(host)
 
 
@@ -209,6 +210,42 @@ def test_each_symptom_gives_its_finding_and_no_other(
     for text in (found.seen, found.why, found.remedy):
         assert text
         assert "{" not in text.replace("{1}", "")
+
+
+@pytest.mark.parametrize("ill", [_not_sourced, _denied, _other_vllm, _ids("4"), _no_nnal])
+def test_what_keeps_the_card_from_computing_is_an_error(ascend: FakeAscend, ill: Illness) -> None:
+    ill(ascend)
+    assert only(ascend).severity == "error"
+    assert ascend.diagnose().status == 1
+
+
+@pytest.mark.parametrize("ill", [_no_library_path, _old_cann, _wrong_pair])
+def test_what_a_computation_on_the_card_refutes_stops_nobody(
+    ascend: FakeAscend, ill: Illness
+) -> None:
+    ill(ascend)
+    found = only(ascend)
+    assert found.severity == "warning"
+    assert found.why.endswith("A computation on the card was right, though.")
+    assert ascend.diagnose().status == 0
+
+
+def test_the_driver_is_where_its_installer_put_it(ascend: FakeAscend) -> None:
+    _unmounted_driver(ascend)
+    ascend.torch_npu()
+    assert ascend.codes() == ["driver-libraries"]
+    ascend.write(
+        "/etc/ascend_install.info", "UserName=HwHiAiUser\nDriver_Install_Path_Param=/opt/a\n"
+    )
+    ascend.write("/opt/a/driver/lib64/driver/libascend_hal.so")
+    assert ascend.codes() == []
+
+
+def test_a_library_of_atb_on_the_path_is_enough(ascend: FakeAscend) -> None:
+    del ascend.environment["ATB_HOME_PATH"]
+    assert ascend.codes() == []
+    ascend.environment["LD_LIBRARY_PATH"] = f"{HOME}/lib64"
+    assert only(ascend).code == "nnal"
 
 
 def test_a_later_id_that_is_not_there_shortens_the_list(ascend: FakeAscend) -> None:

@@ -73,10 +73,12 @@ def _toolkit_values(script: str | None) -> dict[str, str]:
 def _on_library_path(exam: Examination, home: str) -> bool:
     """By the folder's name, and by where it leads: ``latest`` is a link."""
     real = _real(exam.host.path(home))
-    for entry in (exam.host.variable("LD_LIBRARY_PATH") or "").split(os.pathsep):
-        if entry and _real(exam.host.path(entry)).is_relative_to(real):
-            return True
-    return False
+    entries = (_real(exam.host.path(entry)) for entry in _library_path(exam))
+    return any(entry.is_relative_to(real) for entry in entries)
+
+
+def _library_path(exam: Examination) -> list[str]:
+    return [e for e in (exam.host.variable("LD_LIBRARY_PATH") or "").split(os.pathsep) if e]
 
 
 def _real(path: Path) -> Path:
@@ -85,10 +87,14 @@ def _real(path: Path) -> Path:
 
 def _nnal(exam: Examination) -> None:
     home = exam.host.variable("ATB_HOME_PATH")
+    if any((exam.host.path(entry) / "libatb.so").exists() for entry in _library_path(exam)):
+        return
     if home is None:
         exam.find("nnal", "ATB_HOME_PATH is not set", **values(exam))
     elif not exam.host.path(home).is_dir():
         exam.find("nnal", f"ATB_HOME_PATH={home} does not exist", **values(exam))
+    else:
+        exam.find("nnal", "no folder of LD_LIBRARY_PATH has libatb.so", **values(exam))
 
 
 def _nnal_version(exam: Examination) -> str | None:

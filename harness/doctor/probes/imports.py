@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from harness.doctor.children import Step, Told, run_child
 from harness.doctor.examination import Examination
@@ -19,6 +20,11 @@ _CAUSES = (
     *("triton-clash", "vllm-version", "vllm-hidden", "vllm-plugins", "ascend-plugin"),
     *("torchvision", "backend-extension", "package-missing", "import-failed", "import-crashed"),
     *("import-hangs", "wheel-kind", "preload", "gpu-missing", "no-devices"),
+)
+#: Read from files, variables and the table; a card that computes knows better.
+_REFUTABLE = (
+    *("driver-libraries", "device-permission", "visible-devices", "cann-environment"),
+    *("versions-cann", "versions-torch", "versions-python"),
 )
 #: What an import of torch_npu fails with.
 _OF_TORCH_NPU = (
@@ -43,6 +49,27 @@ def examine(exam: Examination) -> None:
         _devices(exam, told["torch"])
     if "vllm" in told:
         _platform(exam, told["vllm"])
+    if exam.for_npu and _went_well(told):
+        _refute(exam)
+
+
+def _went_well(told: dict[str, Told]) -> bool:
+    computed = told["torch"].done("compute") if "torch" in told else None
+    steps = [step.state for outcome in told.values() for step in outcome.steps]
+    return computed is not None and computed["right"] and set(steps) == {"done"}
+
+
+def _refute(exam: Examination) -> None:
+    """A computation on the card that came out right outweighs what a file or a
+    table says: such findings stay, and stop nobody."""
+    if "torch_npu" not in exam.versions:
+        return  # it was the processor that computed
+    exam.findings = [
+        replace(f, severity="warning", why=f"{f.why} A computation on the card was right, though.")
+        if f.code in _REFUTABLE
+        else f
+        for f in exam.findings
+    ]
 
 
 def _children(exam: Examination) -> dict[str, list[str]]:

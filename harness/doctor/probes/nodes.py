@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from harness.doctor.examination import Examination
 
 _MANAGERS = ("davinci_manager", "devmm_svm", "hisi_hdc")
-_DRIVER = "/usr/local/Ascend/driver"
+_INSTALLED = re.compile(r"^Driver_Install_Path_Param=(\S+)", re.MULTILINE)
 
 
 def examine(exam: Examination) -> None:
@@ -17,7 +18,9 @@ def examine(exam: Examination) -> None:
     if not exam.for_npu:
         return
     exam.fact("user", "groups", _groups())
-    version = exam.host.read(f"{_DRIVER}/version.info").partition("Version=")[2].split()
+    version = (
+        exam.host.read(f"{_driver_folder(exam)}/version.info").partition("Version=")[2].split()
+    )
     if version and exam.driver is None:
         exam.driver = version[0]
         exam.fact("card", "driver", exam.driver)
@@ -34,10 +37,17 @@ def _driver(exam: Examination) -> None:
     missing = [f"/dev/{name}" for name in _MANAGERS if not (devices / name).exists()]
     if not exam.nodes:
         missing.insert(0, "/dev/davinci0")
-    if not any(exam.host.path(_DRIVER).glob("lib64/**/libascend_hal.so*")):
-        missing.append(f"{_DRIVER}/lib64/**/libascend_hal.so")
+    folder = _driver_folder(exam)
+    if not any(exam.host.path(folder).glob("lib64/**/libascend_hal.so*")):
+        missing.append(f"{folder}/lib64/**/libascend_hal.so")
     if missing:
         exam.find("driver-libraries", f"missing: {', '.join(missing)}")
+
+
+def _driver_folder(exam: Examination) -> str:
+    """Where the driver's installer says that it put it."""
+    said = _INSTALLED.search(exam.host.read("/etc/ascend_install.info"))
+    return f"{said.group(1) if said else '/usr/local/Ascend'}/driver"
 
 
 def _permissions(exam: Examination) -> None:

