@@ -8,13 +8,13 @@ it is, child processes included.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.doctor import Diagnosis, Host, diagnose
+from harness.doctor.finding import Finding
 
 HOME = "/usr/local/Ascend/ascend-toolkit/latest"
 ATB = "/usr/local/Ascend/nnal/atb/latest/atb/cxx_abi_1"
@@ -273,6 +273,40 @@ class FakeAscend:
 Illness = Callable[[FakeAscend], None]
 
 
-def as_user(environment: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with some variables of one's own."""
-    return {**os.environ, **environment}
+def only(host: FakeAscend, device: str | None = "npu") -> Finding:
+    """The one finding that there is."""
+    findings = host.diagnose(device).findings
+    assert [f.code for f in findings][1:] == [], [f.code for f in findings]
+    assert findings, "nothing was found"
+    return findings[0]
+
+
+def breaks(package: str, error: str) -> Illness:
+    """An import that raises."""
+    return lambda host: host.breaks(package, error)
+
+
+def import_error(package: str, library: str) -> Illness:
+    """An import that misses a shared library."""
+    return breaks(package, f'ImportError("{library}: {NOT_FOUND}")')
+
+
+def no_device_files(host: FakeAscend) -> None:
+    """A card on the PCI bus that nobody handed over."""
+    for name in ("davinci0", "davinci1", "davinci_manager"):
+        host.remove(f"/dev/{name}")
+    host.no_command("npu-smi")
+    host.torch_npu(count=0)
+
+
+def not_sourced(host: FakeAscend) -> None:
+    """CANN is there and its set_env.sh was not sourced."""
+    for name in ("ASCEND_HOME_PATH", "LD_LIBRARY_PATH"):
+        del host.environment[name]
+    import_error("torch_npu", "libhccl.so")(host)
+
+
+def hbm_in_use(host: FakeAscend) -> None:
+    """Somebody else holds memory of the cards."""
+    host.command("npu-smi", npu_smi_output(used=27547))
+    host.torch_npu(free=65536 - 27547)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.doctor.messages import MESSAGES, explain, share_text
@@ -165,3 +167,8 @@ def test_every_entry_says_why_and_what_mends_it() -> None:
 def test_a_huge_line_is_cut() -> None:
     (found,) = explain("EI0006 " + "x" * 10_000)
     assert len(found.seen) == 200
+
+
+def test_the_documentation_names_every_finding() -> None:
+    text = (Path(__file__).parents[2] / "docs/doctor.md").read_text("utf-8")
+    assert [code for code in ENTRIES if f"`{code}`" not in text] == []
