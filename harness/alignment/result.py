@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
+from harness.doctor.finding import Finding
 from harness.recording import Count, ModelFacts, SuiteFacts, validated
 
 if TYPE_CHECKING:
@@ -235,7 +236,11 @@ class Performance(_Model):
 
 
 class Alignment(_Model):
-    """The result of holding a candidate against a baseline."""
+    """The result of holding a candidate against a baseline.
+
+    ``doctor`` and ``host`` are what the doctor found on the candidate's host
+    before the run, and its facts by section; empty where it did not run.
+    """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
     created: str
@@ -254,6 +259,8 @@ class Alignment(_Model):
     pieces: dict[str, str]
     warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     reproduce: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    doctor: Annotated[tuple[Finding, ...], BeforeValidator(_as_tuple)] = ()
+    host: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @property
     def reference(self) -> Arm | None:

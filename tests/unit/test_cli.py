@@ -22,6 +22,7 @@ COMMANDS = {
     "baseline list",
     "baseline diff",
     "baseline prune",
+    "doctor",
 }
 
 
