@@ -64,18 +64,20 @@ def write_bytes(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
 
 
-def read(path: Path, schema: str) -> dict[str, Any]:
+def read(path: Path, *schemas: str) -> dict[str, Any]:
     """The content of a file, seals checked and removed.
 
     Raises:
         FormatError: if it cannot be read, is no strict JSON object, or has
-            another schema.
+            a schema that is none of the given ones, newest last.
         ChecksumError: if its content was changed after it was written.
     """
     document = parse(path)
-    if document.get("schema") != schema:
+    if document.get("schema") not in schemas:
         raise FormatError(
-            str(path), "schema", f"is {_short(document.get('schema'))}, this version reads {schema}"
+            str(path),
+            "schema",
+            f"is {_short(document.get('schema'))}, this version reads {', '.join(schemas)}",
         )
     seals = {name: document.pop(name, None) for name in _SEALS}
     try:

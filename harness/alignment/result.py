@@ -131,6 +131,7 @@ class Positions(_Model):
     candidate changed it, ``tolerance`` the largest shift that is noise, all in
     logits; None where it cannot be told (``class`` too). ``error`` and ``reference_error`` are
     root-mean-square logit errors over the vocabulary against the oracle.
+    ``bit_equal`` is None where a side has no whole rows.
     The ``top`` lists hold (token id, logit), largest first.
     """
 
@@ -142,7 +143,7 @@ class Positions(_Model):
     tolerance: list[float | None]
     error: list[float | None]
     reference_error: list[float | None]
-    bit_equal: list[bool]
+    bit_equal: list[bool | None]
     reference_top: list[TopTokens]
     candidate_top: list[TopTokens]
 

@@ -23,7 +23,7 @@ from harness.recording import (
     SuiteFacts,
     margins_of,
 )
-from harness.rows import SKETCH_WIDTH, row_statistics
+from harness.rows import NO_TOKEN, SKETCH_WIDTH, RowStatistics, concatenate, row_statistics
 from harness.suites import Generation, Prompt, Suite
 from harness.testing import FakeDevice, fake_subject
 
@@ -62,6 +62,39 @@ def run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "f
         margins=margins_of(rows),
         timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=0.5 + 0.25 * n),
         rows=rows,
+    )
+
+
+def told(logits: Logits, top: int = 20) -> RowStatistics:
+    """The same rows as a server tells them: its ``top`` log-probabilities."""
+    whole = row_statistics(logits)
+    ids, best = whole.top_ids.copy(), whole.top_logits - whole.logsumexp[:, None]
+    ids[:, top:], best[:, top:] = NO_TOKEN, 0.0
+    nothing = np.zeros(len(whole))
+    return RowStatistics(
+        ids, best.astype(np.float32), None, nothing, whole.nonfinite, digest=None, sketch=None
+    )
+
+
+def told_run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "free") -> Run:
+    """A run as a server tells it."""
+    made, rows = run(logits, tokens, replay), told(logits)
+    return made.model_copy(update={"rows": rows, "margins": margins_of(rows)})
+
+
+def text_run(text: str) -> Run:
+    """A run of which there is only its text."""
+    timings = RunTimings(ttft_s=0.5, itl_s=(0.25,), e2e_s=0.75)
+    nothing = concatenate([])
+    return Run(
+        replay="free",
+        token_ids=(),
+        text=text,
+        stop="length",
+        margins=(),
+        timings=timings,
+        rows=nothing,
+        text_only=True,
     )
 
 
