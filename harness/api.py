@@ -31,13 +31,14 @@ def record(
     max_new_tokens: int | None = None,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    server_url: str | None = None,
     progress: Progress | None = None,
 ) -> Recording:
     """Run a suite on a device and return what it said.
 
     Args:
-        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu`` or
-            ``fake``.
+        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu``,
+            ``server`` or ``fake``.
         model: ``smollm2``, a directory, or a Hub name.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
         out: also write the recording there.
@@ -46,6 +47,7 @@ def record(
         context: the recording whose tokens are forced; with ``free``, what
             diverges from it is replayed on it.
         max_new_tokens: instead of the suite's own.
+        server_url: of a running server, for ``server``; without it one is started.
 
     Raises:
         HarnessError: in one line what is wrong, and how to mend it.
@@ -59,6 +61,7 @@ def record(
         dtype=dtype,
         engine_args=engine_args,
         trust_remote_code=trust_remote_code,
+        server_url=server_url,
         progress=progress,
     )
     options = Options(replay=replay, context=None if context is None else Context.of(context))

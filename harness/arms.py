@@ -180,6 +180,11 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
 def _target(
     plan: Plan, dtype: str | None, engine_args: Mapping[str, str], progress: Progress
 ) -> Target:
+    if plan.device == "server":
+        raise UsageError(
+            "a server tells its largest log-probabilities only, and an arm needs whole rows; "
+            "use --device hf-cpu, and judge the server's own recording against it"
+        )
     return open_target(
         plan.device,
         plan.model,

@@ -11,13 +11,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_doctor
+from harness import __version__, cli_baseline, cli_doctor, cli_serve
 from harness.cli_options import (
     Device,
     Dtype,
     EngineArgs,
     MaxNewTokens,
     ModelName,
+    ServerUrl,
     SuiteName,
     Table,
     Trust,
@@ -54,6 +55,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_baseline.app, name="baseline")
 app.command()(cli_doctor.doctor)
+app.command()(cli_serve.serve)
 
 
 class ReplayName(str, Enum):
@@ -109,6 +111,7 @@ def record(
     repeats: Annotated[
         int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
     ] = 0,
+    server_url: ServerUrl = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Run a suite on a device and keep token ids, row statistics and timings.
@@ -138,12 +141,14 @@ def record(
         dtype=dtype,
         engine_args=parse_engine_args(engine_arg or []),
         trust_remote_code=trust_remote_code,
+        server_url=server_url,
         progress=progress,
     )
     made = recorder.record(
         target.device, target.subject, chosen, options, out=out, progress=progress
     )
-    typer.echo(f"{out}: {len(made.prompts)} prompts, {made.positions} positions on {device}")
+    what = "texts only" if made.text_only else f"{made.positions} positions"
+    typer.echo(f"{out}: {len(made.prompts)} prompts, {what} on {device}")
 
 
 @app.command()

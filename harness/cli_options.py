@@ -10,7 +10,8 @@ import typer
 Device = Annotated[
     str,
     typer.Option(
-        help="Transformers: hf-cpu, hf-gpu, hf-npu. vLLM: npu, vllm-cpu, vllm-gpu. fake: no model."
+        help="Transformers: hf-cpu, hf-gpu, hf-npu. vLLM: npu, vllm-cpu, vllm-gpu. "
+        "server: OpenAI-compatible. fake: no model."
     ),
 ]
 ModelName = Annotated[str, typer.Option(help="smollm2 (embedded), a directory, or a Hub name.")]
@@ -25,6 +26,14 @@ EngineArgs = Annotated[
         metavar="K=V",
         help="An option of the device, as attention=eager; with vLLM batch_size "
         "or any engine argument. Repeatable.",
+    ),
+]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Of a running server, with --device server; without it one is started. "
+        "Its key, if any, comes from HARNESS_API_KEY or OPENAI_API_KEY.",
     ),
 ]
 Trust = Annotated[

@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--device",
         help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (Transformers), npu, "
-        "vllm-cpu, vllm-gpu (vLLM; fake: no model)",
+        "vllm-cpu, vllm-gpu (vLLM), server (OpenAI-compatible; fake: no model)",
     )
     # Before it knows the options of a conftest, pytest takes `--model /outside`
     # apart and looks for the project at /outside.
@@ -57,6 +57,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
     add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
+    add(
+        "--server-url",
+        metavar="URL",
+        help="of a running server, with --device=server; without it one is started",
+    )
     add(
         "--baseline-dir",
         default="baselines",
@@ -135,6 +140,7 @@ def _run_options(config: pytest.Config) -> RunOptions:
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
         no_doctor=get("no_doctor"),
+        server_url=get("server_url"),
     )
 
 

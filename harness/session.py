@@ -57,6 +57,7 @@ class RunOptions:
     update_baselines: bool = False
     trust_remote_code: bool = False
     no_doctor: bool = False
+    server_url: str | None = None
 
 
 class Session:
@@ -71,6 +72,14 @@ class Session:
             raise UsageError(
                 f"no device {options.device!r} in this version; there are {', '.join(DEVICES)}"
             )
+        if options.server_url is not None:
+            if options.device != "server":
+                raise UsageError(
+                    f"--server-url goes with --device=server, not with {options.device}"
+                )
+            from harness.devices.server_http import base_url
+
+            base_url(options.server_url)
         if options.update_baselines and options.device not in REFERENCE_DEVICES:
             raise UsageError(
                 f"--update-baselines replaces the reference and {options.device} is none; "
@@ -157,6 +166,7 @@ class Session:
             dtype=self.options.dtype,
             engine_args=self.engine_args,
             trust_remote_code=self.options.trust_remote_code,
+            server_url=self.options.server_url,
             progress=self.progress,
         )
 
@@ -215,6 +225,7 @@ class Session:
         parts = ["pytest", f"--device={o.device}", f"--model={o.model}", f"--suite={o.suite}"]
         parts += [f"--dtype={o.dtype}"] if o.dtype else []
         parts += [f"--max-new-tokens={o.max_new_tokens}"] if o.max_new_tokens else []
+        parts += [f"--server-url={o.server_url}"] if o.server_url else []
         parts += [f"--engine-arg={pair}" for pair in o.engine_args]
         parts += [f"--context={o.context.as_posix()}"] if o.context else []
         if o.baseline_dir != Path("baselines"):
