@@ -168,7 +168,7 @@ class ServerDevice:
             running: set[Future[Completion]] = {
                 pool.submit(self._run, request, on_token) for request in requests
             }
-            while running and failure is None:
+            while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     error = future.exception()
@@ -176,6 +176,8 @@ class ServerDevice:
                         yield future.result()
                     elif isinstance(error, DeviceError):
                         failure = failure or error
+                        # What has not begun never will; what runs may still end well.
+                        running = {future for future in running if not future.cancel()}
                     else:
                         raise error
         finally:

@@ -152,6 +152,10 @@ def _has_prompt_logprobs(http: Http, dialect: Dialect, prompt: tuple[int, ...]) 
         if error.status not in _NO_SUCH_FIELD:
             raise
         return False
+    except DeviceError as error:
+        if isinstance(error.__cause__, MalformedReply):
+            return False  # a server that streams unasked
+        raise
     except (MalformedReply, KeyError, IndexError, TypeError):
         return False
 
