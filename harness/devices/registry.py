@@ -166,7 +166,9 @@ def _server_target(
     url = None if url is None else base_url(url)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    model = find_model(name, trust_remote_code=trust_remote_code, progress=progress.note)
+    model = find_model(
+        name, trust_remote_code=trust_remote_code, progress=progress.note, weights=url is None
+    )
     if subject is None:
         subject = _subject(model, progress) if url is None else _unknown_subject(model)
     computed = dtype or checkpoint_dtype(model)
