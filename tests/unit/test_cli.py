@@ -18,6 +18,7 @@ COMMANDS = {
     "compare",
     "verify",
     "report",
+    "serve",
     "baseline make",
     "baseline list",
     "baseline diff",
