@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -39,19 +38,10 @@ def serve(
     server = ServerProcess(
         found, dtype=dtype, args=rest, port=port, start_timeout=options.start_timeout
     )
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with server:
             server.start(progress)
             typer.echo(server.url)
             server.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # also SIGTERM, see harness.signals
         progress.note("stopped")
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    """SIGTERM as Ctrl-C: the server is stopped on the way out."""
-    del number, frame
-    raise KeyboardInterrupt
