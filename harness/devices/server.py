@@ -101,6 +101,7 @@ class ServerDevice:
         """
         started = time.perf_counter()
         require_http()
+        self._stopped.clear()
         if self._process is not None:
             self._process.start(self._progress)
         options = self._options

@@ -153,8 +153,8 @@ def error_text(body: Any) -> str:
 def _log_probabilities(
     found: Any,
 ) -> tuple[tuple[int, ...] | None, tuple[Entries, ...] | None]:
-    if found is None:
-        return None, None
+    if found is None or (isinstance(found, dict) and "tokens" not in found):
+        return None, None  # some servers have a form of their own, without ids
     tokens = found.get("tokens") if isinstance(found, dict) else None
     tops = found.get("top_logprobs") if isinstance(found, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):

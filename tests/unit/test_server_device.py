@@ -235,6 +235,17 @@ def test_one_failure_among_several_keeps_what_is_finished(faults: Faults) -> Non
     assert sorted(found) == ["0", "1"]
 
 
+def test_a_caller_that_leaves_starts_nothing_more(faults: Faults) -> None:
+    opened = open_(faults, concurrency="2")
+    running = opened.generate([Request(str(i), (5, i), "free", 4) for i in range(40)])
+    next(running)
+    running.close()  # type: ignore[attr-defined]
+    before = len(faults.requests)
+    assert before < 20
+    assert len(run(opened)) == 1
+    assert len(faults.requests) == before + 1
+
+
 def test_tokens_are_counted_from_every_thread(faults: Faults) -> None:
     calls: list[None] = []
     opened = open_(faults, concurrency="4")

@@ -45,6 +45,12 @@ def test_tokens_named_by_their_texts_are_no_ids() -> None:
     assert found.field_ids == (5,)
 
 
+def test_log_probabilities_of_another_form_are_passed_over() -> None:
+    """llama.cpp's, for one."""
+    found = read({"choices": [{"text": "x", "logprobs": {"content": [{"token": "x"}]}}]})
+    assert (found.text, found.told_ids, found.entries) == ("x", None, None)
+
+
 def test_a_chunk_without_choices_is_passed_over() -> None:
     assert read({"choices": [], "usage": {"total_tokens": 3}}) is None
 
