@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 from harness.devices.base import EnvironmentValue
@@ -9,6 +10,16 @@ from harness.devices.server_options import ServerOptions
 from harness.devices.server_probe import Probed
 from harness.devices.server_process import ServerProcess, shown_arguments
 
+#: Handed on to a server of ours, and recorded when set.
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "VLLM_CPU_KVCACHE_SPACE",
+    "VLLM_USE_V2_MODEL_RUNNER",
+    "VLLM_ATTENTION_BACKEND",
+    "VLLM_BATCH_INVARIANT",
+    "VLLM_ASCEND_ENABLE_NZ",
+)
 _IDS = {"field": "return_token_ids", "logprobs": "names of the log-probabilities"}
 
 
@@ -41,7 +52,8 @@ def engine_facts(
 
 
 def environment(found: Probed, process: ServerProcess | None) -> dict[str, EnvironmentValue]:
-    """The server's version, and the processor where it is this machine's."""
+    """The server's version; of a server of ours also the processor and the
+    variables that choose its kernels and threads."""
     told: dict[str, EnvironmentValue] = {"python": platform.python_version()}
     if found.version is not None:
         told["server_version"] = found.version
@@ -49,4 +61,5 @@ def environment(found: Probed, process: ServerProcess | None) -> dict[str, Envir
         from harness.devices.hf_environment import processor_name
 
         told["processor"] = processor_name()
+        told.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
     return told
