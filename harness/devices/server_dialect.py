@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class Dialect:
             body["logprobs"] = self.logprobs
         if self.extras:
             body |= _EXTRAS | {"stop_token_ids": list(stops)}
+            # Another one each time: a prefix cache, which changes bits, is never hit.
+            body["cache_salt"] = secrets.token_hex(16)
             body["return_token_ids"] = self.ids == "field"
             # Also with ids of their own, since names of tokens are no ids.
             body["return_tokens_as_token_ids"] = self.ids is not None

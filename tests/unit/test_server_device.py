@@ -147,6 +147,8 @@ def test_what_the_server_can_is_found_out_and_told(faults: Faults) -> None:
 def test_a_request_is_greedy_in_every_field(faults: Faults) -> None:
     run(open_(faults), request(stop_token_ids=(0, 2)))
     body = faults.requests[-1][2]
+    salts = [r[2].pop("cache_salt") for r in faults.requests if r[0] == COMPLETIONS]
+    assert len(set(salts)) == len(salts) == 4
     assert body == {
         "model": "m",
         "prompt": [5, 6],
