@@ -89,6 +89,8 @@ def start(*arguments: str, **environment: str) -> Marked:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs this in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     return Marked(mark, process)
 
