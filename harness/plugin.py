@@ -54,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--suite", default="mixed", help="a name in prompts/, or a YAML file (default: mixed)")
     add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
+    add("--batch-size", type=int, default=1, metavar="N", help="requests at a time (vLLM devices)")
     add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
     add(
         "--baseline-dir",
@@ -116,6 +117,7 @@ def _run_options(config: pytest.Config) -> RunOptions:
         suite=get("suite"),
         dtype=get("dtype"),
         max_new_tokens=get("max_new_tokens"),
+        batch_size=get("batch_size"),
         engine_args=tuple(get("engine_arg")),
         baseline_dir=Path(get("baseline_dir")),
         context=None if get("context") is None else Path(get("context")),

@@ -19,6 +19,7 @@ from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
     Target,
+    check_batch_size,
     is_fake,
     open_target,
     parse_engine_args,
@@ -43,6 +44,7 @@ class RunOptions:
     suite: str = "mixed"
     dtype: str | None = None
     max_new_tokens: int | None = None
+    batch_size: int = 1
     engine_args: tuple[str, ...] = ()
     baseline_dir: Path = Path("baselines")
     context: Path | None = None
@@ -78,6 +80,7 @@ class Session:
         for report in options.reports:
             if report.suffix not in (".html", ".md", ".json"):
                 raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
+        check_batch_size(options.device, options.batch_size)
         self.options = options
         self.progress = progress
         self.engine_args = parse_engine_args(list(options.engine_args))
@@ -133,6 +136,7 @@ class Session:
             self.options.device,
             self.options.model,
             dtype=self.options.dtype,
+            batch_size=self.options.batch_size,
             engine_args=self.engine_args,
             trust_remote_code=self.options.trust_remote_code,
             progress=self.progress,
@@ -193,6 +197,7 @@ class Session:
         parts = ["pytest", f"--device={o.device}", f"--model={o.model}", f"--suite={o.suite}"]
         parts += [f"--dtype={o.dtype}"] if o.dtype else []
         parts += [f"--max-new-tokens={o.max_new_tokens}"] if o.max_new_tokens else []
+        parts += [f"--batch-size={o.batch_size}"] if o.batch_size > 1 else []
         parts += [f"--engine-arg={pair}" for pair in o.engine_args]
         parts += [f"--context={o.context.as_posix()}"] if o.context else []
         if o.baseline_dir != Path("baselines"):
