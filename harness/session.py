@@ -6,6 +6,7 @@ The plugin asks; this does. Everything happens once, at the first question.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,8 @@ from harness.errors import BaselineError, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
-from harness.suites import load_suite
+from harness.smoke import Sampled, run_smoke
+from harness.suites import Suite, load_suite
 
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
@@ -141,6 +143,19 @@ class Session:
             trust_remote_code=self.options.trust_remote_code,
             progress=self.progress,
         )
+
+    @cached_property
+    def smoke_suite(self) -> Suite:
+        """The prompts of the smoke test, whatever suite is judged."""
+        return load_suite("smoke", self.options.max_new_tokens)
+
+    def smoke(self) -> Mapping[str, Sampled]:
+        """Sample on the device; see harness.smoke.
+
+        Raises:
+            HarnessError: whatever device or model raise.
+        """
+        return run_smoke(self.target, self.smoke_suite, self.progress)
 
     @property
     def folder(self) -> Path:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +240,10 @@ class VllmDevice:
 
     def _start(self, part: Part, running: dict[str, Part]) -> None:
         number = Path(part.order.file).name
+        sampling = part.job.request.sampling
+        drawn = {"temperature": 0.0} if sampling is None else asdict(sampling)
         params = self._vllm.SamplingParams(
-            temperature=0.0,
+            **drawn,
             max_tokens=part.max_tokens,
             ignore_eos=True,
             stop_token_ids=list(part.stop_token_ids),
@@ -287,4 +290,3 @@ class VllmDevice:
     def _threads(self, count: int | None) -> ThreadPoolExecutor:
         assert self._before is not None
         return ThreadPoolExecutor(count or os.cpu_count(), initializer=self._before.unpin)
-

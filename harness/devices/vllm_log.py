@@ -1,13 +1,16 @@
-"""What vLLM tells its own log and nobody else: seconds of each part of a load, and
-why an engine in a process of its own came to its end."""
+"""What vLLM tells its log and nobody else.
+
+That is the seconds of each part of a load, and why an engine in a process of its own
+came to its end.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 
-from harness.devices.vllm_spool import leave_cause
 from harness.devices.vllm_load import reason
+from harness.devices.vllm_spool import leave_cause
 
 #: Loggers of vLLM and vLLM-Ascend that time the parts of a load.
 _TIMERS = (

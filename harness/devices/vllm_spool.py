@@ -97,9 +97,8 @@ def sweep(parent: Path) -> None:
             continue
         with suppress(OSError):  # somebody else's, or removed meanwhile
             young = time.time() - folder.stat().st_mtime < _YOUNG_S
-            if (folder / _LOCK).exists() or not young:
-                if _ownerless(folder):
-                    shutil.rmtree(folder)
+            if ((folder / _LOCK).exists() or not young) and _ownerless(folder):
+                shutil.rmtree(folder)
 
 
 def _ownerless(folder: Path) -> bool:
