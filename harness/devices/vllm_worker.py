@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import vllm.logger
 from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from harness.devices.hf_environment import instruction_set
@@ -29,6 +30,9 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         to the log, and to make sure that this process does not outlive the harness.
         """
         LOAD_LOG.install()
+        with suppress(AttributeError):
+            # A sentence is said once in a process: a second load that takes as long is silent.
+            vllm.logger._print_info_once.cache_clear()
         end_with_owner()
         self._capture = RowCapture(writes=_is_first_rank())
 
