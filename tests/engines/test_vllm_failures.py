@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -137,7 +138,7 @@ def test_death_of_harness_or_engine_loses_no_finished_prompt(start: Callable[...
     assert not left.exists()
     os.kill(second.engine_process(), signal.SIGKILL)
     told = second.error(60)
-    assert "vllm-cpu: the engine failed on p" in told
+    assert re.match(r"vllm-cpu: (the engine failed on p\d|prompt 'p\d' was refused: )", told)
     assert "was ended by SIGKILL" in told
     kept = second.finished_prompts()
     assert 4 <= kept < 8
@@ -185,7 +186,7 @@ def limit():
     while not getattr(sys.modules.get("harness.devices.vllm_worker"), "CaptureRows", None):
         time.sleep(0.001)
     pages = int(open("/proc/self/statm").read().split()[0])
-    size = pages * resource.getpagesize() + (64 << 20)
+    size = pages * resource.getpagesize() + (200 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
 threading.Thread(target=limit, daemon=True).start()
 """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from harness.devices.vllm_log import LoadLog
+from harness.devices.vllm_spool import Spool
 
 
 @pytest.fixture
@@ -59,3 +62,17 @@ def test_other_talk_and_other_levels_are_no_figures(log: LoadLog) -> None:
     logging.getLogger("vllm.v1.engine.core").info("Using 3 seconds of patience")
     logging.getLogger("vllm.v1.engine.core").debug("Loading weights took 3 seconds")
     assert log.seconds == {}
+
+
+def test_why_an_engine_ends_is_left_for_the_harness(
+    log: LoadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spool = Spool()
+    for name in ("vllm.logger", "vllm.v1.engine.core"):
+        try:
+            raise MemoryError(f"no room, says {name}\nand more")
+        except MemoryError:
+            logging.getLogger(name).exception("EngineCore failed to start.")
+    assert spool.cause() == "no room, says vllm.v1.engine.core"
+    spool.close()
