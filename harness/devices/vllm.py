@@ -256,8 +256,9 @@ class VllmDevice:
                 number, {"prompt_token_ids": list(part.prompt_token_ids)}, params
             )
         except Exception as error:
+            prompt = part.job.request.prompt_id
             raise DeviceError(
-                f"{self.name}: prompt {part.job.request.prompt_id!r} was refused: {self._why(error)}"
+                f"{self.name}: prompt {prompt!r} was refused: {self._why(error)}"
             ) from error
         running[number] = part
 
