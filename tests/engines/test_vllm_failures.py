@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,22 +43,21 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 @dataclass
 class Run:
-    """``harness record`` in a child process, whose descendants are known by a mark."""
+    """``harness record`` in a session of its own, which all its descendants share."""
 
     folder: Path
     process: subprocess.Popen[bytes]
-    mark: str
 
     @property
     def processes(self) -> list[int]:
-        """Every living process of this run."""
+        """Every living process of this run, orphans included."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if self.mark.encode() in (entry / "environ").read_bytes():
+            with suppress(OSError):  # gone meanwhile
+                # After the name in brackets: state, parent, group, session.
+                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.process.pid and state != "Z":
                     found.append(int(entry.name))
-            except OSError:
-                continue  # gone, a zombie, or somebody else's
         return found
 
     def engine_process(self) -> int:
@@ -98,10 +97,8 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Run]:
     (tmp_path / "tmp").mkdir()
 
     def make(*arguments: str, own_process: bool = False) -> Run:
-        mark = f"HARNESS_TEST_MARK={uuid.uuid4().hex}"
         environment = {
             **os.environ,
-            **dict([mark.split("=")]),
             "TMPDIR": str(tmp_path / "tmp"),
             "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if own_process else "0",
         }
@@ -113,8 +110,9 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Run]:
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                start_new_session=True,
             )
-        run = Run(tmp_path, process, mark)
+        run = Run(tmp_path, process)
         request.addfinalizer(lambda: [os.kill(pid, signal.SIGKILL) for pid in run.processes])
         return run
 
