@@ -46,10 +46,12 @@ class LoadLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.seconds: dict[str, float] = {}
+        self._load: str | None = None
 
-    def install(self) -> None:
-        """Listen; once more does no harm, and forgets what was heard before."""
-        self.seconds = {}
+    def install(self, load: str | None) -> None:
+        """Listen; a second call for the same load does no harm, another load begins anew."""
+        if load != self._load:
+            self.seconds, self._load = {}, load
         for name in {*_TIMERS, *_ENDERS}:
             logger = logging.getLogger(name)
             # vLLM's own handler has a level too, so nothing more is shown.
