@@ -55,8 +55,6 @@ def rows_equal(a: Completion, b: Completion) -> bool:
 
 @pytest.fixture(scope="module")
 def device(embedded_model: Model) -> Iterator[VllmDevice]:
-    import torch
-
     # The two arguments let a test ask vLLM itself for raw logits; they change none.
     args = {"max_logprobs": "-1", "logprobs_mode": "raw_logits", "max_model_len": "2k"}
     device = VllmDevice("vllm-cpu", embedded_model, batch_size=4, engine_args=args)
@@ -70,6 +68,8 @@ def device(embedded_model: Model) -> Iterator[VllmDevice]:
     assert opened.load["kv_cache_bytes"] == opened.load["kv_cache_tokens"] * 30 * 3 * 64 * 2 * 2
     assert 0 < opened.load["weights_s"] < opened.load["load_s"]
     assert 0 < opened.load["init_engine_s"] < opened.load["load_s"]
+    import torch  # after the device, which sets variables before
+
     assert opened.engine["instruction_set"] == torch.backends.cpu.get_cpu_capability()
     yield device
     device.close()
