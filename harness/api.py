@@ -29,6 +29,7 @@ def record(
     replay: Replay = "free",
     context: Recording | None = None,
     max_new_tokens: int | None = None,
+    batch_size: int = 1,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
     server_url: str | None = None,
@@ -48,6 +49,7 @@ def record(
             diverges from it is replayed on it.
         max_new_tokens: instead of the suite's own.
         server_url: of a running server, for ``server``; without it one is started.
+        batch_size: how many requests run at a time (vLLM).
 
     Raises:
         HarnessError: in one line what is wrong, and how to mend it.
@@ -59,6 +61,7 @@ def record(
         device,
         model,
         dtype=dtype,
+        batch_size=batch_size,
         engine_args=engine_args,
         trust_remote_code=trust_remote_code,
         server_url=server_url,

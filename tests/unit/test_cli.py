@@ -329,3 +329,9 @@ def test_an_interrupt_is_status_130_and_says_what_is_kept(
     assert ended.status == 130
     assert "harness: interrupted; record and baseline make go on" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_batch_size_reaches_the_device(command: Command) -> None:
+    ended = command("record", "--device", "fake", "--batch-size", 2, *SUITE, "--out", "a.json")
+    assert ended.status == 2
+    assert "fake runs one request at a time; --batch-size 2 is for npu" in ended.error
