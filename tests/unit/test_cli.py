@@ -112,7 +112,7 @@ def test_the_status_says_whether_a_device_is_aligned(
     ("noise", "arguments", "verdict"),
     [
         (0.1, (), "DRIFT"),
-        (0.2, ("--engine-arg", "fault=unsteady", "--repeats", "4"), "NON_DETERMINISTIC"),
+        (0.4, ("--engine-arg", "fault=unsteady", "--repeats", "4"), "NON_DETERMINISTIC"),
     ],
 )
 def test_noisier_devices_are_not_aligned(
