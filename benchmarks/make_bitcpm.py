@@ -1,8 +1,8 @@
 """Write a synthetic checkpoint of BitCPM4-CANN-1B's exact shapes: random bf16, 3.2 GB.
 
-    python benchmarks/make_bitcpm.py /tmp/bitcpm/good --tokenizer ./SmolLM2
-    python benchmarks/make_bitcpm.py /tmp/bitcpm/wrong --container bin --wrong-config
-    python benchmarks/make_bitcpm.py /tmp/bitcpm/fused --ternary -g 64
+python benchmarks/make_bitcpm.py /tmp/bitcpm/good --tokenizer ./SmolLM2
+python benchmarks/make_bitcpm.py /tmp/bitcpm/wrong --container bin --wrong-config
+python benchmarks/make_bitcpm.py /tmp/bitcpm/fused --ternary -g 64
 """
 
 from __future__ import annotations

@@ -11,15 +11,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline
+from harness import __version__, cli_baseline, cli_checkpoint
 from harness.cli_options import (
     Device,
     Dtype,
     EngineArgs,
     MaxNewTokens,
     ModelName,
+    QatGroupSize,
     SuiteName,
     Trust,
+    with_qat_group_size,
 )
 from harness.errors import HarnessError, UsageError
 
@@ -51,6 +53,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(cli_baseline.app, name="baseline")
+app.add_typer(cli_checkpoint.app, name="checkpoint")
 
 
 class ReplayName(str, Enum):
@@ -106,6 +109,7 @@ def record(
     repeats: Annotated[
         int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
     ] = 0,
+    qat_group_size: QatGroupSize = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Run a suite on a device and keep token ids, row statistics and timings.
@@ -133,7 +137,7 @@ def record(
         device,
         model,
         dtype=dtype,
-        engine_args=parse_engine_args(engine_arg or []),
+        engine_args=parse_engine_args(with_qat_group_size(engine_arg, qat_group_size)),
         trust_remote_code=trust_remote_code,
         progress=progress,
     )

@@ -29,3 +29,17 @@ EngineArgs = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
 ]
+QatGroupSize = Annotated[
+    int | None,
+    typer.Option(
+        "--qat-group-size",
+        help="Run latent ternary weights through their quantizer: weights that share a scale, "
+        "-1 for a whole row. Transformers devices only.",
+    ),
+]
+
+
+def with_qat_group_size(pairs: list[str] | None, group_size: int | None) -> list[str]:
+    """``--engine-arg`` pairs with ``--qat-group-size`` as one of them."""
+    extra = [] if group_size is None else [f"qat_group_size={group_size}"]
+    return [*(pairs or []), *extra]

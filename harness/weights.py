@@ -137,8 +137,7 @@ def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
         files = sorted(set(names.values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"{index}: not readable as an index of weights: {first_line(error)}; "
-            "download it again"
+            f"{index}: not readable as an index of weights: {first_line(error)}; download it again"
         ) from error
     for file in files:
         if not isinstance(file, str) or os.path.basename(file) != file or "\\" in file:

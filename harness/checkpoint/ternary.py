@@ -71,7 +71,8 @@ def to_bfloat16(values: Floats) -> Bits:
     """float32 as bfloat16 bits, to nearest, ties to even. Finite values only."""
     bits = values.view(np.uint32)
     rounded = bits + (((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
+    narrow: Bits = (rounded >> np.uint32(16)).astype(np.uint16)
+    return narrow
 
 
 def widen(data: NDArray[Any], dtype: str) -> Floats:
@@ -125,7 +126,7 @@ def quantize_float32(weights: Floats, group: int) -> Floats:
 
 
 def _scales(sums: Doubles, group: int) -> Floats:
-    scale = np.maximum((sums / group).astype(np.float32), EPSILON)
+    scale: Floats = np.maximum((sums / group).astype(np.float32), EPSILON)
     if not np.isfinite(scale).all():
         raise ModelError("a weight is infinite, or no number")
     return scale
@@ -163,18 +164,18 @@ def _thresholds(scale: Floats) -> NDArray[np.int16]:
     above = (half.view(np.uint32) >> np.uint32(16)) + np.uint32(1)
     value = (above << np.uint32(16)).view(np.float32)
     above += ~(value / scale > np.float32(0.5))  # rounded to exactly 0.5, which goes to zero
-    return above.astype(np.int16)
+    least: NDArray[np.int16] = above.astype(np.int16)
+    return least
 
 
 def _quantize_bits(bits: Bits, group: int, out: Bits) -> None:
     scale = _scales(_bit_sums(bits, group), group)
-    least = _thresholds(scale) - np.int16(1)
-    value = to_bfloat16(scale).view(np.int16)
+    least: NDArray[np.int16] = (_thresholds(scale) - np.int16(1))[:, None]
+    value: NDArray[np.int16] = to_bfloat16(scale).view(np.int16)[:, None]
+    signed: NDArray[np.int16] = bits.view(np.int16).reshape(-1, group)
     if group < 512:  # short rows are slow to broadcast over
-        least, value, shape = np.repeat(least, group), np.repeat(value, group), (-1,)
-    else:
-        least, value, shape = least[:, None], value[:, None], (-1, group)
-    signed = bits.view(np.int16).reshape(shape)
+        least, value = np.repeat(least, group), np.repeat(value, group)
+        signed = signed.reshape(-1)
     work = signed & np.int16(0x7FFF)
     np.subtract(least, work, out=work)
     work >>= 15  # all ones where |w| reaches the threshold

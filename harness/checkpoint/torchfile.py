@@ -278,8 +278,11 @@ _STEPS: dict[str, _Step] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), _Machine.nothing),
     "MARK": _Machine.mark,
     **dict.fromkeys(
-        "BINUNICODE SHORT_BINUNICODE BINUNICODE8 UNICODE BININT BININT1 BININT2 INT LONG LONG1 "
-        "BINFLOAT".split(),
+        ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BINFLOAT", "INT", "LONG"),
+        _Machine.push,
+    ),
+    **dict.fromkeys(
+        ("BININT", "BININT1", "BININT2", "LONG1"),
         _Machine.push,
     ),
     "NONE": lambda m, _: m.push(None),
