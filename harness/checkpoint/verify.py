@@ -27,7 +27,7 @@ State = Literal["latent", "fused", "fused twice", "neither"]
 
 #: Smaller groups say nothing: equal neighbours are common in bfloat16.
 MIN_GROUP = 8
-_SAMPLE_ROWS = 64
+_SAMPLE_ROWS, _SAMPLE_WEIGHTS = 64, 1 << 18
 #: Fewer magnitudes than this in a row of latents do not happen; int8 has 127.
 _FEW_LEVELS = 128
 #: As many unreachable scales must be expected before their absence says anything.
@@ -82,7 +82,8 @@ def verify_tensor(tensor: Stored, step: Callable[[int], None] | None = None) -> 
 
 def sample_groups(tensor: Stored) -> list[int]:
     """Group sizes that the first rows allow, largest first; empty for latents."""
-    first = _magnitudes(read_rows(tensor, 0, min(_SAMPLE_ROWS, tensor.shape[0])))
+    rows = min(_SAMPLE_ROWS, tensor.shape[0], max(1, _SAMPLE_WEIGHTS // tensor.shape[1]))
+    first = _magnitudes(read_rows(tensor, 0, rows))
     return [d for d in divisors(first.shape[1]) if _one_magnitude(first, d).all()]
 
 
