@@ -134,6 +134,7 @@ def undetermined_heads(facts: Facts, config: Mapping[str, Any]) -> Finding:
         f"{stated} do not fit {facts.query_rows} query and {facts.key_rows} key rows, which hold "
         f"only products; head_dim may be {shown or 'nothing usual'}",
         "take head_dim from the model's own release and give it as --head-dim",
+        "heads",
     )
 
 

@@ -33,11 +33,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something beyond a single field: what was seen, why it matters, what mends it."""
+    """Something beyond a single field: what was seen and why it matters, what mends it.
+
+    Attributes:
+        about: ``shapes`` and ``heads`` stand in the way of deriving a config.
+    """
 
     severity: Severity
     what: str
     remedy: str = ""
+    about: Literal["shapes", "heads", ""] = ""
 
 
 @dataclass(frozen=True)

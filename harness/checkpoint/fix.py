@@ -36,16 +36,14 @@ def plan_changes(found: Inspection) -> list[Change]:
         raise ModelError(
             f"{found.folder}: not the tensors of a Llama, so its config.json cannot be derived"
         )
-    undetermined = [f for f in found.fields if f.name == "head_dim" and f.status == "unknown"]
-    damaged = [f for f in found.findings if "missing" in f.what or "ask for" in f.what]
-    if undetermined:
-        finding = next(f for f in found.findings if "hold only products" in f.what)
-        raise ModelError(
-            f"{found.folder}: the weights do not determine the heads: {finding.what}; "
-            f"{finding.remedy}"
-        )
-    if damaged and any(f.severity == "error" for f in damaged):
-        raise ModelError(f"{found.folder}: the weights contradict themselves: {damaged[0].what}")
+    for finding in found.findings:
+        if finding.about == "heads":
+            why = "the weights do not determine the heads"
+        elif finding.about == "shapes":
+            why = "the weights contradict themselves"
+        else:
+            continue
+        raise ModelError(f"{found.folder}: {why}: {finding.what}; {finding.remedy}")
     return [Change(f.name, f.config, f.weights) for f in found.wrong]
 
 

@@ -55,7 +55,7 @@ def inspect(
         heads = settle_heads(facts, config, head_dim)
         fields = compare_fields(facts, config, heads)
         fields.append(_tied(facts, config, tensors))
-        findings += [Finding("error", problem) for problem in facts.problems[:_SHOWN]]
+        findings += [_shape(problem) for problem in facts.problems[:_SHOWN]]
         findings += _more(facts.problems)
         if heads is None:
             findings.append(undetermined_heads(facts, config))
@@ -122,7 +122,11 @@ def _result(
 
 def _more(problems: Sequence[str]) -> list[Finding]:
     rest = len(problems) - _SHOWN
-    return [Finding("error", f"{rest} more tensors are missing or misshapen")] if rest > 0 else []
+    return [_shape(f"{rest} more tensors are missing or misshapen")] if rest > 0 else []
+
+
+def _shape(problem: str) -> Finding:
+    return Finding("error", problem, "download the checkpoint again", "shapes")
 
 
 def _another_family(config: Mapping[str, Any], foreign: Sequence[str]) -> Finding:
