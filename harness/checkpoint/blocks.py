@@ -15,7 +15,7 @@ from harness.errors import ModelError
 from harness.hub import first_line
 
 #: Bytes that are read at a time.
-BLOCK = 8 << 20
+BLOCK = 2 << 20
 
 
 def read_bytes(tensor: Stored, begin: int, length: int) -> memoryview:

@@ -41,7 +41,7 @@ NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
 _QUANTIZED = re.compile(
     r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.weight"
 )
-_TILE = 1 << 17  # weights that are worked on at a time: they stay in the cache
+_TILE = 1 << 18  # weights that are worked on at a time: they stay in the cache
 
 
 def is_quantized_name(name: str) -> bool:

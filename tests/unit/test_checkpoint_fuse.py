@@ -226,15 +226,15 @@ def test_a_read_only_folder_is_one_line(read_only: Path) -> None:
 
 
 def big(folder: Path) -> Path:
-    """A checkpoint whose fusing takes a second."""
+    """A checkpoint whose fusing takes a moment."""
     weights = latents()
     random = np.random.default_rng(0)
     for name in list(weights):
         if name.endswith(("gate_proj.weight", "up_proj.weight")):
-            weights[name] = to_bfloat16(random.standard_normal((300_000, 64)).astype(np.float32))
+            weights[name] = to_bfloat16(random.standard_normal((60_000, 64)).astype(np.float32))
         elif name.endswith("down_proj.weight"):
-            weights[name] = to_bfloat16(random.standard_normal((64, 300_000)).astype(np.float32))
-    return checkpoint(folder, weights, {**CONFIG, "intermediate_size": 300_000})
+            weights[name] = to_bfloat16(random.standard_normal((64, 60_000)).astype(np.float32))
+    return checkpoint(folder, weights, {**CONFIG, "intermediate_size": 60_000})
 
 
 def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_one_tidies(
