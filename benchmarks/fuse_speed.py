@@ -89,7 +89,7 @@ def check(source: Path, work: Path, group: int) -> None:
     target = work / "check"
     fused(source, target, group)
     made = {t.name: t for t in read_headers(target)}
-    equal = classes = flipped = 0
+    equal = classes = flipped = scales = 0
     sizes = set()
     for path in sorted(source.glob("*.safetensors")):
         with safe_open(path, "pt") as stored:
@@ -102,19 +102,24 @@ def check(source: Path, work: Path, group: int) -> None:
                     found = verify_tensor(made[name])
                     row = found.group_size == latent.shape[-1]
                     sizes.add((found.state, -1 if row else found.group_size))
-                    flipped += other_classes(torch, latent, wanted, group)
+                    others = by_float32_mean(torch, latent, wanted, group)
+                    flipped, scales = flipped + others[0], scales + others[1]
                     classes += latent.numel()
     shutil.rmtree(target)
     print(f"g={group}: {equal} of {len(made)} tensors bit-equal to torch; read back: {sizes}")
-    print(f"g={group}: a float32 mean changes {flipped} classes of {classes}", flush=True)
+    what = f"{flipped} classes of {classes} and {scales} stored scales"
+    print(f"g={group}: a mean in float32, in torch's order, changes {what}", flush=True)
 
 
-def other_classes(torch: Any, latent: Any, wanted: Any, group: int) -> int:
-    """Weights whose class differs when the mean is torch's own, in float32."""
+def by_float32_mean(torch: Any, latent: Any, wanted: Any, group: int) -> tuple[int, int]:
+    """Classes, and scales as bfloat16, that differ when the mean is torch's own."""
     groups = latent.float().reshape(-1, latent.shape[-1] if group == -1 else group)
     scale = groups.abs().mean(dim=-1, keepdim=True).clamp(min=1e-5)
     levels = torch.clamp(torch.round(groups / scale), -1, 1)
-    return int((levels != torch.sign(wanted.float().reshape(levels.shape))).sum())
+    fused = wanted.float().reshape(levels.shape)
+    stored = fused.abs().amax(dim=-1, keepdim=True)
+    other_scales = (scale.to(torch.bfloat16).float() != stored) & (stored > 0)
+    return int((levels != torch.sign(fused)).sum()), int(other_scales.sum())
 
 
 def main() -> None:
