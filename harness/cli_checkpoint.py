@@ -114,8 +114,8 @@ def verify_ternary(model: _Model, json: _Json = False) -> None:
 
     folder = Path(find_model(model, progress=_note).path)
     tensors = [t for t in plain_tensors(read_headers(folder))[0] if is_quantized_name(t.name)]
-    if not tensors:
-        raise UsageError(f"{folder}: no linears of a Llama's layers")
+    if not tensors or any(len(t.shape) != 2 or not t.elements for t in tensors):
+        raise UsageError(f"{folder}: no matrices of a Llama's layers, or empty ones")
     with _bar("reading", sum(t.nbytes for t in tensors)) as step, ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda t: verify_tensor(t, step), tensors))
     if json:
@@ -199,7 +199,7 @@ def _lines(what: str, total: int) -> Callable[[int], None]:
     def step(count: int) -> None:
         with lock:
             done[0] += count
-            tenth = 10 * done[0] // max(1, total)
+            tenth = min(10, 10 * done[0] // max(1, total))
             if tenth > shown[0]:
                 shown[0] = tenth
                 _note(f"{what}: {10 * tenth} % of {total / 2**30:.2f} GiB")

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.checkpoint.findings import Field, Finding
 from harness.checkpoint.llama import Facts, head_choices
+from harness.checkpoint.rope import rope_parameters
 from harness.checkpoint.siblings import of_weights
 
 _SHOWN_CHOICES = 5
@@ -37,7 +38,7 @@ def settle_heads(facts: Facts, config: Mapping[str, Any], given: int | None = No
     """
     sizes = [size for size, _, _ in head_choices(facts)]
     known = of_weights(facts)
-    stated = config.get("head_dim")
+    stated = _count(config.get("head_dim"))
     asked = [
         (facts.head_dim, "rotary_emb.inv_freq"),
         (given, "--head-dim"),
@@ -49,15 +50,11 @@ def settle_heads(facts: Facts, config: Mapping[str, Any], given: int | None = No
 
 
 def _consistent(facts: Facts, config: Mapping[str, Any]) -> int | None:
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
-    if not _count(heads) or not _count(hidden):
-        return None
-    assert isinstance(heads, int)
-    assert isinstance(hidden, int)
-    size = config.get("head_dim") or hidden // heads
-    kv = config.get("num_key_value_heads") or heads
+    heads = _count(config.get("num_attention_heads"))
+    size = _count(config.get("head_dim")) or _implied_head_dim(config)
+    kv = _count(config.get("num_key_value_heads")) or heads
     fits = heads * size == facts.query_rows and kv * size == facts.key_rows
-    return int(size) if fits else None
+    return size if fits else None
 
 
 def compare_fields(facts: Facts, config: Mapping[str, Any], heads: Heads | None) -> list[Field]:
@@ -76,7 +73,7 @@ def compare_fields(facts: Facts, config: Mapping[str, Any], heads: Heads | None)
     for name, default in _UNTELLABLE.items():
         stated = config.get(name)
         if name == "rope_theta" and stated is None:
-            stated = (config.get("rope_parameters") or {}).get(name)
+            stated = rope_parameters(config).get(name)
         note = "" if stated is not None else f"absent: Transformers takes {default}"
         fields.append(Field(name, stated, None, "unknown", note))
     return fields
@@ -112,13 +109,10 @@ def _head_fields(facts: Facts, config: Mapping[str, Any], heads: Heads | None) -
         yield _held(names[2], stated, size, note)
 
 
-def _implied_head_dim(config: Mapping[str, Any]) -> int | None:
-    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    if not _count(hidden) or not _count(heads):
-        return None
-    assert isinstance(hidden, int)
-    assert isinstance(heads, int)
-    return hidden // heads
+def _implied_head_dim(config: Mapping[str, Any]) -> int:
+    """What Transformers takes where head_dim is absent; 0 where that is nothing."""
+    hidden, heads = _count(config.get("hidden_size")), _count(config.get("num_attention_heads"))
+    return hidden // heads if heads else 0
 
 
 def undetermined_heads(facts: Facts, config: Mapping[str, Any]) -> Finding:
@@ -138,5 +132,6 @@ def undetermined_heads(facts: Facts, config: Mapping[str, Any]) -> Finding:
     )
 
 
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _count(value: Any) -> int:
+    """A positive whole number; 0 for anything else."""
+    return value if type(value) is int and value > 0 else 0

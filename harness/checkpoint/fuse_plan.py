@@ -110,7 +110,8 @@ def plan_fuse(
 
 def _item(tensor: Stored, name: str) -> Item:
     quantized = is_quantized_name(name)
-    if quantized and (tensor.dtype not in NUMPY or len(tensor.shape) != 2):
+    matrix = len(tensor.shape) == 2 and tensor.elements > 0
+    if quantized and (tensor.dtype not in NUMPY or not matrix):
         raise ModelError(
             f"{tensor.path}: tensor {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}, "
             "no matrix of floats that could be fused"

@@ -21,6 +21,7 @@ from harness.models import Model, read_json
 from harness.weights import BITS
 
 _SHOWN = 3
+_LARGE = 1e15  # beyond any factor of muP; larger integers do not fit a float
 _TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -164,12 +165,12 @@ _FOLDING = (
 
 def active_mup(config: Mapping[str, Any], facts: Facts | None) -> dict[str, float]:
     """The muP factors of a config.json that are not 1."""
-    hidden = facts.hidden if facts else config.get("hidden_size")
-    layers = facts.layers if facts else config.get("num_hidden_layers")
+    hidden = facts.hidden if facts else 0
+    layers = facts.layers if facts else 0
     neutral = {
         "scale_emb": 1.0,
         "dim_model_base": hidden,
-        "scale_depth": math.sqrt(layers) if isinstance(layers, int) and layers > 0 else None,
+        "scale_depth": math.sqrt(layers),
     }
     stated = {key: config.get(key) for key in neutral}
     return {
@@ -177,14 +178,15 @@ def active_mup(config: Mapping[str, Any], facts: Facts | None) -> dict[str, floa
         for key, value in stated.items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
-        and not math.isclose(value, neutral[key] or math.inf, rel_tol=1e-6)
+        and value != neutral[key]
+        and not (abs(value) < _LARGE and math.isclose(value, neutral[key] or 0, rel_tol=1e-6))
     }
 
 
 def _mup(config: Mapping[str, Any], facts: Facts | None) -> Iterator[Finding]:
     active = active_mup(config, facts)
-    architectures = config.get("architectures") or []
-    if active and (config.get("model_type") == "llama" or "LlamaForCausalLM" in architectures):
+    llama = "LlamaForCausalLM" in str(config.get("architectures"))
+    if active and (config.get("model_type") == "llama" or llama):
         stated = ", ".join(f"{key} {value}" for key, value in active.items())
         yield Finding(
             "error",

@@ -73,6 +73,8 @@ def derive(tensors: Sequence[Stored]) -> Facts | None:
     needed = [first + x for x in _REQUIRED[:3]] + [first + "mlp.gate_proj.weight", EMBEDDING]
     if any(len(shapes.get(name, ())) != 2 for name in needed):
         return None
+    if any(0 in shapes[name] for name in needed):
+        return None
     (vocabulary, hidden), (query_rows, _) = shapes[EMBEDDING], shapes[needed[0]]
     frequencies = shapes.get(first + "self_attn.rotary_emb.inv_freq")
     facts = Facts(

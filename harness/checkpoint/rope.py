@@ -14,6 +14,8 @@ from typing import Any
 
 from harness.checkpoint.findings import Finding
 
+_LARGE = 1e15  # beyond any length or factor, within what floats count exactly
+
 
 def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """``rope_scaling`` of Transformers 4, or ``rope_parameters`` of 5; empty without."""
@@ -27,10 +29,10 @@ def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Find
     if (rope.get("rope_type") or rope.get("type")) not in ("longrope", "su"):
         return
     yield from _check_lengths(config, rope, head_dim)
-    longest = config.get("max_position_embeddings")
+    longest = _whole(config.get("max_position_embeddings"))
     outside = config.get("original_max_position_embeddings")
-    original = outside or rope.get("original_max_position_embeddings")
-    if not isinstance(original, int) or original < 2 or not isinstance(longest, int):
+    original = _whole(outside or rope.get("original_max_position_embeddings"))
+    if original < 2 or not longest:
         yield Finding(
             "error",
             "LongRoPE without original_max_position_embeddings and max_position_embeddings: "
@@ -59,7 +61,8 @@ def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Find
 def _check_lengths(
     config: Mapping[str, Any], rope: Mapping[str, Any], head_dim: int | None
 ) -> Iterator[Finding]:
-    share = rope.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
+    stated = rope.get("partial_rotary_factor") or config.get("partial_rotary_factor")
+    share = float(stated or 1) if _positive(stated) else 1.0
     for name in ("long_factor", "short_factor"):
         factors = rope.get(name)
         if not isinstance(factors, list) or not all(_positive(f) for f in factors):
@@ -108,5 +111,10 @@ def attention_scale(factor: float, original: int) -> float:
     return 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
 
 
+def _whole(value: Any) -> int:
+    """A positive whole number; 0 for anything else."""
+    return value if type(value) is int and 0 < value < _LARGE else 0
+
+
 def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LARGE

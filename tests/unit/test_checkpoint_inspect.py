@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import CONFIG, Weights, checkpoint, latents, write_bin, write_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.checkpoint.findings import Inspection
 from harness.checkpoint.inspect import inspect
@@ -257,3 +259,52 @@ def test_the_json_form_holds_everything(tmp_path: Path) -> None:
         "status": "wrong",
         "note": "",
     }
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+ROPE = st.fixed_dictionaries(
+    {"rope_type": st.just("longrope")},
+    optional=dict.fromkeys(
+        (
+            *("factor", "long_factor", "short_factor", "attention_factor", "short_mscale"),
+            *("original_max_position_embeddings", "partial_rotary_factor"),
+        ),
+        ANYTHING | st.just([1.0] * 8),
+    ),
+)
+KEYS = (
+    *CONFIG,
+    "scale_emb",
+    "scale_depth",
+    "dim_model_base",
+    "auto_map",
+    "attention_bias",
+    "dtype",
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4),
+    st.dictionaries(st.sampled_from(("rope_scaling", "rope_parameters")), ROPE | ANYTHING),
+)
+def test_no_config_gives_anything_but_an_inspection_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], rope: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    checkpoint(folder, config={**CONFIG, "max_position_embeddings": 128, **changes, **rope})
+    found = look(folder)
+    json.dumps(found.as_json())
+    assert found.ok == (not found.wrong and not errors(found))
+
+
+def test_empty_matrices_are_no_llama(tmp_path: Path) -> None:
+    weights = latents()
+    weights["model.layers.0.self_attn.k_proj.weight"] = np.zeros((0, 64), np.uint16)
+    assert look(checkpoint(tmp_path, weights)).fields == ()
