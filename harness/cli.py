@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_doctor, cli_serve
+from harness import __version__, cli_baseline, cli_checkpoint, cli_doctor, cli_serve
 from harness.cli_options import (
     BatchSize,
     Device,
@@ -19,10 +19,12 @@ from harness.cli_options import (
     EngineArgs,
     MaxNewTokens,
     ModelName,
+    QatGroupSize,
     ServerUrl,
     SuiteName,
     Table,
     Trust,
+    with_qat_group_size,
 )
 from harness.errors import HarnessError, UsageError
 from harness.signals import TERMINATED, Terminated, sigterm_as_interrupt
@@ -57,6 +59,7 @@ app = typer.Typer(
 app.add_typer(cli_baseline.app, name="baseline")
 app.command()(cli_doctor.doctor)
 app.command()(cli_serve.serve)
+app.add_typer(cli_checkpoint.app, name="checkpoint")
 
 
 class ReplayName(str, Enum):
@@ -114,6 +117,7 @@ def record(
         int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
     ] = 0,
     server_url: ServerUrl = None,
+    qat_group_size: QatGroupSize = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Run a suite on a device and keep token ids, row statistics and timings.
@@ -142,7 +146,7 @@ def record(
         model,
         dtype=dtype,
         batch_size=batch_size,
-        engine_args=parse_engine_args(engine_arg or []),
+        engine_args=parse_engine_args(with_qat_group_size(engine_arg, qat_group_size)),
         trust_remote_code=trust_remote_code,
         server_url=server_url,
         progress=progress,

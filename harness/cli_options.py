@@ -46,3 +46,17 @@ Table = Annotated[
     Path | None,
     typer.Option(help="Write one row per position: .csv, or .parquet with the extra parquet."),
 ]
+QatGroupSize = Annotated[
+    int | None,
+    typer.Option(
+        "--qat-group-size",
+        help="Run latent ternary weights through their quantizer: weights that share a scale, "
+        "-1 for a whole row. Transformers devices only.",
+    ),
+]
+
+
+def with_qat_group_size(pairs: list[str] | None, group_size: int | None) -> list[str]:
+    """``--engine-arg`` pairs with ``--qat-group-size`` as one of them."""
+    extra = [] if group_size is None else [f"qat_group_size={group_size}"]
+    return [*(pairs or []), *extra]

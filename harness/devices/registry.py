@@ -28,7 +28,7 @@ DEVICES = (
 #: Those that make a missing baseline by themselves.
 REFERENCE_DEVICES = ("hf-cpu", "fake-reference")
 
-_HF_ARGS = ("attention", "matmul", "threads")
+_HF_ARGS = ("attention", "matmul", "qat_group_size", "threads")
 _VLLM = ("npu", "vllm-cpu", "vllm-gpu")
 #: Text to try a server with: much may follow it, so that sampling shows.
 _TRIAL = "Once upon a time there was a small town by the sea. One day"
@@ -145,6 +145,7 @@ def parse_engine_args(pairs: list[str]) -> dict[str, str]:
 
 def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
     from harness.devices.hf import HfDevice
+    from harness.devices.hf_qat import parse_group_size
 
     unknown = sorted(set(args) - set(_HF_ARGS))
     if unknown:
@@ -153,8 +154,11 @@ def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
     if threads is not None and not threads.isdecimal():
         raise UsageError(f"--engine-arg threads={threads} is not a number")
     count = None if threads is None else int(threads)
-    rest = {k: v for k, v in args.items() if k != "threads"}
-    return lambda model, dtype: HfDevice(name, model, dtype=dtype, threads=count, **rest)
+    group = parse_group_size(args.get("qat_group_size"))
+    rest = {k: v for k, v in args.items() if k not in ("threads", "qat_group_size")}
+    return lambda model, dtype: HfDevice(
+        name, model, dtype=dtype, threads=count, qat_group_size=group, **rest
+    )
 
 
 def _vllm_maker(name: str, batch_size: int, args: Mapping[str, str]) -> _Maker:
