@@ -23,6 +23,10 @@ COMMANDS = {
     "baseline list",
     "baseline diff",
     "baseline prune",
+    "checkpoint inspect",
+    "checkpoint fix-config",
+    "checkpoint verify-ternary",
+    "checkpoint fuse",
     "doctor",
 }
 
@@ -45,8 +49,9 @@ def test_the_commands_are_these(command: Command) -> None:
         return set(re.findall(r"^  ([a-z-]+)", block.partition("\n\n")[0], re.MULTILINE))
 
     groups = listed(command("--help").out)
-    inner = {f"baseline {name}" for name in listed(command("baseline", "--help").out)}
-    assert (groups - {"baseline"}) | inner == COMMANDS
+    nested = {"baseline", "checkpoint"}
+    inner = {f"{g} {name}" for g in nested for name in listed(command(g, "--help").out)}
+    assert (groups - nested) | inner == COMMANDS
 
 
 def test_the_help_tells_the_exit_statuses_and_debug(command: Command) -> None:
