@@ -17,6 +17,7 @@ from harness.cli_options import (
     Device,
     Dtype,
     EngineArgs,
+    Lang,
     MaxNewTokens,
     ModelName,
     QatGroupSize,
@@ -167,6 +168,7 @@ def compare(
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
     table: Table = None,
+    lang: Lang = None,
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Checkpoints may differ (quantization).")
     ] = False,
@@ -182,11 +184,11 @@ def compare(
     """
     from harness.api import compare as judge
 
-    _check_outputs(report, table)
+    _check_outputs(report, table, lang)
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
-    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table)
+    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table, lang)
 
 
 @app.command()
@@ -205,6 +207,7 @@ def verify(
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
     table: Table = None,
+    lang: Lang = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Judge a recording by one forced-prefill pass per prompt on this device.
@@ -217,7 +220,7 @@ def verify(
     from harness.progress import Progress
     from harness.verify import verify_file
 
-    _check_outputs(report, table)
+    _check_outputs(report, table, lang)
     alignment = verify_file(
         recording,
         device,
@@ -228,30 +231,39 @@ def verify(
         trust_remote_code=trust_remote_code,
         progress=Progress(),
     )
-    _finish(alignment, json, report, table)
+    _finish(alignment, json, report, table, lang)
 
 
 @app.command()
 def report(
     alignments: Annotated[list[Path], typer.Argument(help="What compare --json wrote.")],
     out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
+    lang: Lang = None,
 ) -> None:
     """Render a report from alignments, without model or recordings.
+
+    Several stand side by side; those of one device, model and suite also over
+    time, by when they were recorded.
 
     Example:  harness report alignment.json --out report.html
     """
     from harness.alignment.result import load_alignment
-    from harness.report.render import render
+    from harness.report.language import language_of
+    from harness.report.render import check_report_path, render
 
-    render([load_alignment(path) for path in alignments], out)
+    check_report_path(out)
+    language = language_of(lang)
+    render([load_alignment(path) for path in alignments], out, language)
     typer.echo(f"report: {out}")
 
 
-def _check_outputs(reports: list[Path] | None, table: Path | None) -> None:
+def _check_outputs(reports: list[Path] | None, table: Path | None, lang: str | None) -> None:
     """What cannot be written is said before the work, not after it."""
+    from harness.report.language import language_of
     from harness.report.render import check_report_path
     from harness.table import check_table_path
 
+    language_of(lang)
     for path in reports or []:
         check_report_path(path)
     if table is not None:
@@ -259,17 +271,24 @@ def _check_outputs(reports: list[Path] | None, table: Path | None) -> None:
 
 
 def _finish(
-    alignment: Any, json: Path | None, reports: list[Path] | None, table: Path | None
+    alignment: Any,
+    json: Path | None,
+    reports: list[Path] | None,
+    table: Path | None,
+    lang: str | None,
 ) -> NoReturn:
     """Print the outcome, write what was asked for, end with the verdict's status."""
     from harness.alignment.result import exit_status, save_alignment
+    from harness.report.language import language_of
     from harness.report.render import render
+    from harness.report.step_summary import append_step_summary
     from harness.report.summary import summary_lines
 
+    language = language_of(lang)
     if json is not None:
         save_alignment(alignment, json)
     for path in reports or []:
-        render([alignment], path)
+        render([alignment], path, language)
     if table is not None:
         from harness.table import write_table
 
@@ -278,6 +297,7 @@ def _finish(
         typer.echo(line)
     for path in filter(None, [json, *(reports or []), table]):
         typer.echo(f"written: {path}")
+    append_step_summary([alignment], language)
     raise typer.Exit(exit_status(alignment.verdict))
 
 

@@ -33,11 +33,16 @@ def write(path: Path, document: dict[str, Any]) -> None:
             stood there before is unchanged.
         ValueError: if the document holds NaN or an infinity.
     """
+    write_bytes(path, encoded(document))
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """The bytes that :func:`write` puts into a file, seals included."""
     sealed = dict(document)
     sealed["checksums"] = {name: _crc(part) for name, part in _sections(document)}
     sealed["checksum"] = _sha256(document)
     # Lone surrogates, which UTF-8 cannot hold, become JSON's own \\uXXXX.
-    write_bytes(path, _pretty(sealed).encode("utf-8", "backslashreplace"))
+    return _pretty(sealed).encode("utf-8", "backslashreplace")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

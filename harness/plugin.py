@@ -85,6 +85,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="also write the report there: .html, .md or .json",
     )
+    add(
+        "--lang",
+        metavar="en|zh",
+        help="language of the reports (default: the locale's)",
+    )
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     add(
@@ -141,6 +146,7 @@ def _run_options(config: pytest.Config) -> RunOptions:
         allow_weights=get("allow_weights"),
         allow_dtype=get("allow_dtype"),
         reports=tuple(map(Path, get("report"))),
+        lang=get("lang"),
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
         no_doctor=get("no_doctor"),

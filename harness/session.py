@@ -30,6 +30,7 @@ from harness.errors import BaselineError, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
+from harness.report.language import language_of
 from harness.smoke import Sampled, run_smoke
 from harness.suites import Suite, load_suite
 
@@ -58,6 +59,7 @@ class RunOptions:
     allow_weights: bool = False
     allow_dtype: bool = False
     reports: tuple[Path, ...] = ()
+    lang: str | None = None
     update_baselines: bool = False
     trust_remote_code: bool = False
     no_doctor: bool = False
@@ -98,6 +100,7 @@ class Session:
             if report.suffix not in (".html", ".md", ".json"):
                 raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
         check_batch_size(options.device, options.batch_size)
+        self.language = language_of(options.lang)
         self.options = options
         self.progress = progress
         self.engine_args = parse_engine_args(list(options.engine_args))
@@ -218,13 +221,15 @@ class Session:
         return [stem.with_name(f"{stem.name}.html"), *self.options.reports]
 
     def write_reports(self) -> None:
-        """Write the alignment and its reports."""
+        """Write the alignment and its reports, and the summary of a CI step."""
         from harness.report.render import render
+        from harness.report.step_summary import append_step_summary
 
         alignment_path = REPORTS / f"{self.recording_path.stem}.alignment.json"
         save_alignment(self.alignment, alignment_path)
         for path in self.report_paths():
-            render([self.alignment], path)
+            render([self.alignment], path, self.language)
+        append_step_summary([self.alignment], self.language)
 
     def closing_lines(self) -> list[str]:
         """What to look at, and how to approve."""

@@ -285,7 +285,12 @@ class Alignment(_Model):
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
     """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    jsonfile.write(path, alignment.model_dump(mode="json", by_alias=True))
+    jsonfile.write_bytes(path, alignment_bytes(alignment))
+
+
+def alignment_bytes(alignment: Alignment) -> bytes:
+    """What :func:`save_alignment` writes."""
+    return jsonfile.encoded(alignment.model_dump(mode="json", by_alias=True))
 
 
 def load_alignment(path: str | Path) -> Alignment:
