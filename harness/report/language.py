@@ -92,6 +92,7 @@ def language_of(name: str | None) -> Language:
     """
     if name is None:
         return default_language()
-    if name == "en" or name == "zh":
-        return name
+    for known in LANGUAGES:
+        if name == known:
+            return known
     raise UsageError(f"--lang {name}: a report is in en (English) or zh (Chinese)")

@@ -148,7 +148,9 @@ def _spaces(count: int) -> Markup:
 
 def html_cell(text: str) -> Markup:
     """What stands within a token's own element: line breaks as marks, no wrapper."""
-    return _marked(text, breaks=False) if text else Markup('<span class="esc">∅</span>')
+    if not text.strip(" "):
+        return _spaces(len(text)) or Markup('<span class="esc">∅</span>')
+    return _marked(text, breaks=False)
 
 
 def _marked(text: str, *, breaks: bool) -> Markup:

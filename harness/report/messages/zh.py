@@ -106,7 +106,8 @@ MESSAGES: dict[str, str] = {
     "prompts.none": "没有比较任何提示。",
     "prompts.classes": "各类位置数：",
     "prompts.diverged": "待测自由生成时偏离上文的提示：{n}。",
-    "prompts.help": "类别、领先量、偏移与容差（单位：logit）取自最值得查看的位置：首个未通过的位置；"
+    "prompts.help": "类别、领先量、偏移与容差（单位："
+    "logit）取自最值得查看的位置：首个未通过的位置；"
     "没有则为首个翻转；再没有则为偏移与容差之比最大的位置。{none} 表示无法得知。",
     "prompts.brief": "另有 {n} 个提示只列出数值；展开详情的是结果最差的提示。",
     "filter": "筛选",
@@ -183,7 +184,8 @@ MESSAGES: dict[str, str] = {
     "heat.failing": "未通过",
     "heat.none": "基线中没有 oracle，或没有有限的误差，无图可画。",
     "scatter": "领先量与偏移",
-    "scatter.help": "每个点是一个位置。在斜线以下，偏移压过领先量，选择翻转。领先量小处的翻转是近似平局；"
+    "scatter.help": "每个点是一个位置。在斜线以下，"
+    "偏移压过领先量，选择翻转。领先量小处的翻转是近似平局；"
     "领先量大处的翻转是错误。",
     "scatter.x": "参考的领先量（logit）",
     "scatter.y": "偏移（logit）",
@@ -199,7 +201,8 @@ MESSAGES: dict[str, str] = {
     "scatter.failing": "未通过",
     "scatter.outside": "有 {n} 个位置超出坐标范围，画在边缘。",
     "survival": "仍与参考词元一致的提示",
-    "survival.help": "到某一位置为止，自由生成尚未偏离上文的提示所占比例。正确的移植也会分叉：这里说明"
+    "survival.help": "到某一位置为止，"
+    "自由生成尚未偏离上文的提示所占比例。正确的移植也会分叉：这里说明"
     "多早分叉，不说明对错。",
     "survival.none": "没有自由生成，因此不会分叉。",
     "survival.at": "截至位置",

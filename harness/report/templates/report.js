@@ -37,9 +37,11 @@ press(themes, themes[0]);
 
 // A block that is wider than the screen can be scrolled with the keyboard.
 const reachable = () => {
-  for (const block of $$(".scroll, .block, .heads")) {
+  for (const block of $$(".scroll, .block")) {
+    // Measuring what is closed would lay it out.
+    if (block.closest("details:not([open])")) continue;
     const wide = block.scrollWidth > block.clientWidth + 1 || block.scrollHeight > block.clientHeight + 1;
-    if (wide && !block.matches(".heads")) block.tabIndex = 0;
+    if (wide) block.tabIndex = 0;
     else block.removeAttribute("tabindex");
   }
 };
@@ -87,8 +89,6 @@ const fill = (panel, data, alignment, prompt, n) => {
   const slot = (name) => $(`[data-f="${name}"]`, panel);
   const judged = n < at.class.length;
   const name = judged ? at.class[n] ?? "none" : "none";
-  slot("index").replaceWith(Object.assign(make("span", n), {}));
-  $(".panel-head strong", panel).querySelectorAll("span:not([lang])").forEach((e) => (e.dataset.f = "index"));
   for (const e of $$('.panel-head [data-f="index"]', panel)) e.textContent = n;
   const flip = judged && at.reference_token[n] !== at.candidate_token[n];
   slot("class").textContent = name === "none" ? "—" : name;
@@ -290,10 +290,11 @@ for (const article of $$("article[data-a]")) {
       location.hash = `${anchors[row]}.${column * Number(map.dataset.step)}`;
     });
   }
-  $(".download", article)?.addEventListener("click", async (event) => {
+  const button = $(".download", article);
+  button.addEventListener("click", async () => {
     const link = make("a");
     link.href = URL.createObjectURL(new Blob([await data.bytes()], { type: "application/json" }));
-    link.download = event.currentTarget?.dataset.name ?? "alignment.json";
+    link.download = button.dataset.name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });
