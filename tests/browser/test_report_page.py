@@ -150,11 +150,12 @@ def test_a_link_opens_its_prompt_and_token(visit: Visit, fragment: str, index: s
 
 def test_a_cell_of_the_heat_map_opens_its_token(visit: Visit) -> None:
     page = visit(to_html([made()])).page
-    box = page.locator("svg.heat").bounding_box()
+    heat = page.locator("svg.heat")
+    box = heat.bounding_box()
     assert box is not None
     scale = box["width"] / 800
     # The second row, the sixth of 24 cells.
-    page.mouse.click(box["x"] + (150 + 640 * 5.5 / 24) * scale, box["y"] + (18 + 21) * scale)
+    heat.click(position={"x": (150 + 640 * 5.5 / 24) * scale, "y": (18 + 21) * scale})
     settled(page, "a1-p1", "5")
     assert page.url.endswith("#a1-p1.5")
 

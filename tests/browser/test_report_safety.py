@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -104,17 +103,22 @@ def test_the_page_is_all_that_a_server_is_asked_for(
 
 
 def test_a_large_report_opens_within_two_seconds_and_without_a_complaint(visit: Visit) -> None:
+    """Time of the page's own thread: on a busy machine the clock measures the neighbours."""
     html = to_html([large()])
     assert len(html.encode()) < 1_500_000
-    took = []
-    for _ in range(3):  # the machine may be busy with something else
-        start = time.monotonic()
-        opened = visit(html)
-        opened.page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
-        took.append(time.monotonic() - start)
-        assert not opened.complaints
-        assert len(opened.requests) == 1
-    assert min(took) < 2.0, took
+    opened = visit("<title>empty</title>")
+    page = opened.page
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    Path(page.url.removeprefix("file://")).write_text(html, "utf-8")
+    page.reload()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
+    found = session.send("Performance.getMetrics")["metrics"]
+    spent = {metric["name"]: metric["value"] for metric in found}
+    assert page.title().startswith("DRIFT")
+    assert 0.0 < spent["TaskDuration"] < 2.0
+    assert not opened.complaints
+    assert len(opened.requests) == 2  # the empty page, and this one
 
 
 @pytest.mark.parametrize(
