@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.alignment.result import Interval
-from harness.report.environment_view import fields
+from harness.report.environment_view import fields, moment
 from harness.report.language import Said
 from harness.report.text import NONE, number, shortened
 from harness.report.view import AlignmentView
@@ -52,6 +52,7 @@ class Overview:
     """What several alignments have to say together."""
 
     alike: bool
+    labels: tuple[str, ...]
     prompts: tuple[PromptRow, ...]
     left_out: int
     trends: tuple[Trend, ...]
@@ -63,9 +64,20 @@ def overview(shown: Sequence[AlignmentView]) -> Overview:
     ids = list(dict.fromkeys(p.id for v in shown for p in v.prompts))
     return Overview(
         alike=len(questions) == 1,
+        labels=_labels(shown),
         prompts=tuple(_prompt_row(name, shown) for name in ids[:MOST_PROMPTS]),
         left_out=max(0, len(ids) - MOST_PROMPTS),
         trends=_trends(shown),
+    )
+
+
+def _labels(shown: Sequence[AlignmentView]) -> tuple[str, ...]:
+    """Names of candidates, with the time of recording where two have one name."""
+    arms = [v.source.candidate for v in shown]
+    names = [shortened(arm.name, 60) for arm in arms]
+    return tuple(
+        name if names.count(name) == 1 else f"{name}, {moment(arm.created)}"
+        for name, arm in zip(names, arms, strict=True)
     )
 
 
