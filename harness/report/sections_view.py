@@ -28,6 +28,7 @@ _SEVERITY = {
     "warning": ("!", "warn"),
     "warn": ("!", "warn"),
     "ok": ("✓", "good"),
+    "harmless": ("✓", "dim"),
 }
 _MOST = 200
 
@@ -145,7 +146,7 @@ def _finding(finding: Any) -> Finding:
         mark=mark,
         tone=tone,
         severity=said(f"severity.{name}") if known else Said(severity, severity),
-        what=_text(_part(finding, "what", "name", "title")),
+        what=_text(_part(finding, "seen", "what", "name")),
         why=_text(_part(finding, "why", "cause", "detail")),
         remedy=_text(_part(finding, "remedy", "mend", "fix")),
     )

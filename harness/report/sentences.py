@@ -86,7 +86,8 @@ def _telling(alignment: Alignment) -> Gate | None:
     """The gate that made the verdict, None where all of them held."""
     if alignment.verdict in ALIGNED:
         return None
-    asked = [g for g in alignment.gates if g.status != "NOT_RUN" or g.name in NEEDED]
+    needed = (*NEEDED, "error_ratio")
+    asked = [g for g in alignment.gates if g.status != "NOT_RUN" or g.name in needed]
     for status in ("FAIL", "INCONCLUSIVE", "NOT_RUN"):
         for gate in asked:
             if gate.status == status:
@@ -102,7 +103,8 @@ def _fields(alignment: Alignment) -> str:
 
 def _chinese_gate(alignment: Alignment, gate: Gate) -> str | None:
     base, path = gate_base(gate.name)
-    text = gates_zh.GATES.get(base, {}).get(gate.status)
+    known = gates_zh.GATES.get(base, {})
+    text = known.get(_kind(gate), known.get(gate.status))
     if text is None:
         return None
     expected = sum(p.tokens_expected for p in alignment.prompts)
@@ -118,6 +120,13 @@ def _chinese_gate(alignment: Alignment, gate: Gate) -> str | None:
         "rate": percent(gate.value),
     }
     return gates_zh.PATHS.get(path, "") + text.format(**values)
+
+
+def _kind(gate: Gate) -> str:
+    """The status, told apart where a sentence must be another."""
+    if gate.status == "NOT_RUN" and gate.value is not None:
+        return "SHOWN"
+    return "POINT" if gate.status == "INCONCLUSIVE" and gate.low is None else gate.status
 
 
 def _found(base: str, gate: Gate) -> str:

@@ -8,6 +8,7 @@ import pytest
 from report_alignments import HOSTILE, Page, alignment
 
 from harness.alignment.result import Alignment
+from harness.doctor.finding import Finding
 from harness.report import to_html, to_markdown
 from harness.report.sections_view import sections
 
@@ -23,7 +24,8 @@ class Richer(Alignment):
 
 def richer(**parts: Any) -> Alignment:
     plain = alignment("DRIFT")
-    fields = {name: getattr(plain, name) for name in Alignment.model_fields if name != "schema_"}
+    kept = set(Alignment.model_fields) - {"schema_"} - set(parts)
+    fields = {name: getattr(plain, name) for name in kept}
     return Richer(**fields, **parts)
 
 
@@ -54,6 +56,13 @@ def test_each_part_that_is_there_is_shown_and_listed_in_the_contents() -> None:
         assert text in page.text
         assert f"a1-{name}" in page.links
         assert f"a1-{name}" in page.ids
+
+
+def test_findings_of_the_doctor_are_shown_as_they_are() -> None:
+    finding = Finding("visible-devices", "harmless", "seen: 4", "why: it is", "nothing to do")
+    page = Page(to_html([alignment(doctor=(finding,))], "zh"), "zh")
+    for text in ("无害", "seen: 4", "why: it is", "nothing to do"):
+        assert text in page.text
 
 
 def test_they_stand_in_markdown_too() -> None:

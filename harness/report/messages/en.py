@@ -254,6 +254,7 @@ MESSAGES: dict[str, str] = {
     "severity.warning": "warning",
     "severity.info": "note",
     "severity.ok": "fine",
+    "severity.harmless": "harmless",
     # Reproduce
     "reproduce": "How to reproduce",
     "reproduce.none": "No command is kept.",

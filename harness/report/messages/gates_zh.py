@@ -19,18 +19,29 @@ VERDICTS: dict[str, str] = {
     "NOT_COMPARABLE": "两者回答的不是同一个问题",
 }
 
+#: NOT_RUN with a figure is shown and not gated; POINT is INCONCLUSIVE without an interval.
 _RATIO = {
     "PASS": "{what}为参考的 {found}，不超过 {threshold}。",
+    "WARN": "{what}为参考的 {found}，上限 {threshold}：值得留意。",
     "FAIL": "{what}为参考的 {found}，超过 {threshold}。",
-    "INCONCLUSIVE": "{what}为参考的 {found}，区间跨过 {threshold}：需要更多提示才能判定。",
+    "INCONCLUSIVE": "{what}为参考的 {found}，尚不能断定是否超过 {threshold}：需要更多提示。",
+    "POINT": "{what}为参考的 {found}，提示太少，没有区间。",
     "NOT_RUN": "无法得出{what}。",
+    "SHOWN": "{what}为参考的 {found}；数据太少，仅供查看，不作判据。",
 }
 _LIMITED = {
-    "PASS": "{what}为 {found}，不超过 {threshold}。",
-    "WARN": "{what}为 {found}，超过 {threshold}：值得留意。",
+    "PASS": "{what}为 {found}，没有超过 {threshold} 的迹象。",
+    "WARN": "{what}为 {found}，上限 {threshold}：值得留意。",
     "FAIL": "{what}为 {found}，超过 {threshold}。",
-    "INCONCLUSIVE": "{what}为 {found}，区间跨过 {threshold}：需要更多提示才能判定。",
+    "INCONCLUSIVE": "{what}为 {found}，尚不能断定是否超过 {threshold}：需要更多提示。",
     "NOT_RUN": "无法得出{what}。",
+    "SHOWN": "{what}为 {found}；数据太少，仅供查看，不作判据。",
+}
+_COUNTED = {
+    "PASS": "{what}为 {found}：噪声足以解释。",
+    "WARN": "{what}为 {found}：多于对照，但不足以断定超出噪声，值得留意。",
+    "FAIL": "{what}为 {found}：超出噪声（放大 1.5 倍后）所能解释的范围。",
+    "NOT_RUN": "没有可比的对照，无法得出{what}。",
 }
 
 
@@ -64,10 +75,10 @@ GATES: dict[str, dict[str, str]] = {
         "FAIL": "两次运行之间有 {rate} 的行不同，且超出噪声所能解释的范围。",
         "NOT_RUN": "没有把任何提示运行两次。",
     },
-    "exceedance": _about(_LIMITED, "大幅偏移的频率与对照之比"),
-    "flip_calibration": _about(_LIMITED, "翻转次数与预测次数之比"),
-    "bias": _about(_LIMITED, "系统性误差（各提示方向一致的部分）"),
-    "slope": _about(_LIMITED, "误差随 logit 的斜率"),
+    "exceedance": _about(_COUNTED, "大幅偏移的次数与对照噪声所允许的次数之比"),
+    "flip_calibration": _about(_COUNTED, "翻转次数与由领先量和噪声预测的次数之比"),
+    "bias": _about(_LIMITED, "系统性误差占均方误差的比例"),
+    "slope": _about(_LIMITED, "logit 的缩放偏差"),
     "magnifier": _about(_LIMITED, "float16 下的误差比"),
 }
 
@@ -76,6 +87,12 @@ PATHS: dict[str, str] = {"prefill": "prefill：", "decode": "decode："}
 
 #: Warnings, by a pattern of the English sentence.
 WARNINGS: tuple[tuple[str, str], ...] = (
+    (
+        r"The suite has (\d+) prompts?: too few to judge prefill and decode apart, or to find "
+        r"what shows in few places; from (\d+) prompts on both are\.",
+        "测试集只有 {0} 个提示：不足以分别判定 prefill 与 decode，也不足以发现只在少数位置显现的"
+        "问题；至少 {1} 个提示才能做到。",
+    ),
     (
         r"The candidate ran forced-prefill only: no decode step of it was judged\.",
         "待测只运行了 forced-prefill：没有判定其任何 decode 步骤。",

@@ -249,6 +249,7 @@ MESSAGES: dict[str, str] = {
     "severity.warning": "警告",
     "severity.info": "提示",
     "severity.ok": "正常",
+    "severity.harmless": "无害",
     # Reproduce
     "reproduce": "如何复现",
     "reproduce.none": "没有保存命令。",
