@@ -46,6 +46,11 @@ Table = Annotated[
     Path | None,
     typer.Option(help="Write one row per position: .csv, or .parquet with the extra parquet."),
 ]
+Lang = Annotated[
+    str | None,
+    typer.Option(metavar="en|zh", help="Language of the reports; the locale's by default."),
+]
+
 QatGroupSize = Annotated[
     int | None,
     typer.Option(
