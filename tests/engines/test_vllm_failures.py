@@ -80,7 +80,7 @@ class Run:
         return status, (self.folder / "stderr").read_text("utf-8", "replace")
 
     def error(self, seconds: float = 180) -> str:
-        """The one line of a failed command; Python may warn of an engine's shared memory after it."""
+        """The one line of a failed command; a warning about a killed engine may follow."""
         status, text = self.wait(seconds)
         lines = [line for line in text.splitlines() if line.startswith("harness: error: ")]
         assert (status, len(lines)) == (2, 1), text
