@@ -14,6 +14,7 @@ import torch
 from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from harness.devices.vllm_capture import BatchUpdate, RowCapture
+from harness.devices.vllm_hooks import TracedModel
 
 
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
@@ -36,7 +37,7 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         return self._capture.capture(logits)
 
 
-class WorkerFacts:
+class WorkerFacts(TracedModel):
     """Becomes a base class of vLLM's worker, for ``collective_rpc``."""
 
     def harness_facts(self) -> dict[str, Any]:
