@@ -42,9 +42,12 @@ class Place(_Model):
         ratio: candidate over reference, with its interval over prompts.
         peak: the same ratio in the one of 64 groups of coordinates where it is
             largest: damage to few coordinates does not show over all of them.
+        slope: by how much more than the reference's the output is scaled as a
+            whole, 0.01 for 1 %.
         top_k: the ratio among the likeliest tokens; of the head only.
         control: the largest ratio that any control shows here.
-        limit, peak_limit: what ``ratio`` and ``top_k``, and ``peak``, may reach.
+        limit, peak_limit, slope_limit: what ``ratio`` and ``top_k``, ``peak``,
+            and ``slope`` to either side may reach.
     """
 
     name: str
@@ -54,10 +57,12 @@ class Place(_Model):
     reference_error: float | None
     ratio: Interval
     peak: float | None
+    slope: Interval
     top_k: Interval | None
     control: float | None
     limit: float
     peak_limit: float
+    slope_limit: float
 
 
 class HandOver(_Model):
