@@ -29,6 +29,7 @@ def record(
     replay: Replay = "free",
     context: Recording | None = None,
     max_new_tokens: int | None = None,
+    batch_size: int = 1,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
@@ -46,6 +47,7 @@ def record(
         context: the recording whose tokens are forced; with ``free``, what
             diverges from it is replayed on it.
         max_new_tokens: instead of the suite's own.
+        batch_size: how many requests run at a time (vLLM).
 
     Raises:
         HarnessError: in one line what is wrong, and how to mend it.
@@ -57,6 +59,7 @@ def record(
         device,
         model,
         dtype=dtype,
+        batch_size=batch_size,
         engine_args=engine_args,
         trust_remote_code=trust_remote_code,
         progress=progress,

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from harness import __version__, cli_baseline, cli_locate
 from harness.cli_options import (
+    BatchSize,
     Device,
     Dtype,
     EngineArgs,
@@ -103,6 +104,7 @@ def record(
         LogitsName, typer.Option(help="full also writes every row as safetensors.")
     ] = LogitsName.statistics,
     max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 1,
     engine_arg: EngineArgs = None,
     repeats: Annotated[
         int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
@@ -134,6 +136,7 @@ def record(
         device,
         model,
         dtype=dtype,
+        batch_size=batch_size,
         engine_args=parse_engine_args(engine_arg or []),
         trust_remote_code=trust_remote_code,
         progress=progress,

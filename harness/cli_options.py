@@ -18,12 +18,15 @@ Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; the checkpoint's by default.")
 ]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's own number.")]
+BatchSize = Annotated[
+    int, typer.Option(min=1, metavar="N", help="How many requests run at a time (vLLM).")
+]
 EngineArgs = Annotated[
     list[str] | None,
     typer.Option(
         metavar="K=V",
-        help="An option of the device, as attention=eager; with vLLM batch_size "
-        "or any engine argument. Repeatable.",
+        help="An option of the device, as attention=eager; with vLLM any engine "
+        "argument. Repeatable.",
     ),
 ]
 Trust = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
 from harness.session import RunOptions, Session
+from harness.smoke import Sampled
 
 _SESSION = pytest.StashKey[Session]()
 #: Why there is no baseline to hold the device against.
@@ -54,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--suite", default="mixed", help="a name in prompts/, or a YAML file (default: mixed)")
     add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
+    add("--batch-size", type=int, default=1, metavar="N", help="requests at a time (vLLM devices)")
     add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
     add(
         "--baseline-dir",
@@ -102,6 +104,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except HarnessError as error:
         raise pytest.UsageError(f"harness: {error}") from error
     config.stash[_SESSION] = session
+    config.addinivalue_line("markers", "smoke: samples instead of judging; runs with -m smoke only")
     if config.args_source != pytest.Config.ArgsSource.ARGS:
         config.args = [str(_CHECKS)]
     # The engines' own warnings are theirs, also where a project makes errors of warnings.
@@ -116,6 +119,7 @@ def _run_options(config: pytest.Config) -> RunOptions:
         suite=get("suite"),
         dtype=get("dtype"),
         max_new_tokens=get("max_new_tokens"),
+        batch_size=get("batch_size"),
         engine_args=tuple(get("engine_arg")),
         baseline_dir=Path(get("baseline_dir")),
         context=None if get("context") is None else Path(get("context")),
@@ -137,6 +141,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.suite.prompts]
         metafunc.parametrize("harness_prompt", ids, ids=ids)
+    if "smoke_prompt" in metafunc.fixturenames:
+        session = metafunc.config.stash.get(_SESSION, None)
+        ids = [] if session is None else [p.id for p in session.smoke_suite.prompts]
+        metafunc.parametrize("smoke_prompt", ids, ids=ids)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the smoke test out unless ``-m`` names it: it takes minutes on a CPU."""
+    if _SESSION not in config.stash or "smoke" in (config.getoption("markexpr") or ""):
+        return
+    left_out = [item for item in items if "smoke_prompt" in getattr(item, "fixturenames", ())]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -184,6 +203,15 @@ def recording(harness_session: Session, alignment: Alignment) -> Recording:
     """What the device said."""
     assert alignment is not None
     return harness_session.candidate
+
+
+@pytest.fixture(scope="session")
+def smoke(harness_session: Session) -> Mapping[str, Sampled]:
+    """What the device sampled, by prompt. The first use runs it."""
+    try:
+        return harness_session.smoke()
+    except HarnessError as error:
+        pytest.exit(f"harness: {error}", returncode=2)
 
 
 def pytest_terminal_summary(

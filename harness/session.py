@@ -6,6 +6,7 @@ The plugin asks; this does. Everything happens once, at the first question.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
     Target,
+    check_batch_size,
     is_fake,
     open_target,
     parse_engine_args,
@@ -27,7 +29,8 @@ from harness.errors import BaselineError, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
-from harness.suites import load_suite
+from harness.smoke import Sampled, run_smoke
+from harness.suites import Suite, load_suite
 
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
@@ -43,6 +46,7 @@ class RunOptions:
     suite: str = "mixed"
     dtype: str | None = None
     max_new_tokens: int | None = None
+    batch_size: int = 1
     engine_args: tuple[str, ...] = ()
     baseline_dir: Path = Path("baselines")
     context: Path | None = None
@@ -78,6 +82,7 @@ class Session:
         for report in options.reports:
             if report.suffix not in (".html", ".md", ".json"):
                 raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
+        check_batch_size(options.device, options.batch_size)
         self.options = options
         self.progress = progress
         self.engine_args = parse_engine_args(list(options.engine_args))
@@ -133,10 +138,24 @@ class Session:
             self.options.device,
             self.options.model,
             dtype=self.options.dtype,
+            batch_size=self.options.batch_size,
             engine_args=self.engine_args,
             trust_remote_code=self.options.trust_remote_code,
             progress=self.progress,
         )
+
+    @cached_property
+    def smoke_suite(self) -> Suite:
+        """The prompts of the smoke test, whatever suite is judged."""
+        return load_suite("smoke", self.options.max_new_tokens)
+
+    def smoke(self) -> Mapping[str, Sampled]:
+        """Sample on the device; see harness.smoke.
+
+        Raises:
+            HarnessError: whatever device or model raise.
+        """
+        return run_smoke(self.target, self.smoke_suite, self.progress)
 
     @property
     def folder(self) -> Path:
@@ -193,6 +212,7 @@ class Session:
         parts = ["pytest", f"--device={o.device}", f"--model={o.model}", f"--suite={o.suite}"]
         parts += [f"--dtype={o.dtype}"] if o.dtype else []
         parts += [f"--max-new-tokens={o.max_new_tokens}"] if o.max_new_tokens else []
+        parts += [f"--batch-size={o.batch_size}"] if o.batch_size > 1 else []
         parts += [f"--engine-arg={pair}" for pair in o.engine_args]
         parts += [f"--context={o.context.as_posix()}"] if o.context else []
         if o.baseline_dir != Path("baselines"):

@@ -111,10 +111,12 @@ class FakeDevice:
         rows: list[NDArray[np.float32]] = []
         stop: Stop = "length" if request.forced_token_ids is None else "forced"
         forced = request.forced_token_ids
+        random = None if request.sampling is None else self._random(request.sampling.seed)
         for t in range(request.max_new_tokens if forced is None else len(forced)):
             time.sleep(self.delay)
             rows.append(self._row((*request.prompt_token_ids, *tokens)))
-            tokens.append(_greedy(rows[-1]) if forced is None else forced[t])
+            chosen = _greedy(rows[-1]) if random is None else _drawn(rows[-1], random, request)
+            tokens.append(chosen if forced is None else forced[t])
             stamps.append(time.monotonic())
             if request.replay != "forced-prefill":
                 on_token()
@@ -137,6 +139,10 @@ class FakeDevice:
             ),
             logits=block if request.keep == "full" else None,
         )
+
+    def _random(self, seed: int) -> np.random.Generator:
+        again = self._runs if self.fault == "unsteady" else 0
+        return np.random.Generator(np.random.PCG64([seed, again]))
 
     def _row(self, context: tuple[int, ...]) -> NDArray[np.float32]:
         row = _SCALE * _normal(b"true", context)
@@ -200,6 +206,14 @@ def _rounded(row: NDArray[np.float32]) -> NDArray[np.float32]:
     even = (bits >> np.uint32(16)) & np.uint32(1)
     kept = (bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)
     return np.asarray(kept.view(np.float32).copy())
+
+
+def _drawn(row: NDArray[np.float32], random: np.random.Generator, request: Request) -> int:
+    """By temperature; the fake has no use for top_p."""
+    assert request.sampling is not None
+    finite = np.where(np.isfinite(row), row, -np.inf).astype(np.float64)
+    noise = random.gumbel(size=len(row))
+    return int(np.argmax(finite / request.sampling.temperature + noise))
 
 
 def _greedy(row: NDArray[np.float32]) -> int:

@@ -26,13 +26,26 @@ EnvironmentValue = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How ``free`` draws tokens where it is not to be greedy: for smoke tests only.
+
+    ``top_p`` keeps the likeliest tokens that together reach it. The same
+    ``seed`` repeats on the same device, and says nothing across devices.
+    """
+
+    temperature: float
+    top_p: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class Request:
     """One prompt to run.
 
     Attributes:
         prompt_id: the id of the prompt in its suite.
         prompt_token_ids: what the model is given, special tokens included.
-        replay: how the tokens are chosen. ``free`` is greedy.
+        replay: how the tokens are chosen. ``free`` is greedy without ``sampling``.
         max_new_tokens: the most tokens that ``free`` generates.
         stop_token_ids: ids after which ``free`` stops; empty to ignore eos.
             The stopping token is part of the output.
@@ -41,6 +54,7 @@ class Request:
             as many rows as forced tokens. None for ``free``.
         keep: ``statistics`` keeps row statistics, ``full`` the rows as well,
             ``nothing`` neither (timing runs).
+        sampling: how ``free`` draws tokens instead of taking the largest logit.
     """
 
     prompt_id: str
@@ -50,6 +64,7 @@ class Request:
     stop_token_ids: tuple[int, ...] = ()
     forced_token_ids: tuple[int, ...] | None = None
     keep: Keep = "statistics"
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

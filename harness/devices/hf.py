@@ -30,6 +30,7 @@ from harness.devices.base import (
     check_request,
     ignore_token,
 )
+from harness.devices.hf_choice import chooser
 from harness.devices.hf_environment import environment, instruction_set, peak_rss_bytes
 from harness.devices.hf_hooks import trace_model
 from harness.devices.hf_load import DTYPES, checkpoint_dtype, import_torch, load_model
@@ -203,6 +204,7 @@ class HfDevice:
     def _step_by_step(self, request: Request, on_token: Callable[[], None]) -> Completion:
         """A prefill of the prompt, then one decode step per token."""
         record = _Record(request)
+        choose = chooser(self._torch, request.sampling)
         forced = request.forced_token_ids
         count = request.max_new_tokens if forced is None else len(forced)
         stop: Stop = "length" if forced is None else "forced"
@@ -211,7 +213,7 @@ class HfDevice:
         while len(record.token_ids) < count:
             logits, cache = self._forward(given, 1, cache)
             row = self._on_host(logits)[0]
-            best = _arg_max(row)
+            best = choose(row)
             if forced is not None:
                 token = forced[len(record.token_ids)]
             else:
@@ -339,12 +341,3 @@ class _Record:
             timings=Timings(gaps[0], tuple(gaps[1:]), sum(gaps)),
             logits=np.stack(self._logits) if full else None,
         )
-
-
-def _arg_max(row: NDArray[np.float32]) -> int | None:
-    """The largest finite logit's id, ties to the lower id; None if none is finite."""
-    best = int(np.argmax(row))  # the first of equals; a NaN counts as the largest
-    if np.isfinite(row[best]):
-        return best
-    finite = np.isfinite(row)
-    return int(np.argmax(np.where(finite, row, -np.inf))) if finite.any() else None

@@ -28,6 +28,8 @@ REFERENCE_DEVICES = ("hf-cpu", "fake-reference")
 
 _HF_ARGS = ("attention", "matmul", "threads")
 _VLLM = ("npu", "vllm-cpu", "vllm-gpu")
+#: Devices that can run several requests at a time.
+BATCHING = _VLLM
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def open_target(
     model: str,
     *,
     dtype: str | None = None,
+    batch_size: int = 1,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
     subject: Subject | None = None,
@@ -64,6 +67,7 @@ def open_target(
     Args:
         name: one of DEVICES.
         dtype: to compute in; None takes the checkpoint's.
+        batch_size: how many requests run at a time.
         engine_args: the device's own options, as text.
         subject: the same model's, where it was fingerprinted before.
 
@@ -71,6 +75,7 @@ def open_target(
         UsageError: for an unknown device or option.
         ModelError, MissingDependency: if the model cannot be had.
     """
+    check_batch_size(name, batch_size)
     engine_args = engine_args or {}
     progress = progress or Silent()
     if is_fake(name):
@@ -83,11 +88,29 @@ def open_target(
     from harness.devices.hf_load import checkpoint_dtype
     from harness.models import find_model
 
-    make = _vllm_maker(name, engine_args) if name in _VLLM else _hf_maker(name, engine_args)
+    if name in _VLLM:
+        make = _vllm_maker(name, batch_size, engine_args)
+    else:
+        make = _hf_maker(name, engine_args)
     found = find_model(model, trust_remote_code=trust_remote_code, progress=progress.note)
     device = make(found, dtype)
     subject = subject or _subject(found, progress)
     return Target(device, subject, found.slug, dtype or checkpoint_dtype(found))
+
+
+def check_batch_size(name: str, batch_size: int) -> None:
+    """See that a device can run so many requests at a time.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    if batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
+    if batch_size > 1 and name not in BATCHING:
+        raise UsageError(
+            f"{name} runs one request at a time; --batch-size {batch_size} is for "
+            f"{', '.join(BATCHING)}"
+        )
 
 
 def parse_engine_args(pairs: list[str]) -> dict[str, str]:
@@ -121,15 +144,13 @@ def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
     return lambda model, dtype: HfDevice(name, model, dtype=dtype, threads=count, **rest)
 
 
-def _vllm_maker(name: str, args: Mapping[str, str]) -> _Maker:
+def _vllm_maker(name: str, batch_size: int, args: Mapping[str, str]) -> _Maker:
     from harness.devices.vllm import VllmDevice
 
-    size = args.get("batch_size", "1")
-    if not size.isdecimal():
-        raise UsageError(f"--engine-arg batch_size={size} is not a number")
-    rest = {k: v for k, v in args.items() if k != "batch_size"}
+    if "batch_size" in args:
+        raise UsageError(f"{name}: give --batch-size instead of --engine-arg batch_size")
     return lambda model, dtype: VllmDevice(
-        name, model, dtype=dtype, batch_size=int(size), engine_args=rest
+        name, model, dtype=dtype, batch_size=batch_size, engine_args=args
     )
 
 

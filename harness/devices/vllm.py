@@ -9,15 +9,13 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import shutil
-import sys
-import tempfile
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +38,8 @@ from harness.devices.vllm_load import (
     reason,
     typed_arguments,
 )
+from harness.devices.vllm_process import EngineWatch, OwnProcess
+from harness.devices.vllm_spool import Spool
 from harness.devices.vllm_trace import trace_engine
 from harness.errors import DeviceError, UsageError
 from harness.models import Model
@@ -91,9 +91,10 @@ class VllmDevice:
         self._vllm: Any = None
         self._llm: Any = None
         self._started = False
-        self._spool: Path | None = None
+        self._spool: Spool | None = None
         self._numbers = itertools.count()
-        self._before: _Process | None = None
+        self._before: OwnProcess | None = None
+        self._watch: EngineWatch | None = None
 
     def open(self) -> Opened:
         """Start the engine and load the model.
@@ -104,7 +105,7 @@ class VllmDevice:
             UsageError: for an engine argument that vLLM does not know.
         """
         started = time.perf_counter()
-        self._before = _Process()
+        self._before = OwnProcess()
         dtype = self._dtype or checkpoint_dtype(self._source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of vLLM's imports are vLLM's
@@ -112,8 +113,8 @@ class VllmDevice:
             self._before.remember(torch)
             check_platform(self.name, self._vllm)
             asked = typed_arguments(self.name, self._engine_args)
+            self._spool = Spool()
             worker = self._start_engine(dtype, asked)
-        self._spool = Path(tempfile.mkdtemp(prefix="harness-rows-"))
         config = self._llm.llm_engine.vllm_config
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
@@ -175,13 +176,13 @@ class VllmDevice:
             raise DeviceError(f"{self.name} is not open")
         for prompt_id, ids in sequences:
             check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
-        yield from trace_engine(self.name, self._vllm, self._llm, self._spool, sequences)
+        yield from trace_engine(self.name, self._vllm, self._llm, self._spool.folder, sequences)
 
     def close(self) -> None:
         """Stop the engine; nothing happens on a device that never opened."""
-        if self._spool is not None:
-            shutil.rmtree(self._spool, ignore_errors=True)
-            self._spool = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         if self._llm is not None:
             core = self._llm.llm_engine.engine_core
             self._llm = None
@@ -194,6 +195,9 @@ class VllmDevice:
 
             cleanup_dist_env_and_memory()
             self._started = False
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
         if self._before is not None:
             self._before.restore()
             self._before = None
@@ -203,11 +207,14 @@ class VllmDevice:
         self._started = True
         try:
             self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
+            assert self._before is not None
+            children = self._before.new_children()
+            self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
             facts: dict[str, Any] = self._llm.collective_rpc("harness_facts")[0]
         except Exception as error:  # vLLM and its back ends raise errors of every kind here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
-                f"{self._source.name!r} in {dtype}: {reason(error)}"
+                f"{self._source.name!r} in {dtype}: {self._why(error)}"
             ) from error
         return facts
 
@@ -250,12 +257,15 @@ class VllmDevice:
 
     def _order(self, rows: bool, forced: tuple[int, ...] | None) -> Order:
         assert self._spool is not None
-        return Order(str(self._spool / str(next(self._numbers))), self._vocab_size, rows, forced)
+        file = self._spool.file(str(next(self._numbers)))
+        return Order(file, self._vocab_size, rows, forced)
 
     def _start(self, part: Part, running: dict[str, Part]) -> None:
         number = Path(part.order.file).name
+        sampling = part.job.request.sampling
+        drawn = {"temperature": 0.0} if sampling is None else asdict(sampling)
         params = self._vllm.SamplingParams(
-            temperature=0.0,
+            **drawn,
             max_tokens=part.max_tokens,
             ignore_eos=True,
             stop_token_ids=list(part.stop_token_ids),
@@ -279,9 +289,18 @@ class VllmDevice:
         except Exception as error:  # whatever a kernel, a worker or its process raises
             prompts = ", ".join(sorted({part.job.request.prompt_id for part in running.values()}))
             raise DeviceError(
-                f"{self.name}: the engine failed on {prompts}: {reason(error)}"
+                f"{self.name}: the engine failed on {prompts}: {self._why(error)}"
             ) from error
         return outputs
+
+    def _why(self, error: Exception) -> str:
+        """What went wrong, in one line, from whoever knows it best.
+
+        An engine in a process of its own dies there; here vLLM only says that it did.
+        """
+        left = self._spool.cause() if self._spool is not None else None
+        seen = self._watch.cause if self._watch is not None else None
+        return left or seen or reason(error)
 
     def _abort(self, running: Mapping[str, Part]) -> None:
         """Drop what the caller left behind, or what the engine failed on."""
@@ -293,33 +312,3 @@ class VllmDevice:
     def _threads(self, count: int | None) -> ThreadPoolExecutor:
         assert self._before is not None
         return ThreadPoolExecutor(count or os.cpu_count(), initializer=self._before.unpin)
-
-
-class _Process:
-    """What vLLM changes in the process that it runs in, to be put back.
-
-    It replaces ``torch.set_num_threads``, binds threads to cores and preloads
-    libraries into children; a Transformers device that is opened later needs
-    the first two, and its child processes must not get the last.
-    """
-
-    def __init__(self) -> None:
-        self._environment = dict(os.environ)
-        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-        self._set_num_threads: Any = None
-
-    def remember(self, torch: Any) -> None:
-        self._set_num_threads = torch.set_num_threads
-
-    def unpin(self) -> None:
-        """Let the calling thread run on every core again."""
-        if self._cores:
-            os.sched_setaffinity(0, self._cores)
-
-    def restore(self) -> None:
-        self.unpin()
-        if self._set_num_threads is not None:
-            sys.modules["torch"].set_num_threads = self._set_num_threads  # type: ignore[attr-defined]
-        for key in set(os.environ) - set(self._environment):
-            del os.environ[key]
-        os.environ.update(self._environment)

@@ -10,6 +10,7 @@ from typing import Any
 from harness.devices.base import EnvironmentValue
 from harness.devices.hf_environment import environment as torch_environment
 from harness.devices.vllm_load import PLATFORMS, distribution_of
+from harness.devices.vllm_log import LOAD_PARTS
 
 #: Variables that choose runners, kernels and processes. Shown when set.
 _VARIABLES = (
@@ -55,6 +56,7 @@ def engine_facts(
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "attention": worker.get("attention"),
         "threads": worker.get("threads"),
+        "instruction_set": worker.get("instruction_set"),
         "runner": worker.get("runner"),
         "enforce_eager": bool(config.model_config.enforce_eager),
         "batch_size": batch_size,
@@ -78,9 +80,15 @@ def engine_facts(
 
 
 def load_figures(seconds: float, config: Any, worker: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds to load, bytes of weights, room of the KV cache; what is known of them."""
+    """Seconds to load and of its parts, bytes of weights, room of the KV cache.
+
+    A part is there where the engine tells it: ``weights_s`` (reading the
+    checkpoint), ``init_engine_s`` (profiling, KV cache, warm-up, and in them
+    ``compile_s``, ``warmup_s`` and ``graph_capture_s``). The rest of ``load_s``
+    is imports and processes.
+    """
     figures = {"load_s": seconds}
-    for key in ("weights_bytes", "peak_rss_bytes"):
+    for key in (*LOAD_PARTS, "weights_bytes", "peak_rss_bytes"):
         if worker.get(key):
             figures[key] = float(worker[key])
     blocks = getattr(config.cache_config, "num_gpu_blocks", None)

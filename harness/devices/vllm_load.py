@@ -39,6 +39,7 @@ _CPU_VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
 
 #: Arguments that have a place of their own among the harness's options.
 _TAKEN = {
+    "batch_size": "--batch-size",
     "model": "--model",
     "dtype": "--dtype",
     "tokenizer": "--model",
@@ -148,8 +149,8 @@ def _typed(name: str, key: str, text: str, options: Mapping[str, argparse.Action
     if key in _TAKEN:
         raise UsageError(f"{name}: give {_TAKEN[key]} instead of --engine-arg {key}")
     if key not in options:
-        near = difflib.get_close_matches(key, [*options, "batch_size"], n=3, cutoff=0.5)
-        hint = f"; do you mean {' or '.join(near)}?" if near else ""
+        near = difflib.get_close_matches(key, [*options, *_TAKEN], n=3, cutoff=0.5)
+        hint = f"; do you mean {' or '.join(_TAKEN.get(n, n) for n in near)}?" if near else ""
         raise UsageError(f"{name}: vLLM's engine has no argument {key!r}{hint}")
     action = options[key]
     if text.lower() in ("none", "null"):

@@ -13,15 +13,24 @@ from typing import Any
 import torch
 from vllm.v1.sample.logits_processor import LogitsProcessor
 
+from harness.devices.hf_environment import instruction_set
 from harness.devices.vllm_capture import BatchUpdate, RowCapture
 from harness.devices.vllm_hooks import TracedModel
+from harness.devices.vllm_log import LOAD_LOG
+from harness.devices.vllm_spool import end_with_owner
 
 
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
     """Sees the raw float32 logits of every step, before anything else is done to them."""
 
     def __init__(self, *_: Any) -> None:
-        """Called by vLLM with its configuration, the torch device and whether memory is pinned."""
+        """Called by vLLM with its configuration, the torch device and whether memory is pinned.
+
+        That is in the worker and before it loads the model: the time to listen
+        to the log, and to make sure that this process does not outlive the harness.
+        """
+        LOAD_LOG.install()
+        end_with_owner()
         self._capture = RowCapture(writes=_is_first_rank())
 
     def is_argmax_invariant(self) -> bool:
@@ -53,8 +62,10 @@ class WorkerFacts(TracedModel):
             "kv_cache_bytes": lambda runner: _bytes(runner.kv_caches),
             "peak_rss_bytes": lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "attention": _attention,
+            "instruction_set": lambda runner: instruction_set(torch, runner.device.type),
+            "compile_s": lambda runner: runner.vllm_config.compilation_config.compilation_time,
         }
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = dict(LOAD_LOG.seconds)
         for name, look in looked_for.items():
             with suppress(AttributeError, TypeError):
                 facts[name] = look(runner)

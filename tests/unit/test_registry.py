@@ -59,6 +59,21 @@ def test_a_wrong_pair_is_refused(pairs: list[str], told: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [
+        ("npu", 0, "--batch-size must be at least 1, not 0"),
+        ("hf-cpu", 8, "hf-cpu runs one request at a time; --batch-size 8 is for npu, vllm-cpu"),
+        ("fake", 2, "fake runs one request at a time"),
+    ],
+)
+def test_a_batch_size_that_a_device_cannot_run_is_refused_before_the_model_is_sought(
+    name: str, size: int, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        open_target(name, "/no/such/model", batch_size=size)
+
+
+@pytest.mark.parametrize(
     ("args", "told"),
     [
         ({"atention": "eager"}, "hf-cpu has no --engine-arg atention; it knows attention, matmul"),

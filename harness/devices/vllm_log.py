@@ -1,0 +1,72 @@
+"""What vLLM tells its log and nobody else.
+
+That is the seconds of each part of a load, and why an engine in a process of its own
+came to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from harness.devices.vllm_load import reason
+from harness.devices.vllm_spool import leave_cause
+
+#: Loggers of vLLM and vLLM-Ascend that time the parts of a load.
+_TIMERS = (
+    "vllm.model_executor.model_loader",
+    "vllm.compilation.monitor",
+    "vllm.v1.worker.gpu_model_runner",
+    "vllm.v1.engine.core",
+    "vllm.logger",  # vLLM-Ascend's
+    "vllm_ascend.worker",
+)
+#: Each part with its sentence in vLLM 0.18 to 0.32.
+_SENTENCES = {
+    "weights_s": re.compile(r"Loading weights took ([\d.]+) seconds"),
+    "compile_s": re.compile(r"torch\.compile (?:took|takes) ([\d.]+) s in total"),
+    "warmup_s": re.compile(r"(?:profiling|warmup) run took ([\d.]+) s"),
+    "graph_capture_s": re.compile(r"Graph capturing finished in ([\d.]+) secs"),
+    # Profiling, KV cache and warm-up, compilation and capture included.
+    "init_engine_s": re.compile(r"init engine .*took ([\d.]+) s"),
+}
+LOAD_PARTS = tuple(_SENTENCES)
+
+
+class LoadLog(logging.Handler):
+    """Picks the figures out of vLLM's log, whether or not that log is shown.
+
+    Attributes:
+        seconds: what was said so far, by the names of ``Opened.load``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.seconds: dict[str, float] = {}
+
+    def install(self) -> None:
+        """Listen; once more does no harm, and forgets what was heard before."""
+        self.seconds = {}
+        for name in _TIMERS:
+            logger = logging.getLogger(name)
+            # vLLM's own handler has a level too, so nothing more is shown.
+            if not logger.isEnabledFor(logging.INFO):
+                logger.setLevel(logging.INFO)
+            if self not in logger.handlers:
+                logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR and record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            leave_cause(f"{type(error).__name__}: {reason(error)}")
+            return
+        text = record.getMessage()
+        for name, sentence in _SENTENCES.items():
+            found = sentence.search(text)
+            if found is not None:
+                # Parts of a model may be compiled or captured one after another.
+                self.seconds[name] = self.seconds.get(name, 0.0) + float(found[1])
+
+
+#: The one of this process.
+LOAD_LOG = LoadLog()

@@ -1,0 +1,107 @@
+"""The processes around vLLM's engine: what it changes in ours, and the death of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Collection
+from contextlib import suppress
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+_POLL_S = 0.5
+
+
+class OwnProcess:
+    """What vLLM changes in the process that it runs in, to be put back.
+
+    It replaces ``torch.set_num_threads``, binds threads to cores and preloads
+    libraries into children; a Transformers device that is opened later needs
+    the first two, and its child processes must not get the last.
+    """
+
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)
+        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self._set_num_threads: Any = None
+        self._children = multiprocessing.active_children()
+
+    def remember(self, torch: Any) -> None:
+        self._set_num_threads = torch.set_num_threads
+
+    def unpin(self) -> None:
+        """Let the calling thread run on every core again."""
+        if self._cores:
+            os.sched_setaffinity(0, self._cores)
+
+    def new_children(self) -> list[BaseProcess]:
+        """The processes that were started since."""
+        return [c for c in multiprocessing.active_children() if c not in self._children]
+
+    def restore(self) -> None:
+        self.unpin()
+        if self._set_num_threads is not None:
+            sys.modules["torch"].set_num_threads = self._set_num_threads  # type: ignore[attr-defined]
+        for key in set(os.environ) - set(self._environment):
+            del os.environ[key]
+        os.environ.update(self._environment)
+
+
+class EngineWatch:
+    """Wakes whoever waits for the engine when one of its processes dies.
+
+    vLLM's client waits on a queue, which nobody fills any more once the engine's
+    process was killed: it would wait for ever.
+
+    Args:
+        core: vLLM's ``engine_core`` client.
+        processes: those of the engine; none where it runs in this process.
+    """
+
+    def __init__(self, core: Any, processes: Collection[BaseProcess]) -> None:
+        self.cause: str | None = None
+        self._core = core
+        self._processes = {process.sentinel: process for process in processes}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="harness-engine-watch", daemon=True)
+        if self._processes:
+            self._thread.start()
+
+    def close(self) -> None:
+        """No process is missed from here on."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._core = None
+
+    def _run(self) -> None:
+        ended: list[Any] = []
+        while not ended and not self._over.is_set():
+            ended = connection.wait(list(self._processes), timeout=_POLL_S)
+        if self._over.is_set():
+            return
+        process = self._processes[ended[0]]
+        process.join(_POLL_S)
+        self.cause = f"its process {process.name} {how_it_ended(process.exitcode)}"
+        dead = RuntimeError(self.cause)
+        with suppress(AttributeError):  # another client; then vLLM is on its own
+            for future in list(self._core.utility_results.values()):
+                if not future.done():
+                    future.set_exception(dead)
+            self._core.outputs_queue.put_nowait(dead)
+
+
+def how_it_ended(status: int | None) -> str:
+    """In words; ``status`` as ``multiprocessing`` counts, signals below zero."""
+    if status is None or status >= 0:
+        return "ended" if status is None else f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    memory = "; if nobody killed it, the host ran out of memory" if name == "SIGKILL" else ""
+    return f"was ended by {name}{memory}"

@@ -1,0 +1,131 @@
+"""The folder through which rows leave the engine's worker, and whose it is.
+
+Its owner holds a lock on a file in it until it ends, however it ends. So the next
+start knows a folder that a killed run left behind, and an engine in a process of its
+own notices that nobody waits for it any more. A lock, not a process id: ids are given
+again, and containers that share a folder number their processes apart.
+
+Rows go where ``TMPDIR`` says and not to /dev/shm: a container's holds 64 MiB, which
+two long requests fill. What is read back at once seldom reaches a disk anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PREFIX = "harness-rows-"
+_LOCK = "owner"
+_CAUSE = "cause"
+#: Tells the engine's processes which folder is theirs.
+_VARIABLE = "HARNESS_ROWS"
+#: A folder without a lock is left alone this long: its owner may be making it.
+_YOUNG_S = 600.0
+_POLL_S = 1.0
+
+#: This process's own folders, by process id: a fork copies the table, not the locks.
+_MINE: dict[str, int] = {}
+
+
+class Spool:
+    """A private folder for the rows of one device; ``close`` removes it.
+
+    Making one removes the folders that killed runs left in the same place.
+    """
+
+    def __init__(self) -> None:
+        sweep(Path(tempfile.gettempdir()))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        _MINE[str(self.folder)] = os.getpid()
+        # A lock of POSIX, which no child inherits; gone with the descriptor.
+        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        _take(self._lock)
+        os.environ[_VARIABLE] = str(self.folder)
+
+    def file(self, name: str) -> str:
+        """Where the rows of a request go."""
+        return str(self.folder / name)
+
+    def cause(self) -> str | None:
+        """Why the engine died, as far as one of its processes could still say it."""
+        with suppress(OSError):
+            return (self.folder / _CAUSE).read_text("utf-8", "replace").strip() or None
+        return None
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+        _MINE.pop(str(self.folder), None)
+
+
+def leave_cause(line: str) -> None:
+    """In a process of the engine: say why it ends, for ``Spool.cause``. The first counts."""
+    folder = os.environ.get(_VARIABLE)
+    with suppress(OSError):
+        if folder is not None:
+            with open(Path(folder) / _CAUSE, "x", encoding="utf-8") as file:
+                file.write(line)
+
+
+def end_with_owner() -> None:
+    """End this process of the engine soon after the harness that started it.
+
+    Nothing happens in the harness itself, where the engine may run as well.
+    """
+    folder = os.environ.get(_VARIABLE)
+    if folder is None or _MINE.get(folder) == os.getpid():
+        return
+
+    def watch() -> None:
+        while not _ownerless(Path(folder)):
+            time.sleep(_POLL_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="harness-owner-watch", daemon=True).start()
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders in ``parent`` whose owners are gone."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        if _MINE.get(str(folder)) == os.getpid():
+            continue
+        with suppress(OSError):  # somebody else's, or removed meanwhile
+            young = time.time() - folder.stat().st_mtime < _YOUNG_S
+            if ((folder / _LOCK).exists() or not young) and _ownerless(folder):
+                shutil.rmtree(folder)
+
+
+def _ownerless(folder: Path) -> bool:
+    """Whether no process holds the folder's lock.
+
+    Not to be asked by the owner: closing a second descriptor gives its lock away.
+    """
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # somebody else's
+    try:
+        return _take(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Lock a file, if no other process has; False where there are no such locks."""
+    try:
+        import fcntl  # not on Windows, where vLLM does not run either
+    except ImportError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
