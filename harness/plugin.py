@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from harness import checks
-from harness.alignment.result import Alignment, Verdict, exit_status
+from harness.alignment.result import Alignment, Magnifier, Verdict, exit_status
 from harness.errors import BaselineError, HarnessError
+from harness.matrix import CELLS
 from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
@@ -78,6 +79,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="also write the report there: .html, .md or .json",
     )
+    add(
+        "--matrix",
+        action="store_true",
+        help="also run with one thing changed each: repeat, batch, graph, prefix cache, chunks",
+    )
+    add("--magnify", action="store_true", help="also judge in float16, which only warns")
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
 
@@ -128,6 +135,8 @@ def _run_options(config: pytest.Config) -> RunOptions:
         reports=tuple(map(Path, get("report"))),
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
+        matrix=get("matrix"),
+        magnify=get("magnify"),
     )
 
 
@@ -141,6 +150,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.suite.prompts]
         metafunc.parametrize("harness_prompt", ids, ids=ids)
+    if "matrix_cell" in metafunc.fixturenames:
+        metafunc.parametrize("matrix_cell", CELLS, ids=CELLS)
     if "smoke_prompt" in metafunc.fixturenames:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.smoke_suite.prompts]
@@ -149,10 +160,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the smoke test out unless ``-m`` names it: it takes minutes on a CPU."""
-    if _SESSION not in config.stash or "smoke" in (config.getoption("markexpr") or ""):
+    """Leave out what takes minutes and was not asked for: the smoke test unless ``-m``
+    names it, the cells of the matrix and the magnifier without their options."""
+    session = config.stash.get(_SESSION, None)
+    if session is None:
         return
-    left_out = [item for item in items if "smoke_prompt" in getattr(item, "fixturenames", ())]
+    unwanted = {
+        "smoke_prompt": "smoke" not in (config.getoption("markexpr") or ""),
+        "matrix_cell": not session.wants_matrix,
+        "magnifier": not session.options.magnify,
+    }
+    names = {name for name, left in unwanted.items() if left}
+    left_out = [item for item in items if names.intersection(getattr(item, "fixturenames", ()))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -196,6 +215,14 @@ def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Align
     # Out here, so that no test shows one error while handling another.
     request.config.stash[_REFUSED] = problem
     pytest.fail(problem, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def magnifier(alignment: Alignment) -> Magnifier:
+    """What ``--magnify`` found."""
+    if alignment.magnifier is None:
+        pytest.skip("nothing was magnified")
+    return alignment.magnifier
 
 
 @pytest.fixture(scope="session")

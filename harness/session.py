@@ -16,6 +16,7 @@ from harness.alignment.comparability import comparability
 from harness.alignment.result import Alignment, save_alignment
 from harness.arms import Plan, make_baseline
 from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
+from harness.closer import Closer
 from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
@@ -26,11 +27,11 @@ from harness.devices.registry import (
     parse_engine_args,
 )
 from harness.errors import BaselineError, UsageError
+from harness.matrix import PROMPTS
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
-from harness.smoke import Sampled, run_smoke
-from harness.suites import Suite, load_suite
+from harness.suites import load_suite
 
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
@@ -55,6 +56,8 @@ class RunOptions:
     reports: tuple[Path, ...] = ()
     update_baselines: bool = False
     trust_remote_code: bool = False
+    matrix: bool = False
+    magnify: bool = False
 
 
 class Session:
@@ -117,7 +120,7 @@ class Session:
         if baseline is None:
             raise self._no_baseline()
         self.__dict__["candidate"] = candidate = self._candidate(baseline)
-        return compare(
+        found = compare(
             candidate,
             baseline,
             allow_weights=self.options.allow_weights,
@@ -125,6 +128,14 @@ class Session:
             candidate_file=self.recording_path.as_posix(),
             reproduce=(self.command(),),
         )
+        if self.options.context is not None:  # recorded elsewhere
+            return found
+        return self._closer().look(found, candidate, baseline, self.progress)
+
+    @property
+    def wants_matrix(self) -> bool:
+        """Whether ``--matrix`` or the suite asks for the runs of the matrix."""
+        return self.options.matrix or self.suite.matrix
 
     @cached_property
     def candidate(self) -> Recording:
@@ -134,13 +145,20 @@ class Session:
     @cached_property
     def target(self) -> Target:
         """The device and its model, not yet opened."""
+        return self._open(None, None, {})
+
+    def _open(
+        self, dtype: str | None, batch_size: int | None, engine_args: Mapping[str, str]
+    ) -> Target:
+        """The device with some of its arguments changed; None leaves what was asked for."""
         return open_target(
             self.options.device,
             self.options.model,
-            dtype=self.options.dtype,
-            batch_size=self.options.batch_size,
-            engine_args=self.engine_args,
+            dtype=dtype or self.options.dtype,
+            batch_size=self.options.batch_size if batch_size is None else batch_size,
+            engine_args={**self.engine_args, **engine_args},
             trust_remote_code=self.options.trust_remote_code,
+            subject=self.__dict__["target"].subject if "target" in self.__dict__ else None,
             progress=self.progress,
         )
 
@@ -156,6 +174,22 @@ class Session:
             HarnessError: whatever device or model raise.
         """
         return run_smoke(self.target, self.smoke_suite, self.progress)
+
+    def _closer(self) -> Closer:
+        o = self.options
+        return Closer(
+            matrix=self.wants_matrix,
+            magnify=o.magnify,
+            model=o.model,
+            suite=self.suite,
+            suite_source=o.suite,
+            reopen=self._open,
+            recordings=REPORTS,
+            stem=self.recording_path.stem,
+            allow_weights=o.allow_weights,
+            allow_dtype=o.allow_dtype,
+            trust_remote_code=o.trust_remote_code,
+        )
 
     @property
     def folder(self) -> Path:
@@ -219,6 +253,8 @@ class Session:
             parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
         parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
         parts += ["--trust-remote-code"] * o.trust_remote_code
+        if prompt_id is None:
+            parts += ["--matrix"] * o.matrix + ["--magnify"] * o.magnify
         parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)
 
@@ -262,7 +298,8 @@ class Session:
         return self._record(Context.of(baseline.reference))
 
     def _record(self, context: Context | None) -> Recording:
-        options = Options(context=context, prompt_ids=self._only, repeats=REPEATS)
+        repeats = PROMPTS if self.wants_matrix else REPEATS
+        options = Options(context=context, prompt_ids=self._only, repeats=repeats)
         return record(
             self.target.device,
             self.target.subject,
