@@ -31,7 +31,8 @@ from harness.matrix import PROMPTS
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
-from harness.suites import load_suite
+from harness.smoke import Sampled, run_smoke
+from harness.suites import Suite, load_suite
 
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
