@@ -161,6 +161,13 @@ def compare(
     allow_dtype: Annotated[
         bool, typer.Option("--allow-dtype", help="Declared dtypes may differ.")
     ] = False,
+    magnify: Annotated[
+        Path | None,
+        typer.Option(
+            help="The candidate's recording in float16, for the float16 baseline beside "
+            "BASELINE; only warns."
+        ),
+    ] = None,
 ) -> None:
     """Hold a candidate against a baseline and say how they align.
 
@@ -171,7 +178,12 @@ def compare(
     from harness.api import compare as judge
 
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
+    if magnify is not None:
+        from harness.magnifier import with_magnifier
+
+        alignment = with_magnifier(alignment, magnify, baseline, allow_weights=allow_weights)
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
+    flags += [] if magnify is None else ["--magnify", magnify.as_posix()]
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
     _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.alignment.result import Alignment
 from harness.baselines import Baseline
 from harness.devices.registry import Target
-from harness.magnifier import MagnifierPlan, run_magnifier
+from harness.magnifier import MagnifierPlan, added, run_magnifier
 from harness.matrix import MatrixPlan, run_matrix
 from harness.progress import Progress
 from harness.recording import Recording
@@ -51,10 +51,7 @@ class Closer:
             found = found.model_copy(update={"matrix": cells})
         if self.magnify:
             closer = run_magnifier(self._magnifier(candidate, baseline), progress)
-            warnings = [closer.sentence] if closer.status == "WARN" else []
-            found = found.model_copy(
-                update={"magnifier": closer, "warnings": (*found.warnings, *warnings)}
-            )
+            found = added(found, closer)
         return found
 
     def _matrix(self, candidate: Recording, baseline: Baseline) -> MatrixPlan:

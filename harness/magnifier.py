@@ -24,10 +24,10 @@ from harness.arms import Plan, make_baseline
 from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
 from harness.devices.base import Replay
 from harness.devices.registry import Target
-from harness.errors import BaselineError, DeviceError, EmptyComparison
+from harness.errors import BaselineError, DeviceError, EmptyComparison, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
-from harness.recording import Recording
+from harness.recording import Recording, load_recording
 from harness.suites import Suite
 
 #: What is judged in, and what instead where it overflows.
@@ -181,6 +181,36 @@ def magnified(
         candidate=file,
         baseline="" if baseline.folder is None else baseline.folder.as_posix(),
     )
+
+
+def with_magnifier(
+    found: Alignment, recording: Path, baseline: Path, *, allow_weights: bool = False
+) -> Alignment:
+    """An alignment with what a recording of the magnifying dtype says.
+
+    Args:
+        recording: the candidate's, on the tokens of that dtype's baseline.
+        baseline: the folder of the alignment's own; the other stands beside it.
+
+    Raises:
+        UsageError: if the recording is not of a dtype that magnifies.
+        BaselineError, FormatError: if either cannot be read.
+    """
+    candidate = load_recording(recording)
+    if candidate.dtype not in DTYPES or candidate.dtype == found.candidate.dtype:
+        raise UsageError(
+            f"{recording}: is in {candidate.dtype}, which does not magnify "
+            f"{found.candidate.dtype}; record it with --dtype float16"
+        )
+    beside = load_baseline(baseline.resolve().parent / candidate.dtype)
+    closer = magnified(candidate, beside, allow_weights=allow_weights, file=recording.as_posix())
+    return added(found, closer)
+
+
+def added(found: Alignment, closer: Magnifier) -> Alignment:
+    """The alignment with the magnifier's outcome, and its warning among the others."""
+    warnings = [closer.sentence] if closer.status == "WARN" else []
+    return found.model_copy(update={"magnifier": closer, "warnings": (*found.warnings, *warnings)})
 
 
 def _control_ratio(arm: Recording, baseline: Baseline) -> float:

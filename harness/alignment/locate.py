@@ -149,12 +149,12 @@ def _place(
 
 
 def _status(place: Place, equal: bool, broken: bool, judged: bool, prompts: int) -> PlaceStatus:
-    if equal:
-        return "EQUAL"
     if broken:
         return "NONFINITE"
     if not judged:
         return "UNJUDGED"
+    if equal:
+        return "EQUAL"
     beyond = (
         _beyond(place.ratio, place.limit)
         or (place.top_k is not None and _beyond(place.top_k, place.limit))

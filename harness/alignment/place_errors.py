@@ -51,7 +51,7 @@ def errors_at(
 ) -> tuple[Errors, bool]:
     """Errors at the positions where reference and controls are finite, and
     whether the candidate is not finite at one of those."""
-    floor = rounding_error(dtype) ** 2 / 64
+    floor = rounding_error(dtype) ** 2
     mine, theirs = [], []
     others: dict[str, list[NDArray[np.float64]]] = {c: [] for c in controls}
     broken = False
@@ -68,10 +68,16 @@ def errors_at(
         broken = broken or bool(wrong.any())
         finite &= ~wrong
         mine.append(ours[finite])
-        theirs.append(np.maximum(own[finite], floor))
+        theirs.append(_at_least(own[finite], floor))
         for c, other in rest.items():
             others[c].append(other[finite])
     return Errors(mine, theirs, others), broken
+
+
+def _at_least(errors: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    """The same errors, with what a position lacks to ``floor`` spread over its buckets."""
+    lacking = np.maximum(floor - errors.sum(axis=1, keepdims=True), 0.0)
+    return np.asarray(errors + lacking / errors.shape[1])
 
 
 def rounding_error(dtype: str) -> float:

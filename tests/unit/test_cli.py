@@ -18,6 +18,7 @@ COMMANDS = {
     "compare",
     "verify",
     "report",
+    "locate",
     "baseline make",
     "baseline list",
     "baseline diff",
