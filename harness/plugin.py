@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
 from harness.session import RunOptions, Session
+from harness.signals import sigterm_as_interrupt
 from harness.smoke import Sampled
 
 _SESSION = pytest.StashKey[Session]()
@@ -100,6 +101,9 @@ def _owner(parser: pytest.Parser, name: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("device") is None:
         return
+    cleanups = ExitStack()
+    cleanups.enter_context(sigterm_as_interrupt())
+    config.add_cleanup(cleanups.close)
     spread = getattr(config.option, "dist", "no") != "no"  # without -n: --dist with --tx
     if spread or getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(

@@ -7,13 +7,16 @@ the model, the baseline or the recording.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
 from harness.recording import ModelFacts, SuiteFacts, validated
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "harness.alignment/1"
 
@@ -138,6 +141,13 @@ class Positions(_Model):
     reference_top: list[TopTokens]
     candidate_top: list[TopTokens]
 
+    @model_validator(mode="after")
+    def _one_entry_per_position(self) -> Positions:
+        lengths = {name: len(getattr(self, name)) for name in type(self).model_fields}
+        if len(set(lengths.values())) > 1:
+            raise ValueError("the lists differ in length")
+        return self
+
 
 class PromptAlignment(_Model):
     """One prompt of the comparison.
@@ -167,6 +177,13 @@ class PromptAlignment(_Model):
     context_text: str
     candidate_text: str
     positions: Positions
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> PromptAlignment:
+        n = len(self.positions.class_)
+        if self.tokens_compared != n or not (self.shown is None or 0 <= self.shown < n):
+            raise ValueError("tokens_compared and shown do not fit the positions")
+        return self
 
 
 class Arm(_Model):
@@ -291,6 +308,12 @@ class Alignment(_Model):
     def piece(self, token_id: int) -> str:
         """The text of one token, for a reader; ``<id>`` where it is not kept."""
         return self.pieces.get(str(token_id), f"<{token_id}>")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per judged position; the columns are ``harness.table.COLUMNS``."""
+        from harness.table import to_frame
+
+        return to_frame(self)
 
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
