@@ -172,7 +172,7 @@ def test_no_hook_is_left_behind(embedded_model: Model) -> None:
 def test_a_model_of_another_kind_is_refused(embedded_model: Model) -> None:
     torch = pytest.importorskip("torch")
     with (
-        pytest.raises(DeviceError, match="no `layers.N` with `self_attn` and `mlp`"),
+        pytest.raises(DeviceError, match=r"no `layers\.N` with `self_attn` and `mlp`"),
         hooked(torch.nn.Sequential(torch.nn.Linear(2, 2)), lambda *_: None),
     ):
         pass
