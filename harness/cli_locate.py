@@ -46,6 +46,10 @@ def locate(
     max_new_tokens: MaxNewTokens = None,
     engine_arg: EngineArgs = None,
     json: Annotated[Path | None, typer.Option(help="Write the outcome there.")] = None,
+    alignment: Annotated[
+        Path | None,
+        typer.Option(help="Add the curve over depth to this alignment, for its report."),
+    ] = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Find the first module whose output's error leaves the reference's noise.
@@ -56,7 +60,9 @@ def locate(
 
     Example:  harness locate --device vllm-cpu --suite mixed --json where.json
     """
+    from harness.alignment.locate import curve_of
     from harness.alignment.location import save_location
+    from harness.alignment.result import load_alignment, save_alignment
     from harness.devices.registry import parse_engine_args
     from harness.locating import LocatePlan
     from harness.locating import locate as find
@@ -78,13 +84,17 @@ def locate(
         reference_model=reference_model,
         trust_remote_code=trust_remote_code,
     )
+    judged = None if alignment is None else load_alignment(alignment)  # before the work
     location = find(plan, Progress())
+    if judged is not None and alignment is not None:
+        save_alignment(judged.model_copy(update={"locate": curve_of(location)}), alignment)
     if json is not None:
         save_location(location, json)
     for line in location_lines(location):
         typer.echo(printable(line))
-    if json is not None:
-        typer.echo(f"written: {json}")
+    for path in (json, alignment):
+        if path is not None:
+            typer.echo(f"written: {path}")
     if any(p.status == "UNJUDGED" for p in location.places) and location.module is None:
         raise typer.Exit(3)
     raise typer.Exit(0 if location.module is None else 1)

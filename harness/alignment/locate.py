@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.alignment.location import FAILING, Place, PlaceStatus
+from harness.alignment.location import FAILING, Location, Place, PlaceStatus
 from harness.alignment.noise import FRACTION_BITS
 from harness.alignment.place_errors import (
     Arm,
@@ -26,7 +26,7 @@ from harness.alignment.place_errors import (
     slope_of,
     top_k_ratio,
 )
-from harness.alignment.result import Interval
+from harness.alignment.result import DepthPoint, Interval, Located
 from harness.errors import EmptyComparison, UsageError
 from harness.trace import HEAD, IN_LAYER, layer_of, layer_place, order_of
 
@@ -175,6 +175,32 @@ def _scaled(slope: Interval, limit: float) -> bool:
     if slope.low is None or slope.high is None:
         return False
     return slope.low > limit or slope.high < -limit
+
+
+def curve_of(location: Location) -> Located:
+    """A location as the part of an alignment: blocks and layers, not their insides."""
+    blocks = ("self_attn", "mlp", "")
+    shown = [
+        place
+        for _, within in layer_rows(location.places)
+        for part, place in within.items()
+        if part in blocks
+    ]
+    ordered = sorted(shown, key=lambda p: order_of(p.name))
+    return Located(
+        module=location.module,
+        sentence=location.sentence,
+        curve=tuple(
+            DepthPoint(
+                module=place.name,
+                candidate=place.error,
+                noise=None
+                if place.reference_error is None
+                else place.limit * place.reference_error,
+            )
+            for place in ordered
+        ),
+    )
 
 
 def layer_rows(found: Sequence[Place]) -> list[tuple[str, dict[str, Place]]]:

@@ -277,6 +277,27 @@ class Magnifier(_Model):
     baseline: str = ""
 
 
+class DepthPoint(_Model):
+    """One module of ``harness locate``: the candidate's error against the
+    oracle, relative to the size of the module's output, and the largest that
+    is noise there."""
+
+    module: str
+    candidate: float | None
+    noise: float | None
+
+
+class Located(_Model):
+    """What ``harness locate`` found, for a report: the curve over depth.
+
+    ``module`` is where the error begins, None where none leaves the noise.
+    """
+
+    module: str | None
+    sentence: str
+    curve: Annotated[tuple[DepthPoint, ...], BeforeValidator(_as_tuple)]
+
+
 class Alignment(_Model):
     """The result of holding a candidate against a baseline."""
 
@@ -299,6 +320,7 @@ class Alignment(_Model):
     reproduce: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     matrix: Annotated[tuple[MatrixCell, ...], BeforeValidator(_as_tuple)] = ()
     magnifier: Magnifier | None = None
+    locate: Located | None = None
 
     @property
     def reference(self) -> Arm | None:

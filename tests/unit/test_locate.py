@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.alignment.locate import (
     PEAK_PROMPTS,
     block_of,
+    curve_of,
     first_beyond,
     layer_rows,
     places,
@@ -276,6 +277,18 @@ def test_the_curve_has_a_row_for_every_layer_and_marks_the_place() -> None:
     assert "!" in rows["model.layers.2"]
     assert "!" not in rows["model.layers.0"]
     assert any("prompt p0, position 3" in line for line in lines)
+
+
+def test_an_alignment_takes_blocks_and_layers_with_what_is_noise_there() -> None:
+    found = location(from_place(PLACES[13], noisier(6.0)))
+    curve = curve_of(found)
+    names = [point.module for point in curve.curve]
+    assert names == sorted(names, key=order_of)
+    assert len(names) == 3 * LAYERS + 3
+    assert not any(name.endswith(("heads", "layernorm", "qkv_proj")) for name in names)
+    assert curve.module == found.module
+    beyond = [p.module for p in curve.curve if (p.candidate or 0) > (p.noise or 0) > 0]
+    assert beyond[0] == "model.layers.1.self_attn"
 
 
 def test_the_curve_of_a_correct_engine_marks_nothing() -> None:
