@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_locate
+from harness import __version__, cli_baseline, cli_doctor, cli_locate
 from harness.cli_options import (
     BatchSize,
     Device,
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_baseline.app, name="baseline")
 app.command()(cli_locate.locate)
+app.command()(cli_doctor.doctor)
 
 
 class ReplayName(str, Enum):

@@ -12,6 +12,7 @@ import pytest
 
 from harness import checks
 from harness.alignment.result import Alignment, Magnifier, Verdict, exit_status
+from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
 from harness.matrix import CELLS
 from harness.progress import Progress
@@ -88,6 +89,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--magnify", action="store_true", help="also judge in float16, which only warns")
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
+    add(
+        "--no-doctor",
+        action="store_true",
+        help="do not examine the host first (npu and hf-npu stop at its errors)",
+    )
 
 
 def _owner(parser: pytest.Parser, name: str) -> str:
@@ -141,6 +147,7 @@ def _run_options(config: pytest.Config) -> RunOptions:
         trust_remote_code=get("trust_remote_code"),
         matrix=get("matrix"),
         magnify=get("magnify"),
+        no_doctor=get("no_doctor"),
     )
 
 
@@ -185,6 +192,26 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
         harness.select(_selected_prompts(session.items))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """The doctor first: an error that it finds ends the run before any model is read."""
+    config = session.config
+    harness = config.stash.get(_SESSION, None)
+    if harness is None or not session.items or session.testsfailed:
+        return
+    if config.option.collectonly:
+        return
+    diagnosis = harness.examine()
+    if diagnosis is None or not diagnosis.findings:
+        return
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    lines = [f"harness: doctor: {outcome(diagnosis)}", *findings_text(diagnosis.findings)]
+    for line in lines if reporter is not None else ():
+        reporter.write_line(line)
+    if diagnosis.errors:
+        pytest.exit(f"harness: {outcome(diagnosis)} (--no-doctor runs all the same)", returncode=2)
 
 
 def _selected_prompts(items: list[pytest.Item]) -> frozenset[str] | None:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
-from harness.recording import ModelFacts, SuiteFacts, validated
+from harness.doctor.finding import Finding
+from harness.recording import Count, ModelFacts, SuiteFacts, validated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ class Comparability(_Model):
 
 
 #: (token id, logit) pairs, largest first.
-TopTokens = list[Annotated[tuple[int, float], BeforeValidator(_as_tuple)]]
+TopTokens = list[Annotated[tuple[Count, float], BeforeValidator(_as_tuple)]]
 
 
 class Positions(_Model):
@@ -130,8 +131,8 @@ class Positions(_Model):
     """
 
     class_: list[PointClass | None] = Field(alias="class")
-    reference_token: list[int]
-    candidate_token: list[int]
+    reference_token: list[Count]
+    candidate_token: list[Count]
     margin: list[float | None]
     shift: list[float | None]
     tolerance: list[float | None]
@@ -172,8 +173,8 @@ class PromptAlignment(_Model):
     margin: float | None
     shift: float | None
     tolerance: float | None
-    context_token_ids: list[int]
-    candidate_token_ids: list[int]
+    context_token_ids: list[Count]
+    candidate_token_ids: list[Count]
     context_text: str
     candidate_text: str
     positions: Positions
@@ -299,7 +300,11 @@ class Located(_Model):
 
 
 class Alignment(_Model):
-    """The result of holding a candidate against a baseline."""
+    """The result of holding a candidate against a baseline.
+
+    ``doctor`` and ``host`` are what the doctor found on the candidate's host
+    before the run, and its facts by section; empty where it did not run.
+    """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
     created: str
@@ -321,6 +326,8 @@ class Alignment(_Model):
     matrix: Annotated[tuple[MatrixCell, ...], BeforeValidator(_as_tuple)] = ()
     magnifier: Magnifier | None = None
     locate: Located | None = None
+    doctor: Annotated[tuple[Finding, ...], BeforeValidator(_as_tuple)] = ()
+    host: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @property
     def reference(self) -> Arm | None:

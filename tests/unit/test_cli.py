@@ -23,6 +23,7 @@ COMMANDS = {
     "baseline list",
     "baseline diff",
     "baseline prune",
+    "doctor",
 }
 
 
