@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.alignment.result import Alignment
 from harness.baselines import Baseline
@@ -18,6 +19,9 @@ from harness.matrix import MatrixPlan, run_matrix
 from harness.progress import Progress
 from harness.recording import Recording
 from harness.suites import Suite
+
+if TYPE_CHECKING:
+    from harness.session import Session
 
 #: Called with dtype (None is the run's own), batch size (None likewise) and
 #: further engine arguments.
@@ -77,3 +81,21 @@ class Closer:
             allow_weights=self.allow_weights,
             trust_remote_code=self.trust_remote_code,
         )
+
+
+def closer_of(session: Session) -> Closer:
+    """What the options and the suite of a session ask for."""
+    o = session.options
+    return Closer(
+        matrix=session.wants_matrix,
+        magnify=o.magnify,
+        model=o.model,
+        suite=session.suite,
+        suite_source=o.suite,
+        reopen=session.reopen,
+        recordings=session.recording_path.parent,
+        stem=session.recording_path.stem,
+        allow_weights=o.allow_weights,
+        allow_dtype=o.allow_dtype,
+        trust_remote_code=o.trust_remote_code,
+    )

@@ -16,7 +16,7 @@ from harness.alignment.comparability import comparability
 from harness.alignment.result import Alignment, save_alignment
 from harness.arms import Plan, make_baseline
 from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
-from harness.closer import Closer
+from harness.closer import closer_of
 from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
@@ -149,7 +149,7 @@ class Session:
         )
         if self.options.context is not None:
             return judged  # a recording of --context was made who knows where
-        judged = self._closer().look(judged, candidate, baseline, self.progress)
+        judged = closer_of(self).look(judged, candidate, baseline, self.progress)
         if self.diagnosis is None:
             return judged
         facts = {section: dict(rows) for section, rows in self.diagnosis.facts.items()}
@@ -168,9 +168,9 @@ class Session:
     @cached_property
     def target(self) -> Target:
         """The device and its model, not yet opened."""
-        return self._open(None, None, {})
+        return self.reopen(None, None, {})
 
-    def _open(
+    def reopen(
         self, dtype: str | None, batch_size: int | None, engine_args: Mapping[str, str]
     ) -> Target:
         """The device with some of its arguments changed; None leaves what was asked for."""
@@ -197,22 +197,6 @@ class Session:
             HarnessError: whatever device or model raise.
         """
         return run_smoke(self.target, self.smoke_suite, self.progress)
-
-    def _closer(self) -> Closer:
-        o = self.options
-        return Closer(
-            matrix=self.wants_matrix,
-            magnify=o.magnify,
-            model=o.model,
-            suite=self.suite,
-            suite_source=o.suite,
-            reopen=self._open,
-            recordings=REPORTS,
-            stem=self.recording_path.stem,
-            allow_weights=o.allow_weights,
-            allow_dtype=o.allow_dtype,
-            trust_remote_code=o.trust_remote_code,
-        )
 
     @property
     def folder(self) -> Path:
