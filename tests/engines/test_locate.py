@@ -11,52 +11,60 @@ import numpy as np
 import pytest
 
 from harness.alignment.locate import block_of, first_beyond, places
-from harness.devices.base import TraceableDevice
+from harness.baselines import load_baseline
+from harness.devices.base import Request, TraceableDevice
 from harness.devices.hf import HfDevice
 from harness.devices.hooks import hooked
 from harness.errors import DeviceError
 from harness.locating import LocatePlan, locate
-from harness.models import Model, open_tokenizer
+from harness.models import Model
 from harness.progress import Silent
-from harness.suites import Suite, encode_suite, load_suite
+from harness.suites import Suite, load_suite
 from harness.trace import EMBEDDING, HEAD, IN_LAYER, NORM, Trace, layer_place, order_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 LAYERS = 30
-Fault = Callable[[Any], Any]
+#: Tokens of each prompt and of what follows it, which is enough to judge by.
+LENGTH = 40
+BASELINE = Path(__file__).parents[2] / "baselines/smollm2/mixed/bfloat16"
 
 
 @pytest.fixture(scope="module")
-def sequences(embedded_model: Model) -> list[tuple[str, tuple[int, ...]]]:
-    """Six prompts of different kinds; without outputs, which would take a baseline."""
-    suite = load_suite("mixed")
-    encoded = encode_suite(suite, open_tokenizer(embedded_model), 8192)
-    longest = sorted(encoded, key=lambda p: -len(p.token_ids))[:6]
-    return [(p.id, p.token_ids) for p in longest]
+def sequences() -> list[tuple[str, tuple[int, ...]]]:
+    """Six prompts of different kinds, with the baseline's tokens after them."""
+    prompts = load_baseline(BASELINE).reference.prompts[::6]
+    return [(p.id, (*p.prompt_token_ids, *p.run.token_ids)[:LENGTH]) for p in prompts]
 
 
-def traces(model: Model, sequences: Any, fault: Fault | None = None, **options: Any) -> list[Trace]:
+@contextmanager
+def opened(model: Model, **options: Any) -> Iterator[HfDevice]:
     device = HfDevice("hf-cpu", model, **options)
-    assert isinstance(device, TraceableDevice)
     device.open()
     try:
-        if fault is not None:
-            with device._torch.no_grad():
-                fault(device._model)
-        return list(device.trace(sequences))
+        yield device
     finally:
         device.close()
 
 
 @pytest.fixture(scope="module")
 def reference(embedded_model: Model, sequences: Any) -> list[Trace]:
-    return traces(embedded_model, sequences)
+    with opened(embedded_model) as device:
+        return list(device.trace(sequences))
 
 
 @pytest.fixture(scope="module")
 def oracle(embedded_model: Model, sequences: Any) -> list[Trace]:
-    return traces(embedded_model, sequences, dtype="float32")
+    with opened(embedded_model, dtype="float32") as device:
+        return list(device.trace(sequences))
+
+
+@pytest.fixture(scope="module")
+def other(embedded_model: Model) -> Iterator[HfDevice]:
+    """Another correct engine than the reference's: eager attention."""
+    with opened(embedded_model, attention="eager") as device:
+        assert isinstance(device, TraceableDevice)
+        yield device
 
 
 def test_every_place_is_there_in_the_order_of_execution(reference: list[Trace]) -> None:
@@ -67,61 +75,79 @@ def test_every_place_is_there_in_the_order_of_execution(reference: list[Trace]) 
         assert len(trace.head) == len(trace.token_ids)
 
 
-def test_the_order_of_places_is_that_of_their_hooks(embedded_model: Model) -> None:
+def test_the_order_of_places_is_that_of_their_hooks(other: HfDevice) -> None:
     seen: list[str] = []
-    device = HfDevice("hf-cpu", embedded_model)
-    device.open()
-    torch = device._torch
-    with torch.inference_mode(), hooked(device._model, lambda place, _: seen.append(place)):
-        device._model(torch.tensor([[1, 2, 3]]))
-    device.close()
+    torch = other._torch
+    with torch.inference_mode(), hooked(other._model, lambda place, _: seen.append(place)):
+        other._model(torch.tensor([[1, 2, 3]]))
     whole = list(dict.fromkeys(place.partition("#")[0] for place in seen))
     assert whole == sorted(whole, key=order_of)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in other._model.modules())
 
 
-def zero_a_head(model: Any) -> None:
-    model.model.layers[10].self_attn.o_proj.weight[:, 4 * 64 : 5 * 64] = 0
+@contextmanager
+def weights(tensor: Any, change: Callable[[Any], Any]) -> Iterator[None]:
+    kept = tensor.data.clone()
+    change(tensor.data)
+    try:
+        yield
+    finally:
+        tensor.data.copy_(kept)
 
 
-def scale_softmax(model: Any) -> None:
-    model.model.layers[10].self_attn.scaling *= 1.2
+def zeroed_head(model: Any) -> Any:
+    weight = model.model.layers[10].self_attn.o_proj.weight
+    return weights(weight, lambda w: w[:, 4 * 64 : 5 * 64].zero_())
 
 
-def scale_last_norm(model: Any) -> None:
-    model.model.norm.weight.mul_(1.01)
+@contextmanager
+def softmax_scale(model: Any) -> Iterator[None]:
+    attention = model.model.layers[10].self_attn
+    attention.scaling *= 1.2
+    yield
+    attention.scaling /= 1.2
 
 
-def change_a_head_row(model: Any) -> None:
-    head = model.lm_head.weight.clone()
-    head[198] *= 1.5  # the line break, among the likeliest nearly everywhere
-    model.lm_head.weight = type(model.lm_head.weight)(head)
+def last_norm(model: Any) -> Any:
+    return weights(model.model.norm.weight, lambda w: w.mul_(1.01))
 
 
-def corrupt_one_weight(model: Any) -> None:
-    model.model.layers[12].mlp.gate_proj.weight[100, 100] = 3.0
+@contextmanager
+def head_row(model: Any) -> Iterator[None]:
+    tied = model.lm_head.weight
+    apart = tied.clone()
+    apart[198] *= 1.5  # the line break, among the likeliest nearly everywhere
+    model.lm_head.weight = type(tied)(apart, requires_grad=False)
+    yield
+    model.lm_head.weight = tied
+
+
+def one_weight(model: Any) -> Any:
+    weight = model.model.layers[12].mlp.gate_proj.weight
+    return weights(weight, lambda w: w[100, 100].fill_(3.0))
 
 
 @pytest.mark.parametrize(
     ("fault", "module", "part"),
     [
-        (zero_a_head, "model.layers.10.self_attn", ""),
-        (scale_softmax, "model.layers.10.self_attn", "heads"),
-        (scale_last_norm, NORM, ""),
-        (change_a_head_row, HEAD, ""),
-        (corrupt_one_weight, "model.layers.12.mlp", "gate_up_proj"),
+        (zeroed_head, "model.layers.10.self_attn", ""),
+        (softmax_scale, "model.layers.10.self_attn", "heads"),
+        (last_norm, NORM, ""),
+        (head_row, HEAD, ""),
+        (one_weight, "model.layers.12.mlp", "gate_up_proj"),
     ],
 )
 def test_a_fault_is_located_where_it_is(
-    embedded_model: Model,
+    other: HfDevice,
     sequences: Any,
     reference: list[Trace],
     oracle: list[Trace],
-    fault: Fault,
+    fault: Callable[[Any], Any],
     module: str,
     part: str,
 ) -> None:
-    # Eager attention, so that the candidate is another correct engine apart from the fault.
-    candidate = traces(embedded_model, sequences, fault, attention="eager")
+    with other._torch.no_grad(), fault(other._model):
+        candidate = list(other.trace(sequences))
     first = first_beyond(places(candidate, reference, oracle, {}, "bfloat16"))
     assert first is not None
     assert block_of(first.name) == module
@@ -129,44 +155,25 @@ def test_a_fault_is_located_where_it_is(
 
 
 def test_another_correct_engine_has_no_fault(
-    embedded_model: Model, sequences: Any, reference: list[Trace], oracle: list[Trace]
+    other: HfDevice, sequences: Any, reference: list[Trace], oracle: list[Trace]
 ) -> None:
-    candidate = traces(embedded_model, sequences, attention="eager", matmul="native")
-    found = places(candidate, reference, oracle, {}, "bfloat16")
+    found = places(list(other.trace(sequences)), reference, oracle, {}, "bfloat16")
     assert first_beyond(found) is None
     assert {p.status for p in found} == {"WITHIN", "EQUAL"}
 
 
-def test_the_same_device_is_equal_everywhere(
+def test_the_same_device_is_equal_everywhere_and_its_head_is_the_one_that_generates(
     embedded_model: Model, sequences: Any, reference: list[Trace], oracle: list[Trace]
 ) -> None:
-    candidate = traces(embedded_model, sequences)
-    found = places(candidate, reference, oracle, {}, "bfloat16")
+    with opened(embedded_model) as device:
+        found = places(list(device.trace(sequences)), reference, oracle, {}, "bfloat16")
+        trace = reference[0]
+        prompt, forced = trace.token_ids[:5], trace.token_ids[5:]
+        request = Request("p", prompt, "forced-prefill", 1, forced_token_ids=forced)
+        [completion] = device.generate([request])
     assert {p.status for p in found} == {"EQUAL"}
-
-
-def test_the_head_is_the_one_that_generates(embedded_model: Model, reference: list[Trace]) -> None:
-    """The traced logits are those of a forced-prefill."""
-    from harness.devices.base import Request
-
-    trace = reference[0]
-    device = HfDevice("hf-cpu", embedded_model)
-    device.open()
-    prompt, forced = trace.token_ids[:5], trace.token_ids[5:]
-    request = Request("p", prompt, "forced-prefill", 1, forced_token_ids=forced)
-    [completion] = device.generate([request])
-    device.close()
     assert completion.rows is not None
     assert np.array_equal(completion.rows.top_ids, trace.head.top_ids[4:-1])
-
-
-def test_no_hook_is_left_behind(embedded_model: Model) -> None:
-    device = HfDevice("hf-cpu", embedded_model)
-    device.open()
-    list(device.trace([("p", (1, 2, 3))]))
-    modules = list(device._model.modules())
-    device.close()
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
 def test_a_model_of_another_kind_is_refused(embedded_model: Model) -> None:

@@ -5,31 +5,34 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.alignment.locate import block_of, first_beyond, places
+from harness.baselines import load_baseline
 from harness.devices.base import TraceableDevice
 from harness.devices.hf import HfDevice
 from harness.devices.vllm import VllmDevice
 from harness.errors import DeviceError
-from harness.models import Model, open_tokenizer
-from harness.suites import encode_suite, load_suite
+from harness.models import Model
 from harness.trace import HEAD, NORM, Trace
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
 
+BASELINE = Path(__file__).parents[2] / "baselines/smollm2/mixed/bfloat16"
+
 Sequences = list[tuple[str, tuple[int, ...]]]
 
 
 @pytest.fixture(scope="module")
-def sequences(embedded_model: Model) -> Sequences:
-    encoded = encode_suite(load_suite("mixed"), open_tokenizer(embedded_model), 8192)
-    longest = sorted(encoded, key=lambda p: -len(p.token_ids))[:6]
-    return [(p.id, p.token_ids) for p in longest]
+def sequences() -> Sequences:
+    """Six prompts of different kinds, with the baseline's tokens after them."""
+    prompts = load_baseline(BASELINE).reference.prompts[::6]
+    return [(p.id, (*p.prompt_token_ids, *p.run.token_ids)[:40]) for p in prompts]
 
 
 @pytest.fixture(scope="module")
