@@ -82,12 +82,18 @@ def layer_of(place: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
+def role_of(place: str) -> str:
+    """What a place is within any layer; the whole name outside of them."""
+    layer = layer_of(place)
+    return place if layer is None else place.removeprefix(f"{_PREFIX}{layer}")
+
+
 def order_of(place: str) -> tuple[int, int]:
     """A key that sorts places in the order of execution."""
     layer = layer_of(place)
     if layer is None:
         return {EMBEDDING: (-1, 0), NORM: (10**9, 0), HEAD: (10**9, 1)}[place]
-    within = place.removeprefix(f"{_PREFIX}{layer}").removeprefix(".")
+    within = role_of(place).removeprefix(".")
     return layer, IN_LAYER.index(within)
 
 

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from harness.alignment.intervals import CONFIDENCE, error_ratio, student_t
 from harness.alignment.noise import FRACTION_BITS, top_k_squared_errors
 from harness.alignment.result import Interval
-from harness.trace import HEAD, Trace
+from harness.trace import HEAD, Trace, role_of
 
 Arm = Sequence[Trace]
+
+#: How much of the usual error of a place's peers in other layers is noise.
+PEERS = 0.5
 
 _NOTHING = Interval(value=None, low=None, high=None)
 
@@ -47,11 +50,10 @@ def errors_at(
     reference: Arm,
     oracle: Arm,
     controls: Mapping[str, Arm],
-    dtype: str,
+    floor: float,
 ) -> tuple[Errors, bool]:
     """Errors at the positions where reference and controls are finite, and
     whether the candidate is not finite at one of those."""
-    floor = rounding_error(dtype) ** 2
     mine, theirs = [], []
     others: dict[str, list[NDArray[np.float64]]] = {c: [] for c in controls}
     broken = False
@@ -68,7 +70,7 @@ def errors_at(
         broken = broken or bool(wrong.any())
         finite &= ~wrong
         mine.append(ours[finite])
-        theirs.append(_at_least(own[finite], floor))
+        theirs.append(_at_least(own[finite], floor**2))
         for c, other in rest.items():
             others[c].append(other[finite])
     return Errors(mine, theirs, others), broken
@@ -78,6 +80,25 @@ def _at_least(errors: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
     """The same errors, with what a position lacks to ``floor`` spread over its buckets."""
     lacking = np.maximum(floor - errors.sum(axis=1, keepdims=True), 0.0)
     return np.asarray(errors + lacking / errors.shape[1])
+
+
+def floors_of(names: Sequence[str], reference: Arm, oracle: Arm, dtype: str) -> dict[str, float]:
+    """The error that counts as noise at each place even where the reference has less.
+
+    One rounding of the dtype; and PEERS times the reference's usual error at
+    the same place of the other layers (the median). In the first layers hardly
+    any noise has come together yet: an engine that rounds elsewhere there errs
+    more than the reference, and by the next layers nothing is left of it.
+    """
+    least = rounding_error(dtype)
+    errors: dict[str, list[float]] = {}
+    for name in names:
+        found = [relative(name, r, o, r) for r, o in zip(reference, oracle, strict=True)]
+        size = rms_of([e[np.isfinite(e).all(axis=1)] for e in found])
+        if size is not None:
+            errors.setdefault(role_of(name), []).append(size)
+    usual = {role: float(np.median(sizes)) for role, sizes in errors.items() if len(sizes) > 1}
+    return {name: max(least, PEERS * usual.get(role_of(name), 0.0)) for name in names}
 
 
 def rounding_error(dtype: str) -> float:
