@@ -16,6 +16,7 @@ import numpy as np
 from harness.alignment.location import FAILING, Location, Place, PlaceStatus
 from harness.alignment.noise import FRACTION_BITS
 from harness.alignment.place_errors import (
+    PEERS,
     Arm,
     equal_at,
     errors_at,
@@ -40,8 +41,8 @@ PEAK_LIMIT = 2.5
 #: With fewer prompts than this a few coordinates are too few numbers to judge by.
 PEAK_PROMPTS = 4
 #: How much an output may be scaled as a whole: this, or this share of the
-#: noise at the place where that is more. vLLM's attention on CPUs gives 0.4 %
-#: too little, where the noise of attention is 3 %.
+#: noise at the place, or usual at its peers, where that is more. vLLM's
+#: attention on CPUs gives 0.4 % too little, where its noise is usually 3 %.
 SLOPE_LIMIT, SLOPE_SHARE = 0.003, 0.25
 #: How far beyond the reference's worst position one counts as where it shows first.
 _SHOWS = 2.0
@@ -145,7 +146,7 @@ def _place(
         control=control,
         limit=RATIO_LIMIT * max(1.0, control or 0.0),
         peak_limit=PEAK_LIMIT * max(1.0, max(peaks, default=0.0)),
-        slope_limit=max(SLOPE_LIMIT, SLOPE_SHARE * (noise or 0.0)),
+        slope_limit=max(SLOPE_LIMIT, SLOPE_SHARE * max(noise or 0.0, floor / PEERS)),
     )
     equal = all(equal_at(name, c, r) for c, r in zip(candidate, reference, strict=True))
     return found.model_copy(
