@@ -288,7 +288,8 @@ def _how(place: Place) -> str:
         parts.append(f"{place.peak:.1f} times in a few coordinates, limit {place.peak_limit:.1f}")
     slope = place.slope
     if slope.value is not None and abs(slope.value) > place.slope_limit:
-        parts.append(f"its output is {slope.value:+.1%} too large")
+        side = "large" if slope.value > 0 else "small"
+        parts.append(f"its output is {abs(slope.value):.1%} too {side}")
     if top_k is not None and top_k.value is not None:
         parts.append(f"{top_k.value:.2f} times among the likeliest tokens")
     return "; ".join(parts)
