@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_checkpoint, cli_doctor, cli_serve
+from harness import __version__, cli_baseline, cli_checkpoint, cli_doctor, cli_locate, cli_serve
 from harness.cli_options import (
     BatchSize,
     Device,
@@ -58,6 +58,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(cli_baseline.app, name="baseline")
+app.command()(cli_locate.locate)
 app.command()(cli_doctor.doctor)
 app.command()(cli_serve.serve)
 app.add_typer(cli_checkpoint.app, name="checkpoint")
@@ -175,6 +176,13 @@ def compare(
     allow_dtype: Annotated[
         bool, typer.Option("--allow-dtype", help="Declared dtypes may differ.")
     ] = False,
+    magnify: Annotated[
+        Path | None,
+        typer.Option(
+            help="The candidate's recording in float16, for the float16 baseline beside "
+            "BASELINE; only warns."
+        ),
+    ] = None,
 ) -> None:
     """Hold a candidate against a baseline and say how they align.
 
@@ -186,7 +194,12 @@ def compare(
 
     _check_outputs(report, table, lang)
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
+    if magnify is not None:
+        from harness.magnifier import with_magnifier
+
+        alignment = with_magnifier(alignment, magnify, baseline, allow_weights=allow_weights)
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
+    flags += [] if magnify is None else ["--magnify", magnify.as_posix()]
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
     _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table, lang)
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from harness import checks
-from harness.alignment.result import Alignment, Verdict, exit_status
+from harness.alignment.result import Alignment, Magnifier, Verdict, exit_status
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
+from harness.matrix import CELLS
 from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
@@ -90,6 +91,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="en|zh",
         help="language of the reports (default: the locale's)",
     )
+    add(
+        "--matrix",
+        action="store_true",
+        help="also run with one thing changed each: repeat, batch, graph, prefix cache, chunks",
+    )
+    add("--magnify", action="store_true", help="also judge in float16, which only warns")
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     add(
@@ -149,6 +156,8 @@ def _run_options(config: pytest.Config) -> RunOptions:
         lang=get("lang"),
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
+        matrix=get("matrix"),
+        magnify=get("magnify"),
         no_doctor=get("no_doctor"),
         server_url=get("server_url"),
     )
@@ -164,6 +173,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.suite.prompts]
         metafunc.parametrize("harness_prompt", ids, ids=ids)
+    if "matrix_cell" in metafunc.fixturenames:
+        metafunc.parametrize("matrix_cell", CELLS, ids=CELLS)
     if "smoke_prompt" in metafunc.fixturenames:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.smoke_suite.prompts]
@@ -177,6 +188,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     asked = "smoke" in (config.getoption("markexpr") or "")
     named = any("test_smoke" in argument for argument in config.args)
     return None if asked or named else True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cells of the matrix and the magnifier without their options."""
+    session = config.stash.get(_SESSION, None)
+    if session is None:
+        return
+    unwanted = {
+        "matrix_cell": not session.wants_matrix,
+        "magnifier": not session.options.magnify,
+    }
+    names = {name for name, left in unwanted.items() if left}
+    left_out = [item for item in items if names.intersection(getattr(item, "fixturenames", ()))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -237,6 +265,14 @@ def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Align
     # Out here, so that no test shows one error while handling another.
     request.config.stash[_REFUSED] = problem
     pytest.fail(problem, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def magnifier(alignment: Alignment) -> Magnifier:
+    """What ``--magnify`` found."""
+    if alignment.magnifier is None:
+        pytest.skip("nothing was magnified")
+    return alignment.magnifier
 
 
 @pytest.fixture(scope="session")

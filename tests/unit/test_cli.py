@@ -19,6 +19,7 @@ COMMANDS = {
     "verify",
     "report",
     "serve",
+    "locate",
     "baseline make",
     "baseline list",
     "baseline diff",
