@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline
+from harness import __version__, cli_baseline, cli_bench
 from harness.cli_options import (
     Device,
     Dtype,
@@ -53,6 +53,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(cli_baseline.app, name="baseline")
+app.command()(cli_bench.bench)
 
 
 class ReplayName(str, Enum):

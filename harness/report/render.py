@@ -166,6 +166,19 @@ def _length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
+def page(template: str, **values: Any) -> str:
+    """A page of another report, with the same style and the same guards."""
+    from markupsafe import Markup
+
+    style = Markup(_source("report.css"))  # noqa: S704 - the project's own file
+    return _html_environment().get_template(template).render(style=style, **values)
+
+
+def plain(template: str, **values: Any) -> str:
+    """Markdown of another report, with the same guards."""
+    return _markdown_environment().get_template(template).render(**values).rstrip("\n") + "\n"
+
+
 def _title(shown: Sequence[AlignmentView]) -> str:
     if len(shown) != 1:
         return f"{len(shown)} alignments"
