@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_bench
+from harness import __version__, cli_baseline, cli_bench, cli_bench_load
 from harness.cli_options import (
     Device,
     Dtype,
@@ -54,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_baseline.app, name="baseline")
 app.command()(cli_bench.bench)
+app.command()(cli_bench_load.bench_load)
 
 
 class ReplayName(str, Enum):

@@ -137,6 +137,56 @@ class Bench(_Model):
         return self.accuracy.verdict in ("BIT_EXACT", "TOKEN_EXACT", "EQUIVALENT")
 
 
+class LoadTimes(_Model):
+    """A server under load: every completed request's times.
+
+    ``rate`` is requests a second, None for all at once; ``server`` what the
+    server's own counters say of the same time, empty where it has none.
+    """
+
+    rate: Annotated[float, Field(gt=0)] | None
+    concurrency: Count
+    requests: Count
+    completed: Count
+    prompt_tokens: Count
+    output_tokens: Count
+    errors: Count
+    first_error: str | None
+    wall_ns: Nanoseconds
+    ttft_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)]
+    itl_ns: Annotated[
+        tuple[Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)], ...],
+        BeforeValidator(_as_tuple),
+    ]
+    server: dict[str, int]
+
+    @property
+    def counters_agree(self) -> bool | None:
+        """Whether the server counted the same; None where it counts nothing.
+
+        The generator's own trial request comes on top of the server's counts.
+        """
+        if "output_tokens" not in self.server or "requests" not in self.server:
+            return None
+        trial = self.server["requests"] - self.completed
+        each = self.output_tokens / max(self.completed, 1)
+        return 0 <= trial <= 1 and self.server["output_tokens"] == round(
+            self.output_tokens + trial * each
+        )
+
+
+class LoadBench(_Model):
+    """A server at several loads."""
+
+    schema_: str = Field(default="harness.bench-load/1", alias="schema")
+    created: str
+    url: str
+    model: str
+    prompt_tokens: Count
+    output_tokens: Count
+    loads: Annotated[tuple[LoadTimes, ...], BeforeValidator(_as_tuple)]
+
+
 class Side(_Model):
     """One of two compared configurations, as it was asked for."""
 
@@ -187,7 +237,7 @@ class Comparison(_Model):
         return next(word for word in order if word in found)
 
 
-def save_bench(bench: Bench | Comparison, path: Path) -> None:
+def save_bench(bench: Bench | Comparison | LoadBench, path: Path) -> None:
     """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
     jsonfile.write(path, bench.model_dump(mode="json", by_alias=True))
 

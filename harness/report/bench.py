@@ -8,10 +8,12 @@ from pathlib import Path
 
 from harness import jsonfile
 from harness.errors import UsageError
-from harness.perf.result import Bench, Comparison
-from harness.report.bench_view import bench_view
+from harness.perf.figures import summary
+from harness.perf.result import Bench, Comparison, LoadBench, LoadTimes
+from harness.report.bench_view import Row, bench_view
 from harness.report.render import page, plain
 from harness.report.summary import printable
+from harness.report.text import number, seconds
 
 
 def check_bench_report(path: Path) -> None:
@@ -88,3 +90,56 @@ def trend(benches: Sequence[Bench]) -> Iterator[tuple[str, ...]]:
         decode = ", ".join(f"{row.head}: {row.cells[1]}" for row in rows[:3])
         where = "this machine" if bench.machine == newest else "not comparable: another machine"
         yield bench.created, bench.device, str(bench.environment.get("torch", "")), decode, where
+
+
+def render_load(found: LoadBench, path: Path) -> None:
+    """Write a report of a server under load; errors as of ``render_bench``."""
+    check_bench_report(path)
+    name = "bench_load.html.j2" if path.suffix.lower() == ".html" else "bench_load.md.j2"
+    _write(path, name, found=found, head=LOAD_HEAD, rows=list(map(_load_row, found.loads)))
+
+
+def load_lines(found: LoadBench) -> Iterator[str]:
+    """A server under load in a few lines, for a terminal."""
+    yield f"{printable(found.url)}: {found.prompt_tokens} + {found.output_tokens} tokens a request"
+    for times, row in zip(found.loads, map(_load_row, found.loads), strict=True):
+        cells = dict(zip(LOAD_HEAD[1:], row.cells, strict=True))
+        yield f"  {row.head}: " + ", ".join(f"{name} {value}" for name, value in cells.items())
+        if times.first_error:
+            yield f"  first error: {printable(times.first_error)}"
+
+
+LOAD_HEAD = (
+    "load",
+    "completed",
+    "lost",
+    "requests/s",
+    "output tok/s",
+    "ttft_s median",
+    "ttft_s p90",
+    "itl_s median",
+    "itl_s p99",
+    "server counts alike",
+)
+
+
+def _load_row(times: LoadTimes) -> Row:
+    ttft = summary([t / 1e9 for t in times.ttft_ns])
+    gaps = summary([g / 1e9 for request in times.itl_ns for g in request])
+    alike = {True: "yes", False: "no", None: "it does not count"}[times.counters_agree]
+    rate = "all at once" if times.rate is None else f"{times.rate:g} a second"
+    wall = times.wall_ns / 1e9
+    return Row(
+        f"{rate}, {times.concurrency} in flight",
+        (
+            f"{times.completed} of {times.requests}",
+            str(times.errors),
+            number(times.completed / wall),
+            number(times.output_tokens / wall),
+            seconds(ttft.median if ttft else None),
+            seconds(ttft.p90 if ttft else None),
+            seconds(gaps.median if gaps else None),
+            seconds(gaps.p99 if gaps else None),
+            alike,
+        ),
+    )
