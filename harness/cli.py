@@ -11,7 +11,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_checkpoint, cli_doctor, cli_locate, cli_serve
+from harness import (
+    __version__,
+    cli_baseline,
+    cli_bench,
+    cli_bench_load,
+    cli_checkpoint,
+    cli_doctor,
+    cli_locate,
+    cli_serve,
+)
 from harness.cli_options import (
     BatchSize,
     Device,
@@ -62,6 +71,8 @@ app.command()(cli_locate.locate)
 app.command()(cli_doctor.doctor)
 app.command()(cli_serve.serve)
 app.add_typer(cli_checkpoint.app, name="checkpoint")
+app.command()(cli_bench.bench)
+app.command()(cli_bench_load.bench_load)
 
 
 class ReplayName(str, Enum):
@@ -249,23 +260,32 @@ def verify(
 
 @app.command()
 def report(
-    alignments: Annotated[list[Path], typer.Argument(help="What compare --json wrote.")],
+    alignments: Annotated[
+        list[Path], typer.Argument(help="What compare --json wrote, or what bench did.")
+    ],
     out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
     lang: Lang = None,
 ) -> None:
     """Render a report from alignments, without model or recordings.
 
     Several stand side by side; those of one device, model and suite also over
-    time, by when they were recorded.
+    time, by when they were recorded. Benches make a report of their own, with
+    their trend.
 
     Example:  harness report alignment.json --out report.html
     """
     from harness.alignment.result import load_alignment
+    from harness.perf.result import is_bench, load_bench
+    from harness.report.bench import render_bench
     from harness.report.language import language_of
     from harness.report.render import check_report_path, render
 
     check_report_path(out)
     language = language_of(lang)
+    if all(is_bench(path) for path in alignments):
+        render_bench([load_bench(path) for path in alignments], out)
+        typer.echo(f"report: {out}")
+        return
     render([load_alignment(path) for path in alignments], out, language)
     typer.echo(f"report: {out}")
 

@@ -29,6 +29,8 @@ COMMANDS = {
     "checkpoint verify-ternary",
     "checkpoint fuse",
     "doctor",
+    "bench",
+    "bench-load",
 }
 
 
