@@ -15,6 +15,7 @@ from harness.alignment.result import Alignment, Magnifier, Verdict, exit_status
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
 from harness.matrix import CELLS
+from harness.perf.result import Bench
 from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
@@ -28,6 +29,8 @@ _REFUSED = pytest.StashKey[str]()
 #: Why the reports of this run could not be written.
 _UNWRITTEN = pytest.StashKey[str]()
 _CHECKS = Path(checks.__file__).parent
+#: Checks that run only where they are asked for, and the marker that does.
+_ASKED_FOR = {"test_smoke.py": "smoke", "test_bench.py": "perf"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -132,6 +135,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"harness: {error}") from error
     config.stash[_SESSION] = session
     config.addinivalue_line("markers", "smoke: samples instead of judging; runs with -m smoke only")
+    config.addinivalue_line("markers", "perf: measures a grid; runs with -m perf only")
     if config.args_source != pytest.Config.ArgsSource.ARGS:
         config.args = [str(_CHECKS)]
     # The engines' own warnings are theirs, also where a project makes errors of warnings.
@@ -182,11 +186,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the smoke test out unless it is asked for: it takes minutes on a CPU."""
-    if _SESSION not in config.stash or collection_path != _CHECKS / "test_smoke.py":
+    """Leave out what takes minutes on a CPU, unless its marker or file is named."""
+    marker = _ASKED_FOR.get(collection_path.name)
+    if _SESSION not in config.stash or marker is None or collection_path.parent != _CHECKS:
         return None
-    asked = "smoke" in (config.getoption("markexpr") or "")
-    named = any("test_smoke" in argument for argument in config.args)
+    asked = marker in (config.getoption("markexpr") or "")
+    named = any(collection_path.stem in argument for argument in config.args)
     return None if asked or named else True
 
 
@@ -280,6 +285,16 @@ def recording(harness_session: Session, alignment: Alignment) -> Recording:
     """What the device said."""
     assert alignment is not None
     return harness_session.candidate
+
+
+@pytest.fixture(scope="session")
+def bench(harness_session: Session, alignment: Alignment) -> Bench:
+    """The device measured on a grid, after its tokens were judged."""
+    assert alignment is not None
+    try:
+        return harness_session.bench
+    except HarnessError as error:
+        pytest.exit(f"harness: {error}", returncode=2)
 
 
 @pytest.fixture(scope="session")

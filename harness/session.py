@@ -29,9 +29,12 @@ from harness.devices.registry import (
 from harness.doctor import Diagnosis, diagnose
 from harness.errors import BaselineError, UsageError
 from harness.matrix import PROMPTS
+from harness.perf.bench import BenchPlan, run_bench
+from harness.perf.result import Accuracy, Bench
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
+from harness.report.bench import render_bench
 from harness.report.language import language_of
 from harness.smoke import Sampled, run_smoke
 from harness.suites import Suite, load_suite
@@ -199,6 +202,22 @@ class Session:
         )
 
     @cached_property
+    def bench(self) -> Bench:
+        """The device on a grid of prompt lengths, its figures under the
+        verdict of this run; kept beside the recording as it goes.
+
+        Raises:
+            HarnessError: whatever the device raises before the first repeat.
+        """
+        found = self.alignment
+        accuracy = Accuracy(verdict=found.verdict, sentence=found.sentence, suite=self.suite.name)
+        plan = BenchPlan(batch_sizes=(self.options.batch_size,))
+        out = self.recording_path.with_suffix(".bench.json")
+        made = run_bench(self.target, self.suite, plan, accuracy, out, self.progress)
+        render_bench([made], out.with_suffix(".html"))
+        return made
+
+    @cached_property
     def smoke_suite(self) -> Suite:
         """The prompts of the smoke test, whatever suite is judged."""
         return load_suite("smoke", self.options.max_new_tokens)
@@ -260,7 +279,10 @@ class Session:
                 f"stale baseline: {self.folder.as_posix()}; if the change is meant, make it again "
                 f"with pytest --device={REFERENCE_DEVICES[0]} --update-baselines"
             )
-        return lines + [f"report: {path.as_posix()}" for path in self.report_paths()]
+        paths = self.report_paths()
+        if "bench" in self.__dict__:
+            paths.append(self.recording_path.with_suffix(".bench.html"))
+        return lines + [f"report: {path.as_posix()}" for path in paths]
 
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""
