@@ -32,13 +32,14 @@ def record(
     batch_size: int = 1,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    server_url: str | None = None,
     progress: Progress | None = None,
 ) -> Recording:
     """Run a suite on a device and return what it said.
 
     Args:
-        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu`` or
-            ``fake``.
+        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu``,
+            ``server`` or ``fake``.
         model: ``smollm2``, a directory, or a Hub name.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
         out: also write the recording there.
@@ -47,6 +48,7 @@ def record(
         context: the recording whose tokens are forced; with ``free``, what
             diverges from it is replayed on it.
         max_new_tokens: instead of the suite's own.
+        server_url: of a running server, for ``server``; without it one is started.
         batch_size: how many requests run at a time (vLLM).
 
     Raises:
@@ -62,6 +64,7 @@ def record(
         batch_size=batch_size,
         engine_args=engine_args,
         trust_remote_code=trust_remote_code,
+        server_url=server_url,
         progress=progress,
     )
     options = Options(replay=replay, context=None if context is None else Context.of(context))

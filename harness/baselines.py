@@ -102,6 +102,11 @@ def check_arm(name: str, arm: Recording, reference: Recording, *, may_equal: boo
     Raises:
         BaselineError: naming the arm and what is wrong with it.
     """
+    if not arm.whole or arm.text_only:
+        raise BaselineError(
+            f"{name}: it holds a server's log-probabilities or texts, and a baseline needs whole "
+            "rows; make it on a Transformers device"
+        )
     if name == REFERENCE:
         return
     for what, mine, theirs in (
@@ -149,6 +154,8 @@ def equals_reference(arm: Recording, reference: Recording) -> bool:
         if record is None:
             return False
         rows = record.on(prompt.run.token_ids).rows
+        if rows.digest is None or prompt.run.rows.digest is None:
+            return False
         if rows.digest.tobytes() != prompt.run.rows.digest.tobytes():
             return False
     return True

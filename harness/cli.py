@@ -11,17 +11,28 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_doctor, cli_locate
+from harness import (
+    __version__,
+    cli_baseline,
+    cli_checkpoint,
+    cli_doctor,
+    cli_locate,
+    cli_serve,
+)
 from harness.cli_options import (
     BatchSize,
     Device,
     Dtype,
     EngineArgs,
+    Lang,
     MaxNewTokens,
     ModelName,
+    QatGroupSize,
+    ServerUrl,
     SuiteName,
     Table,
     Trust,
+    with_qat_group_size,
 )
 from harness.errors import HarnessError, UsageError
 from harness.signals import TERMINATED, Terminated, sigterm_as_interrupt
@@ -56,6 +67,8 @@ app = typer.Typer(
 app.add_typer(cli_baseline.app, name="baseline")
 app.command()(cli_locate.locate)
 app.command()(cli_doctor.doctor)
+app.command()(cli_serve.serve)
+app.add_typer(cli_checkpoint.app, name="checkpoint")
 
 
 class ReplayName(str, Enum):
@@ -112,6 +125,8 @@ def record(
     repeats: Annotated[
         int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
     ] = 0,
+    server_url: ServerUrl = None,
+    qat_group_size: QatGroupSize = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Run a suite on a device and keep token ids, row statistics and timings.
@@ -140,14 +155,16 @@ def record(
         model,
         dtype=dtype,
         batch_size=batch_size,
-        engine_args=parse_engine_args(engine_arg or []),
+        engine_args=parse_engine_args(with_qat_group_size(engine_arg, qat_group_size)),
         trust_remote_code=trust_remote_code,
+        server_url=server_url,
         progress=progress,
     )
     made = recorder.record(
         target.device, target.subject, chosen, options, out=out, progress=progress
     )
-    typer.echo(f"{out}: {len(made.prompts)} prompts, {made.positions} positions on {device}")
+    what = "texts only" if made.text_only else f"{made.positions} positions"
+    typer.echo(f"{out}: {len(made.prompts)} prompts, {what} on {device}")
 
 
 @app.command()
@@ -159,6 +176,7 @@ def compare(
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
     table: Table = None,
+    lang: Lang = None,
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Checkpoints may differ (quantization).")
     ] = False,
@@ -181,7 +199,7 @@ def compare(
     """
     from harness.api import compare as judge
 
-    _check_outputs(report, table)
+    _check_outputs(report, table, lang)
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
     if magnify is not None:
         from harness.magnifier import with_magnifier
@@ -190,7 +208,7 @@ def compare(
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
     flags += [] if magnify is None else ["--magnify", magnify.as_posix()]
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
-    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table)
+    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table, lang)
 
 
 @app.command()
@@ -209,6 +227,7 @@ def verify(
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
     table: Table = None,
+    lang: Lang = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Judge a recording by one forced-prefill pass per prompt on this device.
@@ -221,7 +240,7 @@ def verify(
     from harness.progress import Progress
     from harness.verify import verify_file
 
-    _check_outputs(report, table)
+    _check_outputs(report, table, lang)
     alignment = verify_file(
         recording,
         device,
@@ -232,30 +251,39 @@ def verify(
         trust_remote_code=trust_remote_code,
         progress=Progress(),
     )
-    _finish(alignment, json, report, table)
+    _finish(alignment, json, report, table, lang)
 
 
 @app.command()
 def report(
     alignments: Annotated[list[Path], typer.Argument(help="What compare --json wrote.")],
     out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
+    lang: Lang = None,
 ) -> None:
     """Render a report from alignments, without model or recordings.
+
+    Several stand side by side; those of one device, model and suite also over
+    time, by when they were recorded.
 
     Example:  harness report alignment.json --out report.html
     """
     from harness.alignment.result import load_alignment
-    from harness.report.render import render
+    from harness.report.language import language_of
+    from harness.report.render import check_report_path, render
 
-    render([load_alignment(path) for path in alignments], out)
+    check_report_path(out)
+    language = language_of(lang)
+    render([load_alignment(path) for path in alignments], out, language)
     typer.echo(f"report: {out}")
 
 
-def _check_outputs(reports: list[Path] | None, table: Path | None) -> None:
+def _check_outputs(reports: list[Path] | None, table: Path | None, lang: str | None) -> None:
     """What cannot be written is said before the work, not after it."""
+    from harness.report.language import language_of
     from harness.report.render import check_report_path
     from harness.table import check_table_path
 
+    language_of(lang)
     for path in reports or []:
         check_report_path(path)
     if table is not None:
@@ -263,17 +291,24 @@ def _check_outputs(reports: list[Path] | None, table: Path | None) -> None:
 
 
 def _finish(
-    alignment: Any, json: Path | None, reports: list[Path] | None, table: Path | None
+    alignment: Any,
+    json: Path | None,
+    reports: list[Path] | None,
+    table: Path | None,
+    lang: str | None,
 ) -> NoReturn:
     """Print the outcome, write what was asked for, end with the verdict's status."""
     from harness.alignment.result import exit_status, save_alignment
+    from harness.report.language import language_of
     from harness.report.render import render
+    from harness.report.step_summary import append_step_summary
     from harness.report.summary import summary_lines
 
+    language = language_of(lang)
     if json is not None:
         save_alignment(alignment, json)
     for path in reports or []:
-        render([alignment], path)
+        render([alignment], path, language)
     if table is not None:
         from harness.table import write_table
 
@@ -282,6 +317,7 @@ def _finish(
         typer.echo(line)
     for path in filter(None, [json, *(reports or []), table]):
         typer.echo(f"written: {path}")
+    append_step_summary([alignment], language)
     raise typer.Exit(exit_status(alignment.verdict))
 
 

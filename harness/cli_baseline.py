@@ -177,12 +177,14 @@ def _length(reference: Recording) -> int | None:
 
 
 def _differing_rows(mine: Recording, theirs: Recording) -> int:
+    from harness.rows import same_rows
+
     rows = 0
     for prompt in mine.prompts:
         other: Any = theirs.prompt(prompt.id)
-        ours = prompt.run.rows.digest
-        their = None if other is None else other.run.rows.digest
+        ours = prompt.run.rows
+        their = None if other is None else other.run.rows
         n = 0 if their is None else min(len(ours), len(their))
-        same = 0 if their is None else int((ours[:n] == their[:n]).all(axis=1).sum())
+        same = 0 if their is None else int(same_rows(ours[:n], their[:n]).sum())
         rows += len(ours) - same
     return rows

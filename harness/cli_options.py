@@ -10,7 +10,8 @@ import typer
 Device = Annotated[
     str,
     typer.Option(
-        help="Transformers: hf-cpu, hf-gpu, hf-npu. vLLM: npu, vllm-cpu, vllm-gpu. fake: no model."
+        help="Transformers: hf-cpu, hf-gpu, hf-npu. vLLM: npu, vllm-cpu, vllm-gpu. "
+        "server: OpenAI-compatible. fake: no model."
     ),
 ]
 ModelName = Annotated[str, typer.Option(help="smollm2 (embedded), a directory, or a Hub name.")]
@@ -30,10 +31,38 @@ EngineArgs = Annotated[
         "argument. Repeatable.",
     ),
 ]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Of a running server, with --device server; without it one is started. "
+        "Its key, if any, comes from HARNESS_API_KEY or OPENAI_API_KEY.",
+    ),
+]
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
 ]
 Table = Annotated[
     Path | None,
     typer.Option(help="Write one row per position: .csv, or .parquet with the extra parquet."),
+]
+QatGroupSize = Annotated[
+    int | None,
+    typer.Option(
+        "--qat-group-size",
+        help="Run latent ternary weights through their quantizer: weights that share a scale, "
+        "-1 for a whole row. Transformers devices only.",
+    ),
+]
+
+
+def with_qat_group_size(pairs: list[str] | None, group_size: int | None) -> list[str]:
+    """``--engine-arg`` pairs with ``--qat-group-size`` as one of them."""
+    extra = [] if group_size is None else [f"qat_group_size={group_size}"]
+    return [*(pairs or []), *extra]
+
+
+Lang = Annotated[
+    str | None,
+    typer.Option(metavar="en|zh", help="Language of the reports; the locale's by default."),
 ]

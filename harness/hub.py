@@ -86,11 +86,16 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def download(
-    name: str, *, trust_remote_code: bool, progress: Callable[[str], None] | None = None
+    name: str,
+    *,
+    trust_remote_code: bool,
+    progress: Callable[[str], None] | None = None,
+    weights: bool = True,
 ) -> str:
     """The local folder of a Hub repository, fetched unless the cache holds it.
 
-    Code (``*.py``) is fetched only when it is trusted.
+    Code (``*.py``) is fetched only when it is trusted, and no weights where
+    only the tokenizer and the settings are wanted.
 
     Raises:
         MissingDependency: without huggingface_hub.
@@ -100,9 +105,10 @@ def download(
     if progress is not None:
         progress(f"looking for {name} on the Hugging Face Hub")
     files = [*_FILES, "*.py"] if trust_remote_code else _FILES
+    files = files if weights else [file for file in files if file != "*.safetensors"]
     try:
         folder = str(hub.snapshot_download(name, allow_patterns=files))
-        if not any(Path(folder).glob("*.safetensors")):
+        if weights and not any(Path(folder).glob("*.safetensors")):
             folder = str(hub.snapshot_download(name, allow_patterns=[*files, *_PICKLES]))
     except Exception as error:
         # The Hub's client raises errors of three libraries, and others in each release.

@@ -33,11 +33,16 @@ def write(path: Path, document: dict[str, Any]) -> None:
             stood there before is unchanged.
         ValueError: if the document holds NaN or an infinity.
     """
+    write_bytes(path, encoded(document))
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """The bytes that :func:`write` puts into a file, seals included."""
     sealed = dict(document)
     sealed["checksums"] = {name: _crc(part) for name, part in _sections(document)}
     sealed["checksum"] = _sha256(document)
     # Lone surrogates, which UTF-8 cannot hold, become JSON's own \\uXXXX.
-    write_bytes(path, _pretty(sealed).encode("utf-8", "backslashreplace"))
+    return _pretty(sealed).encode("utf-8", "backslashreplace")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -64,18 +69,20 @@ def write_bytes(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
 
 
-def read(path: Path, schema: str) -> dict[str, Any]:
+def read(path: Path, *schemas: str) -> dict[str, Any]:
     """The content of a file, seals checked and removed.
 
     Raises:
         FormatError: if it cannot be read, is no strict JSON object, or has
-            another schema.
+            a schema that is none of the given ones, newest last.
         ChecksumError: if its content was changed after it was written.
     """
     document = parse(path)
-    if document.get("schema") != schema:
+    if document.get("schema") not in schemas:
         raise FormatError(
-            str(path), "schema", f"is {_short(document.get('schema'))}, this version reads {schema}"
+            str(path),
+            "schema",
+            f"is {_short(document.get('schema'))}, this version reads {', '.join(schemas)}",
         )
     seals = {name: document.pop(name, None) for name in _SEALS}
     try:

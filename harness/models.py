@@ -118,6 +118,7 @@ def find_model(
     *,
     trust_remote_code: bool = False,
     progress: Callable[[str], None] | None = None,
+    weights: bool = True,
 ) -> Model:
     """The model of that name, as a local directory.
 
@@ -126,6 +127,8 @@ def find_model(
             directory wins over a Hub name, as in Transformers.
         trust_remote_code: lets code in the checkpoint run.
         progress: is given a line whenever something slow begins.
+        weights: False where tokenizer and settings will do: nothing large is
+            fetched from the Hub.
 
     Raises:
         ModelError: if there is no such model, or it cannot be converted.
@@ -142,7 +145,9 @@ def find_model(
                 f"model {name!r} is neither a directory here nor a Hugging Face Hub name; "
                 f"give a directory with a config.json, org/name, or {DEFAULT_MODEL}"
             )
-        path = download(name, trust_remote_code=trust_remote_code, progress=progress)
+        path = download(
+            name, trust_remote_code=trust_remote_code, progress=progress, weights=weights
+        )
     if not os.path.isfile(os.path.join(path, "config.json")):
         raise ModelError(
             f"model {name!r}: no config.json in {path}, so it is no Transformers checkpoint; "

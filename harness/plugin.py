@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--device",
         help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (Transformers), npu, "
-        "vllm-cpu, vllm-gpu (vLLM; fake: no model)",
+        "vllm-cpu, vllm-gpu (vLLM), server (OpenAI-compatible; fake: no model)",
     )
     # Before it knows the options of a conftest, pytest takes `--model /outside`
     # apart and looks for the project at /outside.
@@ -60,6 +60,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
     add("--batch-size", type=int, default=1, metavar="N", help="requests at a time (vLLM devices)")
     add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
+    add(
+        "--server-url",
+        metavar="URL",
+        help="of a running server, with --device=server; without it one is started",
+    )
     add(
         "--baseline-dir",
         default="baselines",
@@ -87,6 +92,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="also run with one thing changed each: repeat, batch, graph, prefix cache, chunks",
     )
     add("--magnify", action="store_true", help="also judge in float16, which only warns")
+    add(
+        "--lang",
+        metavar="en|zh",
+        help="language of the reports (default: the locale's)",
+    )
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     add(
@@ -143,11 +153,13 @@ def _run_options(config: pytest.Config) -> RunOptions:
         allow_weights=get("allow_weights"),
         allow_dtype=get("allow_dtype"),
         reports=tuple(map(Path, get("report"))),
+        lang=get("lang"),
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
         matrix=get("matrix"),
         magnify=get("magnify"),
         no_doctor=get("no_doctor"),
+        server_url=get("server_url"),
     )
 
 
@@ -169,23 +181,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("smoke_prompt", ids, ids=ids)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes and was not asked for: the smoke test unless ``-m``
-    names it, the cells of the matrix and the magnifier without their options."""
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what takes minutes and was not asked for: the smoke test, the
+    cells of the matrix, the magnifier."""
     session = config.stash.get(_SESSION, None)
-    if session is None:
-        return
-    unwanted = {
-        "smoke_prompt": "smoke" not in (config.getoption("markexpr") or ""),
-        "matrix_cell": not session.wants_matrix,
-        "magnifier": not session.options.magnify,
+    if session is None or collection_path.parent != _CHECKS:
+        return None
+    wanted = {
+        "test_smoke": "smoke" in (config.getoption("markexpr") or ""),
+        "test_matrix": session.wants_matrix,
+        "test_magnifier": session.options.magnify,
     }
-    names = {name for name, left in unwanted.items() if left}
-    left_out = [item for item in items if names.intersection(getattr(item, "fixturenames", ()))]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    name = collection_path.stem
+    named = any(name in argument for argument in config.args)
+    return None if wanted.get(name, True) or named else True
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -34,6 +34,7 @@ from harness.recording import (
     save_recording,
 )
 from harness.repeats import repeat_of
+from harness.rows import concatenate
 from harness.suites import EncodedPrompt, Suite, SuiteTokenizer, encode_suite
 from harness.watchdog import Watchdog, step_limit_s
 
@@ -67,7 +68,16 @@ class Context:
 
     @classmethod
     def of(cls, recording: Recording) -> Context:
-        """What a recording's free runs chose, or its forced ones followed."""
+        """What a recording's free runs chose, or its forced ones followed.
+
+        Raises:
+            UsageError: if it holds no tokens.
+        """
+        if recording.text_only:
+            raise UsageError(
+                f"the recording of {recording.device} holds text only, so there are no tokens "
+                "to follow; record on a device, or from a server, that gives token ids"
+            )
         return cls(
             recording.device,
             {p.id: (p.prompt_token_ids, p.run.token_ids) for p in recording.prompts},
@@ -81,7 +91,7 @@ class Options:
     Attributes:
         replay: ``free``, or a forced replay of ``context``.
         context: the tokens that are forced. With ``free``, prompts
-            that diverge from it are replayed ``forced-decode`` on it too.
+            that diverge from it are replayed on it too.
         full_logits: also keep every row, in a safetensors file beside ``out``.
         prompt_ids: only these prompts; None for all.
         repeats: how many prompts to run twice, to see whether bits repeat.
@@ -195,7 +205,7 @@ class _Session:
         except FormatError:
             return None
         mine = Recording(**self._recording_head(), prompts=made.prompts)
-        volatile = {"prompts", "repeats", "pieces", "created", "load"}
+        volatile = {"prompts", "repeats", "pieces", "created", "load", "schema_"}
         same = made.model_dump(exclude=volatile) == mine.model_dump(exclude=volatile)
         if not same or [p.id for p in made.prompts] != [p.id for p in self.prompts]:
             return None
@@ -285,28 +295,37 @@ class _Session:
         context = self.options.context
         if context is None:
             return {}
-        diverged = [p.id for p in self.prompts if free[p.id].token_ids != self._context_of(p)]
-        return self._finish("forced", self._requests("forced-decode", diverged), journal)
+        diverged = [
+            p.id
+            for p in self.prompts
+            if free[p.id].token_ids != self._context_of(p) and not free[p.id].text_only
+        ]
+        return self._finish("forced", self._requests(self.facts.follow, diverged), journal)
 
     def _repeat(self, first: Mapping[str, Run]) -> tuple[Repeat, ...]:
+        if any(run.text_only for run in first.values()):
+            return ()
         ids = list(first)[:: max(1, len(first) // self.options.repeats)][: self.options.repeats]
         again = self._finish("repeat", self._requests(self.options.replay, ids), Journal())
         return tuple(repeat_of(i, first[i], again[i]) for i in ids)
 
     def _as_run(self, done: Completion, replay: Replay) -> Run:
-        assert done.rows is not None  # every request keeps statistics
+        rows = done.rows if done.text is None else concatenate([])
+        assert rows is not None  # every request keeps statistics
+        text = self.subject.tokenizer.decode(done.token_ids) if done.text is None else done.text
         return Run(
             replay=replay,
             token_ids=done.token_ids,
-            text=self.subject.tokenizer.decode(done.token_ids),
+            text=text,
             stop=done.stop,
-            margins=margins_of(done.rows),
+            margins=margins_of(rows),
+            text_only=done.text is not None,
             timings=RunTimings(
                 ttft_s=round(done.timings.ttft_s, 6),
                 itl_s=tuple(round(gap, 6) for gap in done.timings.itl_s),
                 e2e_s=round(done.timings.e2e_s, 6),
             ),
-            rows=done.rows,
+            rows=rows,
         )
 
     def _recording_head(self) -> dict[str, Any]:

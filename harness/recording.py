@@ -17,7 +17,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -25,11 +27,13 @@ from harness import jsonfile
 from harness.devices.base import EnvironmentValue, Replay, Stop
 from harness.errors import FormatError
 from harness.packing import pack, unpack
-from harness.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, RowStatistics
+from harness.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, WHOLE_ONLY, RowStatistics
 
 _M = TypeVar("_M", bound=BaseModel)
 
-SCHEMA = "harness.recording/1"
+SCHEMA = "harness.recording/2"
+#: What is read: /1 holds whole rows and no texts without tokens.
+SCHEMAS = ("harness.recording/1", SCHEMA)
 
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
@@ -45,20 +49,30 @@ _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+_PARTIAL_COLUMNS = tuple(name for name in _COLUMNS if name not in WHOLE_ONLY)
+
+
 def _pack_rows(rows: RowStatistics) -> dict[str, int | str]:
-    return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in _COLUMNS}
+    names = _COLUMNS if rows.whole else _PARTIAL_COLUMNS
+    return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in names}
 
 
 def _unpack_rows(value: Any) -> Any:
     if isinstance(value, RowStatistics):
         return value
-    if not isinstance(value, Mapping) or set(value) != {"count", *_COLUMNS}:
-        raise ValueError(f"must have exactly the fields count, {', '.join(_COLUMNS)}")
+    fields = set(value) if isinstance(value, Mapping) else set()
+    if fields not in ({"count", *_COLUMNS}, {"count", *_PARTIAL_COLUMNS}):
+        raise ValueError(
+            f"must have exactly the fields count, {', '.join(_COLUMNS)}; "
+            f"of a server all but {', '.join(WHOLE_ONLY)}"
+        )
     count = value["count"]
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
         raise ValueError("count is no number of rows")
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = dict.fromkeys(WHOLE_ONLY)
     for name, (dtype, shape) in _COLUMNS.items():
+        if name not in fields:
+            continue
         if not isinstance(value[name], str):
             raise ValueError(f"{name} is no string")
         try:
@@ -105,7 +119,8 @@ class Run(_Model):
     """One pass of one prompt: what was chosen or forced, and the row of each token.
 
     ``margins`` are the largest minus the second logit, rounded for reading;
-    judgement takes the exact figures of ``rows``.
+    judgement takes the exact figures of ``rows``. ``text_only``: the device
+    names no tokens, so there is its text, and neither token ids nor rows.
     """
 
     replay: Replay
@@ -115,12 +130,22 @@ class Run(_Model):
     margins: Annotated[tuple[float | None, ...], BeforeValidator(_as_tuple)]
     timings: RunTimings
     rows: PackedRows
+    text_only: bool = False
 
     @model_validator(mode="after")
     def _one_row_per_token(self) -> Run:
+        if self.text_only and self.token_ids:
+            raise ValueError("text_only goes with no token_ids")
         if not len(self.token_ids) == len(self.rows) == len(self.margins):
             raise ValueError("token_ids, margins and rows differ in length")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if not self.text_only:
+            del content["text_only"]
+        return content
 
     def choices(self) -> tuple[int, ...]:
         """What the device would have taken at each position: its own tokens
@@ -229,6 +254,14 @@ class Recording(_Model):
             raise ValueError("a prompt id stands twice")
         return self
 
+    @model_validator(mode="after")
+    def _schema_knows_its_content(self) -> Recording:
+        if self.schema_ not in SCHEMAS:
+            raise ValueError(f"schema is none of {', '.join(SCHEMAS)}")
+        if self.schema_ != SCHEMA and not (self.whole and not self.text_only):
+            raise ValueError(f"{self.schema_} has whole rows and tokens only")
+        return self
+
     def prompt(self, prompt_id: str) -> PromptRecord | None:
         """The prompt of that id, or None."""
         return next((p for p in self.prompts if p.id == prompt_id), None)
@@ -238,10 +271,24 @@ class Recording(_Model):
         return self.pieces.get(str(token_id), f"<{token_id}>")
 
     @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run, free and forced."""
+        return tuple(run for p in self.prompts for run in (p.free, p.forced) if run is not None)
+
+    @property
     def positions(self) -> int:
         """How many rows the file holds, free and forced."""
-        runs = [run for p in self.prompts for run in (p.free, p.forced) if run is not None]
-        return sum(len(run.rows) for run in runs)
+        return sum(len(run.rows) for run in self.runs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its rows are whole, not a server's largest log-probabilities."""
+        return all(run.rows.whole for run in self.runs)
+
+    @property
+    def text_only(self) -> bool:
+        """Whether a run of it has neither token ids nor rows."""
+        return any(run.text_only for run in self.runs)
 
 
 def margins_of(rows: RowStatistics) -> tuple[float | None, ...]:
@@ -267,7 +314,7 @@ def load_recording(path: str | Path) -> Recording:
         ChecksumError: if it was edited after it was written.
     """
     path = Path(path)
-    return validated(Recording, jsonfile.read(path, SCHEMA), path)
+    return validated(Recording, jsonfile.read(path, *SCHEMAS), path)
 
 
 def validated(model: type[_M], document: dict[str, Any], path: Path) -> _M:

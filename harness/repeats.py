@@ -6,6 +6,7 @@ import numpy as np
 
 from harness.alignment.margins import margins
 from harness.recording import Difference, Repeat, Run
+from harness.rows import same_rows
 
 
 def repeat_of(prompt_id: str, first: Run, again: Run) -> Repeat:
@@ -19,7 +20,7 @@ def repeat_of(prompt_id: str, first: Run, again: Run) -> Repeat:
     a, b = first.rows[:n], again.rows[:n]
     tokens = [np.array(run.choices()[:n], dtype=np.int64) for run in (first, again)]
     shift = margins(a, b, tokens[0], tokens[1]).shift
-    equal = (a.digest == b.digest).all(axis=1)
+    equal = same_rows(a, b)
     return Repeat(
         prompt_id=prompt_id,
         rows_compared=n,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ SKETCH_WIDTH = 64
 DIGEST_BYTES = 16
 #: The id in ``top_ids`` where a row has fewer than TOP_K finite logits.
 NO_TOKEN = -1
+
+#: Columns that only whole rows have.
+WHOLE_ONLY = ("mean", "digest", "sketch")
 
 _LARGEST = float(np.finfo(np.float32).max)
 _GROUP = 128  # logits per group in the search for the k-th largest
@@ -43,29 +47,66 @@ class RowStatistics:
             with -0 written as +0. Equal digests mean bit-equal logits.
         sketch: float32 (n, 64), count-sketch of the mean-centred row; sums
             beyond float32, which only a broken model has, end at its limit.
+
+    A server tells its largest log-probabilities and nothing else of a row.
+    Its rows are not ``whole``: ``mean``, ``digest`` and ``sketch`` are None
+    together, ``top_logits`` are log-probabilities and ``logsumexp`` is 0, as
+    it is for them.
     """
 
     top_ids: NDArray[np.int32]
     top_logits: NDArray[np.float32]
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float64] | None
     logsumexp: NDArray[np.float64]
     nonfinite: NDArray[np.int32]
-    digest: NDArray[np.uint8]
-    sketch: NDArray[np.float32]
+    digest: NDArray[np.uint8] | None
+    sketch: NDArray[np.float32] | None
+
+    def __post_init__(self) -> None:
+        if len({getattr(self, name) is None for name in WHOLE_ONLY}) != 1:
+            raise ValueError(f"{', '.join(WHOLE_ONLY)} are kept together or not at all")
 
     def __len__(self) -> int:
-        return len(self.mean)
+        return len(self.top_ids)
 
     def __getitem__(self, index: slice) -> RowStatistics:
-        return RowStatistics(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken: dict[str, Any] = {n: None if c is None else c[index] for n, c in columns.items()}
+        return RowStatistics(**taken)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the figures are of whole rows, not of their largest entries alone."""
+        return self.digest is not None
 
 
 def concatenate(parts: list[RowStatistics]) -> RowStatistics:
-    """The rows of all parts, in order. An empty list gives no rows."""
+    """The rows of all parts, in order; whole where all are. An empty list
+    gives no rows."""
     if not parts:
         return _empty()
-    names = [f.name for f in fields(RowStatistics)]
-    return RowStatistics(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+    whole = all(part.whole for part in parts)
+    columns: dict[str, Any] = {}
+    for name in (f.name for f in fields(RowStatistics)):
+        kept = whole or name not in WHOLE_ONLY
+        columns[name] = np.concatenate([getattr(p, name) for p in parts]) if kept else None
+    return RowStatistics(**columns)
+
+
+def bit_equal(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
+    """Which rows are bit-equal, bool (n,); None where one side cannot tell."""
+    if a.digest is None or b.digest is None:
+        return None
+    return np.asarray((a.digest == b.digest).all(axis=1))
+
+
+def same_rows(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_]:
+    """Which rows are the same as far as can be told, bool (n,): bit-equal, or
+    with the same largest entries where one side has no digest."""
+    equal = bit_equal(a, b)
+    if equal is None:
+        equal = (a.top_ids == b.top_ids).all(axis=1) & (a.top_logits == b.top_logits).all(axis=1)
+    return np.asarray(equal)
 
 
 def row_statistics(rows: NDArray[np.float32]) -> RowStatistics:

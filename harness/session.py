@@ -32,6 +32,7 @@ from harness.matrix import PROMPTS
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
+from harness.report.language import language_of
 from harness.smoke import Sampled, run_smoke
 from harness.suites import Suite, load_suite
 
@@ -60,11 +61,13 @@ class RunOptions:
     allow_weights: bool = False
     allow_dtype: bool = False
     reports: tuple[Path, ...] = ()
+    lang: str | None = None
     update_baselines: bool = False
     trust_remote_code: bool = False
     matrix: bool = False
     magnify: bool = False
     no_doctor: bool = False
+    server_url: str | None = None
 
 
 class Session:
@@ -79,6 +82,14 @@ class Session:
             raise UsageError(
                 f"no device {options.device!r} in this version; there are {', '.join(DEVICES)}"
             )
+        if options.server_url is not None:
+            if options.device != "server":
+                raise UsageError(
+                    f"--server-url goes with --device=server, not with {options.device}"
+                )
+            from harness.devices.server_http import base_url
+
+            base_url(options.server_url)
         if options.update_baselines and options.device not in REFERENCE_DEVICES:
             raise UsageError(
                 f"--update-baselines replaces the reference and {options.device} is none; "
@@ -93,6 +104,7 @@ class Session:
             if report.suffix not in (".html", ".md", ".json"):
                 raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
         check_batch_size(options.device, options.batch_size)
+        self.language = language_of(options.lang)
         self.options = options
         self.progress = progress
         self.engine_args = parse_engine_args(list(options.engine_args))
@@ -182,6 +194,7 @@ class Session:
             engine_args={**self.engine_args, **engine_args},
             trust_remote_code=self.options.trust_remote_code,
             subject=self.__dict__["target"].subject if "target" in self.__dict__ else None,
+            server_url=self.options.server_url,
             progress=self.progress,
         )
 
@@ -227,13 +240,15 @@ class Session:
         return [stem.with_name(f"{stem.name}.html"), *self.options.reports]
 
     def write_reports(self) -> None:
-        """Write the alignment and its reports."""
+        """Write the alignment and its reports, and the summary of a CI step."""
         from harness.report.render import render
+        from harness.report.step_summary import append_step_summary
 
         alignment_path = REPORTS / f"{self.recording_path.stem}.alignment.json"
         save_alignment(self.alignment, alignment_path)
         for path in self.report_paths():
-            render([self.alignment], path)
+            render([self.alignment], path, self.language)
+        append_step_summary([self.alignment], self.language)
 
     def closing_lines(self) -> list[str]:
         """What to look at, and how to approve."""
@@ -253,6 +268,7 @@ class Session:
         parts = ["pytest", f"--device={o.device}", f"--model={o.model}", f"--suite={o.suite}"]
         parts += [f"--dtype={o.dtype}"] if o.dtype else []
         parts += [f"--max-new-tokens={o.max_new_tokens}"] if o.max_new_tokens else []
+        parts += [f"--server-url={o.server_url}"] if o.server_url else []
         parts += [f"--batch-size={o.batch_size}"] if o.batch_size > 1 else []
         parts += [f"--engine-arg={pair}" for pair in o.engine_args]
         parts += [f"--context={o.context.as_posix()}"] if o.context else []

@@ -16,7 +16,7 @@ from harness.arms import Plan, arms_in_memory
 from harness.errors import EmptyComparison, FormatError
 from harness.progress import Progress
 from harness.recorder import Context
-from harness.recording import SCHEMA, Recording, load_recording
+from harness.recording import SCHEMAS, Recording, load_recording
 from harness.suites import Generation, Prompt, Suite
 
 _Ids = Annotated[
@@ -67,7 +67,7 @@ def verify_file(
         baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
         outputs = {_name(i): p.token_ids for i, p in enumerate(tokens)}
         return compare_tokens(outputs, baseline, file=path.as_posix())
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if not isinstance(found, dict) or found.get("schema") not in SCHEMAS:
         raise FormatError(
             str(path),
             None,

@@ -20,7 +20,7 @@ from harness.errors import ModelError
 from harness.hub import first_line, require
 
 #: Bits per element of the dtypes of the safetensors format.
-_BITS = {
+BITS = {
     **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
     **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
@@ -90,7 +90,7 @@ def read_tensors(folder: Path, progress: Callable[[str], None] | None = None) ->
         ModelError: without weights, or with damaged or hostile ones.
         MissingDependency: for pytorch_model.bin without torch.
     """
-    files, promised = _files(folder)
+    files, promised = weight_files(folder)
     tensors: dict[str, Tensor] = {}
     for number, path in enumerate(files, 1):
         if progress is not None:
@@ -109,8 +109,15 @@ def read_tensors(folder: Path, progress: Callable[[str], None] | None = None) ->
     return [tensors[name] for name in sorted(tensors)]
 
 
-def _files(folder: Path) -> tuple[list[Path], set[str]]:
-    """The files of weights, and the tensors that an index promises in them."""
+def weight_files(folder: Path) -> tuple[list[Path], set[str]]:
+    """The files of weights, and the tensors that an index promises in them.
+
+    The set is empty where there is no index.
+
+    Raises:
+        ModelError: without weights, for a file of the index that is missing,
+            or for an index that is damaged or leads out of the folder.
+    """
     for stem in ("model.safetensors", "pytorch_model.bin"):
         if (folder / stem).is_file():
             return [folder / stem], set()
@@ -125,22 +132,27 @@ def _files(folder: Path) -> tuple[list[Path], set[str]]:
 
 def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        text = index.read_text(encoding="utf-8")
+        names = json.loads(text, object_pairs_hook=_no_repeats)["weight_map"]
         files = sorted(set(names.values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{index}: not readable as an index of weights") from error
+        raise ModelError(
+            f"{index}: not readable as an index of weights: {first_line(error)}; download it again"
+        ) from error
     for file in files:
         if not isinstance(file, str) or os.path.basename(file) != file or "\\" in file:
             raise ModelError(f"{index}: {file!r} is not the name of a file beside the index")
         if not file.endswith(suffix) or not (index.parent / file).is_file():
-            raise ModelError(f"{index}: {file!r} is no {suffix} file in its folder")
+            raise ModelError(
+                f"{index}: {file!r} is no {suffix} file in its folder; download the missing file"
+            )
     return [index.parent / file for file in files], set(names)
 
 
 def _safetensors(path: Path) -> Iterator[Tensor]:
     try:
         with open(path, "rb") as stream:
-            entries, start = _header(path, stream)
+            entries, start = safetensors_header(path, stream)
             for name, dtype, shape, begin, end in entries:
                 stream.seek(start + begin)
                 digest = _digest(path, stream, end - begin)
@@ -152,12 +164,20 @@ def _safetensors(path: Path) -> Iterator[Tensor]:
 _Entry = tuple[str, str, tuple[int, ...], int, int]
 
 
-def _header(path: Path, stream: BinaryIO) -> tuple[list[_Entry], int]:
-    """Name, dtype, shape and offsets of each tensor in order, and where the bytes start."""
+def safetensors_header(path: Path, stream: BinaryIO) -> tuple[list[_Entry], int]:
+    """Name, dtype, shape and offsets of each tensor in order, and where the bytes start.
+
+    Raises:
+        ModelError: if the header is damaged, too long, or does not describe
+            exactly the bytes that follow it.
+    """
     size = os.fstat(stream.fileno()).st_size
     length = int.from_bytes(stream.read(8), "little")
     if size < 8 or length > min(_MAX_HEADER, size - 8):
-        raise ModelError(f"{path}: no safetensors file, or one cut short: its header does not fit")
+        raise ModelError(
+            f"{path}: no safetensors file, or one cut short: its header would be {length} bytes "
+            f"of {size}, and at most {_MAX_HEADER} are read; download the file again"
+        )
     try:
         header = json.loads(stream.read(length), object_pairs_hook=_no_repeats)
         header.pop("__metadata__", None)
@@ -182,9 +202,9 @@ def _entry(name: str, fields: Any) -> _Entry:
     dtype, shape = fields["dtype"], fields["shape"]
     begin, end = fields["data_offsets"]
     numbers = [*shape, begin, end]
-    if any(type(n) is not int or n < 0 for n in numbers) or dtype not in _BITS:
+    if any(type(n) is not int or n < 0 for n in numbers) or dtype not in BITS:
         raise ValueError(f"tensor {name!r} has an impossible shape, dtype or offset")
-    if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
+    if (end - begin) * 8 != math.prod(shape) * BITS[dtype]:
         raise ValueError(f"tensor {name!r} is not as long as its shape says")
     return name, dtype, tuple(shape), begin, end
 
@@ -192,8 +212,13 @@ def _entry(name: str, fields: Any) -> _Entry:
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError(f"the key {_repeated(pairs)!r} is there twice")
     return content
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    names = [name for name, _ in pairs]
+    return next(name for name in names if names.count(name) > 1)[:80]
 
 
 def _digest(path: Path, stream: BinaryIO, length: int) -> str:

@@ -14,9 +14,9 @@ from harness.alignment.comparability import comparability
 from harness.alignment.evidence import Evidence, Held, gather, has_sketch
 from harness.alignment.figures import performance
 from harness.alignment.floor import NoiseFloor, noise_floor
-from harness.alignment.gates import determinism_gate
+from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS, counted
-from harness.alignment.judge import judge
+from harness.alignment.judge import Judgement, judge
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import (
     Alignment,
@@ -27,6 +27,7 @@ from harness.alignment.result import (
     PromptAlignment,
     Verdict,
 )
+from harness.alignment.texts import NO_LOGITS, judge_texts
 from harness.alignment.verdict import sentence_of
 from harness.baselines import Baseline
 from harness.errors import EmptyComparison
@@ -76,7 +77,10 @@ def compare(
     found = comparability(
         candidate, baseline.reference, allow_weights=allow_weights, allow_dtype=allow_dtype
     )
-    outcome = _judge(candidate, baseline, found) if found.comparable else _refuse(found)
+    outcome = _refuse(found)
+    if found.comparable:
+        texts = candidate.text_only or baseline.reference.text_only
+        outcome = (_judge_texts if texts else _judge)(candidate, baseline, found)
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -137,6 +141,22 @@ def _gathered(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
     return gather(held, floors, 0 if floor is None else floor.controls)
 
 
+def _judge_texts(candidate: Recording, baseline: Baseline, found: Comparability) -> _Outcome:
+    prompts, gate = judge_texts(candidate, baseline.reference)
+    return _Outcome(
+        verdict="INCONCLUSIVE",
+        sentence=gate.sentence,
+        error_ratio=_NO_INTERVAL,
+        top_k_error_ratio=_NO_INTERVAL,
+        gates=(
+            *(gate if name == gate.name else not_run(name, NO_LOGITS) for name in GATES),
+            not_run("determinism", NO_LOGITS),
+        ),
+        prompts=prompts,
+        warnings=_warnings(candidate, found, ()),
+    )
+
+
 def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _Outcome:
     floor = noise_floor(baseline)
     held = [hold(p, baseline) for p in candidate.prompts]
@@ -162,7 +182,7 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
     flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
         verdict=judgement.verdict,
-        sentence=sentence_of(judgement.verdict, found, ratio, judgement.gates, flips, positions),
+        sentence=_sentence(judgement, found, (ratio, top_k), (flips, positions)),
         error_ratio=ratio,
         top_k_error_ratio=top_k,
         gates=judgement.gates,
@@ -170,8 +190,22 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
             judge_prompt(p, h, baseline, limits.get(p.id))
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
-        warnings=_warnings(candidate, found, judgement.gates, evidence),
+        warnings=_warnings(candidate, found, judgement.gates),
     )
+
+
+def _sentence(
+    judgement: Judgement,
+    found: Comparability,
+    ratios: tuple[Interval, Interval],
+    counts: tuple[int, int],
+) -> str:
+    """With the error among the likeliest tokens where that is all there is."""
+    whole, top_k = ratios
+    if whole.value is None and top_k.value is not None:
+        where = " among the likeliest tokens"
+        return sentence_of(judgement.verdict, found, top_k, judgement.gates, *counts, where=where)
+    return sentence_of(judgement.verdict, found, whole, judgement.gates, *counts)
 
 
 def _interval(all_gates: Sequence[Gate], name: str) -> Interval:
@@ -202,7 +236,7 @@ def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> str:
     if not any(h.usable for h in held):
         return "no prompt is finite in every row, so it has no size"
     if not any(has_sketch(h.rows) for h in held):
-        return "the device tells the likeliest tokens only, not whole rows"
+        return "the device tells its largest log-probabilities only, not whole rows"
     if _same_pass(baseline.reference):
         return (
             "the reference was computed like the oracle, in float32 by prefill, so it shows no "
@@ -212,12 +246,15 @@ def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> str:
 
 
 def _warnings(
-    candidate: Recording, found: Comparability, all_gates: Sequence[Gate], evidence: Evidence
+    candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
 ) -> tuple[str, ...]:
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
-    if len(evidence) < FEW_PROMPTS:
+    if candidate.engine.get("warning"):
+        lines.append(f"{candidate.device}: {candidate.engine['warning']}")
+    prompts = len(candidate.prompts)
+    if prompts < FEW_PROMPTS:
         lines.append(
-            f"The suite has {counted(len(evidence), 'prompt')}: too few to judge prefill and "
+            f"The suite has {counted(prompts, 'prompt')}: too few to judge prefill and "
             f"decode apart, or to find what shows in few places; from {FEW_PROMPTS} prompts on "
             "both are."
         )

@@ -10,8 +10,9 @@ from harness.alignment.result import Comparability, FieldDifference
 from harness.recording import Recording
 
 #: Fields that ``--allow-weights`` waives: a quantized checkpoint held against
-#: its original differs in both.
-_WEIGHTS = ("model.weights", "model.config")
+#: its original differs in the first two; a training form, which is quantized
+#: while it runs, in the first and the last.
+_WEIGHTS = ("model.weights", "model.config", "model.quantizer")
 
 _SHOWN = 60
 
@@ -56,6 +57,8 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
     yield "dtype", candidate.dtype, reference.dtype
     for name in ("weights", "tokenizer"):
         yield f"model.{name}", getattr(candidate.model, name), getattr(reference.model, name)
+    # A quantizer in the forward pass changes what the weights mean.
+    yield "model.quantizer", _quantizer(candidate), _quantizer(reference)
     # No template is a value of its own where the device can tell its tokenizer.
     if candidate.model.tokenizer is not None and reference.model.tokenizer is not None:
         mine, theirs = candidate.model.template, reference.model.template
@@ -65,6 +68,11 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
     yield from _keys("settings", candidate.settings, reference.settings)
     for prompt in candidate.prompts:
         yield from _prompt_fields(prompt.id, candidate, reference)
+
+
+def _quantizer(recording: Recording) -> str:
+    size = recording.engine.get("qat_group_size")
+    return "none" if size is None else f"group size {size}"
 
 
 def _keys(

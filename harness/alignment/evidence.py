@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harness.alignment.floor import INFLATIONS, LARGE, PromptFloor, relative_push
 from harness.alignment.margins import Margins
 from harness.alignment.noise import squared_error, top_k_squared_errors
-from harness.rows import SKETCH_WIDTH, RowStatistics
+from harness.rows import SKETCH_WIDTH, RowStatistics, bit_equal
 
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")
@@ -61,9 +61,13 @@ class Held:
     def bit_equal(self) -> NDArray[np.bool_]:
         """bool (n,), whether the rows are bit-equal; False where the device
         could not tell its whole rows."""
-        if not has_sketch(self.rows):
-            return np.zeros(len(self.chosen), np.bool_)
-        return np.asarray((self.rows.digest == self.reference.digest).all(axis=1))
+        equal = bit_equal(self.rows, self.reference)
+        return np.zeros(len(self.chosen), np.bool_) if equal is None else equal
+
+    @property
+    def told(self) -> bool:
+        """Whether bits can be compared: both devices gave whole rows."""
+        return has_sketch(self.rows) and has_sketch(self.reference)
 
     @property
     def usable(self) -> bool:
@@ -77,7 +81,7 @@ class Held:
 def has_sketch(rows: RowStatistics) -> bool:
     """Whether the device gave whole rows, so that they have a sketch; a
     server that gives log-probabilities of a few tokens does not."""
-    return bool(getattr(rows, "whole", True))
+    return rows.whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +200,13 @@ def _errors(held: Held) -> dict[str, Any]:
         return none
     (top, top_reference), _ = top_k_squared_errors([held.rows, held.reference], truth)
     none |= {"top_error": float(top.sum()), "top_reference": float(top_reference.sum())}
-    if not has_sketch(held.rows):
+    sketches = held.rows.sketch, held.reference.sketch, truth.sketch
+    if sketches[0] is None or sketches[1] is None or sketches[2] is None:
         return none
     paths = (held.prefill, ~held.prefill)
     mine, theirs = squared_error(held.rows, truth), squared_error(held.reference, truth)
-    oracle = truth.sketch.astype(np.float64)
-    drift = held.rows.sketch.astype(np.float64) - held.reference.sketch
+    oracle = sketches[2].astype(np.float64)
+    drift = sketches[0].astype(np.float64) - sketches[1]
     return none | {
         "rows": np.array([int(path.sum()) for path in paths]),
         "error": np.array([float(mine[path].sum()) for path in paths]),

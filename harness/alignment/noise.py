@@ -22,7 +22,13 @@ HEADROOM = 2.0
 
 def squared_error(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float64]:
     """Squared norm of ``centred(z_arm) - centred(z_oracle)`` per position,
-    over the whole vocabulary, estimated from the sketches. Shape (n,)."""
+    over the whole vocabulary, estimated from the sketches. Shape (n,).
+
+    Raises:
+        ValueError: if one of them holds no whole rows.
+    """
+    if arm.sketch is None or oracle.sketch is None:
+        raise ValueError("rows without a sketch have no error over the whole vocabulary")
     return squared_norm(arm.sketch.astype(np.float64) - oracle.sketch.astype(np.float64))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.alignment.intervals import CONFIDENCE, error_ratio, student_t
 from harness.alignment.noise import FRACTION_BITS, top_k_squared_errors
 from harness.alignment.result import Interval
+from harness.rows import same_rows
 from harness.trace import HEAD, Trace, role_of
 
 Arm = Sequence[Trace]
@@ -124,6 +125,7 @@ def relative(name: str, arm: Trace, oracle: Trace, reference: Trace) -> NDArray[
 def _sketch(name: str, trace: Trace) -> NDArray[np.float64]:
     if name != HEAD:
         return trace.sketches[name].astype(np.float64)
+    assert trace.head.sketch is not None  # a trace holds whole rows
     sketch = trace.head.sketch.astype(np.float64)
     sketch[trace.head.nonfinite > 0] = np.nan
     return sketch
@@ -131,7 +133,7 @@ def _sketch(name: str, trace: Trace) -> NDArray[np.float64]:
 
 def equal_at(name: str, a: Trace, b: Trace) -> bool:
     if name == HEAD:
-        return a.head.digest.tobytes() == b.head.digest.tobytes()
+        return bool(same_rows(a.head, b.head).all())
     return a.digests[name] == b.digests[name]
 
 

@@ -107,7 +107,7 @@ def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass |
 def _errors(held: Held, width: int) -> tuple[list[float | None], list[float | None]]:
     """Root-mean-square error of candidate and reference at each position."""
     truth, n = held.truth, len(held.chosen)
-    if truth is None:
+    if truth is None or not has_sketch(held.reference):
         return [None] * n, [None] * n
     gone = truth.nonfinite > 0
     mine: list[float | None] = [None] * n
@@ -134,7 +134,7 @@ def _positions(
         tolerance=[None] * n if limit is None else _listed(limit, nothing),
         error=errors[0],
         reference_error=errors[1],
-        bit_equal=[bool(e) for e in held.bit_equal],
+        bit_equal=[bool(e) if held.told else None for e in held.bit_equal],
         reference_top=top_tokens(held.reference),
         candidate_top=top_tokens(held.rows),
     )

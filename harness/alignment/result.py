@@ -15,6 +15,7 @@ from harness import jsonfile
 from harness.devices.base import EnvironmentValue
 from harness.doctor.finding import Finding
 from harness.recording import Count, ModelFacts, SuiteFacts, validated
+from harness.rows import NO_TOKEN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +115,9 @@ class Comparability(_Model):
     unknown: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
+#: A token id, or NO_TOKEN (-1) where a row has no finite logit to choose by.
+Token = Annotated[int, Field(ge=NO_TOKEN, lt=2**31)]
+
 #: (token id, logit) pairs, largest first.
 TopTokens = list[Annotated[tuple[Count, float], BeforeValidator(_as_tuple)]]
 
@@ -127,18 +131,19 @@ class Positions(_Model):
     candidate changed it, ``tolerance`` the largest shift that is noise, all in
     logits; None where it cannot be told (``class`` too). ``error`` and ``reference_error`` are
     root-mean-square logit errors over the vocabulary against the oracle.
+    ``bit_equal`` is None where a side has no whole rows.
     The ``top`` lists hold (token id, logit), largest first.
     """
 
     class_: list[PointClass | None] = Field(alias="class")
-    reference_token: list[Count]
-    candidate_token: list[Count]
+    reference_token: list[Token]
+    candidate_token: list[Token]
     margin: list[float | None]
     shift: list[float | None]
     tolerance: list[float | None]
     error: list[float | None]
     reference_error: list[float | None]
-    bit_equal: list[bool]
+    bit_equal: list[bool | None]
     reference_top: list[TopTokens]
     candidate_top: list[TopTokens]
 
@@ -347,7 +352,12 @@ class Alignment(_Model):
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
     """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    jsonfile.write(path, alignment.model_dump(mode="json", by_alias=True))
+    jsonfile.write_bytes(path, alignment_bytes(alignment))
+
+
+def alignment_bytes(alignment: Alignment) -> bytes:
+    """What :func:`save_alignment` writes."""
+    return jsonfile.encoded(alignment.model_dump(mode="json", by_alias=True))
 
 
 def load_alignment(path: str | Path) -> Alignment:

@@ -81,8 +81,12 @@ def sentence_of(
     gates: Sequence[Gate],
     flips: int,
     positions: int,
+    where: str = "",
 ) -> str:
-    """The verdict in one plain sentence with the figures that carry it."""
+    """The verdict in one plain sentence with the figures that carry it.
+
+    ``where`` says that ``ratio`` is the error among the likeliest tokens.
+    """
     meaning = _MEANING[verdict]
     if any(g.name == "nonfinite" and g.status == "FAIL" for g in gates):
         meaning = "Logits that are NaN or infinite decide nothing"
@@ -93,9 +97,10 @@ def sentence_of(
     parts = [f"{flips} of {positions} tokens differ"]
     if ratio.value is not None:
         span = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
-        parts.insert(0, f"error {ratio.value:.2f} times the reference's{span}")
+        parts.insert(0, f"error{where} {ratio.value:.2f} times the reference's{span}")
     telling = _telling(verdict, gates)
-    if telling is not None and telling.name == "error_ratio" and ratio.value is not None:
+    carrier = "top_k_error_ratio" if where else "error_ratio"
+    if telling is not None and telling.name == carrier and ratio.value is not None:
         # Its figures stand here already; what is missing is what they mean.
         limit = f"{telling.status} at the limit of {telling.threshold:g}"
         parts[0] = f"{parts[0]}, {limit}"

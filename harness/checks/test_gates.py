@@ -6,25 +6,28 @@ import pytest
 
 from harness.alignment.gates import GATES
 from harness.alignment.result import ALIGNED, Alignment, Gate
+from harness.report.properties import alignment_properties, gate_properties
 
 
 @pytest.mark.parametrize("name", GATES)
 def test_gate(name: str, alignment: Alignment, request: pytest.FixtureRequest) -> None:
     """FAIL and INCONCLUSIVE fail, each with the gate's own sentence."""
     gate = _gate(alignment, name)
-    if gate.value is not None:
-        # Not record_property, which warns under xunit2.
-        request.node.user_properties.append((f"harness.{name}", gate.value))
+    # Not record_property, which warns under xunit2.
+    request.node.user_properties.extend(gate_properties(gate))
     _hold(gate)
 
 
-def test_determinism(alignment: Alignment) -> None:
+def test_determinism(alignment: Alignment, request: pytest.FixtureRequest) -> None:
     """A repeated run: bit-equal, or different within the tolerance, which warns."""
-    _hold(_gate(alignment, "determinism"))
+    gate = _gate(alignment, "determinism")
+    request.node.user_properties.extend(gate_properties(gate))
+    _hold(gate)
 
 
-def test_verdict(alignment: Alignment) -> None:
+def test_verdict(alignment: Alignment, request: pytest.FixtureRequest) -> None:
     """The verdict is one of the aligned ones."""
+    request.node.user_properties.extend(alignment_properties(alignment))
     if alignment.verdict not in ALIGNED:
         pytest.fail(f"{alignment.verdict}: {alignment.sentence}", pytrace=False)
 

@@ -6,14 +6,21 @@ import pytest
 
 from harness.alignment.result import FAILING, Alignment
 from harness.report.failure import prompt_failure
+from harness.report.properties import prompt_properties
 from harness.session import Session
 
 
-def test_prompt(harness_prompt: str, harness_session: Session, alignment: Alignment) -> None:
+def test_prompt(
+    harness_prompt: str,
+    harness_session: Session,
+    alignment: Alignment,
+    request: pytest.FixtureRequest,
+) -> None:
     """EXACT, TIE and NEAR-TIE pass: equal tokens are not required."""
     if not alignment.comparability.comparable:
         pytest.fail(alignment.sentence, pytrace=False)
     prompt = next(p for p in alignment.prompts if p.id == harness_prompt)
+    request.node.user_properties.extend(prompt_properties(prompt))
     if FAILING.intersection(c for c in prompt.positions.class_ if c is not None):
         command = harness_session.command(prompt.id)
         pytest.fail(prompt_failure(alignment, prompt, command), pytrace=False)

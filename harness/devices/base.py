@@ -90,6 +90,8 @@ class Completion:
         token_ids: generated tokens, or the forced ones.
         rows: statistics of one row per token, or None with ``keep="nothing"``.
         logits: float32, shape (tokens, vocabulary), with ``keep="full"`` only.
+        text: the output of a device that names no tokens; ``token_ids`` is
+            then empty and ``rows`` None.
     """
 
     prompt_id: str
@@ -98,6 +100,7 @@ class Completion:
     rows: RowStatistics | None
     timings: Timings
     logits: NDArray[np.float32] | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Opened:
             everybody.
         environment: versions of libraries, processor, accelerator, driver.
         load: seconds (``load_s``) and, where known, its parts and peak bytes.
+        follow: the forced replay by which the device follows given tokens
+            after its free run left them.
     """
 
     vocab_size: int
@@ -121,6 +126,7 @@ class Opened:
     engine: Mapping[str, EnvironmentValue] = field(default_factory=dict)
     environment: Mapping[str, EnvironmentValue] = field(default_factory=dict)
     load: Mapping[str, float] = field(default_factory=dict)
+    follow: Replay = "forced-decode"
 
 
 def ignore_token() -> None:

@@ -63,6 +63,9 @@ class HfDevice:
             once to the dtype (see hf_matmul); ``auto``: widened in
             ``forced-prefill`` on a CPU unless it has a GEMM of the model's
             half-precision dtype, native otherwise.
+        qat_group_size: run latent ternary weights through the quantizer of
+            their training (see hf_qat), with this group size or -1 for whole
+            rows; None runs the weights as they are.
 
     Raises:
         UsageError: if an argument makes no sense.
@@ -77,6 +80,7 @@ class HfDevice:
         attention: str = "sdpa",
         threads: int | None = None,
         matmul: str = "auto",
+        qat_group_size: int | None = None,
     ) -> None:
         if name not in BACKENDS:
             raise UsageError(f"no Transformers device {name!r}; there are {', '.join(BACKENDS)}")
@@ -93,6 +97,7 @@ class HfDevice:
         self._attention = attention
         self._threads = threads
         self._matmul = matmul
+        self._qat_group_size = qat_group_size
         self._threads_before: int | None = None
         self._torch: Any = None
         self._model: Any = None
@@ -118,6 +123,7 @@ class HfDevice:
             backend=self._backend,
             dtype=dtype,
             attention=self._attention,
+            qat_group_size=self._qat_group_size,
         )
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
@@ -285,7 +291,7 @@ class HfDevice:
     def _engine(self, dtype: str) -> dict[str, EnvironmentValue]:
         partial = len(self._widened_replays) == 1
         matmul = "widened" if self._widened_replays else "native"
-        return {
+        facts: dict[str, EnvironmentValue] = {
             "device": self._backend,
             "dtype": dtype,
             "attention": str(getattr(self._model.config, "_attn_implementation", self._attention)),
@@ -294,6 +300,9 @@ class HfDevice:
             "float32_matmul_precision": str(self._torch.get_float32_matmul_precision()),
             "instruction_set": instruction_set(self._torch, self._backend),
         }
+        if self._qat_group_size is not None:
+            facts["qat_group_size"] = self._qat_group_size
+        return facts
 
     def _load_figures(self, seconds: float) -> dict[str, float]:
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.errors import DeviceError, MissingDependency
+from harness.errors import DeviceError, HarnessError, MissingDependency
 from harness.hub import first_line, quiet_transformers, require
 from harness.models import Model, read_json
 
@@ -45,12 +45,20 @@ def import_torch(name: str, backend: str) -> Any:
 
 
 def load_model(
-    torch: Any, source: Model, *, name: str, backend: str, dtype: str, attention: str
+    torch: Any,
+    source: Model,
+    *,
+    name: str,
+    backend: str,
+    dtype: str,
+    attention: str,
+    qat_group_size: int | None = None,
 ) -> Any:
     """The checkpoint as a Transformers model on the back end, ready for inference.
 
     Raises:
         MissingDependency: without transformers.
+        UsageError: if a quantizer was asked for that does not fit the weights.
         DeviceError: if the model does not load.
     """
     transformers = require("transformers", f"the device {name}")
@@ -64,7 +72,13 @@ def load_model(
                 local_files_only=True,
                 weights_only=True,
             )
+        if qat_group_size is not None:
+            from harness.devices.hf_qat import install_quantizer
+
+            install_quantizer(torch, model, source, qat_group_size, dtype)
         return model.to(backend).eval()
+    except HarnessError:
+        raise
     except Exception as error:
         # Transformers raises errors of every kind here.
         hint = "; --trust-remote-code lets it run" if "trust_remote_code" in str(error) else ""

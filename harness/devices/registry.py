@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from harness.models import Model
 
     _Maker = Callable[[Model, str | None], Device]
+    _Settings = Callable[[int, bool], dict[str, object]]
 
 #: Devices of this version. The fakes have no model: they are for tests.
 DEVICES = (
     *("hf-cpu", "hf-gpu", "hf-npu"),
     *("npu", "vllm-cpu", "vllm-gpu"),
+    "server",
     *("fake", "fake-reference"),
 )
 #: Those that make a missing baseline by themselves.
 REFERENCE_DEVICES = ("hf-cpu", "fake-reference")
 
-_HF_ARGS = ("attention", "matmul", "threads")
+_HF_ARGS = ("attention", "matmul", "qat_group_size", "threads")
 _VLLM = ("npu", "vllm-cpu", "vllm-gpu")
+#: Text to try a server with: much may follow it, so that sampling shows.
+_TRIAL = "Once upon a time there was a small town by the sea. One day"
 #: Devices that can run several requests at a time.
 BATCHING = _VLLM
 
@@ -59,6 +63,7 @@ def open_target(
     batch_size: int = 1,
     engine_args: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    server_url: str | None = None,
     subject: Subject | None = None,
     progress: Progress | None = None,
 ) -> Target:
@@ -69,6 +74,8 @@ def open_target(
         dtype: to compute in; None takes the checkpoint's.
         batch_size: how many requests run at a time.
         engine_args: the device's own options, as text.
+        server_url: of a running server, for the device ``server``; without it
+            one is started.
         subject: the same model's, where it was fingerprinted before.
 
     Raises:
@@ -78,6 +85,8 @@ def open_target(
     check_batch_size(name, batch_size)
     engine_args = engine_args or {}
     progress = progress or Silent()
+    if server_url is not None and name != "server":
+        raise UsageError(f"--server-url goes with --device server, not with {name}")
     if is_fake(name):
         from harness.testing import FakeDevice, fake_subject
 
@@ -88,6 +97,10 @@ def open_target(
     from harness.devices.hf_load import checkpoint_dtype
     from harness.models import find_model
 
+    if name == "server":
+        return _server_target(
+            model, dtype, engine_args, trust_remote_code, server_url, subject, progress
+        )
     if name in _VLLM:
         make = _vllm_maker(name, batch_size, engine_args)
     else:
@@ -132,6 +145,7 @@ def parse_engine_args(pairs: list[str]) -> dict[str, str]:
 
 def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
     from harness.devices.hf import HfDevice
+    from harness.devices.hf_qat import parse_group_size
 
     unknown = sorted(set(args) - set(_HF_ARGS))
     if unknown:
@@ -140,8 +154,11 @@ def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
     if threads is not None and not threads.isdecimal():
         raise UsageError(f"--engine-arg threads={threads} is not a number")
     count = None if threads is None else int(threads)
-    rest = {k: v for k, v in args.items() if k != "threads"}
-    return lambda model, dtype: HfDevice(name, model, dtype=dtype, threads=count, **rest)
+    group = parse_group_size(args.get("qat_group_size"))
+    rest = {k: v for k, v in args.items() if k not in ("threads", "qat_group_size")}
+    return lambda model, dtype: HfDevice(
+        name, model, dtype=dtype, threads=count, qat_group_size=group, **rest
+    )
 
 
 def _vllm_maker(name: str, batch_size: int, args: Mapping[str, str]) -> _Maker:
@@ -154,19 +171,99 @@ def _vllm_maker(name: str, batch_size: int, args: Mapping[str, str]) -> _Maker:
     )
 
 
-def _subject(model: object, progress: Progress) -> Subject:
-    from harness.fingerprint import fingerprint
-    from harness.models import Model, effective_settings, open_tokenizer
+def _server_target(
+    name: str,
+    dtype: str | None,
+    args: Mapping[str, str],
+    trust_remote_code: bool,
+    url: str | None,
+    subject: Subject | None,
+    progress: Progress,
+) -> Target:
+    """A server of our own runs the checkpoint; what a running one runs is unknown."""
+    from harness.devices.hf_load import DTYPES, checkpoint_dtype
+    from harness.devices.server import ServerDevice
+    from harness.devices.server_http import base_url
+    from harness.devices.server_options import server_options
+    from harness.models import find_model
 
-    assert isinstance(model, Model)
+    server_options(args, own_server=url is None)  # before a model is looked for
+    url = None if url is None else base_url(url)
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    model = find_model(
+        name, trust_remote_code=trust_remote_code, progress=progress.note, weights=url is None
+    )
+    if subject is None:
+        subject = _subject(model, progress) if url is None else _unknown_subject(model)
+    computed = dtype or checkpoint_dtype(model)
+    device = ServerDevice(
+        model,
+        dtype=computed,
+        trial=subject.tokenizer.encode(_TRIAL),
+        vocab_size=subject.facts.vocab_size,
+        max_positions=_max_positions(model),
+        url=url,
+        engine_args=args,
+        progress=progress,
+    )
+    return Target(device, subject, model.slug, computed)
+
+
+def _unknown_subject(model: Model) -> Subject:
+    """A model whose tokenizer and settings are ours, and whose weights and
+    config the server does not tell."""
+    from harness.models import open_tokenizer
+
     tokenizer = open_tokenizer(model)
-    found = fingerprint(model, tokenizer, progress.note)
-    overridden = effective_settings(model, 1, True)["overridden"]
+    settings, overridden = _settings(model)
+    facts = ModelFacts(
+        name=model.slug,
+        weights=None,
+        parameters=None,
+        weight_bytes=None,
+        config=None,
+        tokenizer=None,
+        template=None,
+        vocab_size=_config_number(model, "vocab_size") or tokenizer.vocab_size,
+    )
+    return Subject(facts, tokenizer, settings, overridden)
+
+
+def _max_positions(model: Model) -> int:
+    return _config_number(model, "max_position_embeddings") or 2**31 - 1
+
+
+def _config_number(model: Model, key: str) -> int | None:
+    from harness.models import read_json
+
+    config = read_json(model, "config.json") or {}
+    nested = config.get("text_config")
+    for source in (config, nested if isinstance(nested, dict) else {}):
+        if type(source.get(key)) is int and source[key] > 0:
+            return int(source[key])
+    return None
+
+
+def _settings(model: Model) -> tuple[_Settings, dict[str, object]]:
+    """The effective settings for given limits, and what was set aside."""
+    from harness.models import effective_settings
 
     def settings(max_new_tokens: int, ignore_eos: bool) -> dict[str, object]:
         effective = effective_settings(model, max_new_tokens, ignore_eos)
         return {k: v for k, v in effective.items() if k != "overridden"}
 
+    return settings, effective_settings(model, 1, True)["overridden"]
+
+
+def _subject(model: object, progress: Progress) -> Subject:
+    from harness.fingerprint import fingerprint
+    from harness.models import Model, open_tokenizer
+
+    assert isinstance(model, Model)
+    tokenizer = open_tokenizer(model)
+    found = fingerprint(model, tokenizer, progress.note)
+    settings, overridden = _settings(model)
     facts = ModelFacts(
         name=model.slug,
         weights=found.weights,

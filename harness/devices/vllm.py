@@ -278,8 +278,9 @@ class VllmDevice:
                 number, {"prompt_token_ids": list(part.prompt_token_ids)}, params
             )
         except Exception as error:
+            prompt = part.job.request.prompt_id
             raise DeviceError(
-                f"{self.name}: prompt {part.job.request.prompt_id!r} was refused: {reason(error)}"
+                f"{self.name}: prompt {prompt!r} was refused: {self._why(error)}"
             ) from error
         running[number] = part
 
@@ -299,7 +300,7 @@ class VllmDevice:
         An engine in a process of its own dies there; here vLLM only says that it did.
         """
         left = self._spool.cause() if self._spool is not None else None
-        seen = self._watch.cause if self._watch is not None else None
+        seen = self._watch.cause() if self._watch is not None else None
         return left or seen or reason(error)
 
     def _abort(self, running: Mapping[str, Part]) -> None:

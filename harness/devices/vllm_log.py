@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 
 from harness.devices.vllm_load import reason
 from harness.devices.vllm_spool import leave_cause
@@ -21,8 +22,10 @@ _TIMERS = (
     "vllm.logger",  # vLLM-Ascend's
     "vllm_ascend.worker",
 )
+#: Those that say why they end.
+_ENDERS = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
 #: Each part with its sentence in vLLM 0.18 to 0.32.
-_SENTENCES = {
+_SENTENCES: Mapping[str, re.Pattern[str]] = {
     "weights_s": re.compile(r"Loading weights took ([\d.]+) seconds"),
     "compile_s": re.compile(r"torch\.compile (?:took|takes) ([\d.]+) s in total"),
     "warmup_s": re.compile(r"(?:profiling|warmup) run took ([\d.]+) s"),
@@ -43,11 +46,13 @@ class LoadLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.seconds: dict[str, float] = {}
+        self._load: str | None = None
 
-    def install(self) -> None:
-        """Listen; once more does no harm, and forgets what was heard before."""
-        self.seconds = {}
-        for name in _TIMERS:
+    def install(self, load: str | None) -> None:
+        """Listen; a second call for the same load does no harm, another load begins anew."""
+        if load != self._load:
+            self.seconds, self._load = {}, load
+        for name in {*_TIMERS, *_ENDERS}:
             logger = logging.getLogger(name)
             # vLLM's own handler has a level too, so nothing more is shown.
             if not logger.isEnabledFor(logging.INFO):
@@ -56,10 +61,9 @@ class LoadLog(logging.Handler):
                 logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.ERROR and record.exc_info and record.exc_info[1] is not None:
-            error = record.exc_info[1]
-            leave_cause(f"{type(error).__name__}: {reason(error)}")
-            return
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and record.levelno >= logging.ERROR and record.name in _ENDERS:
+            leave_cause(reason(error))
         text = record.getMessage()
         for name, sentence in _SENTENCES.items():
             found = sentence.search(text)

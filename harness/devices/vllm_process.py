@@ -63,13 +63,19 @@ class EngineWatch:
     """
 
     def __init__(self, core: Any, processes: Collection[BaseProcess]) -> None:
-        self.cause: str | None = None
+        self._cause: str | None = None
         self._core = core
         self._processes = {process.sentinel: process for process in processes}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="harness-engine-watch", daemon=True)
         if self._processes:
             self._thread.start()
+
+    def cause(self) -> str | None:
+        """What became of a process that died; None while all live."""
+        if any(not process.is_alive() for process in self._processes.values()):
+            self._thread.join(2 * _POLL_S)
+        return self._cause
 
     def close(self) -> None:
         """No process is missed from here on."""
@@ -86,8 +92,8 @@ class EngineWatch:
             return
         process = self._processes[ended[0]]
         process.join(_POLL_S)
-        self.cause = f"its process {process.name} {how_it_ended(process.exitcode)}"
-        dead = RuntimeError(self.cause)
+        self._cause = f"its process {process.name} {how_it_ended(process.exitcode)}"
+        dead = RuntimeError(self._cause)
         with suppress(AttributeError):  # another client; then vLLM is on its own
             for future in list(self._core.utility_results.values()):
                 if not future.done():

@@ -64,9 +64,14 @@ class Spool:
         _MINE.pop(str(self.folder), None)
 
 
+def own_folder() -> str | None:
+    """In a process of the engine: the folder that its requests' rows go to."""
+    return os.environ.get(_VARIABLE)
+
+
 def leave_cause(line: str) -> None:
     """In a process of the engine: say why it ends, for ``Spool.cause``. The first counts."""
-    folder = os.environ.get(_VARIABLE)
+    folder = own_folder()
     with suppress(OSError):
         if folder is not None:
             with open(Path(folder) / _CAUSE, "x", encoding="utf-8") as file:
@@ -78,7 +83,7 @@ def end_with_owner() -> None:
 
     Nothing happens in the harness itself, where the engine may run as well.
     """
-    folder = os.environ.get(_VARIABLE)
+    folder = own_folder()
     if folder is None or _MINE.get(folder) == os.getpid():
         return
 

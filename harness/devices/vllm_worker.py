@@ -11,13 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import vllm.logger
 from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from harness.devices.hf_environment import instruction_set
 from harness.devices.vllm_capture import BatchUpdate, RowCapture
 from harness.devices.vllm_hooks import TracedModel
 from harness.devices.vllm_log import LOAD_LOG
-from harness.devices.vllm_spool import end_with_owner
+from harness.devices.vllm_spool import end_with_owner, own_folder
 
 
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
@@ -29,7 +30,10 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         That is in the worker and before it loads the model: the time to listen
         to the log, and to make sure that this process does not outlive the harness.
         """
-        LOAD_LOG.install()
+        LOAD_LOG.install(own_folder())
+        with suppress(AttributeError):
+            # A sentence is said once in a process: a second load that takes as long is silent.
+            vllm.logger._print_info_once.cache_clear()
         end_with_owner()
         self._capture = RowCapture(writes=_is_first_rank())
 

@@ -47,7 +47,7 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     (r"Permission denied: '[^']*kernel_meta", "kernel-meta"),
     (r"does not match the installed version's device type", "wheel-kind"),
     (r"operator torchvision::nms does not exist", "torchvision"),
-    (r"ASCEND_LAUNCH_BLOCKING.*graph|graph.*ASCEND_LAUNCH_BLOCKING", "launch-blocking"),
+    (r"ASCEND_LAUNCH_BLOCKING\b.*[Gg]raph", "launch-blocking"),
     (r"Failed to load the backend extension: torch_npu", "backend-extension"),
     (r"owner does not match the current owner", "owner-mismatch"),
     (r"Permission mismatch: The owner of ", "owner-mismatch"),
@@ -56,6 +56,8 @@ MESSAGES: tuple[tuple[str, str], ...] = (
 _COMPILED = tuple((re.compile(pattern), code) for pattern, code in MESSAGES)
 _VERSION = re.compile(r"Invalid version: '?(\d+\.\d+\.\d+)?")
 _FREE = re.compile(r"\(([\d.]+)\s*/\s*([\d.]+) GiB\)")
+#: Of a line in a log, so much is read: patterns take longer than a line is long.
+_READ = 8000
 _LONGEST = 200
 
 #: Found beside one of these, the finding is only what follows from it.
@@ -85,7 +87,8 @@ def explain(text: str) -> tuple[Finding, ...]:
 
 def codes_of(line: str) -> tuple[str, ...]:
     """The codes that a line of text stands for, each once."""
-    return tuple(dict.fromkeys(code for pattern, code in _COMPILED if pattern.search(line)))
+    start = line[:_READ]
+    return tuple(dict.fromkeys(code for pattern, code in _COMPILED if pattern.search(start)))
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:

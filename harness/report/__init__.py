@@ -1,4 +1,4 @@
-"""Reports: an alignment as HTML, Markdown or JSON."""
+"""Reports: an alignment as HTML, Markdown or JSON, in English or Chinese."""
 
 from harness.report.render import render, to_html, to_markdown
 

@@ -16,25 +16,21 @@ from harness.alignment.result import (
     TopTokens,
     Verdict,
 )
+from harness.report.language import Said, said
 from harness.report.text import NONE, number, shortened
 
-#: Positions shown on either side of the one that a reader should look at.
+#: Positions of a Markdown report on either side of the one to look at.
 AROUND = 8
 #: Logits named per position.
 TOP = 5
 #: Characters shown of one token.
 MOST_PIECE = 80
 #: Tokens of a prompt that are set side by side.
-MOST_PAIRS = 256
-#: Failing positions listed per prompt.
-MOST_FAILING = 64
-#: Prompts with tokens, chart and positions; all are in the table.
-MOST_DETAILED = 100
+MOST_CELLS = 512
+#: Marked positions listed per prompt where no script can list all.
+MOST_MARKED = 16
 
 _T = TypeVar("_T")
-
-_YES_NO = {True: "yes", False: "no", None: NONE}
-
 
 VERDICT_MARK = {"good": "✓", "open": "?", "bad": "✗"}
 #: Worst first.
@@ -51,7 +47,11 @@ class TopView:
 
 @dataclass(frozen=True)
 class PositionView:
-    """One judged position; ``context`` is the token all arms were given there."""
+    """One judged position; ``context`` is the token all arms were given there.
+
+    ``reach`` is the shift over its tolerance, at most 2, None where there is
+    no tolerance.
+    """
 
     index: int
     shown: bool
@@ -66,20 +66,28 @@ class PositionView:
     error: str
     reference_error: str
     bit_equal: str
+    reach: float | None
     reference_top: tuple[TopView, ...]
     candidate_top: tuple[TopView, ...]
 
+    @property
+    def tops(self) -> tuple[tuple[TopView | None, TopView | None], ...]:
+        """Both lists of largest logits, row by row."""
+        count = max(len(self.reference_top), len(self.candidate_top))
+        return tuple((_at(self.reference_top, n), _at(self.candidate_top, n)) for n in range(count))
+
 
 @dataclass(frozen=True)
-class PairView:
+class CellView:
     """The context's token and the candidate's own at one index; None where
-    one of them had ended."""
+    one of them had ended. ``marks``: classes of the style sheet."""
 
     index: int
     context: str | None
     candidate: str | None
     equal: bool
     first: bool
+    marks: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ class Series:
     reference: tuple[float | None, ...]
     failing: tuple[int, ...]
     flips: tuple[int, ...]
+    anchor: str = ""
 
     @property
     def there(self) -> bool:
@@ -104,32 +113,38 @@ class Series:
 
 @dataclass(frozen=True)
 class PromptView:
-    """One prompt: its row of the parity table and, below, its details."""
+    """One prompt: its row of the list and, in it, its details.
+
+    ``entry`` is its place among the prompts that the page's data holds, None
+    where it has no details.
+    """
 
     anchor: str
+    entry: int | None
     id: str
     verdict: str
     tone: str
     mark: str
     class_: str
     compared: str
-    divergence: str
+    diverged: int | None
+    divergence: Said
     shown: str
     margin: str
     shift: str
     tolerance: str
     error_ratio: str
-    detailed: bool
     free: bool
     text: str
     context_text: str
     candidate_text: str
-    pairs: tuple[PairView, ...]
-    pairs_before: int
-    pairs_after: int
+    cells: tuple[CellView, ...]
+    cells_before: int
+    cells_after: int
+    position: PositionView | None
     window: tuple[PositionView, ...]
-    failing: tuple[PositionView, ...]
-    failing_left_out: int
+    marked: tuple[PositionView, ...]
+    failing: int
     series: Series
 
 
@@ -140,60 +155,64 @@ def tone_of(verdict: Verdict) -> str:
     return "open" if verdict in NO_JUDGEMENT else "bad"
 
 
-def prompt_views(alignment: Alignment, anchor: str) -> tuple[PromptView, ...]:
-    """A view per prompt, in order; the first MOST_DETAILED, worst first, in detail."""
-    ranked = sorted(
-        range(len(alignment.prompts)),
-        key=lambda n: TONES.index(tone_of(alignment.prompts[n].verdict)),
-    )
-    detailed = set(ranked[:MOST_DETAILED])
-    return tuple(
-        _prompt(alignment, prompt, f"{anchor}-p{n}", n in detailed)
-        for n, prompt in enumerate(alignment.prompts)
+def worst_first(prompts: Sequence[PromptAlignment]) -> list[int]:
+    """Indices of prompts: those that fail, those without judgement, those that
+    flip, the others."""
+    return sorted(
+        range(len(prompts)),
+        key=lambda n: (TONES.index(tone_of(prompts[n].verdict)), not flips(prompts[n])),
     )
 
 
-def _prompt(
-    alignment: Alignment, prompt: PromptAlignment, anchor: str, detailed: bool
+def prompt_view(
+    alignment: Alignment, prompt: PromptAlignment, anchor: str, entry: int | None
 ) -> PromptView:
+    """What the templates show of a prompt; the details only where it has an entry."""
     tone = tone_of(prompt.verdict)
     count = len(prompt.positions.class_)
     shown = prompt.shown if prompt.shown is not None and 0 <= prompt.shown < count else None
     failing = [n for n, name in enumerate(prompt.positions.class_) if name in FAILING]
-    window = _around(shown, count) if detailed else range(0)
-    listed = failing[:MOST_FAILING] if detailed else []
-    pairs, before, after = _pairs(alignment, prompt) if detailed else ((), 0, 0)
+    flipped = flips(prompt)
+    detailed = entry is not None
+    window = range(0) if shown is None else _around(shown, count)
+    marked = sorted({*failing, *flipped, *([] if shown is None else [shown])})
+    cells, before, after = _cells(alignment, prompt) if detailed else ((), 0, 0)
     return PromptView(
         anchor=anchor,
+        entry=entry,
         id=prompt.id,
         verdict=prompt.verdict,
         tone=tone,
         mark=VERDICT_MARK[tone],
         class_=prompt.class_ or NONE,
         compared=f"{prompt.tokens_compared:,} / {prompt.tokens_expected:,}",
+        diverged=prompt.first_divergence,
         divergence=_divergence(alignment, prompt),
         shown=NONE if shown is None else str(shown),
         margin=number(prompt.margin),
         shift=number(prompt.shift),
         tolerance=number(prompt.tolerance),
         error_ratio=number(error_ratio(prompt)),
-        detailed=detailed,
         free=ran_free(alignment, prompt),
         text=prompt.text,
         context_text=prompt.context_text,
         candidate_text=prompt.candidate_text,
-        pairs=pairs,
-        pairs_before=before,
-        pairs_after=after,
-        window=tuple(_position(alignment, prompt, n) for n in window),
-        failing=tuple(_position(alignment, prompt, n) for n in listed),
-        failing_left_out=len(failing) - len(listed),
+        cells=cells,
+        cells_before=before,
+        cells_after=after,
+        position=None if shown is None or not detailed else _position(alignment, prompt, shown),
+        window=tuple(_position(alignment, prompt, n) for n in window) if detailed else (),
+        marked=tuple(_position(alignment, prompt, n) for n in marked[:MOST_MARKED])
+        if detailed
+        else (),
+        failing=len(failing),
         series=Series(
             prompt=prompt.id,
             candidate=tuple(prompt.positions.error),
             reference=tuple(prompt.positions.reference_error),
             failing=tuple(failing),
-            flips=tuple(flips(prompt)),
+            flips=tuple(flipped),
+            anchor=anchor if detailed else "",
         ),
     )
 
@@ -205,24 +224,25 @@ def ran_free(alignment: Alignment, prompt: PromptAlignment) -> bool:
     return bool(prompt.candidate_token_ids) and "free" in alignment.candidate.replay.split(", ")
 
 
-def _divergence(alignment: Alignment, prompt: PromptAlignment) -> str:
+def _divergence(alignment: Alignment, prompt: PromptAlignment) -> Said:
     if prompt.first_divergence is not None:
-        return str(prompt.first_divergence)
-    return "none" if ran_free(alignment, prompt) else f"{NONE} (no free run)"
+        return Said(str(prompt.first_divergence), str(prompt.first_divergence))
+    return said("divergence.none" if ran_free(alignment, prompt) else "divergence.forced")
 
 
 def error_ratio(prompt: PromptAlignment) -> float | None:
     """Error of the candidate over that of the reference, of this prompt alone;
     None without an oracle or where the reference has no error."""
-    both = [
-        (ours, theirs)
-        for ours, theirs in zip(
-            prompt.positions.error, prompt.positions.reference_error, strict=False
-        )
-        if ours is not None and theirs is not None
-    ]
-    ours, theirs = (math.fsum(pair[side] ** 2 for pair in both) for side in (0, 1))
-    return math.sqrt(ours / theirs) if theirs > 0 else None
+    return rms_ratio(prompt.positions.error, prompt.positions.reference_error)
+
+
+def rms_ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> float | None:
+    """Root of the ratio of the summed squares, over the positions that have both."""
+    both = [(a, b) for a, b in zip(ours, theirs, strict=False) if a is not None and b is not None]
+    mine, other = (math.fsum(pair[side] ** 2 for pair in both) for side in (0, 1))
+    if other > 0:
+        return math.sqrt(mine / other)
+    return None if not both or mine == 0 else math.inf
 
 
 def flips(prompt: PromptAlignment) -> list[int]:
@@ -232,9 +252,7 @@ def flips(prompt: PromptAlignment) -> list[int]:
     return [n for n, (reference, candidate) in enumerate(tokens) if reference != candidate]
 
 
-def _around(shown: int | None, count: int) -> range:
-    if shown is None:
-        return range(0)
+def _around(shown: int, count: int) -> range:
     return range(max(0, shown - AROUND), min(count, shown + AROUND + 1))
 
 
@@ -255,6 +273,8 @@ def _tops(alignment: Alignment, top: TopTokens | None) -> tuple[TopView, ...]:
 def _position(alignment: Alignment, prompt: PromptAlignment, n: int) -> PositionView:
     positions = prompt.positions
     name = positions.class_[n]
+    shift, tolerance = _at(positions.shift, n), _at(positions.tolerance, n)
+    equal = _at(positions.bit_equal, n)
     return PositionView(
         index=n,
         shown=n == prompt.shown,
@@ -264,33 +284,37 @@ def _position(alignment: Alignment, prompt: PromptAlignment, n: int) -> Position
         reference=_piece(alignment, _at(positions.reference_token, n)),
         candidate=_piece(alignment, _at(positions.candidate_token, n)),
         margin=number(_at(positions.margin, n)),
-        shift=number(_at(positions.shift, n)),
-        tolerance=number(_at(positions.tolerance, n)),
+        shift=number(shift),
+        tolerance=number(tolerance),
         error=number(_at(positions.error, n)),
         reference_error=number(_at(positions.reference_error, n)),
-        bit_equal=_YES_NO[_at(positions.bit_equal, n)],
+        bit_equal=NONE if equal is None else "=" if equal else "≠",
+        reach=None if shift is None or not tolerance else min(abs(shift) / tolerance, 2.0),
         reference_top=_tops(alignment, _at(positions.reference_top, n)),
         candidate_top=_tops(alignment, _at(positions.candidate_top, n)),
     )
 
 
-def _pairs(alignment: Alignment, prompt: PromptAlignment) -> tuple[tuple[PairView, ...], int, int]:
+def _cells(alignment: Alignment, prompt: PromptAlignment) -> tuple[tuple[CellView, ...], int, int]:
     """The tokens side by side, and how many are left out before and after."""
     context, own = prompt.context_token_ids, prompt.candidate_token_ids
     count = max(len(context), len(own))
     first = prompt.first_divergence
-    start = max(0, (first or 0) - MOST_PAIRS // 2) if count > MOST_PAIRS else 0
-    end = min(count, start + MOST_PAIRS)
-    pairs = []
+    start = max(0, (first or 0) - MOST_CELLS // 2) if count > MOST_CELLS else 0
+    end = min(count, start + MOST_CELLS)
+    flipped = set(flips(prompt))
+    cells = []
     for n in range(start, end):
         theirs, ours = _at(context, n), _at(own, n)
-        pairs.append(
-            PairView(
+        marks = "x" if _at(prompt.positions.class_, n) in FAILING else "f" if n in flipped else ""
+        cells.append(
+            CellView(
                 index=n,
                 context=_piece(alignment, theirs),
                 candidate=_piece(alignment, ours),
                 equal=theirs == ours or not own,
                 first=n == first,
+                marks=marks,
             )
         )
-    return tuple(pairs), start, count - end
+    return tuple(cells), start, count - end

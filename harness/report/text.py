@@ -51,6 +51,11 @@ def seconds(value: float | None) -> str:
     return f"{number(value)} s" if abs(value) >= 1 else f"{number(value * 1000)} ms"
 
 
+def percent(value: float | None) -> str:
+    """A share as a percentage, three significant digits."""
+    return NONE if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
+
+
 @lru_cache(maxsize=4096)
 def _escape_of(char: str) -> str | None:
     """How a character is shown where it cannot stand for itself."""
@@ -141,6 +146,13 @@ def _spaces(count: int) -> Markup:
     return Markup('<span class="esc">{}</span>').format("␣" * count) if count else Markup()
 
 
+def html_cell(text: str) -> Markup:
+    """What stands within a token's own element: line breaks as marks, no wrapper."""
+    if not text.strip(" "):
+        return _spaces(len(text)) or Markup('<span class="esc">∅</span>')
+    return _marked(text, breaks=False)
+
+
 def _marked(text: str, *, breaks: bool) -> Markup:
     parts = []
     for hidden, shown in segments(text):
@@ -153,7 +165,9 @@ def _marked(text: str, *, breaks: bool) -> Markup:
 
 #: Words that Markdown and GitHub leave as they are: no markup, mention, link,
 #: emoji name or reference can be made of these characters.
-_PLAIN_WORD = re.compile(r"[(\"'“]*[^\W_](?:[^\W_]|[.,;:()%±/+\-\u2013\u2014−='\"!?×≤≥]){0,79}")
+_PLAIN_WORD = re.compile(
+    r"[(\"'“（]*[^\W_](?:[^\W_]|[.,;:()%±/+\-\u2013\u2014−='\"!?×≤≥：；，。、（）“”！？]){0,199}"
+)
 
 
 def markdown_code(text: str, limit: int = 200) -> str:
@@ -184,7 +198,7 @@ def markdown_prose(text: str, limit: int = 600) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    if word in {NONE, "-", "\u2013", "="}:
+    if word in {NONE, "-", "\u2013", "=", "%"}:
         return True
     lowered = word.lower()
     return (

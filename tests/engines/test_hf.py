@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.devices.base import NO_CHOICE, Completion, Device, Replay, Request
-from harness.devices.hf import HfDevice, _arg_max
+from harness.devices.base import NO_CHOICE, Completion, Device, Replay, Request, Sampling
+from harness.devices.hf import HfDevice
+from harness.devices.hf_choice import arg_max
 from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.models import Model, open_tokenizer
 from harness.rows import row_statistics, squared_norm
@@ -202,6 +203,34 @@ def test_a_row_without_finite_logits_stops_the_run(embedded_model: Model, free: 
     assert completion.rows.nonfinite.tolist() == [49152]
 
 
+def test_sampling_draws_what_generate_draws(
+    embedded_model: Model, free: Request, completion: Completion
+) -> None:
+    """In float32, where another attention path cannot move a draw."""
+    import torch
+
+    device = HfDevice("hf-cpu", embedded_model, dtype="float32")
+    device.open()
+    drawn = replace(free, sampling=Sampling(temperature=0.7, top_p=0.9, seed=3))
+    first, again = run(device, drawn), run(device, drawn)
+    other = run(device, replace(drawn, sampling=Sampling(0.7, 0.9, 4)))
+    torch.manual_seed(3)
+    ids = device._model.generate(
+        torch.tensor([free.prompt_token_ids]),
+        do_sample=True,
+        temperature=0.7,
+        top_p=0.9,
+        top_k=0,
+        max_new_tokens=N,
+        eos_token_id=None,
+        repetition_penalty=1.0,
+    )
+    device.close()
+    assert tuple(ids[0, len(free.prompt_token_ids) :].tolist()) == first.token_ids
+    assert first.token_ids == again.token_ids != other.token_ids
+    assert first.token_ids != completion.token_ids
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
@@ -215,7 +244,7 @@ def test_arg_max_takes_the_lower_id_and_finite_logits_only(
     row: list[float], expected: int | None
 ) -> None:
     array = np.array(row, dtype=np.float32)
-    assert _arg_max(array) == expected
+    assert arg_max(array) == expected
     if expected is not None:
         assert row_statistics(array).top_ids[0, 0] == expected
 

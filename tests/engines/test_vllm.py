@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.devices.base import Completion, Device, Request
+from harness.devices.base import Completion, Device, Request, Sampling
 from harness.devices.vllm import VllmDevice
 from harness.errors import DeviceError, UsageError
 from harness.models import Model, open_tokenizer
@@ -64,6 +64,13 @@ def device(embedded_model: Model) -> Iterator[VllmDevice]:
     assert opened.engine["asked.max_model_len"] == "2k"
     assert opened.load["weights_bytes"] == 2 * 134_515_008
     assert opened.load["kv_cache_tokens"] > 2000
+    # 30 layers, 3 heads of 64, keys and values, 2 bytes each
+    assert opened.load["kv_cache_bytes"] == opened.load["kv_cache_tokens"] * 30 * 3 * 64 * 2 * 2
+    assert 0 < opened.load["weights_s"] < opened.load["load_s"]
+    assert 0 < opened.load["init_engine_s"] < opened.load["load_s"]
+    import torch  # after the device, which sets variables before
+
+    assert opened.engine["instruction_set"] == torch.backends.cpu.get_cpu_capability()
     yield device
     device.close()
 
@@ -231,6 +238,20 @@ def test_keeping_nothing_gives_the_same_tokens(
     assert len(quiet.timings.itl_s) == len(quiet.token_ids) - 1
 
 
+def test_sampling_repeats_under_its_seed_and_keeps_raw_rows(
+    device: VllmDevice, requests: list[Request], alone: list[Completion]
+) -> None:
+    drawn = replace(requests[0], sampling=Sampling(temperature=0.7, top_p=0.9, seed=3))
+    first, again = run(device, drawn), run(device, drawn)
+    other = run(device, replace(drawn, sampling=Sampling(0.7, 0.9, 4)))
+    assert rows_equal(first, again)
+    assert first.token_ids == again.token_ids != other.token_ids
+    assert first.token_ids != alone[0].token_ids
+    assert first.rows is not None
+    assert alone[0].rows is not None
+    assert np.array_equal(first.rows.digest[0], alone[0].rows.digest[0])
+
+
 def test_on_token_counts_tokens(device: VllmDevice, requests: list[Request]) -> None:
     calls: list[None] = []
     list(
@@ -244,10 +265,9 @@ def test_on_token_counts_tokens(device: VllmDevice, requests: list[Request]) -> 
 def test_no_file_of_rows_stays_behind(device: VllmDevice, requests: list[Request]) -> None:
     run(device, requests[5])
     assert device._spool is not None
-    assert device._spool.stat().st_mode & 0o777 == 0o700
-    left = {file.name for file in device._spool.iterdir()}
+    left = {file.name for file in device._spool.folder.iterdir()}
     run(device, requests[5])
-    assert {file.name for file in device._spool.iterdir()} == left
+    assert {file.name for file in device._spool.folder.iterdir()} == left
 
 
 def test_capturing_does_not_slow_generation(
@@ -333,6 +353,18 @@ def test_a_device_that_is_not_open_says_so(embedded_model: Model, requests: list
     device.close()
     with pytest.raises(DeviceError, match="is not open"):
         run(device, requests[0])
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_compiled_load_are_told(embedded_model: Model) -> None:
+    device = VllmDevice("vllm-cpu", embedded_model, engine_args={"enforce_eager": "false"})
+    opened = device.open()
+    device.close()
+    assert opened.engine["enforce_eager"] is False
+    parts = {key: opened.load[key] for key in ("weights_s", "compile_s", "init_engine_s")}
+    assert min(parts.values()) > 0
+    assert parts["compile_s"] < parts["init_engine_s"]
+    assert parts["weights_s"] + parts["init_engine_s"] < opened.load["load_s"]
 
 
 @pytest.mark.slow

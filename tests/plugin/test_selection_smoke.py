@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from plugin_project import PluginProject
 
+from harness.plugin import _CHECKS
+
 SHORT = "--max-new-tokens=12"
 
 
 def test_it_is_left_out_unless_asked_for(project: PluginProject) -> None:
     result = project.run("fake")
-    result.assert_outcomes(passed=14, deselected=7)
-    assert "test_smoke" not in result.stdout.str()
+    result.assert_outcomes(passed=14, deselected=0)
+    assert "smoke" not in result.stdout.str()
+
+
+def test_its_file_asks_for_it_too(project: PluginProject) -> None:
+    project.run("fake", SHORT, _CHECKS / "test_smoke.py").assert_outcomes(passed=7, deselected=0)
 
 
 def test_it_samples_every_prompt_and_judges_nothing_else(project: PluginProject) -> None:

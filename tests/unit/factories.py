@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.evidence import Evidence
 from harness.baselines import Baseline
 from harness.devices.base import Replay
 from harness.recorder import Context, Options, record
@@ -22,7 +23,7 @@ from harness.recording import (
     SuiteFacts,
     margins_of,
 )
-from harness.rows import row_statistics
+from harness.rows import NO_TOKEN, SKETCH_WIDTH, RowStatistics, concatenate, row_statistics
 from harness.suites import Generation, Prompt, Suite
 from harness.testing import FakeDevice, fake_subject
 
@@ -61,6 +62,39 @@ def run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "f
         margins=margins_of(rows),
         timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=0.5 + 0.25 * n),
         rows=rows,
+    )
+
+
+def told(logits: Logits, top: int = 20) -> RowStatistics:
+    """The same rows as a server tells them: its ``top`` log-probabilities."""
+    whole = row_statistics(logits)
+    ids, best = whole.top_ids.copy(), whole.top_logits - whole.logsumexp[:, None]
+    ids[:, top:], best[:, top:] = NO_TOKEN, 0.0
+    nothing = np.zeros(len(whole))
+    return RowStatistics(
+        ids, best.astype(np.float32), None, nothing, whole.nonfinite, digest=None, sketch=None
+    )
+
+
+def told_run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "free") -> Run:
+    """A run as a server tells it."""
+    made, rows = run(logits, tokens, replay), told(logits)
+    return made.model_copy(update={"rows": rows, "margins": margins_of(rows)})
+
+
+def text_run(text: str) -> Run:
+    """A run of which there is only its text."""
+    timings = RunTimings(ttft_s=0.5, itl_s=(0.25,), e2e_s=0.75)
+    nothing = concatenate([])
+    return Run(
+        replay="free",
+        token_ids=(),
+        text=text,
+        stop="length",
+        margins=(),
+        timings=timings,
+        rows=nothing,
+        text_only=True,
     )
 
 
@@ -133,6 +167,40 @@ def arms(prompts: int = 6, positions: int = 4, noise: float = 0.05) -> Baseline:
         forced_recording(exact, reference, dtype="float32"),
         {f"control-{i}": forced_recording(arm(), reference) for i in range(2)},
     )
+
+
+def evidence(prompts: int = 20, **changes: Any) -> Evidence:
+    """A correct candidate with the reference's own errors, ten positions a
+    prompt, two controls; every field may be another."""
+    ones, none = np.ones(prompts), np.zeros(prompts)
+    fields: dict[str, Any] = {
+        "ids": tuple(f"p{i}" for i in range(prompts)),
+        "controls": 2,
+        "positions": np.full(prompts, 10),
+        "expected": np.full(prompts, 10),
+        "rows": np.tile([1, 9], (prompts, 1)),
+        "error": np.tile([1.0, 9.0], (prompts, 1)),
+        "reference_error": np.tile([1.0, 9.0], (prompts, 1)),
+        "top_error": ones,
+        "top_reference": ones,
+        "along": none,
+        "power": 1000.0 * ones,
+        "drift": np.zeros((prompts, SKETCH_WIDTH)),
+        "large": np.tile([2.0, 1.0], (prompts, 1)),
+        "control_large": 2.0 * ones,
+        "flips": ones,
+        "control_flips": ones,
+        "predicted": np.tile([1.0, 1.5], (prompts, 1)),
+        "kappa": 4.0 * ones,
+        **dict.fromkeys(
+            ("nonfinite", "reference_nonfinite", "either_nonfinite"), np.zeros(prompts, np.int64)
+        ),
+        "first_nonfinite": np.full(prompts, -1),
+        **dict.fromkeys(("bit_equal", "ended", "same_tokens"), np.zeros(prompts, np.bool_)),
+        "push": tuple(np.ones(10) for _ in range(prompts)),
+        "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
+    }
+    return Evidence(**(fields | changes))
 
 
 def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:

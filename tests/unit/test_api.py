@@ -9,7 +9,7 @@ import pytest
 import harness
 from harness import Suite, compare, load_recording, record
 from harness.baselines import load_baseline
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.suites import load_suite
 
 BASELINE = Path("baselines/fake/s/bfloat16")
@@ -73,3 +73,8 @@ def test_a_mistake_is_an_error_of_the_harness(project_folder: Path) -> None:
         record("fake", "fake", "s.yaml", replay="forced-prefill")
     with pytest.raises(HarnessError, match="nowhere"):
         compare("nowhere.json", BASELINE)
+
+
+def test_a_batch_size_reaches_the_device() -> None:
+    with pytest.raises(UsageError, match="fake runs one request at a time; --batch-size 2"):
+        record("fake", "fake", "port", batch_size=2)

@@ -19,10 +19,15 @@ COMMANDS = {
     "verify",
     "report",
     "locate",
+    "serve",
     "baseline make",
     "baseline list",
     "baseline diff",
     "baseline prune",
+    "checkpoint inspect",
+    "checkpoint fix-config",
+    "checkpoint verify-ternary",
+    "checkpoint fuse",
     "doctor",
 }
 
@@ -45,8 +50,9 @@ def test_the_commands_are_these(command: Command) -> None:
         return set(re.findall(r"^  ([a-z-]+)", block.partition("\n\n")[0], re.MULTILINE))
 
     groups = listed(command("--help").out)
-    inner = {f"baseline {name}" for name in listed(command("baseline", "--help").out)}
-    assert (groups - {"baseline"}) | inner == COMMANDS
+    nested = {"baseline", "checkpoint"}
+    inner = {f"{g} {name}" for g in nested for name in listed(command(g, "--help").out)}
+    assert (groups - nested) | inner == COMMANDS
 
 
 def test_the_help_tells_the_exit_statuses_and_debug(command: Command) -> None:
@@ -112,7 +118,7 @@ def test_the_status_says_whether_a_device_is_aligned(
     ("noise", "arguments", "verdict"),
     [
         (0.1, (), "DRIFT"),
-        (0.2, ("--engine-arg", "fault=unsteady", "--repeats", "4"), "NON_DETERMINISTIC"),
+        (0.4, ("--engine-arg", "fault=unsteady", "--repeats", "4"), "NON_DETERMINISTIC"),
     ],
 )
 def test_noisier_devices_are_not_aligned(
@@ -329,3 +335,9 @@ def test_an_interrupt_is_status_130_and_says_what_is_kept(
     assert ended.status == 130
     assert "harness: interrupted; record and baseline make go on" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_batch_size_reaches_the_device(command: Command) -> None:
+    ended = command("record", "--device", "fake", "--batch-size", 2, *SUITE, "--out", "a.json")
+    assert ended.status == 2
+    assert "fake runs one request at a time; --batch-size 2 is for npu" in ended.error

@@ -33,6 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": facts(config={"hidden_size": 9, "rope": ROPE})}, "model.config.hidden_size"),
     ({"model": facts(config={"hidden_size": 8, "rope": {"theta": 2.0}})}, "model.config.rope"),
     ({"model": facts(config={"hidden_size": 8})}, "model.config.rope"),
+    ({"engine": {**REFERENCE.engine, "qat_group_size": -1}}, "model.quantizer"),
     ({"settings": settings(max_new_tokens=5)}, "settings.max_new_tokens"),
     ({"settings": settings(ignore_eos=False)}, "settings.ignore_eos"),
     ({"settings": settings(ignore_eos=1)}, "settings.ignore_eos"),
@@ -176,3 +177,14 @@ def test_a_forced_baseline_is_compared_by_its_tokens() -> None:
     forced = forced_recording(LOGITS, REFERENCE)
     assert comparability(REFERENCE, forced).comparable
     assert comparability(forced, REFERENCE).comparable
+
+
+def test_a_training_form_is_comparable_with_its_fused_form_when_weights_may_differ() -> None:
+    training = free_recording(
+        LOGITS,
+        engine={**REFERENCE.engine, "qat_group_size": 64},
+        model=facts(weights="0" * 64),
+    )
+    found = comparability(training, REFERENCE, allow_weights=True)
+    assert found.comparable
+    assert {d.field: d.candidate for d in found.allowed}["model.quantizer"] == "group size 64"

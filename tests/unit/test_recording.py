@@ -9,11 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import RNG, bfloat16, facts, free_recording, prompt, recording, run
+from factories import (
+    RNG,
+    bfloat16,
+    facts,
+    free_recording,
+    prompt,
+    recording,
+    run,
+    text_run,
+    told_run,
+)
 
 from harness import jsonfile
 from harness.errors import ChecksumError, FormatError, HarnessError
 from harness.recording import (
+    SCHEMA,
     Difference,
     Recording,
     Repeat,
@@ -72,7 +83,9 @@ def file(tmp_path: Path) -> Path:
 def same_rows(a: RowStatistics, b: RowStatistics) -> bool:
     pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(RowStatistics)]
     return all(
-        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs
+        (x is None and y is None)
+        or (x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
+        for x, y in pairs
     )
 
 
@@ -184,7 +197,7 @@ CHANGES: list[tuple[tuple[Any, ...], Any, str]] = [
 def test_a_sealed_file_of_other_content_is_refused_by_field(
     file: Path, place: tuple[Any, ...], value: Any, problem: str
 ) -> None:
-    document = jsonfile.read(file, "harness.recording/1")
+    document = jsonfile.read(file, SCHEMA)
     inner: Any = document
     for key in place[:-1]:
         inner = inner[key]
@@ -199,7 +212,7 @@ def test_a_sealed_file_of_other_content_is_refused_by_field(
 
 
 def test_a_missing_field_is_named(file: Path) -> None:
-    document = jsonfile.read(file, "harness.recording/1")
+    document = jsonfile.read(file, SCHEMA)
     del document["prompts"][0]["free"]["stop"]
     jsonfile.write(file, document)
     with pytest.raises(FormatError, match=r"prompts\[0\]\.free\.stop: field required"):
@@ -291,3 +304,90 @@ def test_a_recording_cannot_be_changed() -> None:
 def test_a_folder_as_target_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="cannot be written"):
         save_recording(free_recording({"a": LOGITS}), tmp_path)
+
+
+# --- what a server tells
+
+
+def of_a_server() -> Recording:
+    return recording(
+        [
+            prompt("told", told_run(LOGITS), told_run(ROUGH, [1, 2, 3], "forced-prefill")),
+            prompt("text", text_run(" a \ud800 text")),
+        ],
+        device="server",
+        model=facts(weights=None, config=None, tokenizer=None, template=None),
+    )
+
+
+def test_rows_without_digest_mean_and_sketch_come_back(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    save_recording(of_a_server(), file)
+    read = load_recording(file)
+    for mine, theirs in zip(runs_of(of_a_server()), runs_of(read), strict=True):
+        assert same_rows(mine.rows, theirs.rows)
+    assert [run.rows.whole for run in runs_of(read)] == [False, False, True]
+    assert [run.text_only for run in runs_of(read)] == [False, False, True]
+    assert (read.whole, read.text_only, read.positions) == (False, True, 7)
+    assert read.prompts[1].run.text == " a \ud800 text"
+    assert read.model_dump() == of_a_server().model_dump()
+
+
+@pytest.mark.parametrize("names", [["digest"], ["mean", "sketch"], ["top_ids"]])
+def test_columns_are_left_out_together_or_not_at_all(file: Path, names: list[str]) -> None:
+    document = jsonfile.read(file, SCHEMA)
+    for name in names:
+        del document["prompts"][0]["free"]["rows"][name]
+    jsonfile.write(file, document)
+    with pytest.raises(FormatError, match=r"rows.*of a server all but mean, digest, sketch"):
+        load_recording(file)
+
+
+def test_a_text_without_tokens_has_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="text_only goes with no token_ids"):
+        Run(**{**dict(run(LOGITS)), "text_only": True})
+
+
+# --- files of the schema before
+
+
+def of_schema_1(made: Recording, path: Path) -> Path:
+    document = made.model_dump(mode="json", by_alias=True)
+    jsonfile.write(path, document | {"schema": "harness.recording/1"})
+    return path
+
+
+def test_a_file_of_schema_1_is_read_and_stays_what_it_is(tmp_path: Path) -> None:
+    file = of_schema_1(full(), tmp_path / "a.json")
+    before, read = file.read_bytes(), load_recording(file)
+    assert read.schema_ == "harness.recording/1"
+    assert read.whole
+    assert not read.text_only
+    save_recording(read, file)
+    assert file.read_bytes() == before
+
+
+def test_a_file_of_schema_1_holds_whole_rows_only(tmp_path: Path) -> None:
+    file = of_schema_1(of_a_server(), tmp_path / "a.json")
+    with pytest.raises(FormatError, match="1 has whole rows and tokens only"):
+        load_recording(file)
+
+
+@pytest.mark.parametrize("schema", ["harness.recording/3", "harness.alignment/1", None])
+def test_another_schema_is_refused(tmp_path: Path, schema: str | None) -> None:
+    file = tmp_path / "a.json"
+    document = full().model_dump(mode="json", by_alias=True)
+    jsonfile.write(file, document | {"schema": schema})
+    with pytest.raises(FormatError, match="this version reads harness"):
+        load_recording(file)
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "baselines").glob("*/*/*/*.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+def test_the_committed_baselines_are_read(path: Path, tmp_path: Path) -> None:
+    read = load_recording(path)
+    assert read.whole
+    save_recording(read, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()

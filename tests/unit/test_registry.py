@@ -93,7 +93,7 @@ def test_options_of_transformers_are_checked_before_the_model_is_sought(
     [
         ({"delay": "nan"}, "bfloat16", "delay"),
         ({"delay": "-1"}, "bfloat16", "delay"),
-        ({"fault": "fire"}, "bfloat16", "none, scale, nan, unsteady"),
+        ({"fault": "fire"}, "bfloat16", "none, scale, nan, inf, unsteady, hang, stuck"),
         ({"heat": "1"}, "bfloat16", "it knows seed, fault, delay"),
         ({}, "int8", "bfloat16, float16, float32"),
     ],
@@ -101,3 +101,9 @@ def test_options_of_transformers_are_checked_before_the_model_is_sought(
 def test_options_of_the_fake_are_checked(args: dict[str, str], dtype: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         open_target("fake", "fake", dtype=dtype, engine_args=args)
+
+
+@pytest.mark.parametrize("size", ["0", "-2", "many", ""])
+def test_a_group_size_that_is_none_is_refused_before_the_model_is_looked_for(size: str) -> None:
+    with pytest.raises(UsageError, match="qat_group_size"):
+        open_target("hf-cpu", "no such model", engine_args={"qat_group_size": size})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from harness.rows import (
     SKETCH_WIDTH,
     TOP_K,
     RowStatistics,
+    bit_equal,
     concatenate,
     hashes,
     row_statistics,
+    same_rows,
     squared_norm,
 )
 
@@ -263,3 +266,47 @@ def test_rows_one_by_one_equal_rows_together() -> None:
         assert getattr(together, name).tobytes() == getattr(apart, name).tobytes()
     assert len(together[1:3]) == 2
     assert together[1:3].digest.tobytes() == apart.digest[1:3].tobytes()
+
+
+# --- rows that are not whole
+
+
+def told(rows: RowStatistics) -> RowStatistics:
+    return replace(rows, mean=None, digest=None, sketch=None)
+
+
+def test_rows_without_digest_are_not_whole_and_keep_their_length() -> None:
+    rows = row_statistics(np.stack([fixed_row()] * 3))
+    assert rows.whole
+    assert not told(rows).whole
+    assert len(told(rows)) == 3
+    assert len(told(rows)[1:]) == 2
+    assert told(rows)[1:].digest is None
+
+
+@pytest.mark.parametrize("names", [["digest"], ["mean", "sketch"]])
+def test_the_columns_of_whole_rows_go_together(names: list[str]) -> None:
+    rows = row_statistics(fixed_row())
+    with pytest.raises(ValueError, match="together or not at all"):
+        replace(rows, **dict.fromkeys(names))
+
+
+def test_joined_rows_are_whole_where_all_parts_are() -> None:
+    rows = row_statistics(fixed_row())
+    assert concatenate([rows, rows]).whole
+    mixed = concatenate([rows, told(rows)])
+    assert not mixed.whole
+    assert len(mixed) == 2
+
+
+def test_bits_are_compared_only_where_both_sides_are_whole() -> None:
+    other = fixed_row()
+    other[7] += 1e-3  # not among the largest
+    a, b = (row_statistics(np.stack([fixed_row(), row])) for row in (fixed_row(), other))
+    equal = bit_equal(a, b)
+    assert equal is not None
+    assert equal.tolist() == [True, False]
+    assert bit_equal(a, told(b)) is None
+    assert same_rows(a, b).tolist() == [True, False]
+    shifted = replace(told(b), top_logits=b.top_logits + np.float32([[0], [1]]))
+    assert same_rows(a, shifted).tolist() == [True, False]

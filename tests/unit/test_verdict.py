@@ -74,6 +74,7 @@ LADDER: list[tuple[dict[str, Any], Verdict]] = [
     ({"top_k_error_ratio": "NOT_RUN"}, "EQUIVALENT"),
     # A server that tells the likeliest tokens only has the second ratio alone.
     ({"error_ratio": "NOT_RUN"}, "EQUIVALENT"),
+    ({"error_ratio": "NOT_RUN", "top_k_error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),
     ({"error_ratio": "NOT_RUN", "top_k_error_ratio": "NOT_RUN"}, "INCONCLUSIVE"),
     ({"error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),
     ({"top_k_error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from harness.devices.vllm_log import LoadLog
+from harness.devices.vllm_spool import Spool
 
 
 @pytest.fixture
 def log() -> Iterator[LoadLog]:
     before = {n: logging.getLogger(n).level for n in ("vllm.compilation.monitor", "vllm.logger")}
     log = LoadLog()
-    log.install()
+    log.install("first")
     yield log
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).removeHandler(log)
@@ -47,10 +50,11 @@ def test_the_parts_of_a_load_are_heard(log: LoadLog) -> None:
 
 
 def test_a_second_load_begins_anew(log: LoadLog) -> None:
-    log.install()
     logger = logging.getLogger("vllm.model_executor.model_loader.default_loader")
     logger.info("Loading weights took %.2f seconds", 2.0)
-    log.install()
+    log.install("first")
+    assert log.seconds == {"weights_s": 2.0}
+    log.install("second")
     logger.info("Loading weights took %.2f seconds", 1.0)
     assert log.seconds == {"weights_s": 1.0}
 
@@ -59,3 +63,18 @@ def test_other_talk_and_other_levels_are_no_figures(log: LoadLog) -> None:
     logging.getLogger("vllm.v1.engine.core").info("Using 3 seconds of patience")
     logging.getLogger("vllm.v1.engine.core").debug("Loading weights took 3 seconds")
     assert log.seconds == {}
+
+
+def test_why_an_engine_ends_is_left_for_the_harness(
+    log: LoadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HARNESS_ROWS", "")  # so that what a spool puts there is taken back
+    spool = Spool()
+    for name in ("vllm.logger", "vllm.v1.engine.core"):
+        try:
+            raise MemoryError(f"no room, says {name}\nand more")
+        except MemoryError:
+            logging.getLogger(name).exception("EngineCore failed to start.")
+    assert spool.cause() == "no room, says vllm.v1.engine.core"
+    spool.close()

@@ -38,16 +38,16 @@ def test_whoever_waits_for_a_killed_process_is_woken() -> None:
     waiting: Future[Any] = Future()
     core = SimpleNamespace(outputs_queue=queue.Queue(), utility_results={1: waiting})
     watch = EngineWatch(core, [found])
-    assert watch.cause is None
+    assert watch.cause() is None
     process.kill()
     error = core.outputs_queue.get(timeout=10)
     assert "EngineCore was ended by SIGKILL" in str(error)
     assert waiting.exception(timeout=1) is error
-    assert watch.cause == str(error)
+    assert watch.cause() == str(error)
     watch.close()
 
 
 def test_a_watch_of_no_process_ends_at_once() -> None:
     watch = EngineWatch(SimpleNamespace(), [])
     watch.close()
-    assert watch.cause is None
+    assert watch.cause() is None

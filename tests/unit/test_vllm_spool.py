@@ -36,7 +36,8 @@ def _own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.delenv("HARNESS_ROWS", raising=False)
+    monkeypatch.setenv("HARNESS_ROWS", "")  # so that what a spool puts there is taken back
+    monkeypatch.delenv("HARNESS_ROWS")
 
 
 def child(code: str, **variables: str) -> tuple[subprocess.Popen[str], str]:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from harness.alignment.evidence import PATHS, Evidence
 from harness.alignment.gates.bias import bias_gate, slope_gate
-from harness.alignment.gates.conduct import coverage_gate, determinism_gate, nonfinite_gate
+from harness.alignment.gates.conduct import (
+    coverage_gate,
+    determinism_gate,
+    nonfinite_gate,
+    not_run,
+)
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import classify, point_guard
 from harness.alignment.gates.ratio import path_ratio_gate, ratio_gate, top_k_ratio_gate
@@ -27,7 +32,7 @@ GATES = (
     "coverage",
 )
 
-__all__ = ["GATES", "classify", "determinism_gate", "gates_of"]
+__all__ = ["GATES", "classify", "determinism_gate", "gates_of", "not_run"]
 
 
 def gates_of(

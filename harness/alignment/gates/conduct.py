@@ -17,6 +17,11 @@ _REPEATABLE = {
 }
 
 
+def not_run(name: str, why: str) -> Gate:
+    """A gate without data, and why it has none."""
+    return Gate(name=name, status="NOT_RUN", value=None, threshold=None, sentence=why)
+
+
 def nonfinite_gate(evidence: Evidence) -> Gate:
     """FAIL on any row of the candidate with NaN or infinite logits."""
     rows = int(evidence.positions.sum())

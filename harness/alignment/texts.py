@@ -1,0 +1,94 @@
+"""Hold texts against texts: what can be said of a device that names no tokens.
+
+Equal texts show nothing of the logits behind them, and a different one may be
+a tie. So the verdict is INCONCLUSIVE, whatever the texts say.
+"""
+
+from __future__ import annotations
+
+from harness.alignment.result import Gate, Positions, PromptAlignment
+from harness.recording import PromptRecord, Recording, Run
+
+#: Why the gates that judge logits have no data.
+NO_LOGITS = "There is only text: no token ids and no logits to judge."
+
+_SHOWN = 3  # prompts whose difference the sentence quotes
+_AROUND = 12  # characters of each text that it quotes
+
+
+def judge_texts(
+    candidate: Recording, reference: Recording
+) -> tuple[tuple[PromptAlignment, ...], Gate]:
+    """Each prompt with the place where its texts part, and the gate that says
+    what is missing. The prompts of both are the same."""
+    prompts, parted = [], []
+    for mine in candidate.prompts:
+        theirs = reference.prompt(mine.id)
+        assert theirs is not None  # comparability has refused otherwise
+        place = first_difference(mine.run.text, theirs.run.text)
+        if place is not None:
+            parted.append(_quoted(mine.id, mine.run.text, theirs.run.text, place))
+        prompts.append(_prompt(mine, theirs.run))
+    return tuple(prompts), _gate(len(prompts), parted)
+
+
+def plain(text: str) -> str:
+    """A text without what servers and tokenizers write differently at its ends:
+    one leading space, and half a character."""
+    return text.removeprefix(" ").rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def first_difference(mine: str, theirs: str) -> int | None:
+    """The character, from 0, of the plain texts at which they part; None where
+    they are equal."""
+    a, b = plain(mine), plain(theirs)
+    if a == b:
+        return None
+    shared = min(len(a), len(b))
+    return next((i for i in range(shared) if a[i] != b[i]), shared)
+
+
+def _quoted(prompt_id: str, mine: str, theirs: str, place: int) -> str:
+    a, b = (plain(text)[place : place + _AROUND] for text in (mine, theirs))
+    return f"{prompt_id} from character {place} on ({a!r} against {b!r})"
+
+
+def _gate(count: int, parted: list[str]) -> Gate:
+    equal = count - len(parted)
+    sentence = f"Only texts were compared: {equal} of {count} are equal"
+    if parted:
+        more = f" and {len(parted) - _SHOWN} more" if len(parted) > _SHOWN else ""
+        sentence += f"; different: {', '.join(parted[:_SHOWN])}{more}"
+    return Gate(
+        name="coverage",
+        status="INCONCLUSIVE",
+        value=0.0,
+        threshold=1.0,
+        sentence=f"{sentence}. No position was judged: there are no token ids and no logits, "
+        "and texts alone cannot tell noise from error.",
+    )
+
+
+def _prompt(mine: PromptRecord, reference: Run) -> PromptAlignment:
+    """Without positions: the gate's sentence says where the texts part."""
+    nothing = Positions.model_validate({_alias(name): [] for name in Positions.model_fields})
+    return PromptAlignment.model_validate(
+        {
+            "id": mine.id,
+            "verdict": "INCONCLUSIVE",
+            "text": mine.text,
+            "tokens_compared": 0,
+            "tokens_expected": len(reference.token_ids),
+            **dict.fromkeys(("first_divergence", "shown", "class", "margin", "shift")),
+            "tolerance": None,
+            "context_token_ids": list(reference.token_ids),
+            "candidate_token_ids": list(mine.run.token_ids),
+            "context_text": reference.text,
+            "candidate_text": mine.run.text,
+            "positions": nothing,
+        }
+    )
+
+
+def _alias(name: str) -> str:
+    return Positions.model_fields[name].alias or name

@@ -1,0 +1,76 @@
+"""The size of a tokenizer, from its files, without a tokenizer library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoint.headers import check_inside
+from harness.errors import ModelError
+from harness.hub import first_line
+
+_MAX_BYTES = 256 << 20
+
+
+def tokenizer_size(folder: Path) -> tuple[int, str] | None:
+    """One more than the largest token id, and the file that says so; None without one.
+
+    Raises:
+        ModelError: if the file cannot be read as what it is.
+    """
+    for file, read in (("tokenizer.json", _from_json), ("tokenizer.model", _from_pieces)):
+        path = folder / file
+        if not path.is_file():
+            continue
+        check_inside(folder, path)
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB, no tokenizer is")
+        try:
+            return read(path.read_bytes()), file
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ModelError(
+                f"{path}: not readable as a tokenizer: {first_line(error)}; download it again"
+            ) from error
+    return None
+
+
+def _from_json(content: bytes) -> int:
+    document = json.loads(content)
+    entries: Any = document["model"]["vocab"]
+    ids = [*entries.values()] if isinstance(entries, dict) else [len(entries) - 1]
+    ids += [token["id"] for token in document.get("added_tokens") or []]
+    return int(max(ids)) + 1
+
+
+def _from_pieces(content: bytes) -> int:
+    """How many pieces a SentencePiece model holds: fields number 1 of the message."""
+    position = count = 0
+    while position < len(content):
+        tag, position = _varint(content, position)
+        if tag & 7 == 0:
+            _, position = _varint(content, position)
+        elif tag & 7 in (1, 5):
+            position += 8 if tag & 7 == 1 else 4
+        elif tag & 7 == 2:
+            length, position = _varint(content, position)
+            position += length
+            count += tag >> 3 == 1
+        else:
+            raise ValueError("no SentencePiece model")
+    if position != len(content) or not count:
+        raise ValueError("a SentencePiece model cut short")
+    return count
+
+
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is too long")

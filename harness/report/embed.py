@@ -1,0 +1,60 @@
+"""The alignment within its page: what the script reads, and the reader downloads.
+
+It is the JSON file of the alignment, deflated and in base64. Where all prompts
+fit it is the whole file, byte for byte; else it holds the worst of them and
+says so in its warnings.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+
+from harness.alignment.result import alignment_bytes
+from harness.report.deflate import deflate
+from harness.report.language import message
+from harness.report.prompt_view import MOST_PIECE
+from harness.report.text import shortened, visible
+from harness.report.view import AlignmentView
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """``data`` is base64 of deflated JSON; ``odd`` is JSON of the token texts
+    that cannot stand as they are, by token id."""
+
+    data: str
+    odd: str
+    name: str
+    kept: int
+    prompts: int
+
+
+def embed(view: AlignmentView) -> Embedded:
+    """The alignment of a view, with the prompts that the page shows in detail."""
+    source = view.source
+    if len(view.embedded) < len(source.prompts):
+        note = message("en", "embedded.part", n=len(view.embedded), all=len(source.prompts))
+        kept = tuple(source.prompts[n] for n in view.embedded)
+        source = source.model_copy(update={"prompts": kept, "warnings": (*source.warnings, note)})
+    data = base64.b64encode(deflate(alignment_bytes(source))).decode("ascii")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source.candidate.name)[:60].strip(".-")
+    return Embedded(
+        data=data,
+        odd=_odd(source.pieces),
+        name=f"{plain or 'candidate'}.alignment.json",
+        kept=len(view.embedded),
+        prompts=len(view.source.prompts),
+    )
+
+
+def _odd(pieces: dict[str, str]) -> str:
+    """The texts that a page must spell out, as JSON that no markup can end."""
+    found = {}
+    for token_id, text in pieces.items():
+        shown = visible(shortened(text, MOST_PIECE))
+        if shown != text:
+            found[token_id] = shown
+    return json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")

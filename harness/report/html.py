@@ -1,0 +1,114 @@
+"""The HTML page: one file that forbids itself every script and request but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from harness.alignment.result import Alignment
+from harness.report import charts
+from harness.report.environment import environment, source
+from harness.report.environment_view import moment
+from harness.report.language import LANGUAGES, MESSAGES, Language, Said, both, pair
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from harness.report.view import AlignmentView
+
+
+def to_html(alignments: Sequence[Alignment], language: Language = "en") -> str:
+    """One self-contained page, encodable as UTF-8; several alignments begin
+    with a table of their verdicts.
+
+    The page holds both languages and opens in the given one. The same
+    alignments in the same language give the same text.
+    """
+    from harness.report.embed import embed
+    from harness.report.overview import overview
+    from harness.report.view import views
+
+    shown = views(alignments)
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        alignments=shown,
+        embedded=[embed(view) for view in shown],
+        overview=overview(shown) if len(shown) > 1 else None,
+        language=language,
+        title=_title(shown),
+        style=Markup(stylesheet()),  # noqa: S704 - the project's own file
+        script=Markup(source("report.js")),  # noqa: S704 - the project's own file
+    )
+
+
+def _title(shown: Sequence[AlignmentView]) -> str:
+    if len(shown) != 1:
+        return f"{len(shown)} × harness"
+    return f"{shown[0].verdict}: {shown[0].source.candidate.name}"
+
+
+#: Figures of a prompt's row that carry their name on a narrow screen.
+_LABELS = {
+    "kn": "tokens",
+    "kd": "divergence",
+    "kc": "class",
+    "km": "margin",
+    "ks": "shift",
+    "kt": "tolerance",
+    "ke": "error_ratio",
+}
+
+
+@lru_cache(maxsize=1)
+def stylesheet() -> str:
+    """The style sheet, with the names of a row's figures in both languages:
+    a thousand rows would else carry them a thousand times."""
+    rules = [source("report.css").rstrip()]
+    for language in LANGUAGES:
+        for column, key in _LABELS.items():
+            name = MESSAGES[language][key].replace("\\", "").replace('"', "")
+            place = f":root[lang={language}] .r:not(.heads) > .{column}::before"
+            rules.append(f'{place} {{ content: "{name} "; }}')
+    return "\n".join(rules) + "\n"
+
+
+def _csp(text: str) -> str:
+    """The Content-Security-Policy source that allows exactly this inline text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _both_texts(value: Said) -> Markup:
+    """A text of the alignment in both languages, made harmless."""
+    from harness.report.text import html_text
+
+    return pair(html_text(value.en), html_text(value.zh))
+
+
+def _ours(value: Said) -> Markup:
+    """A text that the report put together, of words and figures of its own."""
+    return pair(escape(value.en), escape(value.zh))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from harness.report import overview, text
+
+    made = environment(autoescape=True)
+    made.filters.update(
+        text=text.html_text,
+        token=text.html_token,
+        cell=text.html_cell,
+        number=text.number,
+        moment=moment,
+        both=_both_texts,
+        ours=_ours,
+        csp=_csp,
+    )
+    extra: dict[str, Any] = {"t": both, "charts": charts, "speed": overview.speed}
+    made.globals.update(extra)
+    return made

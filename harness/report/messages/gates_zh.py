@@ -1,0 +1,108 @@
+"""Chinese for what the judgement says in English.
+
+Gates, warnings and the verdict carry an English sentence in the alignment. In
+Chinese the report puts its own together from the same figures, by the gate's
+name and status; what is not known here stays in English.
+"""
+
+from __future__ import annotations
+
+#: What a verdict means, before its figures.
+VERDICTS: dict[str, str] = {
+    "BIT_EXACT": "每个 logit 都与参考逐位相同",
+    "TOKEN_EXACT": "词元相同，误差在参考实现自身的噪声之内",
+    "EQUIVALENT": "词元只在由参考实现自身噪声决定的位置上不同",
+    "INCONCLUSIVE": "没有发现错误，但证据不足以证明正确",
+    "DRIFT": "计算结果的偏差超出参考实现自身的噪声",
+    "DIVERGENT": "词元在参考实现自身噪声无法解释的位置上不同",
+    "NON_DETERMINISTIC": "设备无法重复自身的结果",
+    "NOT_COMPARABLE": "两者回答的不是同一个问题",
+}
+
+#: NOT_RUN with a figure is shown and not gated; POINT is INCONCLUSIVE without an interval.
+_RATIO = {
+    "PASS": "{what}为参考的 {found}，不超过 {threshold}。",
+    "WARN": "{what}为参考的 {found}，上限 {threshold}：值得留意。",
+    "FAIL": "{what}为参考的 {found}，超过 {threshold}。",
+    "INCONCLUSIVE": "{what}为参考的 {found}，尚不能断定是否超过 {threshold}：需要更多提示。",
+    "POINT": "{what}为参考的 {found}，提示太少，没有区间。",
+    "NOT_RUN": "无法得出{what}。",
+    "SHOWN": "{what}为参考的 {found}；数据太少，仅供查看，不作判据。",
+}
+_LIMITED = {
+    "PASS": "{what}为 {found}，没有超过 {threshold} 的迹象。",
+    "WARN": "{what}为 {found}，上限 {threshold}：值得留意。",
+    "FAIL": "{what}为 {found}，超过 {threshold}。",
+    "INCONCLUSIVE": "{what}为 {found}，尚不能断定是否超过 {threshold}：需要更多提示。",
+    "NOT_RUN": "无法得出{what}。",
+    "SHOWN": "{what}为 {found}；数据太少，仅供查看，不作判据。",
+}
+_COUNTED = {
+    "PASS": "{what}为 {found}：噪声足以解释。",
+    "WARN": "{what}为 {found}：多于对照，但不足以断定超出噪声，值得留意。",
+    "FAIL": "{what}为 {found}：超出噪声（放大 1.5 倍后）所能解释的范围。",
+    "NOT_RUN": "没有可比的对照，无法得出{what}。",
+}
+
+
+def _about(table: dict[str, str], what: str) -> dict[str, str]:
+    return {status: text.replace("{what}", what) for status, text in table.items()}
+
+
+#: Sentences by gate and status. Values: found, threshold, failing, flips,
+#: positions, judged, expected, rate.
+GATES: dict[str, dict[str, str]] = {
+    "error_ratio": _about(_RATIO, "整个词表上的误差"),
+    "top_k_error_ratio": _about(_RATIO, "最可能词元上的误差"),
+    "point_guard": {
+        "PASS": "全部 {positions} 个位置上，领先量的移动"
+        "都在噪声可解释的范围内；{flips} 个位置翻转。",
+        "FAIL": "{positions} 个位置中有 {failing} 个未通过。",
+        "INCONCLUSIVE": "单个位置无法判定。",
+        "NOT_RUN": "没有 oracle 和对照，也就没有判断单个位置的噪声底。",
+    },
+    "nonfinite": {
+        "PASS": "{positions} 行的 logit 全部有限。",
+        "FAIL": "{positions} 行中有 {failing_rows} 行的 logit 含 NaN 或无穷大（待测或参考）。",
+    },
+    "coverage": {
+        "PASS": "基线的全部 {expected} 个位置都已判定。",
+        "INCONCLUSIVE": "基线的 {expected} 个位置中判定了 {judged} 个。",
+    },
+    "determinism": {
+        "PASS": "重复运行得到的每一行都逐位相同。",
+        "WARN": "两次运行之间有 {rate} 的行不同，但在容差之内：设备不能逐位重复。",
+        "FAIL": "两次运行之间有 {rate} 的行不同，且超出噪声所能解释的范围。",
+        "NOT_RUN": "没有把任何提示运行两次。",
+    },
+    "exceedance": _about(_COUNTED, "大幅偏移的次数与对照噪声所允许的次数之比"),
+    "flip_calibration": _about(_COUNTED, "翻转次数与由领先量和噪声预测的次数之比"),
+    "bias": _about(_LIMITED, "系统性误差占均方误差的比例"),
+    "slope": _about(_LIMITED, "logit 的缩放偏差"),
+    "magnifier": _about(_LIMITED, "float16 下的误差比"),
+}
+
+#: Paths that a gate may be split into, by the end of its name.
+PATHS: dict[str, str] = {"prefill": "prefill：", "decode": "decode："}
+
+#: Warnings, by a pattern of the English sentence.
+WARNINGS: tuple[tuple[str, str], ...] = (
+    (
+        r"The suite has (\d+) prompts?: too few to judge prefill and decode apart, or to find "
+        r"what shows in few places; from (\d+) prompts on both are\.",
+        "测试集只有 {0} 个提示：不足以分别判定 prefill 与 decode，也不足以发现只在少数位置显现的"
+        "问题；至少 {1} 个提示才能做到。",
+    ),
+    (
+        r"The candidate ran forced-prefill only: no decode step of it was judged\.",
+        "待测只运行了 forced-prefill：没有判定其任何 decode 步骤。",
+    ),
+    (
+        r"(?s)(.+?) differs and was allowed: (.*) against (.*)\.",
+        "{0} 不同，已获许可：{1}，基线为 {2}。",
+    ),
+    (
+        r"(?s)(.+?) could not be told by one side, so it was not checked\.",
+        "{0} 有一方无法提供，因此未检查。",
+    ),
+)

@@ -1,0 +1,98 @@
+"""Checkpoints broken on purpose, on vLLM, against the shipped baseline of the good one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.models import Model
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+if importlib.util.find_spec("vllm") is None:
+    pytest.skip("vllm is not installed", allow_module_level=True)
+
+ROOT = Path(__file__).parents[2]
+BASELINE = ROOT / "baselines/smollm2/mixed/bfloat16"
+Weights = dict[str, Any]
+
+
+def rope_base_too_low(config: dict[str, Any], _: Weights) -> None:
+    holder = config if "rope_theta" in config else config["rope_parameters"]
+    assert holder["rope_theta"] == 100_000
+    holder["rope_theta"] = 10_000.0
+
+
+def one_head_zeroed(_: dict[str, Any], weights: Weights) -> None:
+    """One of 9 heads in one of 30 layers adds nothing any more."""
+    weights["model.layers.15.self_attn.o_proj.weight"][:, 4 * 64 : 5 * 64] = 0
+
+
+def weights_rounded_to_fp8(_: dict[str, Any], weights: Weights) -> None:
+    import torch
+
+    for name, weight in weights.items():
+        if name.endswith("_proj.weight"):
+            scale = weight.abs().amax(dim=1, keepdim=True).float() / 448.0
+            weight.copy_((weight.float() / scale).to(torch.float8_e4m3fn).float() * scale)
+
+
+def nothing(_: dict[str, Any], __: Weights) -> None:
+    pass
+
+
+def break_checkpoint(
+    good: Path, folder: Path, fault: Callable[[dict[str, Any], Weights], None]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(good, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    [file] = folder.glob("*.safetensors")
+    weights = load_file(file)
+    fault(config, weights)
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    save_file(weights, file, {"format": "pt"})
+
+
+def harness(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdicts"),
+    [
+        (nothing, {"EQUIVALENT", "TOKEN_EXACT"}),  # else the test could not tell
+        (rope_base_too_low, {"DRIFT", "DIVERGENT"}),
+        (one_head_zeroed, {"DRIFT", "DIVERGENT"}),
+        (weights_rounded_to_fp8, {"DRIFT", "DIVERGENT"}),
+    ],
+)
+def test_a_broken_checkpoint_does_not_pass(
+    embedded_model: Model,
+    tmp_path: Path,
+    fault: Callable[[dict[str, Any], Weights], None],
+    verdicts: set[str],
+) -> None:
+    break_checkpoint(Path(embedded_model.path), tmp_path / "model", fault)
+    recorded = harness(
+        *("record", "--device", "vllm-cpu", "--model", "model", "--suite", "mixed"),
+        *("--context", str(BASELINE), "--batch-size", "8", "--out", "a.json"),
+        folder=tmp_path,
+    )
+    assert recorded.returncode == 0, recorded.stderr
+    judged = harness(
+        "compare", "a.json", str(BASELINE), "--allow-weights", "--json", "c.json", folder=tmp_path
+    )
+    found = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    assert found["verdict"] in verdicts, judged.stdout
+    assert judged.returncode == (0 if fault is nothing else 1)
+    assert found["positions"] == sum(p["tokens_compared"] for p in found["prompts"]) > 1000

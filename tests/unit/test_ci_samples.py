@@ -1,0 +1,57 @@
+"""The sample workflows name options and files that there are, and their judging command runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.cli import main
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = sorted((ROOT / "docs/ci").glob("*.yml"))
+
+
+def commands(path: Path) -> list[str]:
+    """Every shell command of a workflow that calls the harness or pytest."""
+    text = path.read_text("utf-8").replace("\\\n", " ")
+    found = re.findall(r"(?:harness|-m pytest) [^\n]*", text)
+    return [line.strip() for line in found if " --" in line]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_a_sample_is_yaml_and_has_a_command(path: Path) -> None:
+    assert yaml.safe_load(path.read_text("utf-8"))
+    assert commands(path)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_every_option_of_a_sample_is_one_of_ours(path: Path) -> None:
+    from harness import cli, plugin
+
+    known = set(re.findall(r'"(--[\w-]+)"', Path(plugin.__file__).read_text("utf-8")))
+    known |= {f"--{n.replace('_', '-')}" for n in re.findall(r"^    (\w+): ",
+              Path(cli.__file__).read_text("utf-8"), re.MULTILINE)}  # fmt: skip
+    known |= {"--junit-xml", "--version"}
+    for command in commands(path):
+        options = {word.split("=")[0] for word in shlex.split(command) if word.startswith("--")}
+        assert options <= known, command
+
+
+@pytest.mark.parametrize("name", ["github-rejudge.yml", "gitlab.yml"])
+def test_the_judging_command_runs_as_it_stands(
+    project_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    line = next(c for c in commands(ROOT / "docs/ci" / name) if c.startswith("harness compare"))
+    baseline = "baselines/fake/s/bfloat16"
+    line = line.replace("$RECORDING", f"{baseline}/reference.json").replace("$BASELINE", baseline)
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(line)[1:])
+    assert ended.value.code == 0
+    for file in ("alignment.json", "report.html", "comment.md", "summary.md"):
+        assert Path(file).stat().st_size > 500
+    assert "BIT_EXACT" in Path("comment.md").read_text("utf-8")

@@ -1,0 +1,57 @@
+"""Figures and untrusted text as reports write them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.report.text import (
+    html_token,
+    markdown_code,
+    markdown_prose,
+    number,
+    percent,
+    seconds,
+    visible,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "—"), (math.nan, "—"), (math.inf, "—"), (0.0, "0"), (-0.0, "0"), (1.23456, "1.235"),
+     (12345.6, "12,346"), (2112, "2,112"), (1.5e-7, "1.5e-07"), (-0.03125, "-0.03125")],
+)  # fmt: skip
+def test_numbers_have_four_significant_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_seconds_carry_their_unit() -> None:
+    assert [seconds(v) for v in (None, 0.0312, 1.5)] == ["—", "31.2 ms", "1.5 s"]
+
+
+def test_tokens_show_their_spaces_and_lone_marks() -> None:
+    assert "␣" in html_token(" the")
+    assert "(empty)" in html_token("")
+    assert visible("\u0301") == r"\u0301"
+    assert visible("e\u0301") == "e\u0301"
+    assert visible("e" + "\u0301" * 50).count(r"\u0301") == 46
+    assert visible("\U000e0041") == r"\U000e0041"
+    assert visible("三元量化 اب 👍") == "三元量化 اب 👍"
+
+
+def test_prose_keeps_plain_words_and_wraps_the_rest() -> None:
+    text = "Error ratio 1.02 (0.98 to 1.07) is within 1.5; see a_b @you x|y."
+    assert markdown_prose(text) == (
+        r"Error ratio 1.02 (0.98 to 1.07) is within 1.5; see `a_b` `@you` `x\x7cy.`"
+    )
+    assert markdown_code("a`b") == "``a`b``"
+
+
+def test_chinese_prose_stays_prose() -> None:
+    text = "误差为参考的 1.01 倍（95 % 区间 0.98 至 1.03）；见 @you。"
+    assert markdown_prose(text) == "误差为参考的 1.01 倍（95 % 区间 0.98 至 1.03）；见 `@you。`"
+
+
+def test_a_share_is_a_percentage() -> None:
+    assert [percent(v) for v in (None, 0.0, 0.0169270833, 1.0)] == ["—", "0 %", "1.69 %", "100 %"]
