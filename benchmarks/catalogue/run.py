@@ -1,0 +1,96 @@
+"""Makes the recordings of the catalogue; each is kept and made once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.catalogue.entries import Entry
+from benchmarks.catalogue.workbench import Workbench, with_choices
+from harness.baselines import Baseline
+from harness.devices.base import Request
+from harness.devices.registry import open_target
+from harness.progress import Silent
+from harness.recorder import Context, Options, Subject, record
+from harness.recording import Recording, save_recording
+from harness.suites import load_suite
+
+ROOT = Path(__file__).parent.parent.parent
+BASELINE = ROOT / "baselines" / "smollm2" / "mixed" / "bfloat16"
+
+
+def recording_file(work: Path, entry: Entry) -> Path:
+    """Where an entry's recording is kept."""
+    return work / f"{entry.key}.json"
+
+
+def make_all(
+    entries: Sequence[Entry], baseline: Baseline, work: Path, seconds: float | None
+) -> bool:
+    """Record what is missing, and stop beginning new entries after ``seconds``.
+
+    Returns:
+        Whether everything is there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    missing = [e for e in entries if not recording_file(work, e).exists()]
+    if not missing:
+        return True
+    started = time.monotonic()
+    subject = open_target("hf-cpu", "smollm2").subject
+    bench: Workbench | None = None
+    for count, entry in enumerate(sorted(missing, key=lambda e: e.dtype or "")):
+        if seconds is not None and time.monotonic() - started > seconds:
+            print(f"{len(missing) - count} entries are left; run it again", flush=True)
+            return False
+        at = time.monotonic()
+        if entry.environment and not _set(entry):
+            _in_child(entry, work)
+        else:
+            if bench is None or bench._dtype != entry.dtype:
+                if bench is not None:
+                    bench.discard()
+                bench = Workbench(entry.dtype)
+            save_recording(make(bench, entry, subject, baseline), recording_file(work, entry))
+        print(f"{entry.key}: {time.monotonic() - at:.1f} s", flush=True)
+    return True
+
+
+def make(bench: Workbench, entry: Entry, subject: Subject, baseline: Baseline) -> Recording:
+    """One entry's recording, on the reference's tokens."""
+    bench.set_matmul(entry.matmul)
+    bench.injection, bench.passes = entry.injection, entry.passes
+    bench.edit, bench.penalty = entry.edit, entry.penalty
+    options = Options(replay=entry.replay, context=Context.of(baseline.reference))
+    made = record(bench, subject, load_suite("mixed"), options, progress=Silent())
+    return made if entry.penalty is None else with_choices(made, bench.choices)
+
+
+def _set(entry: Entry) -> bool:
+    return all(os.environ.get(k) == value for k, value in entry.environment.items())
+
+
+def _in_child(entry: Entry, work: Path) -> None:
+    """torch reads these variables at its start."""
+    command = [sys.executable, "-m", "benchmarks.catalogue", "--work", str(work.resolve())]
+    command += ["--only", entry.key, "--no-judging"]
+    environment = {**os.environ, **entry.environment}
+    subprocess.run(command, env=environment, cwd=ROOT, check=True)
+
+
+def forced_requests(reference: Recording, positions: int | None = None) -> list[Request]:
+    """A forced-prefill of every prompt of a recording, or of its first positions."""
+    return [
+        Request(
+            p.id,
+            p.prompt_token_ids,
+            "forced-prefill",
+            len(p.run.token_ids[:positions]),
+            forced_token_ids=p.run.token_ids[:positions],
+        )
+        for p in reference.prompts
+    ]

@@ -1,0 +1,139 @@
+"""hf-cpu with its model kept loaded, broken or run otherwise for a recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.catalogue.faults import Injection
+from benchmarks.catalogue.passes import Pass, completion
+from harness.devices.base import Completion, Opened, Request, ignore_token
+from harness.devices.hf import HfDevice
+from harness.devices.hf_matmul import Matmul, widened_linears
+from harness.models import find_model
+from harness.recording import PromptRecord, Recording, Run
+
+#: What an engine makes of a prompt without saying so.
+Edit = Callable[[tuple[int, ...]], tuple[int, ...]]
+
+
+class Workbench(HfDevice):
+    """hf-cpu; ``close`` keeps the model for the next recording.
+
+    The attributes say how the next recording is run: with what fault, over
+    which passes (None: as hf-cpu does), on which prompts, and with what
+    repetition penalty over the choices.
+    """
+
+    def __init__(self, dtype: str | None = None) -> None:
+        super().__init__("hf-cpu", find_model("smollm2"), dtype=dtype)
+        self.facts: Opened | None = None
+        self.injection: Injection | None = None
+        self.passes: Pass | None = None
+        self.edit: Edit | None = None
+        self.penalty: float | None = None
+        self.choices: dict[str, NDArray[np.int64]] = {}
+
+    def open(self) -> Opened:
+        if self.facts is None:
+            self.facts = super().open()
+        return self.facts
+
+    def close(self) -> None:
+        """Nothing: ``discard`` releases the model."""
+
+    def discard(self) -> None:
+        super().close()
+
+    def set_matmul(self, matmul: Matmul) -> None:
+        """As of the next request."""
+        self._matmul = matmul
+        self._widened_replays = self._choose_widened(self.open().declared_dtype)
+
+    def generate(
+        self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
+    ) -> Iterator[Completion]:
+        self.choices = {}
+        fault = (
+            nullcontext() if self.injection is None else self.injection(self._torch, self._model)
+        )
+        with fault:
+            if self.passes is not None:
+                yield from self._otherwise(requests, on_token)
+                return
+            for done in super().generate([self._edited(r) for r in requests], on_token):
+                if done.logits is not None and self.penalty is not None:
+                    request = next(r for r in requests if r.prompt_id == done.prompt_id)
+                    self.choices[done.prompt_id] = penalized(done.logits, request, self.penalty)
+                    yield replace(done, logits=None)
+                else:
+                    yield done
+
+    def _edited(self, request: Request) -> Request:
+        if self.penalty is not None:
+            request = replace(request, keep="full")
+        if self.edit is not None:
+            request = replace(request, prompt_token_ids=self.edit(request.prompt_token_ids))
+        return request
+
+    def _otherwise(
+        self, requests: Sequence[Request], on_token: Callable[[], None]
+    ) -> Iterator[Completion]:
+        assert self.passes is not None
+        matmul: Any = nullcontext()
+        if requests and requests[0].replay in self._widened_replays:
+            matmul = widened_linears(self._torch, self._model)
+        started = time.perf_counter()
+        with self._torch.inference_mode(), matmul:
+            found = self.passes(self._torch, self._model, requests)
+            for request, logits in found:
+                on_token()
+                rows = self._statistics(logits[:, : self._vocab_size])
+                yield completion(request, rows, started)
+                started = time.perf_counter()
+
+
+def penalized(logits: NDArray[np.float32], request: Request, penalty: float) -> NDArray[np.int64]:
+    """The greedy choices, int64 (n,), under a repetition penalty (Keskar et al.
+    2019, as in Transformers): logits of tokens that stand in prompt or output
+    are divided by it where positive and multiplied where negative."""
+    seen = set(request.prompt_token_ids)
+    chosen = []
+    for row, token in zip(logits, request.forced_token_ids or (), strict=True):
+        ids = np.array(sorted(seen))
+        changed = row.copy()
+        changed[ids] = np.where(row[ids] > 0, row[ids] / penalty, row[ids] * penalty)
+        chosen.append(int(np.argmax(changed)))
+        seen.add(token)
+    return np.array(chosen, dtype=np.int64)
+
+
+def with_choices(recording: Recording, choices: dict[str, NDArray[np.int64]]) -> Recording:
+    """The recording as an engine would have left it that chose ``choices`` and
+    recorded raw logits: a free run to the first other token, and a replay."""
+    prompts = tuple(_with_choice(p, choices[p.id]) for p in recording.prompts)
+    return recording.model_copy(update={"prompts": prompts})
+
+
+def _with_choice(prompt: PromptRecord, chosen: NDArray[np.int64]) -> PromptRecord:
+    forced = prompt.forced
+    assert forced is not None
+    other = np.flatnonzero(chosen != np.array(forced.token_ids))
+    n = int(other[0]) + 1 if other.size else len(forced.token_ids)
+    tokens = tuple(int(t) for t in (*forced.token_ids[: n - 1], chosen[n - 1]))
+    free = Run(
+        replay="free",
+        token_ids=tokens,
+        text="",
+        stop="length",
+        margins=forced.margins[:n],
+        timings=forced.timings,
+        rows=forced.rows[:n],
+    )
+    return prompt.model_copy(update={"free": free, "forced": forced if other.size else None})
