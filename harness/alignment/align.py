@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment import gates as g
 from harness.alignment.comparability import comparability
+from harness.alignment.evidence import Evidence, Held, gather, has_sketch
 from harness.alignment.figures import performance
-from harness.alignment.intervals import error_ratio
-from harness.alignment.noise import top_k_squared_errors
-from harness.alignment.prompts import (
-    PromptJudgement,
-    baseline_noise,
-    has_noise_floor,
-    judge_prompt,
-)
+from harness.alignment.floor import NoiseFloor, noise_floor
+from harness.alignment.gates import determinism_gate
+from harness.alignment.gates.ratio import PATH_MINIMUM
+from harness.alignment.judge import judge
+from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import (
     Alignment,
     Arm,
     Comparability,
     Gate,
     Interval,
-    PointClass,
     PromptAlignment,
     Verdict,
 )
-from harness.alignment.verdict import sentence_of, verdict_of
+from harness.alignment.verdict import sentence_of
 from harness.baselines import Baseline
 from harness.errors import EmptyComparison
 from harness.recording import Recording
@@ -114,115 +110,110 @@ def _refuse(found: Comparability) -> _Outcome:
     )
 
 
+def evidence_of(
+    candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None
+) -> Evidence:
+    """What the gates need of every prompt of a candidate, read once.
+
+    With it any choice of prompts can be judged as a suite of its own, in about
+    a millisecond: ``judge(evidence_of(candidate, baseline).take(indices))``.
+
+    Args:
+        candidate: comparable with the baseline (see ``compare``, which checks).
+        floor: ``noise_floor(baseline)``, where it is known already.
+    """
+    floor = floor or noise_floor(baseline)
+    return _gathered([hold(p, baseline) for p in candidate.prompts], floor)
+
+
+def _gathered(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
+    floors = [None if floor is None else floor.prompts[h.id] for h in held]
+    return gather(held, floors, 0 if floor is None else floor.controls)
+
+
 def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _Outcome:
-    noise = baseline_noise(baseline)
-    judged = [judge_prompt(p, candidate, baseline, noise.get(p.id)) for p in candidate.prompts]
-    positions = sum(j.result.tokens_compared for j in judged)
+    floor = noise_floor(baseline)
+    held = [hold(p, baseline) for p in candidate.prompts]
+    evidence = _gathered(held, floor)
+    positions = int(evidence.positions.sum())
     if not positions:
         raise EmptyComparison(
             f"{candidate.device} and {baseline.reference.device} share no position: "
             "nothing was compared, which is never a pass"
         )
-    classes = [c for j in judged for c in j.result.positions.class_]
-    ratio = _pooled_ratio(judged)
-    top_k = _top_k_ratio(judged)
-    all_gates = _gates(candidate, baseline, judged, classes, ratio, top_k)
-    flips = sum(j.flips for j in judged)
-    expected = sum(len(p.run.token_ids) for p in baseline.reference.prompts)
-    verdict = verdict_of(
-        all_gates,
-        classes,
-        bit_equal=positions == expected and all(j.bit_equal for j in judged),
-        tokens_equal=not flips and all(j.result.first_divergence is None for j in judged),
+    limits = {} if floor is None else floor.tolerances()
+    run = {h.id for h in held}
+    left_out = [p for p in baseline.reference.prompts if p.id not in run]
+    judgement = judge(
+        evidence,
         has_oracle=baseline.oracle is not None,
+        why_no_ratio=_why_no_ratio(baseline, held),
+        missing_prompts=len(left_out),
+        missing=sum(len(p.run.token_ids) for p in left_out),
+        more=(_determinism(candidate, limits),),
     )
+    ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
+    flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
-        verdict=verdict,
-        sentence=sentence_of(verdict, found, ratio, all_gates, flips, positions),
+        verdict=judgement.verdict,
+        sentence=sentence_of(judgement.verdict, found, ratio, judgement.gates, flips, positions),
         error_ratio=ratio,
         top_k_error_ratio=top_k,
-        gates=all_gates,
-        prompts=tuple(j.result for j in judged),
-        warnings=_warnings(candidate, found, all_gates),
+        gates=judgement.gates,
+        prompts=tuple(
+            judge_prompt(p, h, baseline, limits.get(p.id))
+            for p, h in zip(candidate.prompts, held, strict=True)
+        ),
+        warnings=_warnings(candidate, found, judgement.gates, evidence),
     )
 
 
-def _gates(
-    candidate: Recording,
-    baseline: Baseline,
-    judged: Sequence[PromptJudgement],
-    classes: Sequence[PointClass | None],
-    ratio: Interval,
-    top_k: Interval,
-) -> tuple[Gate, ...]:
-    positions = len(classes)
-    expected = sum(len(p.run.token_ids) for p in baseline.reference.prompts)
-    missing = _why_no_ratio(baseline, judged)
-    by_id = {j.result.id: j for j in judged}
-    shifts = [(r.prompt_id, d) for r in candidate.repeats for d in r.differences]
-    return (
-        g.error_ratio_gate("error_ratio", "over the whole vocabulary", ratio, missing),
-        g.error_ratio_gate("top_k_error_ratio", "among the likeliest tokens", top_k, missing),
-        g.point_guard(classes, judged=has_noise_floor(baseline)),
-        g.nonfinite_gate(
-            positions,
-            sum(j.candidate_nonfinite for j in judged),
-            sum(j.reference_nonfinite for j in judged),
-        ),
-        g.coverage_gate(
-            positions,
-            expected,
-            prompts_not_run=len(baseline.reference.prompts) - len(judged),
-            diverged=sum(
-                j.result.tokens_compared < j.result.tokens_expected and not j.ended for j in judged
-            ),
-            ended=sum(j.ended for j in judged),
-        ),
-        g.determinism_gate(
-            sum(r.rows_compared for r in candidate.repeats),
-            sum(r.rows_equal for r in candidate.repeats),
-            [d.shift for _, d in shifts],
-            [by_id[i].tolerance_at(d.position) if i in by_id else None for i, d in shifts],
-            candidate.device,
-        ),
+def _interval(all_gates: Sequence[Gate], name: str) -> Interval:
+    gate = next(g for g in all_gates if g.name == name)
+    return Interval(value=gate.value, low=gate.low, high=gate.high)
+
+
+def _determinism(candidate: Recording, limits: Mapping[str, NDArray[np.float64]]) -> Gate:
+    shifts, tolerances = [], []
+    for repeat in candidate.repeats:
+        limit = limits.get(repeat.prompt_id)
+        for difference in repeat.differences:
+            at = difference.position
+            shifts.append(difference.shift)
+            tolerances.append(None if limit is None or at >= len(limit) else float(limit[at]))
+    return determinism_gate(
+        sum(r.rows_compared for r in candidate.repeats),
+        sum(r.rows_equal for r in candidate.repeats),
+        shifts,
+        tolerances,
+        candidate.device,
     )
 
 
-def _pooled_ratio(judged: Sequence[PromptJudgement]) -> Interval:
-    """Over the prompts that have an oracle and no non-finite rows."""
-    pairs = [j.squared_errors for j in judged if j.squared_errors is not None]
-    if not pairs:
-        return _NO_INTERVAL
-    return error_ratio(_sums(pairs, 0), _sums(pairs, 1))
-
-
-def _why_no_ratio(baseline: Baseline, judged: Sequence[PromptJudgement]) -> str:
+def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> str:
     if baseline.oracle is None:
         return "there is no oracle to measure it against"
-    if all(j.squared_errors is None for j in judged):
+    if not any(h.usable for h in held):
         return "no prompt is finite in every row, so it has no size"
+    if not any(has_sketch(h.rows) for h in held):
+        return "the device tells the likeliest tokens only, not whole rows"
+    if baseline.reference.dtype == "float32":
+        return (
+            "the reference was computed like the oracle, in float32 by prefill, so it shows no "
+            "noise to compare with; make the baseline without --context, or judge in bfloat16"
+        )
     return "the reference shows none against the oracle, so there is nothing to compare with"
 
 
-def _top_k_ratio(judged: Sequence[PromptJudgement]) -> Interval:
-    pairs = []
-    for j in judged:
-        if j.rows is not None:
-            errors, _ = top_k_squared_errors(j.rows[:2], j.rows[2])
-            pairs.append((errors[0], errors[1]))
-    return error_ratio(_sums(pairs, 0), _sums(pairs, 1)) if pairs else _NO_INTERVAL
-
-
-def _sums(
-    pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], which: int
-) -> NDArray[np.float64]:
-    return np.array([float(pair[which].sum()) for pair in pairs])
-
-
 def _warnings(
-    candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
+    candidate: Recording, found: Comparability, all_gates: Sequence[Gate], evidence: Evidence
 ) -> tuple[str, ...]:
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
+    if len(evidence) < PATH_MINIMUM:
+        lines.append(
+            f"The suite has {len(evidence)} prompts: too few to judge prefill and decode apart, "
+            f"or to find what shows in few places; from {PATH_MINIMUM} prompts on both are."
+        )
     if all(p.run.replay == "forced-prefill" for p in candidate.prompts):
         lines.append("The candidate ran forced-prefill only: no decode step of it was judged.")
     lines += [

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from harness.alignment.align import arm_of, arms_of
 from harness.alignment.figures import figures
+from harness.alignment.floor import choices, noise_floor
 from harness.alignment.margins import logit_of, runner_up
-from harness.alignment.prompts import baseline_noise, choices, top_tokens
+from harness.alignment.prompts import top_tokens
 from harness.alignment.result import (
     Alignment,
     Comparability,
@@ -47,7 +48,8 @@ def compare_tokens(
     Raises:
         EmptyComparison: if there is no token.
     """
-    noise = baseline_noise(baseline)
+    floor = noise_floor(baseline)
+    noise = {} if floor is None else floor.tolerances()
     prompts = tuple(
         _judge(record, outputs[record.id], noise.get(record.id))
         for record in baseline.reference.prompts

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from harness.alignment.result import Comparability, Gate, Interval, PointClass, Verdict
 
-#: Gates without which nothing is shown to be right.
-NEEDED = ("error_ratio", "point_guard", "coverage")
+#: Gates without which nothing is shown to be right, and of RATIOS one.
+NEEDED = ("point_guard", "coverage")
+#: A server that tells the likeliest tokens only has the second alone.
+RATIOS = ("error_ratio", "top_k_error_ratio")
 _SHOWN_FIELDS = 4
 
 _MEANING: dict[Verdict, str] = {
@@ -49,7 +51,9 @@ def verdict_of(
         return "DIVERGENT" if wrong else "DRIFT"
     if bit_equal and tokens_equal:
         return "BIT_EXACT"
-    if "INCONCLUSIVE" in status.values() or any(status.get(g) != "PASS" for g in NEEDED):
+    held = {name for name, outcome in status.items() if outcome == "PASS"}
+    shown = held.issuperset(NEEDED) and not held.isdisjoint(RATIOS)
+    if "INCONCLUSIVE" in status.values() or not shown:
         return "INCONCLUSIVE"
     return "TOKEN_EXACT" if tokens_equal else "EQUIVALENT"
 
@@ -107,7 +111,7 @@ def _telling(verdict: Verdict, gates: Sequence[Gate]) -> Gate | None:
     broken = next((g for g in gates if g.name == "nonfinite" and g.status == "FAIL"), None)
     if broken is not None:
         return broken
-    needed = [g for g in gates if g.status != "NOT_RUN" or g.name in NEEDED]
+    needed = [g for g in gates if g.status != "NOT_RUN" or g.name in (*NEEDED, "error_ratio")]
     for status in ("FAIL", "INCONCLUSIVE", "NOT_RUN"):
         for gate in needed:
             if gate.status == status:

@@ -1,23 +1,14 @@
-"""The gates: each turns figures into a status and one sentence.
-
-Pure functions. A gate without data is NOT_RUN, never a pass.
-"""
+"""Gates of how the run went: finite rows, coverage, repeats."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.alignment.margins import Margins
-from harness.alignment.result import FAILING, Gate, Interval, PointClass, Status
+from harness.alignment.evidence import Evidence
+from harness.alignment.result import Gate, Status
 
-#: Gates by name, in the order of a report; determinism has a test of its own.
-GATES = ("error_ratio", "top_k_error_ratio", "point_guard", "nonfinite", "coverage")
-#: The largest error of a correct port, relative to the reference's own.
-ERROR_RATIO_LIMIT = 1.5
 #: Variables that make a kind of device repeat its bits, by the end of its name.
 _REPEATABLE = {
     "npu": "HCCL_DETERMINISTIC=true LCCL_DETERMINISTIC=1 ATB_MATMUL_SHUFFLE_K_ENABLE=0 "
@@ -26,105 +17,19 @@ _REPEATABLE = {
 }
 
 
-def error_ratio_gate(name: str, what: str, interval: Interval, missing: str) -> Gate:
-    """PASS when the whole interval is at or below the limit, FAIL when it is
-    above, INCONCLUSIVE between.
-
-    Args:
-        what: where the error is measured, for the sentence.
-        missing: why there is no value, where there is none.
-    """
-    limit = ERROR_RATIO_LIMIT
-    value, low, high = interval.value, interval.low, interval.high
-    status: Status
-    if value is None:
-        status, outcome = "NOT_RUN", missing
-    elif value == 0.0:
-        status, outcome = "PASS", "the candidate equals the oracle"
-    elif low is None or high is None:
-        status = "INCONCLUSIVE"
-        outcome = f"{value:.3f} times the reference's, too few prompts for an interval"
-    else:
-        span = f"{value:.3f} times the reference's (95 % interval {low:.3f} to {high:.3f})"
-        if high <= limit:
-            status, outcome = "PASS", f"{span}, at most {limit}"
-        elif low > limit:
-            status, outcome = "FAIL", f"{span}, more than {limit}"
-        else:
-            status = "INCONCLUSIVE"
-            outcome = f"{span}, on both sides of {limit}: more prompts would decide"
-    return Gate(
-        name=name,
-        status=status,
-        value=value,
-        low=low,
-        high=high,
-        threshold=limit,
-        sentence=f"Error {what}: {outcome}.",
-    )
-
-
-def classify(
-    found: Margins, tolerance: NDArray[np.float64], nonfinite: NDArray[np.bool_]
-) -> list[PointClass]:
-    """The point-guard class of every position.
-
-    Args:
-        found: margins and shifts of n positions.
-        tolerance: float64 (n,), logits.
-        nonfinite: bool (n,), whether either row holds NaN or infinities.
-    """
-    # A greedy choice flips only where the shift outweighs the margin. One that
-    # the logits do not explain (a penalty, sampling) hides behind no small shift.
-    unexplained = (found.flip & (found.margin > tolerance)) | (found.trailing > tolerance)
-    beyond = (np.abs(found.shift) > tolerance) | unexplained
-    classes: list[PointClass] = []
-    for bad, flip, far, margin in zip(nonfinite, found.flip, beyond, found.margin, strict=True):
-        if bad:
-            classes.append("NONFINITE")
-        elif far:
-            classes.append("DIVERGENT" if flip else "SILENT-DRIFT")
-        elif flip:
-            classes.append("TIE" if margin == 0.0 else "NEAR-TIE")
-        else:
-            classes.append("EXACT")
-    return classes
-
-
-def point_guard(classes: Sequence[PointClass | None], judged: bool) -> Gate:
-    """FAIL on any position whose margin moved more than noise explains."""
-    counts = Counter(c for c in classes if c is not None)
-    failing = sum(counts[c] for c in FAILING)
-    flips = counts["TIE"] + counts["NEAR-TIE"] + counts["DIVERGENT"]
-    status: Status
-    if not judged:
-        status = "NOT_RUN"
-        sentence = "No noise floor to judge single positions by: no oracle and controls."
-    elif failing:
-        status = "FAIL"
-        parts = ", ".join(f"{counts[c]} {c}" for c in sorted(FAILING) if counts[c])
-        sentence = f"{failing} of {len(classes)} positions fail: {parts}."
-    else:
-        status = "PASS"
-        ties = f"; {flips} flipped tokens, all within it" if flips else ""
-        sentence = (
-            f"The margin moved no further than the noise explains at all "
-            f"{len(classes)} positions{ties}."
-        )
-    return Gate(
-        name="point_guard",
-        status=status,
-        value=float(failing) if judged else None,
-        threshold=0.0,
-        sentence=sentence,
-    )
-
-
-def nonfinite_gate(rows: int, candidate: int, reference: int) -> Gate:
+def nonfinite_gate(evidence: Evidence) -> Gate:
     """FAIL on any row of the candidate with NaN or infinite logits."""
+    rows = int(evidence.positions.sum())
+    candidate = int(evidence.nonfinite.sum())
+    reference = int(evidence.reference_nonfinite.sum())
     if candidate:
+        first = int(np.argmax(evidence.first_nonfinite >= 0))
         hold = "row holds" if rows == 1 else "rows hold"
-        sentence = f"{candidate} of {rows} {hold} NaN or infinite logits."
+        where = f"position {evidence.first_nonfinite[first]} of prompt {evidence.ids[first]}"
+        sentence = (
+            f"{candidate} of {rows} {hold} NaN or infinite logits, "
+            f"{'at' if candidate == 1 else 'first at'} {where}."
+        )
     elif reference:
         sentence = (
             f"The candidate is finite, {reference} of {rows} rows of the reference are not: "

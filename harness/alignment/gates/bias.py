@@ -1,0 +1,124 @@
+"""Systematic errors: what does not average out over positions.
+
+Rounding errors point everywhere; a wrong constant or a missing term points the
+same way at every position, and hides below them while it is small.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.evidence import Evidence
+from harness.alignment.gates.decide import estimated_gate, held_below, span, what_would_decide
+from harness.alignment.intervals import Estimate, freedom_of, jackknife_error
+from harness.alignment.result import Gate
+
+#: The largest systematic part of a correct port's difference from the
+#: reference, as a share of the reference's own mean squared error.
+BIAS_LIMIT = 0.05
+#: The largest difference of scale between the logits of two correct engines.
+SLOPE_LIMIT = 0.003
+
+
+def bias_share(evidence: Evidence) -> Estimate:
+    """Squared norm of the mean difference from the reference, over the mean
+    squared error of the reference.
+
+    With ``d_i`` the summed difference of prompt i and ``n_i`` its positions,
+    ``sum(d_i . d_j) / sum(n_i n_j)`` over ``i != j``: products within a prompt,
+    which noise makes positive, are left out, so noise alone gives 0 on average.
+    """
+    used = evidence.rows.sum(axis=1) > 0
+    counts = evidence.rows[used].sum(axis=1).astype(np.float64)
+    errors = evidence.reference_error[used].sum(axis=1)
+    prompts = len(counts)
+    if prompts < 2 or errors.sum() <= 0.0:
+        return Estimate(None, prompts=prompts)
+    products = evidence.drift[used] @ evidence.drift[used].T
+    pairs, weights = _off_diagonal(products), _off_diagonal(np.outer(counts, counts))
+    value = _share(pairs.sum(), weights.sum(), errors.sum(), counts.sum())
+    if prompts < 4:
+        return Estimate(float(value), prompts=prompts)
+    # Without prompt k both of its rows and columns go.
+    left_out = _share(
+        pairs.sum() - 2.0 * pairs.sum(axis=1),
+        weights.sum() - 2.0 * weights.sum(axis=1),
+        errors.sum() - errors,
+        counts.sum() - counts,
+    )
+    freedom = freedom_of(np.diag(products))
+    return Estimate(float(value), jackknife_error(left_out), freedom, prompts=prompts)
+
+
+def _off_diagonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return matrix - np.diag(np.diag(matrix))
+
+
+def _share(
+    pairs: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    counts: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    return np.asarray((pairs / weights) / (errors / counts))
+
+
+def slope_difference(evidence: Evidence) -> Estimate:
+    """Slope of the candidate's error on the centred oracle row, minus the
+    reference's: ``sum(<z_D - z_B, z_O>) / sum(<z_O, z_O>)``, by jackknife."""
+    used = evidence.power > 0
+    along, power = evidence.along[used], evidence.power[used]
+    prompts = len(along)
+    if not prompts:
+        return Estimate(None)
+    value = float(along.sum() / power.sum())
+    if prompts < 2:
+        return Estimate(value, prompts=prompts)
+    left_out = (along.sum() - along) / (power.sum() - power)
+    return Estimate(value, jackknife_error(left_out), freedom_of(power), prompts=prompts)
+
+
+def bias_gate(evidence: Evidence, missing: str) -> Gate:
+    """The systematic share against its limit."""
+    found = bias_share(evidence)
+    status = held_below(found, BIAS_LIMIT)
+    rows = int(evidence.rows.sum())
+    if found.value is None:
+        sentence = f"Systematic error: {missing or 'at least two prompts are needed'}."
+    else:
+        sentence = (
+            f"The mean difference from the reference is {span(found, 4)} of its mean squared "
+            f"error{_outcome(status, found, BIAS_LIMIT, rows)}."
+        )
+    return estimated_gate("bias", found, BIAS_LIMIT, status, sentence)
+
+
+def slope_gate(evidence: Evidence, missing: str) -> Gate:
+    """The scale of the logits against the reference's."""
+    found = slope_difference(evidence)
+    status = held_below(found, SLOPE_LIMIT, both_sides=True)
+    rows = int(evidence.rows.sum())
+    if found.value is None:
+        sentence = f"Scale of the logits: {missing or 'there is nothing to measure it by'}."
+    else:
+        limit = SLOPE_LIMIT if found.value >= 0.0 else -SLOPE_LIMIT
+        sentence = (
+            f"The logits are scaled by 1 {'+' if found.value >= 0.0 else '-'} "
+            f"{abs(found.value):.5f} against the reference's"
+            f"{_ends(found)}{_outcome(status, found, limit, rows)}."
+        )
+    return estimated_gate("slope", found, SLOPE_LIMIT, status, sentence)
+
+
+def _ends(found: Estimate) -> str:
+    near = found.interval()
+    return "" if near.low is None else f" (95 % interval {near.low:+.5f} to {near.high:+.5f})"
+
+
+def _outcome(status: str, found: Estimate, limit: float, rows: int) -> str:
+    if status == "PASS":
+        return f", within {abs(limit):g}"
+    if status == "FAIL":
+        return f", more than {abs(limit):g}"
+    return f", not yet decided against {abs(limit):g}: {what_would_decide(found, limit, rows)}"

@@ -1,0 +1,128 @@
+"""Counts of positions: how many large shifts, how many flips, against the controls.
+
+These gates only raise an alarm: they fail where a count is significantly above
+what the controls' noise, inflated by 1.5, explains, and warn where it is above
+that noise as it is. Below that they pass; what shows a port to be right is the
+error ratio.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.evidence import Evidence
+from harness.alignment.floor import INFLATIONS, LARGE
+from harness.alignment.gates.decide import estimated_gate
+from harness.alignment.intervals import FAIL_CONFIDENCE, Estimate, freedom_of
+from harness.alignment.result import Gate, Status
+
+#: Of the interval that must lie above 1 for a warning.
+WARN_CONFIDENCE = 0.98
+_LIMIT = 1.0
+
+
+def count_ratio(
+    observed: NDArray[np.float64], allowed: NDArray[np.float64], events: float
+) -> Estimate:
+    """``sum(observed) / sum(allowed)`` with its standard error.
+
+    The spread of ``observed - ratio * allowed`` over prompts, at least that of
+    independent events, and that of the ``events`` behind ``allowed``.
+
+    Args:
+        observed, allowed: float64 (p,), counts of each prompt.
+        events: how many events ``allowed`` was estimated from.
+
+    Returns:
+        No value where nothing is allowed; no error with fewer than two prompts.
+    """
+    n, total, most = len(observed), float(observed.sum()), float(allowed.sum())
+    if most <= 0.0:
+        return Estimate(None, prompts=n)
+    value = total / most
+    if n < 2:
+        return Estimate(value, prompts=n)
+    spread = n * float(np.var(observed - value * allowed, ddof=1))
+    variance = max(spread, total, 1.0) + value * value * most * most / max(events, 1.0)
+    return Estimate(value, math.sqrt(variance) / most, freedom_of(observed + allowed), prompts=n)
+
+
+def exceedance_gate(evidence: Evidence) -> Gate:
+    """The number of large margin shifts against the mean control's."""
+    prompts, controls = len(evidence), evidence.controls
+    if not controls:
+        return _not_run("exceedance")
+    events = float(evidence.control_large.sum()) * controls
+    # One event more than was seen, so that none seen is not none possible.
+    seen = evidence.control_large + 1.0 / (controls * max(prompts, 1))
+    plain, inflated = (
+        count_ratio(evidence.large[:, i], seen, events + 1.0) for i in range(len(INFLATIONS))
+    )
+    share = 100.0 / max(float(evidence.positions.sum()), 1.0)
+    mine, theirs = float(evidence.large[:, 0].sum()), float(evidence.control_large.sum())
+    found = (
+        f"The margin shifted by more than {LARGE:g} times the local noise at {mine:.0f} positions "
+        f"({mine * share:.1f} %), the controls' at {theirs:.0f} ({theirs * share:.1f} %)"
+    )
+    return _alarm("exceedance", plain, inflated, found, "large shifts")
+
+
+def flip_gate(evidence: Evidence) -> Gate:
+    """The number of flips against what margins and noise predict."""
+    controls = evidence.controls
+    if not controls:
+        return _not_run("flip_calibration")
+    plain, inflated = (flip_ratio(evidence, i) for i in range(len(INFLATIONS)))
+    predicted = calibration(evidence) * float(evidence.predicted[:, 0].sum())
+    found = (
+        f"{evidence.flips.sum():.0f} tokens differ, where margins and noise predict "
+        f"{predicted:.0f} and the controls show {evidence.control_flips.sum():.0f}"
+    )
+    return _alarm("flip_calibration", plain, inflated, found, "flips")
+
+
+def calibration(evidence: Evidence) -> float:
+    """What the controls flip over what is predicted for them. The prediction
+    counts as one more control, so that a few flips do not carry it alone."""
+    predicted = float(evidence.predicted[:, 0].sum())
+    if predicted <= 0.0:
+        return 1.0
+    seen = float(evidence.control_flips.sum()) * evidence.controls
+    return (seen + predicted) / ((evidence.controls + 1) * predicted)
+
+
+def flip_ratio(evidence: Evidence, inflation: int) -> Estimate:
+    """Flips over those predicted at one of INFLATIONS, calibrated by the controls."""
+    factor = calibration(evidence)
+    events = factor * float(evidence.predicted[:, 0].sum()) * (evidence.controls + 1)
+    return count_ratio(evidence.flips, factor * evidence.predicted[:, inflation], events)
+
+
+def _alarm(name: str, plain: Estimate, inflated: Estimate, found: str, what: str) -> Gate:
+    status: Status = "PASS"
+    if inflated.value is None:
+        status, outcome = "NOT_RUN", "nothing to compare with"
+    elif _above(inflated, FAIL_CONFIDENCE):
+        status = "FAIL"
+        outcome = f"more {what} than their noise explains even when inflated by {INFLATIONS[1]:g}"
+    elif _above(plain, WARN_CONFIDENCE):
+        status = "WARN"
+        outcome = f"more {what} than theirs, and not more than {INFLATIONS[1]:g} times their noise"
+    else:
+        outcome = "which their noise explains"
+    gate = estimated_gate(name, inflated, _LIMIT, status, f"{found}: {outcome}.")
+    # The interval is symmetric, a count is not.
+    return gate if gate.low is None else gate.model_copy(update={"low": max(gate.low, 0.0)})
+
+
+def _above(found: Estimate, confidence: float) -> bool:
+    low = found.interval(confidence).low
+    return low is not None and low > _LIMIT
+
+
+def _not_run(name: str) -> Gate:
+    sentence = "No controls to compare counts of positions with."
+    return Gate(name=name, status="NOT_RUN", value=None, threshold=_LIMIT, sentence=sentence)

@@ -1,0 +1,60 @@
+"""From evidence to gates and a verdict: the step that may be repeated at will."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.alignment.evidence import Evidence
+from harness.alignment.gates import gates_of
+from harness.alignment.gates.guard import failing_positions
+from harness.alignment.result import Gate, PointClass, Verdict
+from harness.alignment.verdict import verdict_of
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and the gates that made it."""
+
+    verdict: Verdict
+    gates: tuple[Gate, ...]
+
+
+def judge(
+    evidence: Evidence,
+    *,
+    has_oracle: bool = True,
+    why_no_ratio: str = "",
+    missing_prompts: int = 0,
+    missing: int = 0,
+    more: Sequence[Gate] = (),
+) -> Judgement:
+    """Gates and verdict of these prompts as a whole suite; about a millisecond.
+
+    Args:
+        has_oracle: whether the baseline has one.
+        why_no_ratio: the reason, where the errors cannot be told.
+        missing_prompts, missing: prompts of the baseline that were not run,
+            and their positions.
+        more: gates that no evidence of a prompt decides (determinism).
+    """
+    gates = (
+        *gates_of(
+            evidence, why_no_ratio=why_no_ratio, missing_prompts=missing_prompts, missing=missing
+        ),
+        *more,
+    )
+    covered = not missing and bool((evidence.positions == evidence.expected).all())
+    verdict = verdict_of(
+        gates,
+        _classes(evidence),
+        bit_equal=covered and bool(evidence.bit_equal.all()),
+        tokens_equal=bool(evidence.same_tokens.all()),
+        has_oracle=has_oracle,
+    )
+    return Judgement(verdict, gates)
+
+
+def _classes(evidence: Evidence) -> list[PointClass]:
+    """The failing classes that there are."""
+    return list(failing_positions(evidence))
