@@ -3,25 +3,82 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.catalogue.entries import correct_variations, faults
+from benchmarks.catalogue.entries import Entry, correct_variations, faults
 from benchmarks.catalogue.heads import chosen_heads
-from benchmarks.catalogue.run import BASELINE, ROOT, make_all
-from harness.baselines import load_baseline
+from benchmarks.catalogue.judging import Judged, Judges
+from benchmarks.catalogue.run import (
+    POSITIONS,
+    ROOT,
+    catalogue_baseline,
+    make_all,
+    recording_file,
+    shortened,
+)
+from benchmarks.catalogue.table import tables, write
+from harness.baselines import Baseline
+from harness.recording import load_recording
+
+RESULT = ROOT / "benchmarks" / "results" / "catalogue.json"
+PAGE = ROOT / "docs" / "catalogue.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catalogue", description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "catalogue")
-    parser.add_argument("--only", help="entries whose key holds this text")
+    parser.add_argument("--only", help="entries whose key holds this text; prints the tables")
     parser.add_argument("--seconds", type=float, help="begin no new recording after so long")
+    parser.add_argument("--draws", type=int, default=400, help="subsets of each size")
     parser.add_argument("--no-judging", action="store_true", help="only make recordings")
+    parser.add_argument("--made", action="store_true", help="only judge, what there is")
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="recordings of engines")
     options = parser.parse_args()
-    baseline = load_baseline(BASELINE)
+    baseline = catalogue_baseline()
     entries = [*correct_variations(), *faults(baseline, chosen_heads())]
     chosen = [e for e in entries if options.only is None or options.only in e.key]
-    make_all(chosen, baseline, options.work, options.seconds)
+    if not options.made and not make_all(chosen, baseline, options.work, options.seconds):
+        return
+    if options.no_judging:
+        return
+    judged = judge_all(chosen, options.also, baseline, options.work, options.draws)
+    if options.only or options.made:
+        print("\n".join(tables(judged)))
+    else:
+        write(judged, _facts(baseline, options.draws), PAGE, RESULT)
+
+
+def judge_all(
+    entries: Sequence[Entry], also: Sequence[Path], baseline: Baseline, work: Path, draws: int
+) -> list[Judged]:
+    """Every recording that is there, engines' own among the correct ones."""
+    started = time.monotonic()
+    judges = Judges(baseline, draws)
+    files = [(e, recording_file(work, e)) for e in entries]
+    engines = [(Entry(load_recording(f).device, correct=True), f) for f in also]
+    correct = [pair for pair in files if pair[0].correct]
+    wrong = [pair for pair in files if not pair[0].correct]
+    judged = [
+        judges.judge(entry, shortened(load_recording(file), POSITIONS))
+        for entry, file in (*correct, *engines, *wrong)
+        if file.exists()
+    ]
+    print(f"judging: {time.monotonic() - started:.0f} s", flush=True)
+    return judged
+
+
+def _facts(baseline: Baseline, draws: int) -> dict[str, object]:
+    reference = baseline.reference
+    return {
+        "model": reference.model.name,
+        "suite": reference.suite.name,
+        "prompts": len(reference.prompts),
+        "positions": sum(len(p.run.token_ids) for p in reference.prompts),
+        "draws": draws,
+        "device": reference.engine,
+    }
 
 
 if __name__ == "__main__":

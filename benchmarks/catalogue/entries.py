@@ -22,6 +22,7 @@ from harness.devices.base import Replay
 from harness.devices.hf_matmul import Matmul
 
 BOS = 1
+LAYERS = 30
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Entry:
         family: what is varied or broken.
         severity: how much, for a reader; empty for a correct variation.
         must: the issue asks that 32 prompts always tell it.
+        since: the first decoder layer that the fault reaches; what lies before
+            is taken from the unbroken model. The number of layers stands for
+            final norm and head.
         environment: asks for a child process, which reads it at its start.
-        arm: of the baseline that is the same computation, so that it says
-            nothing about false alarms; empty for none.
     """
 
     family: str
@@ -45,6 +47,7 @@ class Entry:
     passes: Pass | None = None
     edit: Edit | None = None
     penalty: float | None = None
+    since: int = 0
     dtype: str | None = None
     matmul: Matmul = "auto"
     replay: Replay = "forced-prefill"
@@ -115,23 +118,28 @@ def _config_faults() -> Iterator[Entry]:
 def _head_faults(heads: dict[str, tuple[int, int]]) -> Iterator[Entry]:
     for name, (layer, head) in heads.items():
         injection = f.head_zeroed(layer, head)
-        yield Entry("one head zeroed", f"{name} ({layer}.{head})", must=True, injection=injection)
+        severity = f"{name} ({layer}.{head})"
+        yield Entry("one head zeroed", severity, must=True, injection=injection, since=layer)
     layer, head = heads["median"]
     for part in (0.5, 0.25, 0.1):
         injection = f.head_zeroed(layer, head, part)
-        yield Entry("median head weakened", f"by {part:.0%}", injection=injection)
-    every = [(index, 0, 8) for index in range(30)]
+        severity = f"by {part:.0%}"
+        yield Entry("median head weakened", severity, injection=injection, since=layer)
+    every = [(index, 0, 8) for index in range(LAYERS)]
     yield Entry("two heads swapped", "in every layer", injection=f.heads_swapped(every))
-    yield Entry("two heads swapped", "in layer 15", injection=f.heads_swapped([(15, 0, 8)]))
+    injection = f.heads_swapped([(15, 0, 8)])
+    yield Entry("two heads swapped", "in layer 15", injection=injection, since=15)
     yield Entry("KV heads exchanged", "in every layer", must=True, injection=f.kv_heads_swapped())
     for one in (15, 29):
         injection = f.kv_heads_swapped([one])
-        yield Entry("KV heads exchanged", f"in layer {one}", must=True, injection=injection)
+        severity = f"in layer {one}"
+        yield Entry("KV heads exchanged", severity, injection=injection, since=one)
     for one in (15, 25):
-        yield Entry("layer skipped", f"layer {one}", must=True, injection=f.layer_skipped(one))
+        injection = f.layer_skipped(one)
+        yield Entry("layer skipped", f"layer {one}", must=True, injection=injection, since=one)
     for part in (0.1, 0.03, 0.01):
         injection = f.layer_skipped(15, part)
-        yield Entry("layer skipped", f"{part:.0%} of layer 15", injection=injection)
+        yield Entry("layer skipped", f"{part:.0%} of layer 15", injection=injection, since=15)
 
 
 def _weight_faults() -> Iterator[Entry]:
@@ -139,36 +147,38 @@ def _weight_faults() -> Iterator[Entry]:
         injection = f.rounded_weights(kind)
         yield Entry(f"{kind} weights", "all layers", must=kind == "fp8", injection=injection)
         for count in (10, 3, 1):
-            chosen = [*range(15, 15 + count)]
+            injection = f.rounded_weights(kind, range(15, 15 + count))
             name = f"{count} of 30 layers"
-            yield Entry(f"{kind} weights", name, injection=f.rounded_weights(kind, chosen))
+            yield Entry(f"{kind} weights", name, injection=injection, since=15)
     for value in (100.0, 10.0, 3.0, 1.0):
-        yield Entry("one weight overwritten", f"with {value:g}", injection=f.one_weight(value))
+        injection = f.one_weight(value)
+        yield Entry("one weight overwritten", f"with {value:g}", injection=injection, since=10)
 
 
 def _output_faults(baseline: Baseline) -> Iterator[Entry]:
+    def entry(family: str, severity: str, injection: Injection, must: bool = False) -> Entry:
+        return Entry(family, severity, must=must, injection=injection, since=LAYERS)
+
     for off in (0.05, 0.02, 0.01, 0.005, 0.002):
-        injection = f.last_norm(1.0 + off)
-        yield Entry("last norm", f"{off:.1%} off", must=off == 0.01, injection=injection)
+        yield entry("last norm", f"{off:.1%} off", f.last_norm(1.0 + off), must=off == 0.01)
     tokens = output_rows(baseline)
     for factor in (1.5, 1.1, 1.02):
         injection = f.lm_head_row(tokens["common"], factor)
-        name = f"common token × {factor:g}"
-        yield Entry("one lm_head row", name, must=factor == 1.5, injection=injection)
+        yield entry("one lm_head row", f"common token × {factor:g}", injection, must=factor == 1.5)
     for which in ("uncommon", "rare"):
         injection = f.lm_head_row(tokens[which], 1.5)
-        yield Entry("one lm_head row", f"{which} token × 1.5", must=True, injection=injection)
+        yield entry(f"one lm_head row, {which} token", "× 1.5", injection, must=True)
     for distance in (0.3, 0.03, 0.01, 0.003):
         injection = f.wrong_tied_head(distance)
-        yield Entry("wrong tied embeddings", f"{distance:.1%} apart", injection=injection)
+        yield entry("wrong tied embeddings", f"{distance:.1%} apart", injection)
     for size in (1.0, 0.3, 0.1, 0.03):
-        name = f"{size:.0%} of its hidden state"
-        yield Entry("one late token perturbed", name, injection=f.late_token(size))
-    for start in (32, 64, 80):
+        injection = f.late_token(size)
+        yield entry("one late token perturbed", f"{size:.0%} of its hidden state", injection)
+    for start in (32, 48, 64):
         name = f"from position {start}"
         yield Entry("stale KV block", name, injection=f.stale_block(start))
     injection = f.stale_block(32, where=[15])
-    yield Entry("stale KV block", "from position 32, one layer", injection=injection)
+    yield Entry("stale KV block in layer 15", "from position 32", injection=injection, since=15)
 
 
 def _input_faults() -> Iterator[Entry]:
@@ -179,7 +189,7 @@ def _input_faults() -> Iterator[Entry]:
     yield Entry("BOS", "doubled in chats", edit=chat(lambda ids: (BOS, *ids)))
     yield Entry("BOS", "missing in chats", edit=chat(lambda ids: ids[1:]))
     for penalty in (1.2, 1.1, 1.05, 1.01):
-        yield Entry("inherited repetition penalty", f"{penalty:g}", penalty=penalty)
+        yield Entry("inherited repetition penalty", f"{penalty:g}", penalty=penalty, since=LAYERS)
 
 
 def _cache_faults() -> Iterator[Entry]:

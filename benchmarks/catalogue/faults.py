@@ -149,7 +149,7 @@ def kv_heads_swapped(where: Iterable[int] | None = None) -> Injection:
     return inject
 
 
-def rounded_weights(kind: str, where: Sequence[int] | None = None) -> Injection:
+def rounded_weights(kind: str, where: Iterable[int] | None = None) -> Injection:
     """Projections rounded to ``int8``, ``fp8`` (e4m3) or ``int4``, one scale
     per output row, in the chosen layers or all."""
 

@@ -64,13 +64,13 @@ def chosen_heads(file: Path = RESULT) -> dict[str, tuple[int, int]]:
 def main() -> None:
     import torch
 
-    from benchmarks.catalogue.run import BASELINE, forced_requests
+    from benchmarks.catalogue.run import BASELINE, forced_requests, shortened
     from benchmarks.catalogue.workbench import Workbench
     from harness.baselines import load_baseline
 
     bench = Workbench("float32")
     bench.open()
-    requests = forced_requests(load_baseline(BASELINE).reference, positions=16)[::12]
+    requests = forced_requests(shortened(load_baseline(BASELINE).reference, 16))[::12]
     effects = head_effects(torch, bench._model, requests)
     RESULT.parent.mkdir(exist_ok=True)
     found = {"prompts": [r.prompt_id for r in requests], "effects": effects.round(5).tolist()}

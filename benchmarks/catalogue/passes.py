@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from benchmarks.catalogue.faults import hooked, rounded
 from harness.devices.base import Completion, Request, Timings
 
 #: ``pass_(torch, model, requests)`` yields each request with its logits.
@@ -28,6 +29,50 @@ def completion(request: Request, rows: Any, started: float) -> Completion:
     seconds = time.perf_counter() - started
     forced = request.forced_token_ids or ()
     return Completion(request.prompt_id, forced, "forced", rows, Timings(seconds, (), seconds))
+
+
+#: The input of every layer and of the final norm, (layers + 1, tokens, width).
+States = dict[str, Any]
+
+
+def clean_states(torch: Any, model: Any, requests: Sequence[Request]) -> States:
+    """The states of an unbroken one-pass prefill, by prompt id."""
+    states: States = {}
+    with torch.inference_mode():
+        for request in requests:
+            seen: list[Any] = []
+
+            def keep(_: Any, inputs: Any, seen: list[Any] = seen) -> None:
+                seen.append(inputs[0][0].clone())
+
+            modules = [*model.model.layers, model.model.norm]
+            with hooked(m.register_forward_pre_hook(keep) for m in modules):
+                model(torch.tensor([given(request)]), use_cache=False, logits_to_keep=1)
+            states[request.prompt_id] = torch.stack(seen)
+    return states
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A one-pass prefill from layer ``since`` on, bit-equal to a whole one:
+    a fault in a late layer leaves what lies before it as it was."""
+
+    since: int
+    states: States
+
+    def __call__(
+        self, _: Any, model: Any, requests: Sequence[Request]
+    ) -> Iterator[tuple[Request, Any]]:
+        whole = model.model.layers
+        for request in requests:
+            entered = self.states[request.prompt_id][self.since][None]
+            keep = len(request.forced_token_ids or ())
+            try:
+                model.model.layers = whole[self.since :]
+                out = model(inputs_embeds=entered, use_cache=False, logits_to_keep=keep)
+            finally:
+                model.model.layers = whole
+            yield request, out.logits[0]
 
 
 @dataclass(frozen=True)
@@ -167,8 +212,6 @@ def quantized_cache(kind: str) -> Callable[[Any], Any]:
 
     def make(torch: Any) -> Any:
         from transformers import DynamicCache
-
-        from benchmarks.catalogue.faults import rounded
 
         def narrow(values: Any) -> Any:
             wide = values.float()

@@ -11,16 +11,23 @@ from pathlib import Path
 
 from benchmarks.catalogue.entries import Entry
 from benchmarks.catalogue.workbench import Workbench, with_choices
-from harness.baselines import Baseline
+from harness.baselines import Baseline, load_baseline
 from harness.devices.base import Request
 from harness.devices.registry import open_target
 from harness.progress import Silent
 from harness.recorder import Context, Options, Subject, record
-from harness.recording import Recording, save_recording
+from harness.recording import Recording, Run, save_recording
 from harness.suites import load_suite
 
 ROOT = Path(__file__).parent.parent.parent
 BASELINE = ROOT / "baselines" / "smollm2" / "mixed" / "bfloat16"
+#: Positions of each prompt that are recorded and judged.
+POSITIONS = 48
+
+
+def catalogue_baseline() -> Baseline:
+    """What everything is held against: the committed baseline, shortened."""
+    return first_positions(load_baseline(BASELINE), POSITIONS)
 
 
 def recording_file(work: Path, entry: Entry) -> Path:
@@ -65,6 +72,8 @@ def make(bench: Workbench, entry: Entry, subject: Subject, baseline: Baseline) -
     bench.set_matmul(entry.matmul)
     bench.injection, bench.passes = entry.injection, entry.passes
     bench.edit, bench.penalty = entry.edit, entry.penalty
+    if entry.since:
+        bench.passes = bench.resume(entry.since, forced_requests(baseline.reference))
     options = Options(replay=entry.replay, context=Context.of(baseline.reference))
     made = record(bench, subject, load_suite("mixed"), options, progress=Silent())
     return made if entry.penalty is None else with_choices(made, bench.choices)
@@ -82,15 +91,41 @@ def _in_child(entry: Entry, work: Path) -> None:
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
 
 
-def forced_requests(reference: Recording, positions: int | None = None) -> list[Request]:
-    """A forced-prefill of every prompt of a recording, or of its first positions."""
+def forced_requests(reference: Recording) -> list[Request]:
+    """A forced-prefill of every prompt of a recording."""
     return [
         Request(
             p.id,
             p.prompt_token_ids,
             "forced-prefill",
-            len(p.run.token_ids[:positions]),
-            forced_token_ids=p.run.token_ids[:positions],
+            len(p.run.token_ids),
+            forced_token_ids=p.run.token_ids,
         )
         for p in reference.prompts
     ]
+
+
+def first_positions(baseline: Baseline, count: int) -> Baseline:
+    """The baseline as if its outputs ended after ``count`` tokens."""
+    return Baseline(
+        shortened(baseline.reference, count),
+        None if baseline.oracle is None else shortened(baseline.oracle, count),
+        {name: shortened(arm, count) for name, arm in baseline.controls.items()},
+        baseline.folder,
+    )
+
+
+def shortened(recording: Recording, count: int) -> Recording:
+    """A recording's first ``count`` positions."""
+    prompts = tuple(
+        p.model_copy(update={"free": _run(p.free, count), "forced": _run(p.forced, count)})
+        for p in recording.prompts
+    )
+    return recording.model_copy(update={"prompts": prompts})
+
+
+def _run(run: Run | None, count: int) -> Run | None:
+    if run is None:
+        return None
+    cut = {"token_ids": run.token_ids[:count], "margins": run.margins[:count]}
+    return run.model_copy(update={**cut, "rows": run.rows[:count]})

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.faults import Injection
-from benchmarks.catalogue.passes import Pass, completion
-from harness.devices.base import Completion, Opened, Request, ignore_token
+from benchmarks.catalogue.passes import Pass, Resumed, States, clean_states, completion
+from harness.devices.base import Completion, Opened, Replay, Request, ignore_token
 from harness.devices.hf import HfDevice
 from harness.devices.hf_matmul import Matmul, widened_linears
 from harness.models import find_model
@@ -39,6 +39,7 @@ class Workbench(HfDevice):
         self.edit: Edit | None = None
         self.penalty: float | None = None
         self.choices: dict[str, NDArray[np.int64]] = {}
+        self.states: States = {}
 
     def open(self) -> Opened:
         if self.facts is None:
@@ -56,46 +57,49 @@ class Workbench(HfDevice):
         self._matmul = matmul
         self._widened_replays = self._choose_widened(self.open().declared_dtype)
 
+    def resume(self, since: int, requests: Sequence[Request]) -> Pass:
+        """A prefill from a layer on, over the unbroken states before it."""
+        if not self.states:
+            with self._matmul_of("forced-prefill"):
+                self.states = clean_states(self._torch, self._model, requests)
+        return Resumed(since, self.states)
+
     def generate(
         self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
     ) -> Iterator[Completion]:
         self.choices = {}
-        fault = (
-            nullcontext() if self.injection is None else self.injection(self._torch, self._model)
-        )
+        fault: Any = nullcontext()
+        if self.injection is not None:
+            fault = self.injection(self._torch, self._model)
         with fault:
-            if self.passes is not None:
-                yield from self._otherwise(requests, on_token)
-                return
-            for done in super().generate([self._edited(r) for r in requests], on_token):
-                if done.logits is not None and self.penalty is not None:
-                    request = next(r for r in requests if r.prompt_id == done.prompt_id)
-                    self.choices[done.prompt_id] = penalized(done.logits, request, self.penalty)
-                    yield replace(done, logits=None)
-                else:
-                    yield done
+            if self.passes is None:
+                yield from super().generate([self._edited(r) for r in requests], on_token)
+            else:
+                yield from self._otherwise(self.passes, requests, on_token)
+
+    def _matmul_of(self, replay: Replay) -> Any:
+        """As hf-cpu multiplies in this replay."""
+        if replay in self._widened_replays:
+            return widened_linears(self._torch, self._model)
+        return nullcontext()
 
     def _edited(self, request: Request) -> Request:
-        if self.penalty is not None:
-            request = replace(request, keep="full")
-        if self.edit is not None:
-            request = replace(request, prompt_token_ids=self.edit(request.prompt_token_ids))
-        return request
+        if self.edit is None:
+            return request
+        return replace(request, prompt_token_ids=self.edit(request.prompt_token_ids))
 
     def _otherwise(
-        self, requests: Sequence[Request], on_token: Callable[[], None]
+        self, passes: Pass, requests: Sequence[Request], on_token: Callable[[], None]
     ) -> Iterator[Completion]:
-        assert self.passes is not None
-        matmul: Any = nullcontext()
-        if requests and requests[0].replay in self._widened_replays:
-            matmul = widened_linears(self._torch, self._model)
         started = time.perf_counter()
-        with self._torch.inference_mode(), matmul:
-            found = self.passes(self._torch, self._model, requests)
-            for request, logits in found:
+        with self._torch.inference_mode(), self._matmul_of(requests[0].replay):
+            for request, found in passes(self._torch, self._model, requests):
                 on_token()
-                rows = self._statistics(logits[:, : self._vocab_size])
-                yield completion(request, rows, started)
+                logits = found[:, : self._vocab_size]
+                if self.penalty is not None:
+                    rows = self._on_host(logits)
+                    self.choices[request.prompt_id] = penalized(rows, request, self.penalty)
+                yield completion(request, self._statistics(logits), started)
                 started = time.perf_counter()
 
 
