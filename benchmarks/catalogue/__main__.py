@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.catalogue import heads
 from benchmarks.catalogue.entries import Entry, correct_variations, faults
-from benchmarks.catalogue.heads import chosen_heads
 from benchmarks.catalogue.judging import Judged, Judges
 from benchmarks.catalogue.run import (
     POSITIONS,
     ROOT,
     catalogue_baseline,
+    forced_requests,
     make_all,
     recording_file,
     shortened,
@@ -37,7 +38,9 @@ def main() -> None:
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="recordings of engines")
     options = parser.parse_args()
     baseline = catalogue_baseline()
-    entries = [*correct_variations(), *faults(baseline, chosen_heads())]
+    if not heads.RESULT.exists():
+        heads.measure(forced_requests(shortened(baseline.reference, 16))[3::12])
+    entries = [*correct_variations(), *faults(baseline, heads.chosen_heads())]
     chosen = [e for e in entries if options.only is None or options.only in e.key]
     if not options.made and not make_all(chosen, baseline, options.work, options.seconds):
         return

@@ -118,8 +118,8 @@ def _config_faults() -> Iterator[Entry]:
 def _head_faults(heads: dict[str, tuple[int, int]]) -> Iterator[Entry]:
     for name, (layer, head) in heads.items():
         injection = f.head_zeroed(layer, head)
-        severity = f"{name} ({layer}.{head})"
-        yield Entry("one head zeroed", severity, must=True, injection=injection, since=layer)
+        severity, must = f"{name} ({layer}.{head})", name in ("strongest", "median")
+        yield Entry("one head zeroed", severity, must=must, injection=injection, since=layer)
     layer, head = heads["median"]
     for part in (0.5, 0.25, 0.1):
         injection = f.head_zeroed(layer, head, part)
@@ -167,7 +167,7 @@ def _output_faults(baseline: Baseline) -> Iterator[Entry]:
         yield entry("one lm_head row", f"common token × {factor:g}", injection, must=factor == 1.5)
     for which in ("uncommon", "rare"):
         injection = f.lm_head_row(tokens[which], 1.5)
-        yield entry(f"one lm_head row, {which} token", "× 1.5", injection, must=True)
+        yield entry(f"one lm_head row, {which} token", "× 1.5", injection)
     for distance in (0.3, 0.03, 0.01, 0.003):
         injection = f.wrong_tied_head(distance)
         yield entry("wrong tied embeddings", f"{distance:.1%} apart", injection)

@@ -1,7 +1,8 @@
 """How much each attention head's loss does to the logits.
 
-All heads of a layer are zeroed side by side in one batch, so 270 heads take 30
-passes. ``python -m benchmarks.catalogue.heads`` writes results/heads.json.
+All heads of a layer are zeroed side by side in one batch, from that layer on,
+so that 270 heads take 30 half passes. The catalogue takes the heads that it
+breaks from results/heads.json, and measures them where the file is missing.
 """
 
 from __future__ import annotations
@@ -15,67 +16,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.faults import hooked, layers
-from benchmarks.catalogue.passes import given
+from benchmarks.catalogue.passes import Resumed, States
+from benchmarks.catalogue.workbench import Workbench
 from harness.devices.base import Request
 
 RESULT = Path(__file__).parent.parent / "results" / "heads.json"
+#: Quantiles of all heads' effects that the catalogue breaks.
+QUANTILES = {
+    "strongest": 1.0,
+    "median": 0.5,
+    "first quartile": 0.25,
+    "10th percentile": 0.1,
+    "weakest": 0.0,
+}
 
 
-def head_effects(torch: Any, model: Any, requests: Sequence[Request]) -> NDArray[np.float64]:
+def head_effects(
+    torch: Any, model: Any, states: States, requests: Sequence[Request]
+) -> NDArray[np.float64]:
     """Root-mean-square change of the centred logits, float64 (layers, heads),
     when a head's output is zeroed, over the forced positions."""
     count = model.config.num_attention_heads
     squares = np.zeros((len(layers(model)), count))
+
+    def drop(_: Any, inputs: Any) -> Any:
+        x = inputs[0].clone()
+        parts = x.view(*x.shape[:-1], count, -1)
+        for head in range(count):  # the last of the batch stays whole
+            parts[head, :, head] = 0
+        return (x,)
+
     with torch.inference_mode():
-        for request in requests:
-            ids = torch.tensor([given(request)])
-            keep = len(request.forced_token_ids or ())
-            for index, layer in enumerate(layers(model)):
-
-                def drop(_: Any, inputs: Any) -> Any:
-                    x = inputs[0].clone()
-                    parts = x.view(*x.shape[:-1], count, -1)
-                    for head in range(count):  # the last of the batch stays whole
-                        parts[head, :, head] = 0
-                    return (x,)
-
-                with hooked([layer.self_attn.o_proj.register_forward_pre_hook(drop)]):
-                    batch = ids.expand(count + 1, -1)
-                    logits = model(batch, use_cache=False, logits_to_keep=keep).logits.float()
-                moved = logits[:-1] - logits[-1:]
-                moved -= moved.mean(dim=-1, keepdim=True)
-                squares[index] += moved.square().mean(dim=(1, 2)).numpy() / len(requests)
+        for index, layer in enumerate(layers(model)):
+            with hooked([layer.self_attn.o_proj.register_forward_pre_hook(drop)]):
+                for _, found in Resumed(index, states, copies=count + 1)(torch, model, requests):
+                    moved = (found[:-1] - found[-1:]).float()
+                    moved -= moved.mean(dim=-1, keepdim=True)
+                    squares[index] += moved.square().mean(dim=(1, 2)).numpy() / len(requests)
     return np.asarray(np.sqrt(squares))
 
 
 def chosen_heads(file: Path = RESULT) -> dict[str, tuple[int, int]]:
-    """(layer, head) at some quantiles of all heads' effects."""
+    """(layer, head) at QUANTILES of all heads' effects."""
     effects = np.array(json.loads(file.read_text(encoding="utf-8"))["effects"])
     order = np.argsort(effects, axis=None)
-    names = {"strongest": 1.0, "median": 0.5, "first quartile": 0.25, "10th percentile": 0.1}
-    names["weakest"] = 0.0
     found = {}
-    for name, quantile in names.items():
+    for name, quantile in QUANTILES.items():
         layer, head = np.unravel_index(order[round(quantile * (order.size - 1))], effects.shape)
         found[name] = (int(layer), int(head))
     return found
 
 
-def main() -> None:
+def measure(requests: Sequence[Request], file: Path = RESULT) -> None:
+    """Measure all heads in float32 and write the file."""
     import torch
-
-    from benchmarks.catalogue.run import BASELINE, forced_requests, shortened
-    from benchmarks.catalogue.workbench import Workbench
-    from harness.baselines import load_baseline
 
     bench = Workbench("float32")
     bench.open()
-    requests = forced_requests(shortened(load_baseline(BASELINE).reference, 16))[::12]
-    effects = head_effects(torch, bench._model, requests)
-    RESULT.parent.mkdir(exist_ok=True)
+    resumed = bench.resume(0, requests)
+    assert isinstance(resumed, Resumed)
+    effects = head_effects(torch, bench.model, resumed.states, requests)
+    bench.discard()
+    file.parent.mkdir(parents=True, exist_ok=True)
     found = {"prompts": [r.prompt_id for r in requests], "effects": effects.round(5).tolist()}
-    RESULT.write_text(json.dumps(found) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    file.write_text(json.dumps(found) + "\n", encoding="utf-8")

@@ -55,24 +55,30 @@ def clean_states(torch: Any, model: Any, requests: Sequence[Request]) -> States:
 @dataclass(frozen=True)
 class Resumed:
     """A one-pass prefill from layer ``since`` on, bit-equal to a whole one:
-    a fault in a late layer leaves what lies before it as it was."""
+    a fault in a late layer leaves what lies before it as it was.
+
+    Attributes:
+        copies: of each prompt side by side; the logits of several have shape
+            (copies, positions, vocabulary).
+    """
 
     since: int
     states: States
+    copies: int = 1
 
     def __call__(
         self, _: Any, model: Any, requests: Sequence[Request]
     ) -> Iterator[tuple[Request, Any]]:
         whole = model.model.layers
         for request in requests:
-            entered = self.states[request.prompt_id][self.since][None]
+            entered = self.states[request.prompt_id][self.since].expand(self.copies, -1, -1)
             keep = len(request.forced_token_ids or ())
             try:
                 model.model.layers = whole[self.since :]
                 out = model(inputs_embeds=entered, use_cache=False, logits_to_keep=keep)
             finally:
                 model.model.layers = whole
-            yield request, out.logits[0]
+            yield request, out.logits if self.copies > 1 else out.logits[0]
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,7 @@ def quantized_cache(kind: str) -> Callable[[Any], Any]:
                 largest = torch.full_like(largest, 448.0)
             return rounded(torch, wide, kind, largest).to(values.dtype)
 
-        class Quantized(DynamicCache):
+        class Quantized(DynamicCache):  # type: ignore[misc]
             def update(self, keys: Any, values: Any, layer: int, *a: Any, **k: Any) -> Any:
                 held = super().update(narrow(keys), narrow(values), layer, *a, **k)
                 return (keys, values) if keys.shape[-2] > 1 else held

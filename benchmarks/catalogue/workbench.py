@@ -52,6 +52,11 @@ class Workbench(HfDevice):
     def discard(self) -> None:
         super().close()
 
+    @property
+    def model(self) -> Any:
+        """The loaded model."""
+        return self._model
+
     def set_matmul(self, matmul: Matmul) -> None:
         """As of the next request."""
         self._matmul = matmul

@@ -142,7 +142,7 @@ def test_cache_faults_show_in_decode_steps_only(bench: Workbench) -> None:
 
 
 def test_a_head_that_is_untied_leaves_the_embedding_alone(bench: Workbench) -> None:
-    model, torch = bench._model, bench._torch
+    model, torch = bench.model, bench._torch
     embedding = model.model.embed_tokens.weight
     before = embedding.detach().clone()
     with f.lm_head_row(198, 1.5)(torch, model):
@@ -152,7 +152,7 @@ def test_a_head_that_is_untied_leaves_the_embedding_alone(bench: Workbench) -> N
 
 
 def test_a_fault_leaves_the_model_whole_when_its_user_fails(bench: Workbench) -> None:
-    model, torch = bench._model, bench._torch
+    model, torch = bench.model, bench._torch
     before = model.model.norm.weight.detach().clone()
     with pytest.raises(RuntimeError), f.last_norm(1.5)(torch, model):
         raise RuntimeError("interrupted")
