@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.catalogue.run import (
     catalogue_baseline,
     forced_requests,
     make_all,
+    make_share,
     recording_file,
     shortened,
 )
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--only", help="entries whose key holds this text; prints the tables")
     parser.add_argument("--seconds", type=float, help="begin no new recording after so long")
     parser.add_argument("--draws", type=int, default=400, help="subsets of each size")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--share", help=argparse.SUPPRESS)
     parser.add_argument("--no-judging", action="store_true", help="only make recordings")
     parser.add_argument("--made", action="store_true", help="only judge, what there is")
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="recordings of engines")
@@ -42,7 +46,10 @@ def main() -> None:
         heads.measure(forced_requests(shortened(baseline.reference, 16))[3::12])
     entries = [*correct_variations(), *faults(baseline, heads.chosen_heads())]
     chosen = [e for e in entries if options.only is None or options.only in e.key]
-    if not options.made and not make_all(chosen, baseline, options.work, options.seconds):
+    if options.share:
+        make_share(chosen, options.share, baseline, options.work, options.seconds)
+        return
+    if not options.made and not make_all(chosen, options.work, options.jobs, sys.argv[1:]):
         return
     if options.no_judging:
         return

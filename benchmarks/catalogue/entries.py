@@ -172,8 +172,8 @@ def _output_faults(baseline: Baseline) -> Iterator[Entry]:
         injection = f.wrong_tied_head(distance)
         yield entry("wrong tied embeddings", f"{distance:.1%} apart", injection)
     for size in (1.0, 0.3, 0.1, 0.03):
-        injection = f.late_token(size)
-        yield entry("one late token perturbed", f"{size:.0%} of its hidden state", injection)
+        injection = f.one_token(size, position=56)
+        yield entry("the token at position 56 perturbed", f"by {size:.0%}", injection)
     for start in (32, 48, 64):
         name = f"from position {start}"
         yield Entry("stale KV block", name, injection=f.stale_block(start))

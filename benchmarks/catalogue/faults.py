@@ -316,18 +316,21 @@ def stale_block(start: int, size: int = 16, where: Sequence[int] | None = None) 
     return inject
 
 
-def late_token(size: float, back: int = 8) -> Injection:
-    """The last hidden state of one token, ``back`` before the end of each
-    prompt's pass, off by normal noise of ``size`` times its own size."""
+def one_token(size: float, position: int) -> Injection:
+    """The last hidden state of the token at ``position`` of prompt and output,
+    off by normal noise of ``size`` times its own size."""
 
     @contextmanager
     def inject(torch: Any, model: Any) -> Iterator[None]:
         def hook(_: Any, __: Any, output: Any) -> Any:
+            if output.shape[1] <= position:
+                return output
             output = output.clone()
-            state = output[0, -1 - back].float()
+            state = output[:, position].float()
             generator = torch.Generator().manual_seed(1)
-            noise = torch.randn(state.shape, generator=generator) * state.std()
-            output[0, -1 - back] = (state + size * noise).to(output.dtype)
+            noise = torch.randn(state.shape[-1:], generator=generator)
+            moved = state + size * noise * state.std(dim=-1, keepdim=True)
+            output[:, position] = moved.to(output.dtype)
             return output
 
         with hooked([model.model.norm.register_forward_hook(hook)]):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.faults import hooked, layers
-from benchmarks.catalogue.passes import Resumed, States
+from benchmarks.catalogue.passes import Stacked, States
 from benchmarks.catalogue.workbench import Workbench
 from harness.devices.base import Request
 
@@ -49,7 +49,8 @@ def head_effects(
     with torch.inference_mode():
         for index, layer in enumerate(layers(model)):
             with hooked([layer.self_attn.o_proj.register_forward_pre_hook(drop)]):
-                for _, found in Resumed(index, states, copies=count + 1)(torch, model, requests):
+                alike = Stacked(1, index, states, copies=count + 1)
+                for _, found in alike(torch, model, requests):
                     moved = (found[:-1] - found[-1:]).float()
                     moved -= moved.mean(dim=-1, keepdim=True)
                     squares[index] += moved.square().mean(dim=(1, 2)).numpy() / len(requests)
@@ -71,11 +72,12 @@ def measure(requests: Sequence[Request], file: Path = RESULT) -> None:
     """Measure all heads in float32 and write the file."""
     import torch
 
+    torch.set_num_threads(1)  # threads that wait for each other starve on a busy machine
     bench = Workbench("float32")
     bench.open()
-    resumed = bench.resume(0, requests)
-    assert isinstance(resumed, Resumed)
-    effects = head_effects(torch, bench.model, resumed.states, requests)
+    states = bench.resume(0, requests, batch=1).states
+    assert states is not None
+    effects = head_effects(torch, bench.model, states, requests)
     bench.discard()
     file.parent.mkdir(parents=True, exist_ok=True)
     found = {"prompts": [r.prompt_id for r in requests], "effects": effects.round(5).tolist()}

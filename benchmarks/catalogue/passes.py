@@ -31,54 +31,74 @@ def completion(request: Request, rows: Any, started: float) -> Completion:
     return Completion(request.prompt_id, forced, "forced", rows, Timings(seconds, (), seconds))
 
 
-#: The input of every layer and of the final norm, (layers + 1, tokens, width).
-States = dict[str, Any]
-
-
-def clean_states(torch: Any, model: Any, requests: Sequence[Request]) -> States:
-    """The states of an unbroken one-pass prefill, by prompt id."""
-    states: States = {}
-    with torch.inference_mode():
-        for request in requests:
-            seen: list[Any] = []
-
-            def keep(_: Any, inputs: Any, seen: list[Any] = seen) -> None:
-                seen.append(inputs[0][0].clone())
-
-            modules = [*model.model.layers, model.model.norm]
-            with hooked(m.register_forward_pre_hook(keep) for m in modules):
-                model(torch.tensor([given(request)]), use_cache=False, logits_to_keep=1)
-            states[request.prompt_id] = torch.stack(seen)
-    return states
+#: For each batch, the inputs of every layer and of the final norm,
+#: (layers + 1, batch, tokens, width).
+States = list[Any]
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """A one-pass prefill from layer ``since`` on, bit-equal to a whole one:
-    a fault in a late layer leaves what lies before it as it was.
+class Stacked:
+    """Prefills of ``batch`` prompts at once, padded on the right: no token sees
+    what comes after it, so that no mask is needed.
 
     Attributes:
-        copies: of each prompt side by side; the logits of several have shape
-            (copies, positions, vocabulary).
+        since: the layer to begin with, over the ``states`` of the unbroken
+            model: a fault in a late layer leaves what lies before it as it was.
+        copies: of each prompt side by side, for a batch of one; the logits then
+            have shape (copies, positions, vocabulary).
     """
 
-    since: int
-    states: States
+    batch: int = 6
+    since: int = 0
+    states: States | None = None
     copies: int = 1
 
     def __call__(
-        self, _: Any, model: Any, requests: Sequence[Request]
+        self, torch: Any, model: Any, requests: Sequence[Request]
     ) -> Iterator[tuple[Request, Any]]:
+        for index, group in enumerate(_groups(requests, self.batch)):
+            lengths = [len(given(r)) for r in group]
+            starts = [
+                n - len(r.forced_token_ids or ()) for r, n in zip(group, lengths, strict=True)
+            ]
+            keep = max(lengths) - min(starts)
+            logits = self._run(torch, model, group, index, keep)
+            first = max(lengths) - keep
+            for row, (request, start, end) in enumerate(zip(group, starts, lengths, strict=True)):
+                found = logits if self.copies > 1 else logits[row]
+                yield request, found[..., start - first : end - first, :]
+
+    def _run(self, torch: Any, model: Any, group: Sequence[Request], index: int, keep: int) -> Any:
+        if self.states is None:
+            ids, _ = _padded(torch, [given(r) for r in group], left=False)
+            return model(ids, use_cache=False, logits_to_keep=keep).logits
+        entered = self.states[index][self.since]
+        if self.copies > 1:
+            entered = entered.expand(self.copies, -1, -1)
         whole = model.model.layers
-        for request in requests:
-            entered = self.states[request.prompt_id][self.since].expand(self.copies, -1, -1)
-            keep = len(request.forced_token_ids or ())
-            try:
-                model.model.layers = whole[self.since :]
-                out = model(inputs_embeds=entered, use_cache=False, logits_to_keep=keep)
-            finally:
-                model.model.layers = whole
-            yield request, out.logits if self.copies > 1 else out.logits[0]
+        try:
+            model.model.layers = whole[self.since :]
+            return model(inputs_embeds=entered, use_cache=False, logits_to_keep=keep).logits
+        finally:
+            model.model.layers = whole
+
+
+def clean_states(torch: Any, model: Any, requests: Sequence[Request], batch: int) -> States:
+    """The states of an unbroken model in the batches of :class:`Stacked`."""
+    states: States = []
+    with torch.inference_mode():
+        for group in _groups(requests, batch):
+            seen: list[Any] = []
+
+            def keep(_: Any, inputs: Any, seen: list[Any] = seen) -> None:
+                seen.append(inputs[0].clone())
+
+            ids, _ = _padded(torch, [given(r) for r in group], left=False)
+            modules = [*model.model.layers, model.model.norm]
+            with hooked(m.register_forward_pre_hook(keep) for m in modules):
+                model(ids, use_cache=False, logits_to_keep=1)
+            states.append(torch.stack(seen))
+    return states
 
 
 @dataclass(frozen=True)
@@ -199,12 +219,15 @@ def _groups(requests: Sequence[Request], size: int) -> Iterator[Sequence[Request
         yield group
 
 
-def _padded(torch: Any, rows: list[list[int]]) -> tuple[Any, Any]:
-    """Ids and mask, int64 (rows, longest), padded on the left."""
+def _padded(torch: Any, rows: list[list[int]], left: bool = True) -> tuple[Any, Any]:
+    """Ids and mask, int64 (rows, longest), padded on one side."""
     longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+    ids, mask = [], []
+    for row in rows:
+        padding = [0] * (longest - len(row))
+        ids.append(padding + row if left else row + padding)
+        mask.append(padding + [1] * len(row) if left else [1] * len(row) + padding)
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 def _positions(mask: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.catalogue.entries import Entry
+from benchmarks.catalogue.passes import Stacked
 from benchmarks.catalogue.workbench import Workbench, with_choices
 from harness.baselines import Baseline, load_baseline
 from harness.devices.base import Request
@@ -35,36 +36,56 @@ def recording_file(work: Path, entry: Entry) -> Path:
     return work / f"{entry.key}.json"
 
 
-def make_all(
-    entries: Sequence[Entry], baseline: Baseline, work: Path, seconds: float | None
-) -> bool:
-    """Record what is missing, and stop beginning new entries after ``seconds``.
+def make_all(entries: Sequence[Entry], work: Path, jobs: int, options: Sequence[str]) -> bool:
+    """Record what is missing, in ``jobs`` processes of one thread each: on a
+    busy machine threads that wait for each other lose most of their time.
+
+    Args:
+        options: of the command, for the processes.
 
     Returns:
         Whether everything is there.
     """
     work.mkdir(parents=True, exist_ok=True)
-    missing = [e for e in entries if not recording_file(work, e).exists()]
-    if not missing:
-        return True
+    if any(not recording_file(work, e).exists() for e in entries):
+        command = [sys.executable, "-m", "benchmarks.catalogue", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        running = [
+            subprocess.Popen([*command, "--share", f"{i}/{jobs}"], env=environment, cwd=ROOT)
+            for i in range(jobs)
+        ]
+        statuses = [child.wait() for child in running]
+        if any(statuses):
+            raise SystemExit("a recording failed: see above")
+    return all(recording_file(work, e).exists() for e in entries)
+
+
+def make_share(
+    entries: Sequence[Entry], share: str, baseline: Baseline, work: Path, seconds: float | None
+) -> None:
+    """One process's part of what is missing; begins nothing after ``seconds``."""
+    index, jobs = map(int, share.split("/"))
+    # What was asked for by name comes first, and a model is loaded once per dtype.
+    ordered = sorted(entries, key=lambda e: (e.dtype or "", not (e.correct or e.must)))
+    missing = [e for e in ordered[index::jobs] if not recording_file(work, e).exists()]
     started = time.monotonic()
     subject = open_target("hf-cpu", "smollm2").subject
     bench: Workbench | None = None
-    for count, entry in enumerate(sorted(missing, key=lambda e: e.dtype or "")):
+    for count, entry in enumerate(missing):
         if seconds is not None and time.monotonic() - started > seconds:
             print(f"{len(missing) - count} entries are left; run it again", flush=True)
-            return False
-        at = time.monotonic()
+            return
+        at, cpu = time.monotonic(), time.process_time()
         if entry.environment and not _set(entry):
             _in_child(entry, work)
         else:
-            if bench is None or bench._dtype != entry.dtype:
+            if bench is None or bench.asked_dtype != entry.dtype:
                 if bench is not None:
                     bench.discard()
                 bench = Workbench(entry.dtype)
             save_recording(make(bench, entry, subject, baseline), recording_file(work, entry))
-        print(f"{entry.key}: {time.monotonic() - at:.1f} s", flush=True)
-    return True
+        spent = f"{time.monotonic() - at:.1f} s, {time.process_time() - cpu:.1f} s of CPU"
+        print(f"{entry.key}: {spent}", flush=True)
 
 
 def make(bench: Workbench, entry: Entry, subject: Subject, baseline: Baseline) -> Recording:
@@ -74,6 +95,8 @@ def make(bench: Workbench, entry: Entry, subject: Subject, baseline: Baseline) -
     bench.edit, bench.penalty = entry.edit, entry.penalty
     if entry.since:
         bench.passes = bench.resume(entry.since, forced_requests(baseline.reference))
+    elif not entry.correct and entry.passes is None:
+        bench.passes = Stacked()
     options = Options(replay=entry.replay, context=Context.of(baseline.reference))
     made = record(bench, subject, load_suite("mixed"), options, progress=Silent())
     return made if entry.penalty is None else with_choices(made, bench.choices)
@@ -86,7 +109,7 @@ def _set(entry: Entry) -> bool:
 def _in_child(entry: Entry, work: Path) -> None:
     """torch reads these variables at its start."""
     command = [sys.executable, "-m", "benchmarks.catalogue", "--work", str(work.resolve())]
-    command += ["--only", entry.key, "--no-judging"]
+    command += ["--only", entry.key, "--share", "0/1"]
     environment = {**os.environ, **entry.environment}
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.faults import Injection
-from benchmarks.catalogue.passes import Pass, Resumed, States, clean_states, completion
+from benchmarks.catalogue.passes import Pass, Stacked, States, clean_states, completion
 from harness.devices.base import Completion, Opened, Replay, Request, ignore_token
 from harness.devices.hf import HfDevice
 from harness.devices.hf_matmul import Matmul, widened_linears
@@ -27,19 +27,20 @@ class Workbench(HfDevice):
     """hf-cpu; ``close`` keeps the model for the next recording.
 
     The attributes say how the next recording is run: with what fault, over
-    which passes (None: as hf-cpu does), on which prompts, and with what
-    repetition penalty over the choices.
+    which passes (None: as hf-cpu does), and, over passes, on what the prompts
+    are ``edit``-ed to and with what repetition penalty over the choices.
     """
 
     def __init__(self, dtype: str | None = None) -> None:
         super().__init__("hf-cpu", find_model("smollm2"), dtype=dtype)
+        self.asked_dtype = dtype
         self.facts: Opened | None = None
         self.injection: Injection | None = None
         self.passes: Pass | None = None
         self.edit: Edit | None = None
         self.penalty: float | None = None
         self.choices: dict[str, NDArray[np.int64]] = {}
-        self.states: States = {}
+        self._states: dict[int, States] = {}
 
     def open(self) -> Opened:
         if self.facts is None:
@@ -62,12 +63,13 @@ class Workbench(HfDevice):
         self._matmul = matmul
         self._widened_replays = self._choose_widened(self.open().declared_dtype)
 
-    def resume(self, since: int, requests: Sequence[Request]) -> Pass:
+    def resume(self, since: int, requests: Sequence[Request], batch: int = 6) -> Stacked:
         """A prefill from a layer on, over the unbroken states before it."""
-        if not self.states:
+        if batch not in self._states:
             with self._matmul_of("forced-prefill"):
-                self.states = clean_states(self._torch, self._model, requests)
-        return Resumed(since, self.states)
+                found = clean_states(self._torch, self._model, requests, batch)
+            self._states[batch] = found
+        return Stacked(batch, since, self._states[batch])
 
     def generate(
         self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
@@ -78,9 +80,10 @@ class Workbench(HfDevice):
             fault = self.injection(self._torch, self._model)
         with fault:
             if self.passes is None:
-                yield from super().generate([self._edited(r) for r in requests], on_token)
+                yield from super().generate(requests, on_token)
             else:
-                yield from self._otherwise(self.passes, requests, on_token)
+                edited = [self._edited(r) for r in requests]
+                yield from self._otherwise(self.passes, edited, on_token)
 
     def _matmul_of(self, replay: Replay) -> Any:
         """As hf-cpu multiplies in this replay."""

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.catalogue import faults as f
 from benchmarks.catalogue import variations as v
-from benchmarks.catalogue.passes import Chunked, Decode, LeftPadded, Pass, quantized_cache
+from benchmarks.catalogue.passes import Chunked, Decode, LeftPadded, Pass, Stacked, quantized_cache
 from benchmarks.catalogue.workbench import Workbench
 from harness.devices.base import Completion, Request
 from harness.models import Model
@@ -41,7 +41,7 @@ FAULTS = {
     "softmax": f.softmax_scale(1.1),
     "skipped": f.layer_skipped(15),
     "block": f.stale_block(32),
-    "late": f.late_token(1.0),
+    "one token": f.one_token(1.0, 42),
 }
 
 
@@ -89,7 +89,7 @@ def test_a_fault_changes_rows_and_is_mended_bit_for_bit(
 def test_resuming_before_a_late_fault_gives_the_bits_of_a_whole_pass(bench: Workbench) -> None:
     for since, name in ((15, "head"), (15, "skipped"), (30, "last norm"), (30, "head row")):
         resumed = run(bench, FAULTS[name], bench.resume(since, REQUESTS))
-        whole = run(bench, FAULTS[name])
+        whole = run(bench, FAULTS[name], Stacked())
         assert all((a == b).all() for a, b in zip(digests(resumed), digests(whole), strict=True))
 
 
@@ -112,12 +112,23 @@ def test_a_stale_block_leaves_the_positions_before_it_bit_equal(
         (v.math_attention(), None),
         (v.row_parallel(8), None),
         (v.wide_residual(), None),
+        (None, Stacked()),
         (None, LeftPadded(2)),
         (None, Chunked(16)),
         (None, Chunked(prefix=True)),
         (None, Decode(2)),
     ],
-    ids=["eager", "math", "row-parallel", "residual", "padded", "chunked", "prefix", "decode"],
+    ids=[
+        "eager",
+        "math",
+        "row-parallel",
+        "residual",
+        "stacked",
+        "padded",
+        "chunked",
+        "prefix",
+        "decode",
+    ],
 )
 def test_a_correct_variation_changes_bits_and_stays_nearer_than_a_lost_head(
     bench: Workbench, clean: list[Completion], injection: Any, passes: Pass | None
