@@ -74,7 +74,6 @@ def correct_variations() -> Iterator[Entry]:
     yield entry("prefill, eager attention", injection=eager)
     yield entry("prefill, attention in single products", injection=v.math_attention())
     yield entry("prefill, native bfloat16 GEMM", matmul="native")
-    yield entry("prefill, eager, native GEMM", injection=eager, matmul="native")
     yield entry("row-parallel linears, 2 ways", injection=v.row_parallel(2))
     yield entry("row-parallel linears, 8 ways", injection=v.row_parallel(8))
     yield entry("residual sums in float32", injection=v.wide_residual())
@@ -85,7 +84,12 @@ def correct_variations() -> Iterator[Entry]:
     yield entry("float16", dtype="float16")
     yield entry("float32, native GEMM", dtype="float32", matmul="native")
     yield entry("decode, batch of 12", passes=Decode(12), replay="forced-decode")
-    yield entry("decode, widened GEMM", matmul="widened", replay="forced-decode")
+    yield entry(
+        "decode, batch of 18, widened GEMM",
+        passes=Decode(18),
+        matmul="widened",
+        replay="forced-decode",
+    )
     yield entry("prefill, lower instruction set", environment=LOWEST_ISA)
 
 
@@ -194,12 +198,12 @@ def _input_faults() -> Iterator[Entry]:
 
 def _cache_faults() -> Iterator[Entry]:
     def entry(family: str, severity: str, passes: Pass) -> Entry:
-        return Entry(family, severity, passes=passes, replay="forced-decode")
+        return Entry(family, severity, passes=passes, matmul="widened", replay="forced-decode")
 
     for kind in ("int4", "fp8", "int8"):
-        yield entry("quantized KV cache", kind, Decode(make_cache=quantized_cache(kind)))
-    yield entry("cache position off", "by one", Decode(shift=1))
-    yield entry("cache slot never read", "the prompt's last", Decode(unread=-1))
+        yield entry("quantized KV cache", kind, Decode(18, quantized_cache(kind)))
+    yield entry("cache position off", "by one", Decode(18, shift=1))
+    yield entry("cache slot never read", "the prompt's last", Decode(18, unread=-1))
 
 
 def output_rows(baseline: Baseline) -> dict[str, int]:
