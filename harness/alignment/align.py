@@ -15,7 +15,7 @@ from harness.alignment.evidence import Evidence, Held, gather, has_sketch
 from harness.alignment.figures import performance
 from harness.alignment.floor import NoiseFloor, noise_floor
 from harness.alignment.gates import determinism_gate
-from harness.alignment.gates.ratio import PATH_MINIMUM
+from harness.alignment.gates.decide import FEW_PROMPTS, counted
 from harness.alignment.judge import judge
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import (
@@ -110,6 +110,12 @@ def _refuse(found: Comparability) -> _Outcome:
     )
 
 
+def _same_pass(reference: Recording) -> bool:
+    """Whether the reference is computed just as an oracle is."""
+    replays = {p.run.replay for p in reference.prompts}
+    return reference.dtype == "float32" and replays == {"forced-prefill"}
+
+
 def evidence_of(
     candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None
 ) -> Evidence:
@@ -197,7 +203,7 @@ def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> str:
         return "no prompt is finite in every row, so it has no size"
     if not any(has_sketch(h.rows) for h in held):
         return "the device tells the likeliest tokens only, not whole rows"
-    if baseline.reference.dtype == "float32":
+    if _same_pass(baseline.reference):
         return (
             "the reference was computed like the oracle, in float32 by prefill, so it shows no "
             "noise to compare with; make the baseline without --context, or judge in bfloat16"
@@ -209,10 +215,11 @@ def _warnings(
     candidate: Recording, found: Comparability, all_gates: Sequence[Gate], evidence: Evidence
 ) -> tuple[str, ...]:
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
-    if len(evidence) < PATH_MINIMUM:
+    if len(evidence) < FEW_PROMPTS:
         lines.append(
-            f"The suite has {len(evidence)} prompts: too few to judge prefill and decode apart, "
-            f"or to find what shows in few places; from {PATH_MINIMUM} prompts on both are."
+            f"The suite has {counted(len(evidence), 'prompt')}: too few to judge prefill and "
+            f"decode apart, or to find what shows in few places; from {FEW_PROMPTS} prompts on "
+            "both are."
         )
     if all(p.run.replay == "forced-prefill" for p in candidate.prompts):
         lines.append("The candidate ran forced-prefill only: no decode step of it was judged.")

@@ -166,7 +166,7 @@ def relative_push(
     """What stands against a position, over its local noise; 0 up to two units.
 
     A position is beyond its tolerance exactly where this is above
-    ``1.5 kappa``. The largest of the shift, of the margin that a flip crossed,
+    ``HEADROOM * kappa``. The largest of the shift, of the margin that a flip crossed,
     and of what the chosen token lies below the best of its own row: a greedy
     choice flips only where the shift outweighs the margin, and one that the
     logits do not explain (a penalty, sampling) hides behind no small shift.

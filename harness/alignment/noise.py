@@ -14,8 +14,10 @@ from harness.rows import NO_TOKEN, RowStatistics, squared_norm
 
 #: Bits of the significand after the leading one.
 _FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float32": 23}
-#: How much a candidate may exceed what the controls show.
-HEADROOM = 1.5
+#: How far beyond the largest shift of any control a candidate may go. With t
+#: noise of 5 degrees of freedom and two controls the largest of as many draws
+#: is beyond 1.5 times theirs in 5 suites of 100, beyond twice in 1 at most.
+HEADROOM = 2.0
 
 
 def squared_error(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float64]:
@@ -107,6 +109,6 @@ def largest_relative_shift(
 def tolerance(
     kappa: float, noise: NDArray[np.float64], unit: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """``tau_t = max(2 u, 1.5 kappa s_t)``: the largest margin shift at each
+    """``tau_t = max(2 u, HEADROOM kappa s_t)``: the largest margin shift at each
     position that the reference's own variations explain. Shape (n,)."""
     return np.asarray(np.maximum(2.0 * unit, HEADROOM * kappa * noise))

@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from plugin_project import PluginProject, usage_error
+from plugin_project import HELD, TESTS, PluginProject, usage_error
 
 from harness.cli import main
 from harness.recording import load_recording
@@ -21,7 +21,7 @@ def test_without_a_baseline_the_recording_is_kept_and_the_run_fails(
 ) -> None:
     result = empty_project.run("fake", *SEED)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(errors=14)
+    result.assert_outcomes(errors=TESTS)
     assert len(load_recording(empty_project.recording).prompts) == 4
     assert not (empty_project.path / "baselines").exists()
     assert "another exception" not in result.stdout.str()
@@ -52,7 +52,7 @@ def test_context_builds_the_baseline_around_the_recordings_tokens(
     empty_project.recording.rename(kept)
 
     result = empty_project.run("fake-reference", "--context=port.json")
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     result.stdout.fnmatch_lines(["baseline made: *"])
     reference = load_recording(empty_project.baseline / "reference.json")
     assert [p.run.token_ids for p in reference.prompts] == _outputs(kept)
@@ -60,7 +60,7 @@ def test_context_builds_the_baseline_around_the_recordings_tokens(
 
 
 def test_context_judges_a_recording_against_a_present_baseline(project: PluginProject) -> None:
-    project.run("fake", *SEED).assert_outcomes(passed=14)
+    project.run("fake", *SEED).assert_outcomes(**HELD)
     kept = project.path / "port.json"
     project.recording.rename(kept)
     result = project.run("fake-reference", "--context=port.json")

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from plugin_project import PluginProject, usage_error
+from plugin_project import HELD, PluginProject, usage_error
 
 from harness.recording import load_recording
 
 
 def test_it_reaches_the_device(project: PluginProject) -> None:
-    project.run("fake", "--engine-arg", "seed=4", "--engine-arg", "delay=0").assert_outcomes(
-        passed=14
-    )
+    project.run("fake", "--engine-arg", "seed=4", "--engine-arg", "delay=0").assert_outcomes(**HELD)
     assert load_recording(project.recording).engine["seed"] == 4
 
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from plugin_project import PluginProject, usage_error
+from plugin_project import HELD, PluginProject, usage_error
 
 
 def test_a_missing_baseline_is_made_and_said_so(empty_project: PluginProject) -> None:
     result = empty_project.run("fake-reference")
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     result.stdout.fnmatch_lines(["baseline made: baselines/fake/s/bfloat16; *committing it"])
     result.stderr.fnmatch_lines(["*there is none yet*"])
     assert sorted(empty_project.bytes_of_baseline()) == [
@@ -20,7 +20,7 @@ def test_a_missing_baseline_is_made_and_said_so(empty_project: PluginProject) ->
 def test_a_present_baseline_is_verified_and_not_made_again(project: PluginProject) -> None:
     before = project.bytes_of_baseline()
     result = project.run("fake-reference")
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     result.stdout.no_fnmatch_line("*baseline made*")
     assert "oracle" not in result.stderr.str()
     assert project.bytes_of_baseline() == before
@@ -29,7 +29,7 @@ def test_a_present_baseline_is_verified_and_not_made_again(project: PluginProjec
 def test_it_replaces_the_baseline(project: PluginProject) -> None:
     before = project.bytes_of_baseline()
     result = project.run("fake-reference", "--update-baselines", "--max-new-tokens=4")
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     result.stdout.fnmatch_lines(["baseline made: *"])
     after = project.bytes_of_baseline()
     assert after.keys() == before.keys()
@@ -49,9 +49,9 @@ def test_baseline_dir_says_where_baselines_stand(
     project: PluginProject,
 ) -> None:
     (project.path / "baselines").rename(project.path / "elsewhere")
-    project.run("fake", "--baseline-dir=elsewhere").assert_outcomes(passed=14)
+    project.run("fake", "--baseline-dir=elsewhere").assert_outcomes(**HELD)
     result = project.run("fake-reference", "--baseline-dir=third/place")
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     assert (project.path / "third/place/fake/s/bfloat16/reference.json").is_file()
 
 

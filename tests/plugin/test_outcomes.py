@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from plugin_project import PluginProject
+from plugin_project import HELD, TESTS, PluginProject
 
 
 def test_another_correct_engine_passes(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=seed=4")
     assert result.ret == pytest.ExitCode.OK
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     result.stdout.fnmatch_lines(["EQUIVALENT: *2 of 24 tokens differ.", "  PASS * error_ratio: *"])
     assert project.alignment()["classes"] == {"EXACT": 22, "NEAR-TIE": 1, "TIE": 1}
 
@@ -21,13 +21,21 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "=* harness: fake, smollm2, s =*",
             "EQUIVALENT: *",
             "  PASS * error_ratio: *",
+            "  NOT_RUN * error_ratio_prefill: *shown, not gated: 4 prompts*",
+            "  NOT_RUN * error_ratio_decode: *shown, not gated: 4 prompts*",
             "  PASS * top_k_error_ratio: *",
             "  PASS * point_guard: *",
+            "  PASS * exceedance: *",
+            "  PASS * flip_calibration: *",
+            "  PASS * bias: *",
+            "  WARN * slope: *",
             "  PASS * nonfinite: *",
             "  PASS * coverage: *",
             "  PASS * determinism: *",
+            "  warning: The logits are scaled by *",
+            "  warning: The suite has 4 prompts: too few to judge prefill and decode apart*",
             "report: reports/fake-s-bfloat16-fake.html",
-            "=* 14 passed in *",
+            "=* 18 passed, 2 skipped in *",
         ],
         consecutive=True,
     )
@@ -67,7 +75,7 @@ def test_the_printed_command_repeats_the_failure(project: PluginProject) -> None
     _, _, command = told.partition("repeat it: pytest ")
     before, _, selection = command.partition(" -k ")
     again = project.plain(*before.split(), "-k", selection.strip("'"))
-    again.assert_outcomes(failed=1, deselected=13)
+    again.assert_outcomes(failed=1, deselected=TESTS - 1)
     again.stdout.fnmatch_lines(["beta: DIVERGENT at position 5 of 6; *"])
 
 
@@ -75,14 +83,17 @@ def test_nan_logits_fail(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=fault=nan")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["FAIL: 4 of 24 rows hold NaN or infinite logits.", "alpha: NONFINITE at position 5 of 6"]
+        [
+            "FAIL: 4 of 24 rows hold NaN or infinite logits, first at position 5 of prompt alpha.",
+            "alpha: NONFINITE at position 5 of 6",
+        ]
     )
 
 
 def test_an_unsteady_device_passes_with_a_warning(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=fault=unsteady")
     assert result.ret == pytest.ExitCode.OK
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(**HELD)
     result.stdout.fnmatch_lines(
         ["  WARN * determinism: 12 of 12 rows differ *", "  warning: 12 of 12 rows differ *"]
     )

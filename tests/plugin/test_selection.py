@@ -5,14 +5,14 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from plugin_project import PluginProject
+from plugin_project import TESTS, PluginProject
 
 from harness.recording import load_recording
 
 
 def test_one_prompt_runs_alone(project: PluginProject) -> None:
     result = project.run("fake", "-k", "test_prompt[beta]", "--engine-arg=seed=4")
-    result.assert_outcomes(passed=1, deselected=13)
+    result.assert_outcomes(passed=1, deselected=TESTS - 1)
     selected = project.recording.with_name("fake-s-bfloat16-fake-selected.json")
     assert [p.id for p in load_recording(selected).prompts] == ["beta"]
     assert not project.recording.exists()  # a whole run's recording is never replaced by a part
@@ -20,7 +20,7 @@ def test_one_prompt_runs_alone(project: PluginProject) -> None:
 
 def test_a_gate_needs_all_prompts(project: PluginProject) -> None:
     project.run("fake", "-k", "coverage or (test_prompt and beta)").assert_outcomes(
-        passed=2, deselected=12
+        passed=2, deselected=TESTS - 2
     )
     assert len(load_recording(project.recording).prompts) == 4
 
@@ -29,7 +29,7 @@ def test_one_prompt_of_the_reference_device_still_makes_a_whole_baseline(
     empty_project: PluginProject,
 ) -> None:
     empty_project.run("fake-reference", "-k", "test_prompt and beta").assert_outcomes(
-        passed=1, deselected=13
+        passed=1, deselected=TESTS - 1
     )
     reference = load_recording(empty_project.baseline / "reference.json")
     assert len(reference.prompts) == 4
@@ -74,4 +74,4 @@ def test_junit_holds_a_testcase_per_prompt_and_gate_with_figures(project: Plugin
 def test_junit_counts_a_run_without_baseline_as_errors(empty_project: PluginProject) -> None:
     empty_project.run("fake", "--junitxml=j.xml")
     suite = next(ElementTree.parse("j.xml").iter("testsuite"))
-    assert (suite.get("errors"), suite.get("tests")) == ("14", "14")
+    assert (suite.get("errors"), suite.get("tests")) == (str(TESTS), str(TESTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,22 @@ from factories import (
     run,
 )
 
-from harness.alignment.prompts import (
-    PromptJudgement,
-    baseline_noise,
-    common_context,
-    judge_prompt,
-    shown_position,
-)
-from harness.alignment.result import Positions
+from harness.alignment.evidence import Held
+from harness.alignment.floor import noise_floor
+from harness.alignment.prompts import common_context, hold, judge_prompt, shown_position
+from harness.alignment.result import Positions, PromptAlignment
 from harness.baselines import Baseline
 from harness.recording import PromptRecord
 
 BASELINE = arms()
-NOISE = baseline_noise(BASELINE)
+
+
+def tolerances(baseline: Baseline) -> dict[str, np.ndarray]:
+    floor = noise_floor(baseline)
+    return {} if floor is None else floor.tolerances()
+
+
+NOISE = tolerances(BASELINE)
 FIRST = BASELINE.reference.prompts[0]
 ORACLE = BASELINE.oracle
 assert ORACLE is not None
@@ -41,8 +45,21 @@ def logits(noise: float = 0.05, seed: int = 99) -> np.ndarray:
     return bfloat16(TRUTH + noise * RNG(seed).standard_normal(TRUTH.shape))
 
 
-def judge(mine: PromptRecord, baseline: Baseline = BASELINE) -> PromptJudgement:
-    return judge_prompt(mine, recording([mine]), baseline, baseline_noise(baseline).get(mine.id))
+@dataclass(frozen=True)
+class Judged:
+    """What is held against what, and what is said of it."""
+
+    held: Held
+    result: PromptAlignment
+
+    @property
+    def flips(self) -> int:
+        return int(self.held.found.flip.sum())
+
+
+def judge(mine: PromptRecord, baseline: Baseline = BASELINE) -> Judged:
+    held = hold(mine, baseline)
+    return Judged(held, judge_prompt(mine, held, baseline, tolerances(baseline).get(mine.id)))
 
 
 def forced(rows: np.ndarray) -> PromptRecord:
@@ -60,19 +77,17 @@ def test_a_correct_arm_is_exact_with_all_figures() -> None:
     positions = found.result.positions
     assert set(positions.class_) <= {"EXACT", "NEAR-TIE", "TIE"}
     assert found.result.tokens_compared == found.result.tokens_expected == 4
-    assert found.squared_errors is not None
+    assert found.held.usable
     for name in ("margin", "shift", "tolerance", "error", "reference_error"):
         values = getattr(positions, name)
         assert len(values) == 4
         assert all(np.isfinite(v) for v in values)
     assert all(e == pytest.approx(0.05, rel=0.6) for e in positions.error)
-    assert found.tolerance_at(3) == positions.tolerance[3]
-    assert found.tolerance_at(4) is None
 
 
 def test_the_reference_itself_is_bit_equal() -> None:
     found = judge(FIRST)
-    assert found.bit_equal
+    assert found.held.bit_equal.all()
     assert found.result.verdict == "BIT_EXACT"
     assert found.result.positions.bit_equal == [True] * 4
     assert found.result.first_divergence is None
@@ -112,9 +127,8 @@ def test_a_nan_is_counted_and_takes_the_prompt_out_of_the_ratio() -> None:
     found = judge(forced(broken))
     assert found.result.positions.class_[3] == "NONFINITE"
     assert found.result.verdict == "DIVERGENT"
-    assert (found.candidate_nonfinite, found.reference_nonfinite) == (1, 0)
-    assert found.squared_errors is None
-    assert found.rows is None
+    assert found.held.nonfinite.tolist() == [False, False, False, True]
+    assert not found.held.usable
     assert found.result.positions.error[3] is None
     assert found.result.positions.error[2] is not None
 
@@ -123,8 +137,8 @@ def test_bit_equal_nan_rows_are_not_bit_exact() -> None:
     broken = logits()
     broken[0, 0] = np.inf
     reference = free_recording({"p0": broken})
-    found = judge_prompt(reference.prompts[0], reference, Baseline(reference), None)
-    assert found.bit_equal
+    found = judge(reference.prompts[0], Baseline(reference))
+    assert found.held.bit_equal.all()
     assert found.result.verdict == "DIVERGENT"
 
 
@@ -133,7 +147,7 @@ def test_a_nan_of_the_oracle_measures_nothing() -> None:
     broken[1, 3] = np.nan
     oracle = forced_recording({"p0": broken}, recording([FIRST]), dtype="float32")
     found = judge(forced(logits()), Baseline(recording([FIRST]), oracle, BASELINE.controls))
-    assert found.squared_errors is None
+    assert not found.held.usable
     assert found.result.positions.error[1] is found.result.positions.reference_error[1] is None
 
 
@@ -143,14 +157,14 @@ def test_a_control_with_nan_does_not_raise_the_tolerance() -> None:
     broken[:, 0] = np.nan
     broken[:, 1] = 1e30
     bad = control.model_copy(update={"prompts": (forced(broken), *control.prompts[1:])})
-    noise = baseline_noise(Baseline(BASELINE.reference, ORACLE, {**BASELINE.controls, name: bad}))
+    noise = tolerances(Baseline(BASELINE.reference, ORACLE, {**BASELINE.controls, name: bad}))
     for prompt_id, limit in noise.items():
         assert (limit < 3 * NOISE[prompt_id]).all()
 
 
 def test_without_oracle_or_controls_there_is_no_tolerance() -> None:
-    assert baseline_noise(Baseline(BASELINE.reference)) == {}
-    assert baseline_noise(Baseline(BASELINE.reference, ORACLE)) == {}
+    assert tolerances(Baseline(BASELINE.reference)) == {}
+    assert tolerances(Baseline(BASELINE.reference, ORACLE)) == {}
     found = judge(forced(logits()), Baseline(BASELINE.reference))
     assert found.result.positions.class_ == [None] * 4
     assert found.result.positions.tolerance == [None] * 4
@@ -211,10 +225,10 @@ def test_a_run_that_stops_elsewhere_without_another_token_is_not_explained(lengt
     rows = np.concatenate([logits(), logits()[:1]])[:length]
     own = [*FIRST.run.token_ids, 5][:length]
     found = judge(prompt("p0", run(rows, own), forced(logits()).forced))
-    assert found.ended
+    assert found.held.ended
     assert found.result.tokens_compared == 4
     assert found.result.verdict == "INCONCLUSIVE"
-    assert not judge(FIRST).ended
+    assert not judge(FIRST).held.ended
 
 
 @pytest.mark.parametrize(

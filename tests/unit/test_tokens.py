@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from factories import arms, forced_recording, free_recording
 
-from harness.alignment.prompts import baseline_noise
+from harness.alignment.floor import noise_floor
 from harness.alignment.result import Alignment, load_alignment, save_alignment
 from harness.alignment.tokens import compare_tokens
 from harness.baselines import Baseline
@@ -55,7 +55,9 @@ def test_a_token_across_a_wide_margin_is_divergent() -> None:
 
 def test_a_token_within_the_noise_is_a_near_tie() -> None:
     """Every prompt and position whose runner-up is near enough."""
-    noise = baseline_noise(BASELINE)
+    floor = noise_floor(BASELINE)
+    assert floor is not None
+    noise = floor.tolerances()
     near = [
         (p.id, t)
         for p in BASELINE.reference.prompts

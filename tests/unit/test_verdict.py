@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from harness.alignment.gates import GATES
 from harness.alignment.result import (
     ALIGNED,
     NO_JUDGEMENT,
@@ -21,14 +22,7 @@ from harness.alignment.result import (
 )
 from harness.alignment.verdict import prompt_verdict, sentence_of, verdict_of
 
-NAMES = (
-    "error_ratio",
-    "top_k_error_ratio",
-    "point_guard",
-    "nonfinite",
-    "coverage",
-    "determinism",
-)
+NAMES = (*GATES, "determinism")
 NEAR_ONE = Interval(value=1.02, low=0.98, high=1.06)
 SAME = Comparability(comparable=True, differences=(), allowed=(), unknown=())
 
@@ -71,9 +65,16 @@ LADDER: list[tuple[dict[str, Any], Verdict]] = [
     ({}, "EQUIVALENT"),
     ({"classes": ["TIE", "NEAR-TIE"]}, "EQUIVALENT"),
     ({"determinism": "WARN"}, "EQUIVALENT"),
+    ({"exceedance": "WARN", "flip_calibration": "WARN", "slope": "WARN"}, "EQUIVALENT"),
+    ({"error_ratio_prefill": "NOT_RUN", "error_ratio_decode": "NOT_RUN"}, "EQUIVALENT"),
+    ({"error_ratio_decode": "INCONCLUSIVE"}, "INCONCLUSIVE"),
+    ({"tokens": True, "slope": "FAIL"}, "DRIFT"),
+    ({"tokens": True, "exceedance": "FAIL"}, "DRIFT"),
     ({"determinism": "NOT_RUN"}, "EQUIVALENT"),
     ({"top_k_error_ratio": "NOT_RUN"}, "EQUIVALENT"),
-    ({"error_ratio": "NOT_RUN"}, "INCONCLUSIVE"),
+    # A server that tells the likeliest tokens only has the second ratio alone.
+    ({"error_ratio": "NOT_RUN"}, "EQUIVALENT"),
+    ({"error_ratio": "NOT_RUN", "top_k_error_ratio": "NOT_RUN"}, "INCONCLUSIVE"),
     ({"error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),
     ({"top_k_error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),
     ({"point_guard": "NOT_RUN", "tokens": True}, "INCONCLUSIVE"),

@@ -10,9 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence
-from harness.alignment.gates.decide import estimated_gate, held_below, span, what_would_decide
+from harness.alignment.gates.decide import (
+    FEW_PROMPTS,
+    estimated_gate,
+    held_below,
+    span,
+    what_would_decide,
+)
 from harness.alignment.intervals import Estimate, freedom_of, jackknife_error
-from harness.alignment.result import Gate
+from harness.alignment.result import Gate, Status
 
 #: The largest systematic part of a correct port's difference from the
 #: reference, as a share of the reference's own mean squared error.
@@ -33,13 +39,11 @@ def bias_share(evidence: Evidence) -> Estimate:
     counts = evidence.rows[used].sum(axis=1).astype(np.float64)
     errors = evidence.reference_error[used].sum(axis=1)
     prompts = len(counts)
-    if prompts < 2 or errors.sum() <= 0.0:
+    if prompts < 3 or errors.sum() <= 0.0:
         return Estimate(None, prompts=prompts)
     products = evidence.drift[used] @ evidence.drift[used].T
     pairs, weights = _off_diagonal(products), _off_diagonal(np.outer(counts, counts))
     value = _share(pairs.sum(), weights.sum(), errors.sum(), counts.sum())
-    if prompts < 4:
-        return Estimate(float(value), prompts=prompts)
     # Without prompt k both of its rows and columns go.
     left_out = _share(
         pairs.sum() - 2.0 * pairs.sum(axis=1),
@@ -80,12 +84,20 @@ def slope_difference(evidence: Evidence) -> Estimate:
 
 
 def bias_gate(evidence: Evidence, missing: str) -> Gate:
-    """The systematic share against its limit."""
+    """The systematic share against its limit.
+
+    It passes while the value is within the limit: what shows a port to be
+    right is the error ratio, which holds the systematic part too.
+    """
     found = bias_share(evidence)
     status = held_below(found, BIAS_LIMIT)
+    if status == "INCONCLUSIVE" and found.value is not None:
+        # Few prompts differ by chance: they warn.
+        undecided: Status = "INCONCLUSIVE" if found.prompts >= FEW_PROMPTS else "WARN"
+        status = "PASS" if found.value <= BIAS_LIMIT else undecided
     rows = int(evidence.rows.sum())
     if found.value is None:
-        sentence = f"Systematic error: {missing or 'at least two prompts are needed'}."
+        sentence = f"Systematic error: {missing or 'at least three prompts are needed'}."
     else:
         sentence = (
             f"The mean difference from the reference is {span(found, 4)} of its mean squared "
@@ -95,9 +107,15 @@ def bias_gate(evidence: Evidence, missing: str) -> Gate:
 
 
 def slope_gate(evidence: Evidence, missing: str) -> Gate:
-    """The scale of the logits against the reference's."""
+    """The scale of the logits against the reference's.
+
+    With few prompts a value within the limit warns where its interval is wider.
+    """
     found = slope_difference(evidence)
     status = held_below(found, SLOPE_LIMIT, both_sides=True)
+    few = found.prompts < FEW_PROMPTS and found.error is not None
+    if status == "INCONCLUSIVE" and few and abs(found.value or 0.0) <= SLOPE_LIMIT:
+        status = "WARN"
     rows = int(evidence.rows.sum())
     if found.value is None:
         sentence = f"Scale of the logits: {missing or 'there is nothing to measure it by'}."
@@ -118,7 +136,9 @@ def _ends(found: Estimate) -> str:
 
 def _outcome(status: str, found: Estimate, limit: float, rows: int) -> str:
     if status == "PASS":
-        return f", within {abs(limit):g}"
+        high = found.interval().high
+        wide = high is not None and high > abs(limit)
+        return f", not shown to be more than {limit:g}" if wide else f", within {abs(limit):g}"
     if status == "FAIL":
         return f", more than {abs(limit):g}"
     return f", not yet decided against {abs(limit):g}: {what_would_decide(found, limit, rows)}"

@@ -108,6 +108,10 @@ def _alarm(name: str, plain: Estimate, inflated: Estimate, found: str, what: str
     elif _above(inflated, FAIL_CONFIDENCE):
         status = "FAIL"
         outcome = f"more {what} than their noise explains even when inflated by {INFLATIONS[1]:g}"
+    elif inflated.value > _LIMIT:
+        status = "WARN"
+        outcome = f"more {what} than their noise inflated by {INFLATIONS[1]:g} explains, but too "
+        outcome += "few to tell it from chance"
     elif _above(plain, WARN_CONFIDENCE):
         status = "WARN"
         outcome = f"more {what} than theirs, and not more than {INFLATIONS[1]:g} times their noise"

@@ -5,6 +5,10 @@ from __future__ import annotations
 from harness.alignment.intervals import FAIL_CONFIDENCE, Estimate
 from harness.alignment.result import Gate, Status
 
+#: With fewer prompts (or rows of a path) than this, what needs many is shown
+#: and not gated.
+FEW_PROMPTS = 16
+
 
 def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> Status:
     """PASS when the 95 % interval ends at or below the limit, FAIL when the
@@ -63,4 +67,10 @@ def what_would_decide(found: Estimate, limit: float, positions: int) -> str:
         return "the value is at its limit, and more prompts would not decide"
     more = max(wanted - found.prompts, 1)
     each = max(positions // max(found.prompts, 1), 1)
-    return f"about {more} more prompts like these ({more * each} positions) would decide"
+    prompts = f"about {more} more prompts like these" if more > 1 else "one more prompt like these"
+    return f"{prompts} ({counted(more * each, 'position')}) would decide"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 prompt``, ``2 prompts``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from harness.alignment.evidence import PATHS, Evidence
-from harness.alignment.gates.decide import estimated_gate, held_below, span, what_would_decide
+from harness.alignment.gates.decide import (
+    FEW_PROMPTS,
+    counted,
+    estimated_gate,
+    held_below,
+    span,
+    what_would_decide,
+)
 from harness.alignment.intervals import Estimate, ratio_of_roots
 from harness.alignment.result import Gate
 
 #: The largest error of a correct port, relative to the reference's own.
 ERROR_RATIO_LIMIT = 1.5
-#: A path with fewer prompts or rows than this is shown, not gated.
-PATH_MINIMUM = 16
 
 
 def pooled_ratio(evidence: Evidence) -> Estimate:
@@ -54,19 +59,19 @@ def path_ratio_gate(evidence: Evidence, which: int, missing: str) -> Gate:
     found = ratio_of_roots(evidence.error[used, which], evidence.reference_error[used, which])
     prompts, count = int(used.sum()), int(rows.sum())
     name, where = f"error_ratio_{path}", f"of the {path} path"
-    if not count:
-        reason = missing if not evidence.rows.any() else f"no row of it came by {path}"
-        return error_ratio_gate(name, where, Estimate(None), 0, reason)
-    if prompts >= PATH_MINIMUM and count >= PATH_MINIMUM:
+    if found.value is None:
+        reason = missing if count or not evidence.rows.any() else f"no row of it came by {path}"
+        return error_ratio_gate(name, where, found, count, reason)
+    if prompts >= FEW_PROMPTS and count >= FEW_PROMPTS:
         return error_ratio_gate(name, where, found, count, missing)
-    value = "none" if found.value is None else f"{span(found, 3)} times the reference's"
     return estimated_gate(
         name,
         found,
         ERROR_RATIO_LIMIT,
         "NOT_RUN",
-        f"Error {where}: {value}; shown, not gated: {prompts} prompts and {count} rows, "
-        f"and {PATH_MINIMUM} of each are needed.",
+        f"Error {where}: {span(found, 3)} times the reference's; shown, not gated: "
+        f"{counted(prompts, 'prompt')} and {counted(count, 'row')}, and {FEW_PROMPTS} of each "
+        "are needed.",
     )
 
 

@@ -1,0 +1,214 @@
+"""How often do the gates err on arms whose noise is known?
+
+Draws reference, oracle, controls and candidate with prescribed noise, hands
+the evidence to the gates, and prints how often intervals hold the true figure
+and how often a correct candidate fails. ``tests/unit/test_known_answers.py``
+holds the same simulation to its promises.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.evidence import Evidence
+from harness.alignment.floor import INFLATIONS, LARGE, flip_probability
+from harness.alignment.judge import judge
+from harness.alignment.result import exit_status
+from harness.rows import SKETCH_WIDTH
+
+Floats = NDArray[np.float64]
+#: Dimensions of an error that are drawn; the rest of its sketch is 0.
+DRAWN = 16
+#: Norm of an oracle row over that of the error, as of the embedded model in bfloat16.
+ROW_TO_ERROR = 50.0
+
+
+@dataclass(frozen=True)
+class World:
+    """Arms with known noise.
+
+    Attributes:
+        prompts, positions: size of the suite; the first position is prefill.
+        spread: standard deviation of the logarithm of a prompt's noise scale.
+        tail: degrees of freedom of the noise (multivariate t at each
+            position, own to each arm); None for normal noise.
+        scale: the candidate's noise over the reference's.
+        slope: by how much the candidate's logits are scaled.
+        bias: a constant error of the candidate, over the rms of the noise.
+        controls: how many.
+    """
+
+    prompts: int = 32
+    positions: int = 24
+    spread: float = 0.5
+    tail: float | None = None
+    scale: float = 1.0
+    slope: float = 0.0
+    bias: float = 0.0
+    controls: int = 2
+
+
+def draw(world: World, random: np.random.Generator) -> Evidence:
+    """Evidence of one candidate against one baseline, both drawn."""
+    p, n, arms = world.prompts, world.positions, world.controls + 2
+    noise, gaps = _noise(world, random, arms)
+    noise[-1] *= world.scale
+    truth = random.standard_normal((p, n, DRAWN)) * ROW_TO_ERROR
+    noise[-1, ..., :DRAWN] += world.slope * truth
+    noise[-1, ..., 0] += world.bias * np.sqrt(DRAWN)
+    reference, candidate = noise[0, ..., :DRAWN], noise[-1, ..., :DRAWN]
+    squares = np.sum(noise[..., :DRAWN] ** 2, axis=-1)  # (arms, p, n)
+    drift = candidate - reference
+    path = np.arange(n)[None, :] == 0
+    paths = np.stack([path, ~path], axis=-1)
+    padded = np.zeros((p, SKETCH_WIDTH))
+    padded[:, :DRAWN] = drift.sum(axis=1)
+    return Evidence(
+        ids=tuple(f"p{i}" for i in range(p)),
+        controls=world.controls,
+        positions=np.full(p, n),
+        expected=np.full(p, n),
+        rows=np.tile([1, n - 1], (p, 1)),
+        error=np.sum(squares[-1][..., None] * paths, axis=1),
+        reference_error=np.sum(squares[0][..., None] * paths, axis=1),
+        top_error=noise[-1, ..., DRAWN:].__pow__(2).sum(axis=(1, 2)),
+        top_reference=noise[0, ..., DRAWN:].__pow__(2).sum(axis=(1, 2)),
+        along=np.sum(drift * truth, axis=(1, 2)),
+        power=np.sum(truth * truth, axis=(1, 2)),
+        drift=padded,
+        nonfinite=np.zeros(p, np.int64),
+        reference_nonfinite=np.zeros(p, np.int64),
+        either_nonfinite=np.zeros(p, np.int64),
+        first_nonfinite=np.full(p, -1),
+        bit_equal=np.zeros(p, np.bool_),
+        ended=np.zeros(p, np.bool_),
+        **_margins(squares / DRAWN, noise[..., DRAWN:], gaps),
+    )
+
+
+def _noise(world: World, random: np.random.Generator, arms: int) -> tuple[Floats, Floats]:
+    """Errors (arms, p, n, DRAWN + 2), the last two those of the best two
+    tokens, and the true gap between these (p, n)."""
+    shape = (arms, world.prompts, world.positions)
+    size = np.exp(random.normal(0.0, world.spread, (world.prompts, 1)))
+    if world.tail is not None:
+        size = size * np.sqrt(world.tail / random.chisquare(world.tail, shape))
+    errors = random.standard_normal((*shape, DRAWN + 2)) * np.broadcast_to(size, shape)[..., None]
+    return errors, random.exponential(30.0, shape[1:])
+
+
+def _margins(squares: Floats, pair: Floats, gaps: Floats) -> dict[str, object]:
+    """What shifts and flips do, from the errors of the best two tokens.
+
+    Args:
+        squares: (arms, p, n), mean squared error of each arm.
+        pair: (arms, p, n, 2); gaps: (p, n).
+    """
+    margins = gaps + pair[..., 0] - pair[..., 1]
+    sign = np.where(margins[0] < 0.0, -1.0, 1.0)
+    margin, shifts = np.abs(margins[0]), sign * (margins[1:] - margins[0])
+    flips = shifts < -margin
+    known = squares[:-1]  # the candidate's own error is no part of the floor
+    total = known.sum(axis=0)
+    left_out = np.stack([(total - own) / (len(known) - 1) for own in known[1:]])
+    noise = np.sqrt(total / len(known))
+    control = np.abs(shifts[:-1]) / np.sqrt(left_out)
+    mine = np.abs(shifts[-1]) / noise
+    scale = float(np.sqrt(np.mean(control**2)))
+    predicted = [
+        flip_probability(margin.ravel(), (f * scale * noise).ravel()).reshape(margin.shape)
+        for f in INFLATIONS
+    ]
+    return {
+        "large": np.stack([(mine > LARGE * f).sum(axis=1) for f in INFLATIONS], axis=1) * 1.0,
+        "control_large": (control > LARGE).mean(axis=0).sum(axis=1),
+        "flips": flips[-1].sum(axis=1) * 1.0,
+        "control_flips": flips[:-1].mean(axis=0).sum(axis=1),
+        "predicted": np.stack([q.sum(axis=1) for q in predicted], axis=1),
+        "kappa": control.max(axis=(0, 2)),
+        "same_tokens": ~flips[-1].any(axis=1),
+        "push": tuple(mine),
+        "flipped": tuple(flips[-1]),
+    }
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares over the runs: of verdicts and of ``gate:status``, and of
+    intervals that hold the true figure."""
+
+    verdicts: dict[str, float]
+    statuses: dict[str, float]
+    coverage: dict[str, float]
+
+    @property
+    def failing(self) -> float:
+        """Share of runs whose verdict is one of failure."""
+        return sum(v for k, v in self.verdicts.items() if exit_status(k) == 1)  # type: ignore[arg-type]
+
+
+def simulate(world: World, runs: int, seed: int = 0) -> Rates:
+    """Judge candidates of one world."""
+    random = np.random.default_rng(seed)
+    true = {
+        "error_ratio": _true_ratio(world),
+        "top_k_error_ratio": world.scale if not world.slope and not world.bias else None,
+        "slope": world.slope,
+    }
+    verdicts: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    covered: Counter[str] = Counter()
+    for evidence in _draws(world, runs, random):
+        found = judge(evidence)
+        verdicts[found.verdict] += 1
+        for gate in found.gates:
+            statuses[f"{gate.name}:{gate.status}"] += 1
+            truth = true.get(gate.name)
+            if truth is not None and gate.low is not None and gate.high is not None:
+                covered[gate.name] += gate.low <= truth <= gate.high
+    return Rates(*({k: v / runs for k, v in c.items()} for c in (verdicts, statuses, covered)))
+
+
+def _draws(world: World, runs: int, random: np.random.Generator) -> Iterator[Evidence]:
+    return (draw(world, random) for _ in range(runs))
+
+
+def _true_ratio(world: World) -> float | None:
+    return world.scale if not world.slope and not world.bias else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=500)
+    runs = parser.parse_args().runs
+    print(
+        "| noise | prompts | ratio covered | top-k covered | slope covered | fails | inconclusive "
+        "| guard fails |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for tail in (None, 8.0, 5.0):
+        for prompts in (4, 8, 16, 32, 64):
+            world = World(prompts=prompts, tail=tail)
+            found = simulate(world, runs)
+            print(
+                f"| {'normal' if tail is None else f't, {tail:g}'} | {prompts} | "
+                + " | ".join(
+                    f"{100 * found.coverage.get(k, 0.0):.1f} %"
+                    for k in ("error_ratio", "top_k_error_ratio", "slope")
+                )
+                + f" | {100 * found.failing:.1f} % "
+                f"| {100 * found.verdicts.get('INCONCLUSIVE', 0.0):.1f} % "
+                f"| {100 * found.statuses.get('point_guard:FAIL', 0.0):.1f} % |",
+                {k: v for k, v in found.statuses.items() if not k.endswith(("PASS", "NOT_RUN"))},
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
