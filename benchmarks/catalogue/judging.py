@@ -33,7 +33,8 @@ class Judged:
     ``failed``, ``undecided``, ``unequal`` and ``not_close`` are shares of the
     subsets of each size: a failing verdict, INCONCLUSIVE, and what the two
     other rules refuse. ``by_gate`` counts, at 32 prompts, how often each gate
-    failed. ``figures`` are the values of the gates over all prompts.
+    failed. ``figures`` are the values of the gates over all prompts, ``largest``
+    their largest magnitudes over the subsets of 8.
     """
 
     family: str
@@ -52,6 +53,7 @@ class Judged:
     unequal: dict[int, float] = field(default_factory=dict)
     not_close: dict[int, float] = field(default_factory=dict)
     by_gate: dict[str, float] = field(default_factory=dict)
+    largest: dict[str, float] = field(default_factory=dict)
 
 
 class Judges:
@@ -99,6 +101,10 @@ class Judges:
         verdicts = [j.verdict for j in judgements]
         found.undecided[size] = _share([v == "INCONCLUSIVE" for v in verdicts])
         found.failed[size] = _share([v != "INCONCLUSIVE" and v not in ALIGNED for v in verdicts])
+        if size == SIZES[0]:
+            for index, gate in enumerate(judgements[0].gates):
+                values = [j.gates[index].value for j in judgements]
+                found.largest[gate.name] = max((abs(v) for v in values if v is not None), default=0)
         if size == SIZES[-1]:
             for index, gate in enumerate(judgements[0].gates):
                 found.by_gate[gate.name] = _share([_failed(j.gates[index]) for j in judgements])

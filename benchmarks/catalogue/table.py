@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks.catalogue.judging import SIZES, Judged
+from harness.alignment.gates.bias import BIAS_LIMIT, SLOPE_LIMIT
+from harness.alignment.gates.ratio import ERROR_RATIO_LIMIT
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 #: What counts as detected.
@@ -31,6 +33,7 @@ def tables(judged: Sequence[Judged]) -> Iterable[str]:
     correct = [j for j in judged if j.correct]
     faults = [j for j in judged if not j.correct]
     yield from _summary(correct, [j for j in faults if j.must])
+    yield from _gates(correct, faults)
     yield from _correct(correct)
     yield from _smallest(faults)
     yield from _faults(faults)
@@ -57,6 +60,40 @@ def _summary(correct: Sequence[Judged], must: Sequence[Judged]) -> Iterable[str]
     yield f"\nOver all prompts {len(wrong)} of {len(correct)} correct variations fail. Of the"
     always = [j for j in must if j.failed[largest] == 1.0]
     yield f"{len(must)} faults that {largest} prompts must always tell, {len(always)} always are.\n"
+
+
+#: Gates with a limit that was chosen, and the form of their values.
+_LIMITED = {
+    "error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
+    "error_ratio_prefill": (ERROR_RATIO_LIMIT, ".3f"),
+    "error_ratio_decode": (ERROR_RATIO_LIMIT, ".3f"),
+    "top_k_error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
+    "point_guard": (0, ".0f"),
+    "exceedance": (1, ".3f"),
+    "flip_calibration": (1, ".3f"),
+    "bias": (BIAS_LIMIT, ".4f"),
+    "slope": (SLOPE_LIMIT, ".5f"),
+}
+
+
+def _gates(correct: Sequence[Judged], faults: Sequence[Judged]) -> Iterable[str]:
+    yield "### What each gate is worth\n"
+    yield (
+        "| gate | limit | largest over correct variations, 36 prompts | on subsets of 8 "
+        "| faults and severities told at 32 | told by no other gate |"
+    )
+    yield "|---|---|---|---|---|---|"
+    told = [{n for n, rate in j.by_gate.items() if rate >= DETECTED} for j in faults]
+    for name, (limit, form) in _LIMITED.items():
+        whole = max((abs(j.figures.get(name) or 0.0) for j in correct), default=0.0)
+        small = max((j.largest.get(name, 0.0) for j in correct), default=0.0)
+        alone = [j for j, names in zip(faults, told, strict=True) if names == {name}]
+        which = ", ".join(f"{j.family} {j.severity}" for j in alone) or "–"
+        yield (
+            f"| `{name}` | {limit:g} | {whole:{form}} | {small:{form}} "
+            f"| {sum(name in names for names in told)} of {len(faults)} | {which} |"
+        )
+    yield ""
 
 
 def _correct(judged: Sequence[Judged]) -> Iterable[str]:

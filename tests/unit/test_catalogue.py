@@ -148,13 +148,13 @@ def test_the_smallest_severity_is_the_last_before_the_first_that_is_missed() -> 
 
 def test_writing_the_tables_again_keeps_the_words_around_them(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- tables: begin -->\nold\n<!-- tables: end -->\nafter\n")
+    page.write_text("before\n<!-- tables: begin -->\noutdated\n<!-- tables: end -->\nafter\n")
     for severity in ("much", "more"):
         write([line(severity, 1.0)], {}, page, tmp_path / "results" / "found.json")
     text = page.read_text()
     assert text.startswith("before\n<!-- tables: begin -->\n")
     assert text.endswith("<!-- tables: end -->\nafter\n")
-    assert "old" not in text
+    assert "outdated" not in text
     assert "much" not in text
     assert "more" in text
 
