@@ -33,7 +33,6 @@ class Workbench(HfDevice):
 
     def __init__(self, dtype: str | None = None) -> None:
         super().__init__("hf-cpu", find_model("smollm2"), dtype=dtype)
-        self.asked_dtype = dtype
         self.facts: Opened | None = None
         self.injection: Injection | None = None
         self.passes: Pass | None = None
