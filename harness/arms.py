@@ -29,6 +29,7 @@ from harness.baselines import (
 from harness.devices.base import Replay
 from harness.devices.registry import Target, is_fake, open_target
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
+from harness.locks import locked_folder
 from harness.progress import Progress
 from harness.recorder import Context, Options, Subject, record
 from harness.recording import Recording, load_recording
@@ -88,19 +89,25 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
         raise BaselineError(
             f"{folder}: cannot be written ({error.strerror}); choose another --baseline-dir"
         ) from error
-    progress.note(f"making the baseline {folder}")
-    kept = _make_arms(plan, staging, progress)
+    with locked_folder(staging):
+        progress.note(f"making the baseline {folder}")
+        kept = _make_arms(plan, staging, progress)
+        _finish(kept, folder)
+    return load_baseline(folder)
+
+
+def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
+    """Put the arms in their place, if they show enough noise."""
     controls = sum(name.startswith(CONTROL) for name in kept)
     if controls < MIN_CONTROLS:
         raise BaselineError(
             f"{folder}: only {controls} control differs from the reference on this host, "
             f"{MIN_CONTROLS} are needed for a noise floor; make the baseline on another CPU or GPU"
         )
-    for stray in staging.iterdir():
+    for stray in staging_folder(folder).iterdir():
         if stray.stem not in kept:
             stray.unlink()
     put_in_place(folder)
-    return load_baseline(folder)
 
 
 def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recording]:
@@ -275,6 +282,10 @@ def _run(command: list[str], environment: dict[str, str], progress: Progress) ->
         errors="backslashreplace",
     ) as child:
         assert child.stderr is not None  # a pipe was asked for
-        for line in child.stderr:
-            progress.note(line.rstrip("\n"))
+        try:
+            for line in child.stderr:
+                progress.note(line.rstrip("\n"))
+        except BaseException:
+            child.terminate()  # an interrupt must not wait for its hours of work
+            raise
     return child.returncode

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline
+from harness import __version__, cli_baseline, cli_doctor
 from harness.cli_options import (
     Device,
     Dtype,
@@ -19,13 +19,15 @@ from harness.cli_options import (
     MaxNewTokens,
     ModelName,
     SuiteName,
+    Table,
     Trust,
 )
 from harness.errors import HarnessError, UsageError
+from harness.signals import TERMINATED, Terminated, sigterm_as_interrupt
 
 
 class _Interrupted(Exception):
-    """Ctrl-C, kept from the libraries below, whose versions end differently."""
+    """Ctrl-C or SIGTERM, kept from the libraries below, whose versions end differently."""
 
 
 class _Commands(TyperGroup):
@@ -51,6 +53,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(cli_baseline.app, name="baseline")
+app.command()(cli_doctor.doctor)
 
 
 class ReplayName(str, Enum):
@@ -151,6 +154,7 @@ def compare(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
+    table: Table = None,
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Checkpoints may differ (quantization).")
     ] = False,
@@ -166,10 +170,11 @@ def compare(
     """
     from harness.api import compare as judge
 
+    _check_outputs(report, table)
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
-    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report)
+    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table)
 
 
 @app.command()
@@ -187,6 +192,7 @@ def verify(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
+    table: Table = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Judge a recording by one forced-prefill pass per prompt on this device.
@@ -199,6 +205,7 @@ def verify(
     from harness.progress import Progress
     from harness.verify import verify_file
 
+    _check_outputs(report, table)
     alignment = verify_file(
         recording,
         device,
@@ -209,7 +216,7 @@ def verify(
         trust_remote_code=trust_remote_code,
         progress=Progress(),
     )
-    _finish(alignment, json, report)
+    _finish(alignment, json, report, table)
 
 
 @app.command()
@@ -228,7 +235,20 @@ def report(
     typer.echo(f"report: {out}")
 
 
-def _finish(alignment: Any, json: Path | None, reports: list[Path] | None) -> NoReturn:
+def _check_outputs(reports: list[Path] | None, table: Path | None) -> None:
+    """What cannot be written is said before the work, not after it."""
+    from harness.report.render import check_report_path
+    from harness.table import check_table_path
+
+    for path in reports or []:
+        check_report_path(path)
+    if table is not None:
+        check_table_path(table)
+
+
+def _finish(
+    alignment: Any, json: Path | None, reports: list[Path] | None, table: Path | None
+) -> NoReturn:
     """Print the outcome, write what was asked for, end with the verdict's status."""
     from harness.alignment.result import exit_status, save_alignment
     from harness.report.render import render
@@ -238,9 +258,13 @@ def _finish(alignment: Any, json: Path | None, reports: list[Path] | None) -> No
         save_alignment(alignment, json)
     for path in reports or []:
         render([alignment], path)
+    if table is not None:
+        from harness.table import write_table
+
+        write_table(alignment, table)
     for line in summary_lines(alignment):
         typer.echo(line)
-    for path in [*([json] if json else []), *(reports or [])]:
+    for path in filter(None, [json, *(reports or []), table]):
         typer.echo(f"written: {path}")
     raise typer.Exit(exit_status(alignment.verdict))
 
@@ -262,17 +286,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(arguments)
+        with sigterm_as_interrupt():
+            app(arguments)
     except HarnessError as error:
         if debug:
             raise
         typer.echo(f"harness: error: {error}", err=True)
         sys.exit(error.exit_status)
-    except (KeyboardInterrupt, _Interrupted):
+    except (KeyboardInterrupt, _Interrupted) as error:
         typer.echo(
             "harness: interrupted; record and baseline make go on where they were "
             "when the same command is given again",
             err=True,
         )
-        sys.exit(130)
+        sys.exit(TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130)
     sys.exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,4 +29,8 @@ EngineArgs = Annotated[
 ]
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
+]
+Table = Annotated[
+    Path | None,
+    typer.Option(help="Write one row per position: .csv, or .parquet with the extra parquet."),
 ]

@@ -21,10 +21,16 @@ from __future__ import annotations
 class HarnessError(Exception):
     """Base of all errors that are the user's to mend.
 
-    ``exit_status`` is what the ``harness`` command ends with.
+    ``exit_status`` is what the ``harness`` command ends with. Whatever a file
+    or a path brings into the message, it stays one line that a terminal shows
+    as it is: other characters stand as escapes.
     """
 
     exit_status = 2
+
+    def __init__(self, message: str = "") -> None:
+        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__("".join(shown))
 
 
 class UsageError(HarnessError):

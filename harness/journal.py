@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness import jsonfile
 from harness.errors import HarnessError
+from harness.locks import lock
 from harness.recording import Run
 
 
@@ -42,9 +43,9 @@ class Journal:
     def __enter__(self) -> Journal:
         if self._path is not None:
             try:
-                good = self._read(self._path)
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = open(self._path, "r+b" if good else "wb")
+                self._stream = _locked(self._path)
+                good = self._read(self._stream)
                 self._stream.truncate(good)
                 self._stream.seek(good)
                 if not good:
@@ -96,12 +97,9 @@ class Journal:
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
-    def _read(self, path: Path) -> int:
+    def _read(self, stream: BinaryIO) -> int:
         """Take over the good lines; how many bytes they fill."""
-        try:
-            lines = path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return 0
+        lines = stream.read().splitlines(keepends=True)
         if not lines or _entry(lines[0]) != {"key": self._key}:
             return 0
         good = len(lines[0])
@@ -121,6 +119,26 @@ class Journal:
             f"{self._path}: cannot be written ({error.strerror or error}); "
             "make room or choose another --out, finished prompts are kept"
         )
+
+
+def _locked(path: Path) -> BinaryIO:
+    """The journal, opened for this process alone.
+
+    Raises:
+        HarnessError: if another process is recording there.
+        OSError: if it cannot be opened.
+    """
+    while True:
+        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            lock(stream.fileno(), path)
+            # A process that finished in between has removed what was opened.
+            if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

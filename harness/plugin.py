@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ import pytest
 
 from harness import checks
 from harness.alignment.result import Alignment, Verdict, exit_status
+from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
 from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
 from harness.session import RunOptions, Session
+from harness.signals import sigterm_as_interrupt
 
 _SESSION = pytest.StashKey[Session]()
 #: Why there is no baseline to hold the device against.
@@ -78,6 +80,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
+    add(
+        "--no-doctor",
+        action="store_true",
+        help="do not examine the host first (npu and hf-npu stop at its errors)",
+    )
 
 
 def _owner(parser: pytest.Parser, name: str) -> str:
@@ -91,6 +98,9 @@ def _owner(parser: pytest.Parser, name: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("device") is None:
         return
+    cleanups = ExitStack()
+    cleanups.enter_context(sigterm_as_interrupt())
+    config.add_cleanup(cleanups.close)
     spread = getattr(config.option, "dist", "no") != "no"  # without -n: --dist with --tx
     if spread or getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(
@@ -124,6 +134,7 @@ def _run_options(config: pytest.Config) -> RunOptions:
         reports=tuple(map(Path, get("report"))),
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
+        no_doctor=get("no_doctor"),
     )
 
 
@@ -143,6 +154,26 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
         harness.select(_selected_prompts(session.items))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """The doctor first: an error that it finds ends the run before any model is read."""
+    config = session.config
+    harness = config.stash.get(_SESSION, None)
+    if harness is None or not session.items or session.testsfailed:
+        return
+    if config.option.collectonly:
+        return
+    diagnosis = harness.examine()
+    if diagnosis is None or not diagnosis.findings:
+        return
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    lines = [f"harness: doctor: {outcome(diagnosis)}", *findings_text(diagnosis.findings)]
+    for line in lines if reporter is not None else ():
+        reporter.write_line(line)
+    if diagnosis.errors:
+        pytest.exit(f"harness: {outcome(diagnosis)} (--no-doctor runs all the same)", returncode=2)
 
 
 def _selected_prompts(items: list[pytest.Item]) -> frozenset[str] | None:

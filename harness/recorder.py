@@ -35,6 +35,7 @@ from harness.recording import (
 )
 from harness.repeats import repeat_of
 from harness.suites import EncodedPrompt, Suite, SuiteTokenizer, encode_suite
+from harness.watchdog import Watchdog, step_limit_s
 
 
 class SubjectTokenizer(SuiteTokenizer, Protocol):
@@ -98,7 +99,9 @@ def opened(device: Device, progress: Progress) -> Iterator[Opened]:
     """A device between open and close."""
     try:
         progress.note(f"{device.name}: loading the model")
-        yield device.open()
+        with Watchdog(step_limit_s(), f"{device.name}: loading the model"):
+            facts = device.open()
+        yield facts
     finally:
         device.close()
 
@@ -257,8 +260,15 @@ class _Session:
             replay = todo[0].replay
             total = sum(_steps(r) for r in todo)
             label = f"{self.device.name} {self.suite.name} {replay}"
-            with self.progress.stage(label, total) as step:
-                for done in self.device.generate(todo, step):
+            watched = Watchdog(step_limit_s(), label)
+            with watched, self.progress.stage(label, total) as step:
+
+                def on_token() -> None:
+                    watched.beat()
+                    step()
+
+                for done in self.device.generate(todo, on_token):
+                    watched.beat()
                     run = self._as_run(done, replay)
                     journal.add(kind, done.prompt_id, run)
                     runs[done.prompt_id] = run

@@ -89,7 +89,8 @@ def _as_tuple(value: Any) -> Any:
 #: A list in JSON, a tuple here.
 Ids = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], BeforeValidator(_as_tuple)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Seconds = Annotated[float, Field(ge=0)]
+#: More than thirty years are no timing.
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class RunTimings(_Model):

@@ -23,6 +23,7 @@ from harness.devices.registry import (
     open_target,
     parse_engine_args,
 )
+from harness.doctor import Diagnosis, diagnose
 from harness.errors import BaselineError, UsageError
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
@@ -32,6 +33,10 @@ from harness.suites import load_suite
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
 REPEATS = 2
+#: Devices whose host the doctor examines in full before a run: their engines take
+#: minutes to start, and fail with messages that name no cause. Elsewhere it
+#: starts no process: what is missing there, the device says itself.
+EXAMINED = ("npu", "hf-npu")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class RunOptions:
     reports: tuple[Path, ...] = ()
     update_baselines: bool = False
     trust_remote_code: bool = False
+    no_doctor: bool = False
 
 
 class Session:
@@ -84,6 +90,7 @@ class Session:
         self.suite = load_suite(options.suite, options.max_new_tokens)
         self._only: frozenset[str] | None = None
         self._made_baseline = False
+        self.diagnosis: Diagnosis | None = None
 
     def describe(self) -> str:
         """Device, model and suite in one line."""
@@ -93,6 +100,17 @@ class Session:
     def select(self, prompt_ids: frozenset[str] | None) -> None:
         """Run only these prompts; None for all."""
         self._only = prompt_ids
+
+    def examine(self) -> Diagnosis | None:
+        """Ask the doctor about this host; None if there is nothing to ask."""
+        device = self.options.device
+        if is_fake(device) or self.options.no_doctor:
+            return None
+        full = device in EXAMINED
+        if full:
+            self.progress.note("doctor: examining this host")
+        self.diagnosis = diagnose(device, quick=not full)
+        return self.diagnosis
 
     @property
     def has_alignment(self) -> bool:
@@ -112,7 +130,7 @@ class Session:
         if baseline is None:
             raise self._no_baseline()
         self.__dict__["candidate"] = candidate = self._candidate(baseline)
-        return compare(
+        judged = compare(
             candidate,
             baseline,
             allow_weights=self.options.allow_weights,
@@ -120,6 +138,10 @@ class Session:
             candidate_file=self.recording_path.as_posix(),
             reproduce=(self.command(),),
         )
+        if self.diagnosis is None or self.options.context is not None:
+            return judged  # a recording of --context was made who knows where
+        facts = {section: dict(rows) for section, rows in self.diagnosis.facts.items()}
+        return judged.model_copy(update={"doctor": self.diagnosis.findings, "host": facts})
 
     @cached_property
     def candidate(self) -> Recording:
@@ -199,6 +221,7 @@ class Session:
             parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
         parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
         parts += ["--trust-remote-code"] * o.trust_remote_code
+        parts += ["--no-doctor"] * o.no_doctor
         parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)
 

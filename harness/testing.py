@@ -8,6 +8,7 @@ broken one. It proves nothing about any hardware.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ VOCABULARY = 40_960
 MAX_POSITIONS = 4096
 DTYPES = ("bfloat16", "float16", "float32")
 _SCALE = 3.0
+FAULTS = ("none", "scale", "nan", "inf", "unsteady", "hang", "stuck")
 #: Noise of one rounding-error-like perturbation, in logits.
 _NOISE = 0.05
 
@@ -46,7 +48,10 @@ class FakeDevice:
         dtype: ``bfloat16`` or ``float16`` add noise; ``float32`` adds none.
         seed: which of the correct engines it is.
         fault: ``none``; ``scale`` multiplies the noise by 4; ``nan`` puts NaN
-            into every eighth row; ``unsteady`` changes its bits on each run.
+            into every eighth row; ``inf`` infinities;
+            ``unsteady`` changes its bits on each run; ``hang`` waits for ever
+            behind the fourth token, ``stuck`` too, in native code that heeds
+            no signal.
         delay: seconds per token, to be killed in between.
     """
 
@@ -58,8 +63,8 @@ class FakeDevice:
         delay: float = 0.0,
         name: str = "fake",
     ) -> None:
-        if fault not in ("none", "scale", "nan", "unsteady"):
-            raise UsageError(f"fake has no fault {fault!r}: none, scale, nan, unsteady")
+        if fault not in FAULTS:
+            raise UsageError(f"fake has no fault {fault!r}: {', '.join(FAULTS)}")
         if dtype not in DTYPES:
             raise UsageError(f"fake has no dtype {dtype!r}: {', '.join(DTYPES)}")
         if not 0.0 <= delay < 60.0:
@@ -113,6 +118,8 @@ class FakeDevice:
         forced = request.forced_token_ids
         for t in range(request.max_new_tokens if forced is None else len(forced)):
             time.sleep(self.delay)
+            if t == 4:
+                self._wait_for_ever()
             rows.append(self._row((*request.prompt_token_ids, *tokens)))
             tokens.append(_greedy(rows[-1]) if forced is None else forced[t])
             stamps.append(time.monotonic())
@@ -138,6 +145,14 @@ class FakeDevice:
             logits=block if request.keep == "full" else None,
         )
 
+    def _wait_for_ever(self) -> None:
+        if self.fault == "hang":
+            time.sleep(3600)
+        if self.fault == "stuck":
+            library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+            library.pthread_mutex_lock(mutex)
+            library.pthread_mutex_lock(mutex)
+
     def _row(self, context: tuple[int, ...]) -> NDArray[np.float32]:
         row = _SCALE * _normal(b"true", context)
         if self.dtype == "float32":
@@ -147,6 +162,8 @@ class FakeDevice:
         noisy = _rounded((row + size * _normal(salt, context)).astype(np.float32))
         if self.fault == "nan" and len(context) % 8 == 0:
             noisy[7] = np.nan
+        if self.fault == "inf" and len(context) % 8 == 0:
+            noisy[::2] = np.inf
         return noisy
 
 

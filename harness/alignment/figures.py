@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median
 
 from harness.alignment.result import Figures, Performance
@@ -16,7 +17,7 @@ def performance(candidate: Recording, reference: Recording) -> Performance:
         if name in ("samples", "gaps"):
             continue
         a, b = getattr(mine, name), getattr(theirs, name)
-        ratio[name] = a / b if a is not None and b else None
+        ratio[name] = _finite(a / b) if a is not None and b else None
     return Performance(candidate=mine, reference=theirs, ratio=ratio)
 
 
@@ -35,11 +36,16 @@ def figures(recording: Recording) -> Figures:
         ttft_s=median(t.ttft_s for t in runs) if runs else None,
         itl_s=median(gaps) if gaps else None,
         decode_tpot_s=median(tpots) if tpots else None,
-        decode_tok_s=len(gaps) / sum(gaps) if sum(gaps) > 0 else None,
-        total_tok_s=sum(map(_tokens, runs)) / time if time > 0 else None,
+        decode_tok_s=_finite(len(gaps) / sum(gaps)) if sum(gaps) > 0 else None,
+        total_tok_s=_finite(sum(map(_tokens, runs)) / time) if time > 0 else None,
         samples=len(runs),
         gaps=len(gaps),
     )
+
+
+def _finite(value: float) -> float | None:
+    """None where a file's own figures are too small to divide by."""
+    return value if math.isfinite(value) else None
 
 
 def _tokens(timings: RunTimings) -> int:

@@ -26,6 +26,8 @@ CONFIDENCE = 0.95
 #: Of the interval that must lie beyond the limit for a gate to fail.
 FAIL_CONFIDENCE = 0.999
 _LARGEST_LOG = 700.0
+#: Beyond so many degrees of freedom t changes by less than half a percent.
+_MANY = 200.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def freedom_of(weights: NDArray[np.float64]) -> float:
 def t_at(confidence: float, freedom: float) -> float:
     """Student's t at a real number of degrees of freedom, at least 1:
     between whole ones, log t is interpolated in ``1 / freedom``."""
-    lower = int(min(freedom, 1000.0))
+    lower = int(min(freedom, _MANY))
     t = student_t(confidence, lower)
     if freedom <= lower:
         return t

@@ -7,13 +7,17 @@ the model, the baseline or the recording.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
-from harness.recording import ModelFacts, SuiteFacts, validated
+from harness.doctor.finding import Finding
+from harness.recording import Count, ModelFacts, SuiteFacts, validated
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "harness.alignment/1"
 
@@ -111,7 +115,7 @@ class Comparability(_Model):
 
 
 #: (token id, logit) pairs, largest first.
-TopTokens = list[Annotated[tuple[int, float], BeforeValidator(_as_tuple)]]
+TopTokens = list[Annotated[tuple[Count, float], BeforeValidator(_as_tuple)]]
 
 
 class Positions(_Model):
@@ -127,8 +131,8 @@ class Positions(_Model):
     """
 
     class_: list[PointClass | None] = Field(alias="class")
-    reference_token: list[int]
-    candidate_token: list[int]
+    reference_token: list[Count]
+    candidate_token: list[Count]
     margin: list[float | None]
     shift: list[float | None]
     tolerance: list[float | None]
@@ -137,6 +141,13 @@ class Positions(_Model):
     bit_equal: list[bool]
     reference_top: list[TopTokens]
     candidate_top: list[TopTokens]
+
+    @model_validator(mode="after")
+    def _one_entry_per_position(self) -> Positions:
+        lengths = {name: len(getattr(self, name)) for name in type(self).model_fields}
+        if len(set(lengths.values())) > 1:
+            raise ValueError("the lists differ in length")
+        return self
 
 
 class PromptAlignment(_Model):
@@ -162,11 +173,18 @@ class PromptAlignment(_Model):
     margin: float | None
     shift: float | None
     tolerance: float | None
-    context_token_ids: list[int]
-    candidate_token_ids: list[int]
+    context_token_ids: list[Count]
+    candidate_token_ids: list[Count]
     context_text: str
     candidate_text: str
     positions: Positions
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> PromptAlignment:
+        n = len(self.positions.class_)
+        if self.tokens_compared != n or not (self.shown is None or 0 <= self.shown < n):
+            raise ValueError("tokens_compared and shown do not fit the positions")
+        return self
 
 
 class Arm(_Model):
@@ -218,7 +236,11 @@ class Performance(_Model):
 
 
 class Alignment(_Model):
-    """The result of holding a candidate against a baseline."""
+    """The result of holding a candidate against a baseline.
+
+    ``doctor`` and ``host`` are what the doctor found on the candidate's host
+    before the run, and its facts by section; empty where it did not run.
+    """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
     created: str
@@ -237,6 +259,8 @@ class Alignment(_Model):
     pieces: dict[str, str]
     warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     reproduce: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    doctor: Annotated[tuple[Finding, ...], BeforeValidator(_as_tuple)] = ()
+    host: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @property
     def reference(self) -> Arm | None:
@@ -246,6 +270,12 @@ class Alignment(_Model):
     def piece(self, token_id: int) -> str:
         """The text of one token, for a reader; ``<id>`` where it is not kept."""
         return self.pieces.get(str(token_id), f"<{token_id}>")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per judged position; the columns are ``harness.table.COLUMNS``."""
+        from harness.table import to_frame
+
+        return to_frame(self)
 
 
 def save_alignment(alignment: Alignment, path: Path) -> None:

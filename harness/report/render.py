@@ -38,9 +38,8 @@ def render(alignments: Sequence[Alignment], path: Path) -> None:
             no alignment, or if several are to go into one .json.
         HarnessError: if the file cannot be written.
     """
+    check_report_path(path)
     suffix = path.suffix.lower()
-    if suffix not in {".html", ".md", ".json"}:
-        raise UsageError(f"{path}: a report is .html, .md or .json; end its name in one of them")
     if not alignments:
         raise UsageError(f"{path}: there is no alignment to report; name at least one")
     if suffix == ".html":
@@ -54,6 +53,16 @@ def render(alignments: Sequence[Alignment], path: Path) -> None:
         )
     else:
         save_alignment(alignments[0], path)
+
+
+def check_report_path(path: Path) -> None:
+    """See that there is a format of that suffix.
+
+    Raises:
+        UsageError: if it is none of .html, .md and .json.
+    """
+    if path.suffix.lower() not in {".html", ".md", ".json"}:
+        raise UsageError(f"{path}: a report is .html, .md or .json; end its name in one of them")
 
 
 def to_html(alignments: Sequence[Alignment]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.evidence import Evidence
 from harness.baselines import Baseline
 from harness.devices.base import Replay
 from harness.recorder import Context, Options, record
@@ -22,7 +23,7 @@ from harness.recording import (
     SuiteFacts,
     margins_of,
 )
-from harness.rows import row_statistics
+from harness.rows import SKETCH_WIDTH, row_statistics
 from harness.suites import Generation, Prompt, Suite
 from harness.testing import FakeDevice, fake_subject
 
@@ -133,6 +134,40 @@ def arms(prompts: int = 6, positions: int = 4, noise: float = 0.05) -> Baseline:
         forced_recording(exact, reference, dtype="float32"),
         {f"control-{i}": forced_recording(arm(), reference) for i in range(2)},
     )
+
+
+def evidence(prompts: int = 20, **changes: Any) -> Evidence:
+    """A correct candidate with the reference's own errors, ten positions a
+    prompt, two controls; every field may be another."""
+    ones, none = np.ones(prompts), np.zeros(prompts)
+    fields: dict[str, Any] = {
+        "ids": tuple(f"p{i}" for i in range(prompts)),
+        "controls": 2,
+        "positions": np.full(prompts, 10),
+        "expected": np.full(prompts, 10),
+        "rows": np.tile([1, 9], (prompts, 1)),
+        "error": np.tile([1.0, 9.0], (prompts, 1)),
+        "reference_error": np.tile([1.0, 9.0], (prompts, 1)),
+        "top_error": ones,
+        "top_reference": ones,
+        "along": none,
+        "power": 1000.0 * ones,
+        "drift": np.zeros((prompts, SKETCH_WIDTH)),
+        "large": np.tile([2.0, 1.0], (prompts, 1)),
+        "control_large": 2.0 * ones,
+        "flips": ones,
+        "control_flips": ones,
+        "predicted": np.tile([1.0, 1.5], (prompts, 1)),
+        "kappa": 4.0 * ones,
+        **dict.fromkeys(
+            ("nonfinite", "reference_nonfinite", "either_nonfinite"), np.zeros(prompts, np.int64)
+        ),
+        "first_nonfinite": np.full(prompts, -1),
+        **dict.fromkeys(("bit_equal", "ended", "same_tokens"), np.zeros(prompts, np.bool_)),
+        "push": tuple(np.ones(10) for _ in range(prompts)),
+        "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
+    }
+    return Evidence(**(fields | changes))
 
 
 def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:

@@ -22,6 +22,7 @@ COMMANDS = {
     "baseline list",
     "baseline diff",
     "baseline prune",
+    "doctor",
 }
 
 
@@ -71,6 +72,20 @@ def test_another_dtype_is_not_comparable_unless_allowed(command: Command) -> Non
     allowed = command("compare", "a.json", "b.json", "--allow-dtype")
     assert allowed.status == 3
     assert allowed.out.startswith("INCONCLUSIVE: ")
+
+
+def test_compare_writes_a_table_and_refuses_another_suffix_before_the_work(
+    command: Command,
+) -> None:
+    _record(command, "a.json")
+    ended = command("compare", "a.json", "a.json", "--table", "t.csv")
+    assert ended.out.endswith("written: t.csv\n")
+    assert Path("t.csv").read_text().startswith("device,prompt,position,class,")
+    refused = command("compare", "missing.json", "missing.json", "--table", "t.xlsx")
+    assert refused.status == 2
+    assert refused.err.splitlines() == [
+        "harness: error: t.xlsx: a table is .csv or .parquet; end its name in one of them"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from harness.alignment.intervals import error_ratio, student_t
+from harness.alignment.gates.decide import held_below
+from harness.alignment.intervals import (
+    Estimate,
+    error_ratio,
+    freedom_of,
+    ratio_of_roots,
+    student_t,
+    t_at,
+)
 
 
 def squares(*values: float) -> np.ndarray:
@@ -48,8 +56,55 @@ def test_the_ratio_of_three_prompts_by_hand() -> None:
     error = math.sqrt(2 / 3 * sum((v - mean) ** 2 for v in logs))
     centre = 0.5 * math.log(10 / 6)
     assert found.value == pytest.approx(math.sqrt(10 / 6))
-    assert found.low == pytest.approx(math.exp(centre - 4.30265 * error), rel=1e-5)
-    assert found.high == pytest.approx(math.exp(centre + 4.30265 * error), rel=1e-5)
+    # Weights 2/10 + 1/6, 3/10 + 2/6 and 5/10 + 3/6: 1.605 degrees of freedom,
+    # between t = 12.7062 at 1 and 4.3027 at 2.
+    freedom = 2**2 / sum(w * w for w in (11 / 30, 19 / 30, 1)) - 1
+    share = (1 - 1 / freedom) / (1 - 1 / 2)
+    t = 12.7062 * (4.30265 / 12.7062) ** share
+    assert found.low == pytest.approx(math.exp(centre - t * error), rel=1e-5)
+    assert found.high == pytest.approx(math.exp(centre + t * error), rel=1e-5)
+
+
+def test_equal_weights_leave_one_degree_of_freedom_less_than_prompts() -> None:
+    assert freedom_of(np.ones(7)) == pytest.approx(6.0)
+    assert freedom_of(squares(1, 0, 0, 0)) == 1.0
+    assert freedom_of(squares(1, 1, 0, 0)) == pytest.approx(1.0)
+    assert freedom_of(np.zeros(4)) == 1.0
+    assert 1.0 < freedom_of(squares(5, 1, 1, 1)) < 3.0
+
+
+def test_t_between_whole_degrees_lies_between_theirs() -> None:
+    for lower in (1, 2, 7, 30):
+        assert t_at(0.95, lower) == student_t(0.95, lower)
+        between = [t_at(0.95, lower + x) for x in (0.25, 0.5, 0.75)]
+        ends = [student_t(0.95, lower), *between, student_t(0.95, lower + 1)]
+        assert ends == sorted(ends, reverse=True)
+    assert t_at(0.95, 1e9) == pytest.approx(1.96, rel=0.01)
+
+
+def test_as_many_prompts_as_were_asked_for_decide() -> None:
+    """The same prompts over again, as many times as it takes."""
+    random = np.random.default_rng(6)
+    for scale, status in ((1.35, "PASS"), (2.0, "FAIL")):
+        reference = np.exp(random.normal(0.0, 0.5, 6))
+        candidate = scale**2 * reference * np.exp(random.normal(0.0, 0.6, 6))
+        found = ratio_of_roots(candidate, reference)
+        assert held_below(found, 1.5) == "INCONCLUSIVE"
+        wanted = found.prompts_to_decide(1.5)
+        assert wanted is not None
+        assert wanted > 6
+        for factor, decided in ((0.5, False), (1.1, True)):
+            times = max(int(wanted * factor / 6) + decided, 1)
+            again = ratio_of_roots(np.tile(candidate, times), np.tile(reference, times))
+            side = "PASS" if (found.value or 0.0) < 1.5 else "FAIL"
+            assert (held_below(again, 1.5) == side) == decided, status
+
+
+@pytest.mark.parametrize(
+    "found", [Estimate(None), Estimate(1.2), Estimate(1.5, 0.1, 5.0, log=True, prompts=6)]
+)
+def test_where_more_prompts_decide_nothing_none_are_asked_for(found: Estimate) -> None:
+    assert found.prompts_to_decide(1.5) is None
 
 
 def test_equal_errors_have_an_interval_of_no_width() -> None:

@@ -27,7 +27,7 @@ _LIMIT = 1.0
 def count_ratio(
     observed: NDArray[np.float64], allowed: NDArray[np.float64], events: float
 ) -> Estimate:
-    """``sum(observed) / sum(allowed)`` with its standard error.
+    """``sum(observed) / sum(allowed)`` with the standard error of its logarithm.
 
     The spread of ``observed - ratio * allowed`` over prompts, at least that of
     independent events, and that of the ``events`` behind ``allowed``.
@@ -37,17 +37,19 @@ def count_ratio(
         events: how many events ``allowed`` was estimated from.
 
     Returns:
-        No value where nothing is allowed; no error with fewer than two prompts.
+        No value where nothing is allowed; no error with fewer than two
+        prompts, or where nothing was observed.
     """
     n, total, most = len(observed), float(observed.sum()), float(allowed.sum())
     if most <= 0.0:
         return Estimate(None, prompts=n)
     value = total / most
-    if n < 2:
+    if n < 2 or total <= 0.0:
         return Estimate(value, prompts=n)
     spread = n * float(np.var(observed - value * allowed, ddof=1))
-    variance = max(spread, total, 1.0) + value * value * most * most / max(events, 1.0)
-    return Estimate(value, math.sqrt(variance) / most, freedom_of(observed + allowed), prompts=n)
+    variance = max(spread, total) / total**2 + 1.0 / max(events, 1.0)
+    freedom = freedom_of(observed + allowed)
+    return Estimate(value, math.sqrt(variance), freedom, log=True, prompts=n)
 
 
 def exceedance_gate(evidence: Evidence) -> Gate:
@@ -117,9 +119,7 @@ def _alarm(name: str, plain: Estimate, inflated: Estimate, found: str, what: str
         outcome = f"more {what} than theirs, and not more than {INFLATIONS[1]:g} times their noise"
     else:
         outcome = "which their noise explains"
-    gate = estimated_gate(name, inflated, _LIMIT, status, f"{found}: {outcome}.")
-    # The interval is symmetric, a count is not.
-    return gate if gate.low is None else gate.model_copy(update={"low": max(gate.low, 0.0)})
+    return estimated_gate(name, inflated, _LIMIT, status, f"{found}: {outcome}.")
 
 
 def _above(found: Estimate, confidence: float) -> bool:

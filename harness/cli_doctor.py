@@ -1,0 +1,39 @@
+"""``harness doctor``: the typer face of ``harness.doctor``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.doctor.command import run
+from harness.doctor.diagnose import LIMIT_S
+from harness.doctor.needs import NEEDS
+from harness.errors import UsageError
+
+
+def doctor(
+    device: Annotated[
+        str | None, typer.Option(help="What the host should be ready for; whatever it has.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Explain the messages in a log instead; - for stdin."),
+    ] = None,
+    limit_s: Annotated[float, typer.Option(min=1, help="Seconds for one import.")] = LIMIT_S,
+) -> None:
+    """Say whether this host is ready, what is wrong, and the command that mends it.
+
+    Ends with 1 if a finding is an error. Where nothing is installed:
+    python3 -m harness.doctor, from a checkout.
+
+    Example:  harness doctor --device npu
+    """
+    if device is not None and device not in NEEDS:
+        raise UsageError(f"no device {device!r} in this version; there are {', '.join(NEEDS)}")
+    try:
+        status = run(device, as_json=json, log=log, limit_s=limit_s)
+    except OSError as error:
+        raise UsageError(f"--log {log}: {error.strerror}") from error
+    raise typer.Exit(status)
