@@ -74,6 +74,8 @@ def make_share(
         if seconds is not None and time.monotonic() - started > seconds:
             print(f"{len(missing) - count} entries are left; run it again", flush=True)
             return
+        if recording_file(work, entry).exists():
+            continue  # another run of the command has made it meanwhile
         at, cpu = time.monotonic(), time.process_time()
         if entry.environment and not _set(entry):
             _in_child(entry, work)
@@ -81,7 +83,8 @@ def make_share(
             if entry.dtype not in benches:
                 benches[entry.dtype] = Workbench(entry.dtype)
             bench = benches[entry.dtype]
-            save_recording(make(bench, entry, subject, baseline), recording_file(work, entry))
+            made = make(bench, entry, subject, baseline, work)
+            save_recording(made, recording_file(work, entry))
         spent = f"{time.monotonic() - at:.1f} s, {time.process_time() - cpu:.1f} s of CPU"
         print(f"{entry.key}: {spent}", flush=True)
 
@@ -92,13 +95,16 @@ def _order(entry: Entry) -> tuple[bool, int, int]:
     return slow, 0 if entry.must else 1 if entry.correct else 2, -entry.since
 
 
-def make(bench: Workbench, entry: Entry, subject: Subject, baseline: Baseline) -> Recording:
+def make(
+    bench: Workbench, entry: Entry, subject: Subject, baseline: Baseline, work: Path
+) -> Recording:
     """One entry's recording, on the reference's tokens."""
     bench.set_matmul(entry.matmul)
     bench.injection, bench.passes = entry.injection, entry.passes
     bench.edit, bench.penalty = entry.edit, entry.penalty
     if entry.since:
-        bench.passes = bench.resume(entry.since, forced_requests(baseline.reference))
+        requests = forced_requests(baseline.reference)
+        bench.passes = bench.resume(entry.since, requests, file=work / "states.pt")
     elif not entry.correct and entry.passes is None:
         bench.passes = Stacked()
     options = Options(replay=entry.replay, context=Context.of(baseline.reference))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.faults import Injection
-from benchmarks.catalogue.passes import Pass, Stacked, States, clean_states, completion
+from benchmarks.catalogue.passes import Pass, Stacked, States, clean_states, completion, given
 from harness.devices.base import Completion, Opened, Replay, Request, ignore_token
 from harness.devices.hf import HfDevice
 from harness.devices.hf_matmul import Matmul, widened_linears
@@ -62,13 +64,28 @@ class Workbench(HfDevice):
         self._matmul = matmul
         self._widened_replays = self._choose_widened(self.open().declared_dtype)
 
-    def resume(self, since: int, requests: Sequence[Request], batch: int = 6) -> Stacked:
-        """A prefill from a layer on, over the unbroken states before it."""
+    def resume(
+        self, since: int, requests: Sequence[Request], batch: int = 6, file: Path | None = None
+    ) -> Stacked:
+        """A prefill from a layer on, over the unbroken states before it, which
+        ``file`` keeps for other processes."""
         if batch not in self._states:
-            with self._matmul_of("forced-prefill"):
-                found = clean_states(self._torch, self._model, requests, batch)
-            self._states[batch] = found
+            self._states[batch] = self._kept(file, requests, batch)
         return Stacked(batch, since, self._states[batch])
+
+    def _kept(self, file: Path | None, requests: Sequence[Request], batch: int) -> States:
+        asked = [given(r) for r in requests]
+        if file is not None and file.exists():
+            kept = self._torch.load(file, weights_only=True)
+            if kept["asked"] == asked:
+                return list(kept["states"])
+        with self._matmul_of("forced-prefill"):
+            states = clean_states(self._torch, self._model, requests, batch)
+        if file is not None:
+            part = file.with_suffix(f".{os.getpid()}")
+            self._torch.save({"asked": asked, "states": states}, part)
+            part.replace(file)
+        return states
 
     def generate(
         self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
