@@ -89,6 +89,11 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
         raise BaselineError(
             f"{folder}: cannot be written ({error.strerror}); choose another --baseline-dir"
         ) from error
+    if plan.context is not None and target.dtype == "float32":
+        progress.note(
+            "no noise floor: in float32 with --context reference and oracle are the same pass, so "
+            "nothing but equal bits can be shown; leave --context out, or judge in bfloat16"
+        )
     with locked_folder(staging):
         progress.note(f"making the baseline {folder}")
         kept = _make_arms(plan, staging, progress)

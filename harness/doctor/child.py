@@ -134,8 +134,8 @@ def _triton_of_ascend(distribution: str | None) -> bool | None:
         return False
 
 
-def torch_steps(backend: str) -> None:
-    """Import torch, find the device, compute on it."""
+def torch_steps(backend: str) -> bool:
+    """Import torch, find the device, compute on it; whether torch is there."""
     state: dict[str, Any] = {}
 
     def load() -> dict[str, Any]:
@@ -170,7 +170,8 @@ def torch_steps(backend: str) -> None:
     steps += [("devices", devices)] if backend != "cpu" else []
     for name, work in (*steps, ("compute", compute)):
         if state.get("none") or not attempt(name, work):
-            return
+            break
+    return "torch" in state
 
 
 def transformers_steps() -> None:
@@ -211,14 +212,13 @@ def vllm_steps(plugin: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """``inventory``; ``torch BACKEND``; ``transformers``; ``vllm [ascend]``."""
+    """``inventory``; ``torch BACKEND [transformers]``; ``vllm [ascend]``."""
     what = arguments[0]
     if what == "inventory":
         attempt("inventory", inventory)
     elif what == "torch":
-        torch_steps(arguments[1])
-    elif what == "transformers":
-        transformers_steps()
+        if torch_steps(arguments[1]) and "transformers" in arguments:
+            transformers_steps()  # here, since it would import torch once more
     elif what == "vllm":
         vllm_steps(arguments[1] if len(arguments) > 1 else "")
     sys.stdout.flush()

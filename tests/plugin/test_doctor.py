@@ -75,7 +75,7 @@ def test_warnings_are_shown_and_go_into_the_alignment(
 
     monkeypatch.setattr(harness.session.Session, "examine", examine)
     result = project.run("fake")
-    result.assert_outcomes(passed=14)
+    assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
             "harness: doctor: fake: ready, 1 other finding",

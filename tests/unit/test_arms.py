@@ -166,3 +166,17 @@ def test_a_made_baseline_loads_again(reference: Recording) -> None:
     made = make_baseline(_plan(), Silent())
     assert made.folder == Path("other/fake/s/bfloat16")
     assert load_baseline(made.folder).reference.model == made.reference.model
+
+
+def test_a_float32_baseline_around_tokens_says_that_it_has_no_noise(
+    reference: Recording,
+) -> None:
+    """Reference and oracle are the same pass there; the fakes' controls too."""
+    said = io.StringIO()
+    plan = _plan(dtype="float32", context=Context.of(reference))
+    with pytest.raises(BaselineError, match="2 are needed for a noise floor"):
+        make_baseline(plan, Progress(said))
+    assert "reference and oracle are the same pass" in said.getvalue()
+    said = io.StringIO()
+    make_baseline(_plan(context=Context.of(reference)), Progress(said))
+    assert "same pass" not in said.getvalue()

@@ -78,7 +78,7 @@ def test_options_of_transformers_are_checked_before_the_model_is_sought(
     [
         ({"delay": "nan"}, "bfloat16", "delay"),
         ({"delay": "-1"}, "bfloat16", "delay"),
-        ({"fault": "fire"}, "bfloat16", "none, scale, nan, unsteady"),
+        ({"fault": "fire"}, "bfloat16", "none, scale, nan, inf, unsteady, hang, stuck"),
         ({"heat": "1"}, "bfloat16", "it knows seed, fault, delay"),
         ({}, "int8", "bfloat16, float16, float32"),
     ],

@@ -75,13 +75,12 @@ def _refute(exam: Examination) -> None:
 def _children(exam: Examination) -> dict[str, list[str]]:
     backend, have = exam.needs.backend, exam.versions
     found: dict[str, list[str]] = {}
-    if backend is None:
-        return found
+    if backend is None or (exam.has("npu-missing") and "torch_npu" not in have):
+        return found  # there is nothing that an import could add
     if "torch" in have:
         usable = backend != "npu" or "torch_npu" in have
         found["torch"] = ["torch", backend if usable else "cpu"]
-    if "transformers" in have and "torch" in have:
-        found["transformers"] = ["transformers"]
+        found["torch"] += ["transformers"] if "transformers" in have else []
     if "vllm" in have and (exam.needs.platform or exam.device is None):
         found["vllm"] = ["vllm", *(["ascend"] if _plugin(exam) else [])]
     return found
@@ -92,19 +91,19 @@ def _plugin(exam: Examination) -> bool:
 
 
 def _judge(exam: Examination, name: str, told: Told) -> None:
-    """A child's failed step, as the known finding or as what it is."""
+    """A child's failed steps, each as the known finding or as what it is."""
     for found in explain(told.noise):
         if found.severity == "harmless":
             exam.add(found)
-    last = told.steps[-1] if told.steps else Step(f"import {name}", "begun")
-    if last.state == "failed":
-        known = _known(exam, last.trace)
-        for found in known:
-            exam.add(found)
-        if not known and not exam.has(*_CAUSES):
-            exam.add(_unknown(last))
-    elif last.state == "begun" and not exam.has(*_CAUSES):
-        exam.add(_died(exam, last, told))
+    for step in told.steps or (Step(f"import {name}", "begun"),):
+        if step.state == "failed":
+            known = _known(exam, step.trace)
+            for found in known:
+                exam.add(found)
+            if not known and not exam.has(*_CAUSES):
+                exam.add(_unknown(step))
+        elif step.state == "begun" and not exam.has(*_CAUSES):
+            exam.add(_died(exam, step, told))
 
 
 def _known(exam: Examination, trace: str) -> tuple[Finding, ...]:
