@@ -58,10 +58,11 @@ def main() -> None:
         return
     also = sorted(options.work.glob("engine-*.json")) if options.also is None else options.also
     judged = judge_all(chosen, also, baseline, options.work, options.draws)
-    if options.only or options.made:
+    if options.only:
         print("\n".join(tables(judged)))
-    else:
-        write(judged, _facts(baseline, options.draws), PAGE, RESULT)
+        return
+    missing = [e.key for e in chosen if not recording_file(options.work, e).exists()]
+    write(judged, {**_facts(baseline, options.draws), "missing": missing}, PAGE, RESULT)
 
 
 def judge_all(

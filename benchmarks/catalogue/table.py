@@ -25,7 +25,9 @@ def write(judged: Sequence[Judged], facts: dict[str, object], page: Path, result
     text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    body = "\n".join(tables(judged))
+    missing = facts.get("missing")
+    absent = f"**Not recorded, so not in these tables:** {_listed(missing)}.\n\n" if missing else ""
+    body = absent + "\n".join(tables(judged))
     page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
 
 
@@ -159,6 +161,11 @@ def _slightest(members: Sequence[Judged], rate: Callable[[Judged], float]) -> st
 def _figures(j: Judged) -> str:
     ratio, top, slope = (j.figures.get(n) for n in ("error_ratio", "top_k_error_ratio", "slope"))
     return f"{_number(ratio, '.2f')} | {_number(top, '.2f')} | {_number(slope, '+.4f')}"
+
+
+def _listed(keys: object) -> str:
+    assert isinstance(keys, list)
+    return ", ".join(f"`{key}`" for key in keys)
 
 
 def _number(value: float | None, form: str) -> str:
