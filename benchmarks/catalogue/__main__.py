@@ -18,9 +18,10 @@ from benchmarks.catalogue.run import (
     catalogue_baseline,
     forced_requests,
     make_all,
-    make_share,
+    make_alone,
     recording_file,
     shortened,
+    work_off,
 )
 from benchmarks.catalogue.table import tables, write
 from harness.baselines import Baseline
@@ -37,7 +38,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="begin no new recording after so long")
     parser.add_argument("--draws", type=int, default=400, help="subsets of each size")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--share", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--no-judging", action="store_true", help="only make recordings")
     parser.add_argument("--made", action="store_true", help="only judge, what there is")
     parser.add_argument(
@@ -49,8 +51,11 @@ def main() -> None:
         heads.measure(forced_requests(shortened(baseline.reference, 16))[3::12])
     entries = [*correct_variations(), *faults(baseline, heads.chosen_heads())]
     chosen = [e for e in entries if options.only is None or options.only in e.key]
-    if options.share:
-        make_share(chosen, options.share, baseline, options.work, options.seconds)
+    if options.alone:
+        make_alone(next(e for e in entries if e.key == options.alone), baseline, options.work)
+        return
+    if options.worker:
+        work_off(chosen, baseline, options.work, options.seconds)
         return
     if not options.made and not make_all(chosen, options.work, options.jobs, sys.argv[1:]):
         return

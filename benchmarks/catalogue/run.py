@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.catalogue.entries import Entry
@@ -51,8 +53,7 @@ def make_all(entries: Sequence[Entry], work: Path, jobs: int, options: Sequence[
         command = [sys.executable, "-m", "benchmarks.catalogue", *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         running = [
-            subprocess.Popen([*command, "--share", f"{i}/{jobs}"], env=environment, cwd=ROOT)
-            for i in range(jobs)
+            subprocess.Popen([*command, "--worker"], env=environment, cwd=ROOT) for _ in range(jobs)
         ]
         statuses = [child.wait() for child in running]
         if any(statuses):
@@ -60,13 +61,12 @@ def make_all(entries: Sequence[Entry], work: Path, jobs: int, options: Sequence[
     return all(recording_file(work, e).exists() for e in entries)
 
 
-def make_share(
-    entries: Sequence[Entry], share: str, baseline: Baseline, work: Path, seconds: float | None
+def work_off(
+    entries: Sequence[Entry], baseline: Baseline, work: Path, seconds: float | None
 ) -> None:
-    """One process's part of what is missing; begins nothing after ``seconds``."""
-    index, jobs = map(int, share.split("/"))
-    ordered = sorted(entries, key=_order)
-    missing = [e for e in ordered[index::jobs] if not recording_file(work, e).exists()]
+    """One process's work: whatever is missing and no other process is at;
+    nothing is begun after ``seconds``."""
+    missing = [e for e in sorted(entries, key=_order) if not recording_file(work, e).exists()]
     started = time.monotonic()
     subject = open_target("hf-cpu", "smollm2").subject
     benches: dict[str | None, Workbench] = {}
@@ -74,19 +74,33 @@ def make_share(
         if seconds is not None and time.monotonic() - started > seconds:
             print(f"{len(missing) - count} entries are left; run it again", flush=True)
             return
-        if recording_file(work, entry).exists():
-            continue  # another run of the command has made it meanwhile
-        at, cpu = time.monotonic(), time.process_time()
-        if entry.environment and not _set(entry):
-            _in_child(entry, work)
-        else:
-            if entry.dtype not in benches:
-                benches[entry.dtype] = Workbench(entry.dtype)
-            bench = benches[entry.dtype]
-            made = make(bench, entry, subject, baseline, work)
-            save_recording(made, recording_file(work, entry))
-        spent = f"{time.monotonic() - at:.1f} s, {time.process_time() - cpu:.1f} s of CPU"
-        print(f"{entry.key}: {spent}", flush=True)
+        with _claimed(recording_file(work, entry)) as mine:
+            if not mine:
+                continue
+            at, cpu = time.monotonic(), time.process_time()
+            if entry.environment:
+                _in_child(entry, work)
+            else:
+                if entry.dtype not in benches:
+                    benches[entry.dtype] = Workbench(entry.dtype)
+                made = make(benches[entry.dtype], entry, subject, baseline, work)
+                save_recording(made, recording_file(work, entry))
+            spent = f"{time.monotonic() - at:.1f} s, {time.process_time() - cpu:.1f} s of CPU"
+            print(f"{entry.key}: {spent}", flush=True)
+
+
+@contextmanager
+def _claimed(file: Path) -> Iterator[bool]:
+    """Whether this process is to make ``file``; the claim ends with the process."""
+    claim = file.with_suffix(".claim")
+    with claim.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield not file.exists()
+        claim.unlink(missing_ok=True)
 
 
 def _order(entry: Entry) -> tuple[bool, int, int]:
@@ -112,16 +126,18 @@ def make(
     return made if entry.penalty is None else with_choices(made, bench.choices)
 
 
-def _set(entry: Entry) -> bool:
-    return all(os.environ.get(k) == value for k, value in entry.environment.items())
-
-
 def _in_child(entry: Entry, work: Path) -> None:
     """torch reads these variables at its start."""
     command = [sys.executable, "-m", "benchmarks.catalogue", "--work", str(work.resolve())]
-    command += ["--only", entry.key, "--share", "0/1"]
-    environment = {**os.environ, **entry.environment}
-    subprocess.run(command, env=environment, cwd=ROOT, check=True)
+    command += ["--alone", entry.key]
+    subprocess.run(command, env={**os.environ, **entry.environment}, cwd=ROOT, check=True)
+
+
+def make_alone(entry: Entry, baseline: Baseline, work: Path) -> None:
+    """An entry whose environment this process has."""
+    subject = open_target("hf-cpu", "smollm2").subject
+    made = make(Workbench(entry.dtype), entry, subject, baseline, work)
+    save_recording(made, recording_file(work, entry))
 
 
 def forced_requests(reference: Recording) -> list[Request]:
