@@ -47,7 +47,7 @@ class FakeDevice:
     Args:
         dtype: ``bfloat16`` or ``float16`` add noise; ``float32`` adds none.
         seed: which of the correct engines it is.
-        fault: ``none``; ``scale`` multiplies the noise by 4; ``nan`` puts NaN
+        fault: ``none``; ``scale`` multiplies the noise by 8; ``nan`` puts NaN
             into every eighth row; ``inf`` infinities;
             ``unsteady`` changes its bits on each run; ``hang`` waits for ever
             behind the fourth token, ``stuck`` too, in native code that heeds
@@ -157,7 +157,7 @@ class FakeDevice:
         row = _SCALE * _normal(b"true", context)
         if self.dtype == "float32":
             return row.astype(np.float32)
-        size = _NOISE * (4.0 if self.fault == "scale" else 1.0)
+        size = _NOISE * (8.0 if self.fault == "scale" else 1.0)
         salt = f"{self.seed}/{self._runs if self.fault == 'unsteady' else 0}".encode()
         noisy = _rounded((row + size * _normal(salt, context)).astype(np.float32))
         if self.fault == "nan" and len(context) % 8 == 0:

@@ -15,6 +15,7 @@ from harness import jsonfile
 from harness.devices.base import EnvironmentValue
 from harness.doctor.finding import Finding
 from harness.recording import Count, ModelFacts, SuiteFacts, validated
+from harness.rows import NO_TOKEN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +115,9 @@ class Comparability(_Model):
     unknown: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
+#: A token id, or NO_TOKEN (-1) where a row has no finite logit to choose by.
+Token = Annotated[int, Field(ge=NO_TOKEN, lt=2**31)]
+
 #: (token id, logit) pairs, largest first.
 TopTokens = list[Annotated[tuple[Count, float], BeforeValidator(_as_tuple)]]
 
@@ -131,8 +135,8 @@ class Positions(_Model):
     """
 
     class_: list[PointClass | None] = Field(alias="class")
-    reference_token: list[Count]
-    candidate_token: list[Count]
+    reference_token: list[Token]
+    candidate_token: list[Token]
     margin: list[float | None]
     shift: list[float | None]
     tolerance: list[float | None]

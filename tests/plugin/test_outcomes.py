@@ -45,7 +45,7 @@ def test_too_large_an_error_fails(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=fault=scale")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["FAIL: Error over the whole vocabulary: 3.* times *, more than 1.5.", "DIVERGENT: *"]
+        ["FAIL: Error over the whole vocabulary: * times *, more than 1.5.", "DIVERGENT: *"]
     )
     assert project.alignment()["verdict"] == "DIVERGENT"
 
@@ -54,10 +54,10 @@ def test_a_failing_prompt_says_all_that_is_needed(project: PluginProject) -> Non
     result = project.run("fake", "--engine-arg=fault=scale")
     result.stdout.fnmatch_lines(
         [
-            "beta: DIVERGENT at position 5 of 6; the free run left the context at 5",
-            "  margin 0.*, shift -0.*, tolerance 0.* (logits)",
-            "  context *|>><*><<",
-            "  candidate *|>><*><<",
+            "beta: DIVERGENT at position 1 of 6; the free run left the context at 1",
+            "  margin 1.*, shift -1.*, tolerance 0.* (logits)",
+            "  context *|>><*><<|*",
+            "  candidate *|>><*><<|*",
             "  top 5 of the reference  *",
             "  top 5 of the candidate  *",
             "  repeat it: pytest --device=fake *-k 'test_prompt[[]beta]'",
@@ -76,7 +76,7 @@ def test_the_printed_command_repeats_the_failure(project: PluginProject) -> None
     before, _, selection = command.partition(" -k ")
     again = project.plain(*before.split(), "-k", selection.strip("'"))
     again.assert_outcomes(failed=1, deselected=TESTS - 1)
-    again.stdout.fnmatch_lines(["beta: DIVERGENT at position 5 of 6; *"])
+    again.stdout.fnmatch_lines(["beta: DIVERGENT at position 1 of 6; *"])
 
 
 def test_nan_logits_fail(project: PluginProject) -> None:

@@ -73,10 +73,10 @@ def test_another_correct_engine_is_aligned(seed: int) -> None:
     assert clean(found)
 
 
-def test_four_times_the_noise_is_not_aligned() -> None:
+def test_eight_times_the_noise_is_not_aligned() -> None:
     found = compare(candidate(seed=5, fault="scale"), BASELINE)
     assert found.verdict in ("DIVERGENT", "DRIFT")
-    assert found.error_ratio.value == pytest.approx(4.0, rel=0.1)
+    assert found.error_ratio.value == pytest.approx(8.0, rel=0.1)
     assert gate(found, "error_ratio").status == "FAIL"
     assert gate(found, "point_guard").status == "FAIL"
     assert found.sentence.count("error") == 1

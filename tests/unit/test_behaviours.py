@@ -133,6 +133,14 @@ def test_one_nan_row_is_a_failure_that_names_the_position() -> None:
     )
 
 
+def test_a_forced_row_without_any_finite_logit_is_a_failure_too() -> None:
+    rows = arm(23)
+    rows["p2"][5] = np.nan
+    found = judged(rows)
+    assert found.verdict == "DIVERGENT"
+    assert "at position 5 of prompt p2" in found.sentence
+
+
 def test_a_permuted_top_k_is_a_failure() -> None:
     """The rows are right; their likeliest ids stand in another order."""
     random = RNG(24)

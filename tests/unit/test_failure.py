@@ -22,7 +22,7 @@ def broken(project_folder: Path) -> Alignment:
 
 
 def _prompt(alignment: Alignment) -> PromptAlignment:
-    return next(p for p in alignment.prompts if p.verdict == "DIVERGENT")
+    return next(p for p in alignment.prompts if p.class_ == "DIVERGENT")
 
 
 def test_it_says_what_where_and_how_to_repeat_it(broken: Alignment) -> None:
