@@ -11,7 +11,7 @@ it again, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 #: ``injection(torch, model)`` breaks the model until the context is left.
@@ -334,19 +334,6 @@ def one_token(size: float, position: int) -> Injection:
             return output
 
         with hooked([model.model.norm.register_forward_hook(hook)]):
-            yield
-
-    return inject
-
-
-def together(*injections: Injection) -> Injection:
-    """Several at once."""
-
-    @contextmanager
-    def inject(torch: Any, model: Any) -> Iterator[None]:
-        with ExitStack() as stack:
-            for one in injections:
-                stack.enter_context(one(torch, model))
             yield
 
     return inject
