@@ -58,6 +58,20 @@ def test_no_command_or_option_is_named_that_does_not_exist(path: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/ascend.md", "docs/porting.md"])
+def test_a_translation_has_the_commands_of_its_page_in_their_order(name: str) -> None:
+    translation = ROOT / "docs" / "zh" / Path(name).name
+    assert _bare(translation) == _bare(ROOT / name)
+
+
+def _bare(path: Path) -> list[list[str]]:
+    """The lines of a page's blocks without their comments."""
+    return [
+        [re.sub(r"\s+#\s.*", "", line) for line in block.text.splitlines()]
+        for block in _blocks(path)
+    ]
+
+
 def test_there_are_pages_and_commands_that_a_test_runs() -> None:
     found = [block for path in pages() for block in _blocks(path)]
     for name in ("README.md", "docs/tutorial.md", "docs/howto/hf-cpu.md"):
