@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness import plugin  # noqa: E402
+from harness.alignment.location import Location  # noqa: E402
 from harness.alignment.result import Alignment  # noqa: E402
 from harness.cli import app  # noqa: E402
 from harness.recording import Recording  # noqa: E402
@@ -142,7 +143,8 @@ def page() -> str:
     parts += [_command(*pair) for pair in _commands(typer.main.get_command(app), "harness")]
     parts += ["## pytest\n", _pytest_options()]
     seen: list[type[BaseModel]] = []
-    for title, kind in (("Recording", Recording), ("Alignment", Alignment)):
+    formats = (("Recording", Recording), ("Alignment", Alignment), ("Location", Location))
+    for title, kind in formats:
         new = [k for k in _models(kind, list(seen)) if k not in seen]
         seen += new
         parts += [f"## {title} (JSON)\n", *map(_model, new)]

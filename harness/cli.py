@@ -11,7 +11,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__, cli_baseline, cli_checkpoint, cli_doctor, cli_serve
+from harness import (
+    __version__,
+    cli_baseline,
+    cli_bench,
+    cli_bench_load,
+    cli_checkpoint,
+    cli_doctor,
+    cli_locate,
+    cli_serve,
+)
 from harness.cli_options import (
     BatchSize,
     Device,
@@ -58,9 +67,12 @@ app = typer.Typer(
     ),
 )
 app.add_typer(cli_baseline.app, name="baseline")
+app.command()(cli_locate.locate)
 app.command()(cli_doctor.doctor)
 app.command()(cli_serve.serve)
 app.add_typer(cli_checkpoint.app, name="checkpoint")
+app.command()(cli_bench.bench)
+app.command()(cli_bench_load.bench_load)
 
 
 class ReplayName(str, Enum):
@@ -175,6 +187,13 @@ def compare(
     allow_dtype: Annotated[
         bool, typer.Option("--allow-dtype", help="Declared dtypes may differ.")
     ] = False,
+    magnify: Annotated[
+        Path | None,
+        typer.Option(
+            help="The candidate's recording in float16, for the float16 baseline beside "
+            "BASELINE; only warns."
+        ),
+    ] = None,
 ) -> None:
     """Hold a candidate against a baseline and say how they align.
 
@@ -186,7 +205,12 @@ def compare(
 
     _check_outputs(report, table, lang)
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
+    if magnify is not None:
+        from harness.magnifier import with_magnifier
+
+        alignment = with_magnifier(alignment, magnify, baseline, allow_weights=allow_weights)
     flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
+    flags += [] if magnify is None else ["--magnify", magnify.as_posix()]
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
     _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table, lang)
 
@@ -236,23 +260,32 @@ def verify(
 
 @app.command()
 def report(
-    alignments: Annotated[list[Path], typer.Argument(help="What compare --json wrote.")],
+    alignments: Annotated[
+        list[Path], typer.Argument(help="What compare --json wrote, or what bench did.")
+    ],
     out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
     lang: Lang = None,
 ) -> None:
     """Render a report from alignments, without model or recordings.
 
     Several stand side by side; those of one device, model and suite also over
-    time, by when they were recorded.
+    time, by when they were recorded. Benches make a report of their own, with
+    their trend.
 
     Example:  harness report alignment.json --out report.html
     """
     from harness.alignment.result import load_alignment
+    from harness.perf.result import is_bench, load_bench
+    from harness.report.bench import render_bench
     from harness.report.language import language_of
     from harness.report.render import check_report_path, render
 
     check_report_path(out)
     language = language_of(lang)
+    if all(is_bench(path) for path in alignments):
+        render_bench([load_bench(path) for path in alignments], out)
+        typer.echo(f"report: {out}")
+        return
     render([load_alignment(path) for path in alignments], out, language)
     typer.echo(f"report: {out}")
 

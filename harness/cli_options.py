@@ -46,6 +46,10 @@ Table = Annotated[
     Path | None,
     typer.Option(help="Write one row per position: .csv, or .parquet with the extra parquet."),
 ]
+Lang = Annotated[
+    str | None,
+    typer.Option(metavar="en|zh", help="Language of the reports; the locale's by default."),
+]
 QatGroupSize = Annotated[
     int | None,
     typer.Option(
@@ -60,9 +64,3 @@ def with_qat_group_size(pairs: list[str] | None, group_size: int | None) -> list
     """``--engine-arg`` pairs with ``--qat-group-size`` as one of them."""
     extra = [] if group_size is None else [f"qat_group_size={group_size}"]
     return [*(pairs or []), *extra]
-
-
-Lang = Annotated[
-    str | None,
-    typer.Option(metavar="en|zh", help="Language of the reports; the locale's by default."),
-]

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from harness import checks
-from harness.alignment.result import Alignment, Verdict, exit_status
+from harness.alignment.result import Alignment, Magnifier, Verdict, exit_status
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
+from harness.matrix import CELLS
+from harness.perf.result import Bench
 from harness.progress import Progress
 from harness.recording import Recording
 from harness.report.summary import summary_lines
@@ -27,6 +29,8 @@ _REFUSED = pytest.StashKey[str]()
 #: Why the reports of this run could not be written.
 _UNWRITTEN = pytest.StashKey[str]()
 _CHECKS = Path(checks.__file__).parent
+#: Checks that run only where they are asked for, and the marker that does.
+_ASKED_FOR = {"test_smoke.py": "smoke", "test_bench.py": "perf"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,6 +94,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="en|zh",
         help="language of the reports (default: the locale's)",
     )
+    add(
+        "--matrix",
+        action="store_true",
+        help="also run with one thing changed each: repeat, batch, graph, prefix cache, chunks",
+    )
+    add("--magnify", action="store_true", help="also judge in float16, which only warns")
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     add(
@@ -125,6 +135,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"harness: {error}") from error
     config.stash[_SESSION] = session
     config.addinivalue_line("markers", "smoke: samples instead of judging; runs with -m smoke only")
+    config.addinivalue_line("markers", "perf: measures a grid; runs with -m perf only")
     if config.args_source != pytest.Config.ArgsSource.ARGS:
         config.args = [str(_CHECKS)]
     # The engines' own warnings are theirs, also where a project makes errors of warnings.
@@ -149,6 +160,8 @@ def _run_options(config: pytest.Config) -> RunOptions:
         lang=get("lang"),
         update_baselines=get("update_baselines"),
         trust_remote_code=get("trust_remote_code"),
+        matrix=get("matrix"),
+        magnify=get("magnify"),
         no_doctor=get("no_doctor"),
         server_url=get("server_url"),
     )
@@ -164,6 +177,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.suite.prompts]
         metafunc.parametrize("harness_prompt", ids, ids=ids)
+    if "matrix_cell" in metafunc.fixturenames:
+        metafunc.parametrize("matrix_cell", CELLS, ids=CELLS)
     if "smoke_prompt" in metafunc.fixturenames:
         session = metafunc.config.stash.get(_SESSION, None)
         ids = [] if session is None else [p.id for p in session.smoke_suite.prompts]
@@ -171,12 +186,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the smoke test out unless it is asked for: it takes minutes on a CPU."""
-    if _SESSION not in config.stash or collection_path != _CHECKS / "test_smoke.py":
+    """Leave out what takes minutes on a CPU, unless its marker or file is named."""
+    marker = _ASKED_FOR.get(collection_path.name)
+    if _SESSION not in config.stash or marker is None or collection_path.parent != _CHECKS:
         return None
-    asked = "smoke" in (config.getoption("markexpr") or "")
-    named = any("test_smoke" in argument for argument in config.args)
+    asked = marker in (config.getoption("markexpr") or "")
+    named = any(collection_path.stem in argument for argument in config.args)
     return None if asked or named else True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cells of the matrix and the magnifier without their options."""
+    session = config.stash.get(_SESSION, None)
+    if session is None:
+        return
+    unwanted = {
+        "matrix_cell": not session.wants_matrix,
+        "magnifier": not session.options.magnify,
+    }
+    names = {name for name, left in unwanted.items() if left}
+    left_out = [item for item in items if names.intersection(getattr(item, "fixturenames", ()))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -240,10 +273,28 @@ def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Align
 
 
 @pytest.fixture(scope="session")
+def magnifier(alignment: Alignment) -> Magnifier:
+    """What ``--magnify`` found."""
+    if alignment.magnifier is None:
+        pytest.skip("nothing was magnified")
+    return alignment.magnifier
+
+
+@pytest.fixture(scope="session")
 def recording(harness_session: Session, alignment: Alignment) -> Recording:
     """What the device said."""
     assert alignment is not None
     return harness_session.candidate
+
+
+@pytest.fixture(scope="session")
+def bench(harness_session: Session, alignment: Alignment) -> Bench:
+    """The device measured on a grid, after its tokens were judged."""
+    assert alignment is not None
+    try:
+        return harness_session.bench
+    except HarnessError as error:
+        pytest.exit(f"harness: {error}", returncode=2)
 
 
 @pytest.fixture(scope="session")

@@ -157,7 +157,7 @@ def _one_row(row: NDArray[np.float32]) -> RowStatistics:
     if nonfinite:
         wide[~keep] = mean
     peak = float(top_logits[0])
-    bucket, sign = _hashes(row.size)
+    bucket, sign = hashes(row.size)
     wide -= mean
     sketch = np.bincount(bucket, weights=wide * sign, minlength=SKETCH_WIDTH)
     wide -= peak - mean
@@ -210,7 +210,7 @@ def _lower_bound(row: NDArray[np.float32], k: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def _hashes(width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def hashes(width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Bucket (0..63) and sign (+1, -1) of every token id.
 
     splitmix64's finalizer (Steele, Lea and Flood 2014) of the id: fixed for

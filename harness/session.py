@@ -16,6 +16,7 @@ from harness.alignment.comparability import comparability
 from harness.alignment.result import Alignment, save_alignment
 from harness.arms import Plan, make_baseline
 from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
+from harness.closer import closer_of
 from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
@@ -27,9 +28,13 @@ from harness.devices.registry import (
 )
 from harness.doctor import Diagnosis, diagnose
 from harness.errors import BaselineError, UsageError
+from harness.matrix import PROMPTS
+from harness.perf.bench import BenchPlan, run_bench
+from harness.perf.result import Accuracy, Bench
 from harness.progress import Progress
 from harness.recorder import Context, Options, record
 from harness.recording import Recording, SuiteFacts, load_recording
+from harness.report.bench import render_bench
 from harness.report.language import language_of
 from harness.smoke import Sampled, run_smoke
 from harness.suites import Suite, load_suite
@@ -62,6 +67,8 @@ class RunOptions:
     lang: str | None = None
     update_baselines: bool = False
     trust_remote_code: bool = False
+    matrix: bool = False
+    magnify: bool = False
     no_doctor: bool = False
     server_url: str | None = None
 
@@ -155,10 +162,18 @@ class Session:
             candidate_file=self.recording_path.as_posix(),
             reproduce=(self.command(),),
         )
-        if self.diagnosis is None or self.options.context is not None:
+        if self.options.context is not None:
             return judged  # a recording of --context was made who knows where
+        judged = closer_of(self).look(judged, candidate, baseline, self.progress)
+        if self.diagnosis is None:
+            return judged
         facts = {section: dict(rows) for section, rows in self.diagnosis.facts.items()}
         return judged.model_copy(update={"doctor": self.diagnosis.findings, "host": facts})
+
+    @property
+    def wants_matrix(self) -> bool:
+        """Whether ``--matrix`` or the suite asks for the runs of the matrix."""
+        return self.options.matrix or self.suite.matrix
 
     @cached_property
     def candidate(self) -> Recording:
@@ -168,16 +183,39 @@ class Session:
     @cached_property
     def target(self) -> Target:
         """The device and its model, not yet opened."""
+        return self.reopen(None, None, {})
+
+    def reopen(
+        self, dtype: str | None, batch_size: int | None, engine_args: Mapping[str, str]
+    ) -> Target:
+        """The device with some of its arguments changed; None leaves what was asked for."""
         return open_target(
             self.options.device,
             self.options.model,
-            dtype=self.options.dtype,
-            batch_size=self.options.batch_size,
-            engine_args=self.engine_args,
+            dtype=dtype or self.options.dtype,
+            batch_size=self.options.batch_size if batch_size is None else batch_size,
+            engine_args={**self.engine_args, **engine_args},
             trust_remote_code=self.options.trust_remote_code,
             server_url=self.options.server_url,
+            subject=self.__dict__["target"].subject if "target" in self.__dict__ else None,
             progress=self.progress,
         )
+
+    @cached_property
+    def bench(self) -> Bench:
+        """The device on a grid of prompt lengths, its figures under the
+        verdict of this run; kept beside the recording as it goes.
+
+        Raises:
+            HarnessError: whatever the device raises before the first repeat.
+        """
+        found = self.alignment
+        accuracy = Accuracy(verdict=found.verdict, sentence=found.sentence, suite=self.suite.name)
+        plan = BenchPlan(batch_sizes=(self.options.batch_size,))
+        out = self.recording_path.with_suffix(".bench.json")
+        made = run_bench(self.target, self.suite, plan, accuracy, out, self.progress)
+        render_bench([made], out.with_suffix(".html"))
+        return made
 
     @cached_property
     def smoke_suite(self) -> Suite:
@@ -241,7 +279,10 @@ class Session:
                 f"stale baseline: {self.folder.as_posix()}; if the change is meant, make it again "
                 f"with pytest --device={REFERENCE_DEVICES[0]} --update-baselines"
             )
-        return lines + [f"report: {path.as_posix()}" for path in self.report_paths()]
+        paths = self.report_paths()
+        if "bench" in self.__dict__:
+            paths.append(self.recording_path.with_suffix(".bench.html"))
+        return lines + [f"report: {path.as_posix()}" for path in paths]
 
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""
@@ -257,6 +298,8 @@ class Session:
             parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
         parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
         parts += ["--trust-remote-code"] * o.trust_remote_code
+        if prompt_id is None:
+            parts += ["--matrix"] * o.matrix + ["--magnify"] * o.magnify
         parts += ["--no-doctor"] * o.no_doctor
         parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)
@@ -301,7 +344,8 @@ class Session:
         return self._record(Context.of(baseline.reference))
 
     def _record(self, context: Context | None) -> Recording:
-        options = Options(context=context, prompt_ids=self._only, repeats=REPEATS)
+        repeats = PROMPTS if self.wants_matrix else REPEATS
+        options = Options(context=context, prompt_ids=self._only, repeats=repeats)
         return record(
             self.target.device,
             self.target.subject,

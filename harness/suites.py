@@ -1,7 +1,8 @@
 """Suites: the YAML files of ``prompts/``, and what a model's tokenizer makes of them.
 
 A suite holds generation settings and prompts, each with an id and one of
-``text``, ``messages`` or ``token_ids``::
+``text``, ``messages`` or ``token_ids``; ``matrix: true`` beside them asks for
+the runs of ``pytest --matrix``::
 
     generation:
       max_new_tokens: 64
@@ -83,7 +84,9 @@ class Suite:
     ``name`` is the file's stem and ``path`` the file, relative to the working
     directory where it lies below it. ``digest`` is the SHA-256, in hex, of the
     content: prompts in their order and generation settings, whatever the name,
-    comments or formatting of the file.
+    comments or formatting of the file. ``matrix`` asks for the runs of
+    ``--matrix``; it changes nothing that is compared, so it is no part of the
+    digest.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Suite:
     prompts: tuple[Prompt, ...]
     generation: Generation
     digest: str
+    matrix: bool = False
 
     def with_max_new_tokens(self, max_new_tokens: int) -> Suite:
         """The same prompts with another length, and so another digest.
@@ -146,10 +150,11 @@ def load_suite(name_or_path: str | Path, max_new_tokens: int | None = None) -> S
         raise SuiteError(str(path), None, f"the name of a suite's file {_NAME_RULE}")
     source = YamlSource(str(path), _read(path))
     root = source.compose()
-    fields = source.mapping(root, "a suite", required=("generation", "prompts"))
+    fields = source.mapping(root, "a suite", ("generation", "prompts"), ("matrix",))
     generation = _generation(source, fields["generation"])
     prompts = _prompts(source, fields["prompts"])
-    suite = Suite(path.stem, path, prompts, generation, _digest(prompts, generation))
+    matrix = "matrix" in fields and source.boolean(fields["matrix"], "matrix")
+    suite = Suite(path.stem, path, prompts, generation, _digest(prompts, generation), matrix)
     return suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)
 
 

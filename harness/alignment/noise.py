@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.rows import NO_TOKEN, RowStatistics, squared_norm
 
 #: Bits of the significand after the leading one.
-_FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float32": 23}
+FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float32": 23}
 #: How far beyond the largest shift of any control a candidate may go. With t
 #: noise of 5 degrees of freedom and two controls the largest of as many draws
 #: is beyond 1.5 times theirs in 5 suites of 100, beyond twice in 1 at most.
@@ -82,10 +82,10 @@ def spacing(dtype: str, magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises:
         ValueError: for a dtype that is not bfloat16, float16 or float32.
     """
-    if dtype not in _FRACTION_BITS:
+    if dtype not in FRACTION_BITS:
         raise ValueError(f"no spacing is known for {dtype}")
     _, exponent = np.frexp(np.maximum(np.abs(magnitude), np.finfo(np.float64).tiny))
-    return np.asarray(np.ldexp(1.0, exponent - 1 - _FRACTION_BITS[dtype]))
+    return np.asarray(np.ldexp(1.0, exponent - 1 - FRACTION_BITS[dtype]))
 
 
 def row_spacing(dtype: str, rows: RowStatistics) -> NDArray[np.float64]:

@@ -240,6 +240,70 @@ class Performance(_Model):
     ratio: dict[str, float | None]
 
 
+class MatrixCell(_Model):
+    """The candidate run again with one thing changed.
+
+    ``change`` says what against what. PASS: every bit is the same, or the
+    variation holds against the baseline by itself. WARN: bits differ that
+    should not (a repeat), or nothing could be shown. FAIL: the variation is
+    judged not aligned. NOT_RUN: ``sentence`` says why.
+    ``shift`` is the largest change of a margin between the two, in logits;
+    ``verdict`` and ``error_ratio`` those of the variation against the baseline,
+    where bits differ.
+    """
+
+    name: str
+    change: str
+    status: Status
+    rows: int
+    rows_equal: int
+    shift: float | None
+    verdict: Verdict | None
+    error_ratio: Interval | None
+    sentence: str
+
+
+class Magnifier(_Model):
+    """The candidate judged again in a dtype with less noise. It only warns.
+
+    PASS, WARN, or NOT_RUN where it is not applicable or has no baseline;
+    ``sentence`` says why. ``limit`` is what the error ratios may reach.
+    """
+
+    dtype: str
+    status: Status
+    sentence: str
+    verdict: Verdict | None = None
+    error_ratio: Interval | None = None
+    top_k_error_ratio: Interval | None = None
+    limit: float | None = None
+    positions: int = 0
+    gates: Annotated[tuple[Gate, ...], BeforeValidator(_as_tuple)] = ()
+    candidate: str = ""
+    baseline: str = ""
+
+
+class DepthPoint(_Model):
+    """One module of ``harness locate``: the candidate's error against the
+    oracle, relative to the size of the module's output, and the largest that
+    is noise there."""
+
+    module: str
+    candidate: float | None
+    noise: float | None
+
+
+class Located(_Model):
+    """What ``harness locate`` found, for a report: the curve over depth.
+
+    ``module`` is where the error begins, None where none leaves the noise.
+    """
+
+    module: str | None
+    sentence: str
+    curve: Annotated[tuple[DepthPoint, ...], BeforeValidator(_as_tuple)]
+
+
 class Alignment(_Model):
     """The result of holding a candidate against a baseline.
 
@@ -264,6 +328,9 @@ class Alignment(_Model):
     pieces: dict[str, str]
     warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     reproduce: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    matrix: Annotated[tuple[MatrixCell, ...], BeforeValidator(_as_tuple)] = ()
+    magnifier: Magnifier | None = None
+    locate: Located | None = None
     doctor: Annotated[tuple[Finding, ...], BeforeValidator(_as_tuple)] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.errors import DeviceError
 from harness.rows import RowStatistics
+from harness.trace import Trace
 
 Replay = Literal["free", "forced-decode", "forced-prefill"]
 Stop = Literal["eos", "length", "forced", "nonfinite"]
@@ -161,6 +162,28 @@ def check_request(
             f"{where}: {length} tokens with the output, but {name} takes {max_positions}; "
             f"shorten the prompt or max_new_tokens{hint}"
         )
+
+
+def check_length(
+    name: str, prompt_id: str, ids: Sequence[int], vocab_size: int, max_positions: int
+) -> None:
+    """See that tokens to be traced fit the model.
+
+    Raises:
+        DeviceError: naming the prompt and what does not fit.
+    """
+    if not ids or min(ids) < 0 or max(ids) >= vocab_size or len(ids) >= max_positions:
+        raise DeviceError(
+            f"{name}: prompt {prompt_id!r}: {len(ids)} token ids do not fit a vocabulary of "
+            f"{vocab_size} and {max_positions} positions"
+        )
+
+
+@runtime_checkable
+class TraceableDevice(Protocol):
+    """A device whose model can be looked into (see ``harness.trace``)."""
+
+    def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]: ...
 
 
 @runtime_checkable

@@ -26,17 +26,20 @@ from harness.devices.base import (
     Request,
     Stop,
     Timings,
+    check_length,
     check_request,
     ignore_token,
 )
 from harness.devices.hf_choice import chooser
 from harness.devices.hf_environment import environment, instruction_set, peak_rss_bytes
+from harness.devices.hf_hooks import trace_model
 from harness.devices.hf_load import DTYPES, checkpoint_dtype, import_torch, load_model
 from harness.devices.hf_matmul import Matmul, has_half_gemm, widened_linears
 from harness.errors import DeviceError, UsageError
 from harness.hub import first_line
 from harness.models import Model
 from harness.rows import RowStatistics, concatenate, row_statistics
+from harness.trace import Trace
 
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
@@ -169,6 +172,27 @@ class HfDevice:
                     f"({request.replay}): {first_line(error)}"
                 ) from error
             yield completion
+
+    def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]:
+        """One pass over each prompt id's tokens, with every module's output.
+
+        Raises:
+            DeviceError: as ``generate``, and for a model of an unknown kind.
+        """
+        if self._model is None:
+            raise DeviceError(f"{self.name} is not open")
+        widened = "forced-prefill" in self._widened_replays
+        for prompt_id, ids in sequences:
+            check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
+            matmul = widened_linears(self._torch, self._model) if widened else nullcontext()
+            try:
+                with self._torch.inference_mode(), matmul:
+                    trace = trace_model(self._torch, self._model, prompt_id, ids, self._vocab_size)
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise DeviceError(
+                    f"{self.name} failed on prompt {prompt_id!r} (trace): {first_line(error)}"
+                ) from error
+            yield trace
 
     def close(self) -> None:
         """Release the model; nothing happens on a device that never opened."""

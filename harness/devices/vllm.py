@@ -19,7 +19,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.devices.base import Completion, Opened, Request, check_request, ignore_token
+from harness.devices.base import (
+    Completion,
+    Opened,
+    Request,
+    check_length,
+    check_request,
+    ignore_token,
+)
 from harness.devices.hf_load import DTYPES, checkpoint_dtype
 from harness.devices.vllm_capture import Order
 from harness.devices.vllm_environment import engine_facts, environment, load_figures
@@ -33,8 +40,10 @@ from harness.devices.vllm_load import (
 )
 from harness.devices.vllm_process import EngineWatch, OwnProcess
 from harness.devices.vllm_spool import Spool
+from harness.devices.vllm_trace import trace_engine
 from harness.errors import DeviceError, UsageError
 from harness.models import Model
+from harness.trace import Trace
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
@@ -155,6 +164,19 @@ class VllmDevice:
                 self._abort(running)
         if failure is not None:
             raise failure
+
+    def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]:
+        """One prefill of each prompt id's tokens, with every module's output.
+
+        Raises:
+            DeviceError: if the device is not open, runs graphs or caches
+                prefixes, if a prompt does not fit, or the engine fails.
+        """
+        if self._llm is None or self._spool is None:
+            raise DeviceError(f"{self.name} is not open")
+        for prompt_id, ids in sequences:
+            check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
+        yield from trace_engine(self.name, self._vllm, self._llm, self._spool.folder, sequences)
 
     def close(self) -> None:
         """Stop the engine; nothing happens on a device that never opened."""

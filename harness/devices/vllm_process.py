@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing import connection
@@ -91,7 +92,10 @@ class EngineWatch:
         if self._over.is_set():
             return
         process = self._processes[ended[0]]
-        process.join(_POLL_S)
+        # vLLM waits for it too, and only one of us two is told the status by the system.
+        until = time.monotonic() + _POLL_S
+        while process.exitcode is None and time.monotonic() < until:
+            time.sleep(0.01)
         self._cause = f"its process {process.name} {how_it_ended(process.exitcode)}"
         dead = RuntimeError(self._cause)
         with suppress(AttributeError):  # another client; then vLLM is on its own

@@ -16,6 +16,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from harness.devices.hf_environment import instruction_set
 from harness.devices.vllm_capture import BatchUpdate, RowCapture
+from harness.devices.vllm_hooks import TracedModel
 from harness.devices.vllm_log import LOAD_LOG
 from harness.devices.vllm_spool import end_with_owner, own_folder
 
@@ -49,7 +50,7 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         return self._capture.capture(logits)
 
 
-class WorkerFacts:
+class WorkerFacts(TracedModel):
     """Becomes a base class of vLLM's worker, for ``collective_rpc``."""
 
     def harness_facts(self) -> dict[str, Any]:

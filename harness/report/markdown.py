@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.alignment.result import Alignment
 from harness.report.environment import environment
@@ -125,3 +125,8 @@ def _environment() -> Environment:
     )
     made.globals.update(speed=overview.speed)
     return made
+
+
+def plain(template: str, **values: Any) -> str:
+    """Markdown of another report, under the same guards."""
+    return _environment().get_template(template).render(**values).rstrip("\n") + "\n"

@@ -17,6 +17,11 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
         )
     for gate in alignment.gates:
         yield f"  {gate.status:<12} {gate.name}: {printable(gate.sentence)}"
+    for cell in alignment.matrix:
+        yield f"  {cell.status:<12} matrix, {cell.change}: {printable(cell.sentence)}"
+    closer = alignment.magnifier
+    if closer is not None:
+        yield f"  {closer.status:<12} magnifier: {printable(closer.sentence)}"
     for warning in alignment.warnings:
         yield f"  warning: {printable(warning)}"
     bad = [p for p in alignment.prompts if p.verdict not in ALIGNED and p.class_ is not None]

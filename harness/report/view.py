@@ -38,6 +38,8 @@ MOST_FLIPPING = 3
 #: Characters of tokens, figures and texts that the details of one report may
 #: weigh; prompts beyond are in the list only, the worst first.
 DETAILS_BUDGET = 2_600_000
+#: What a prompt in detail takes apart from its positions.
+_PROMPT_WEIGHT = 4_000
 #: What a position weighs in that budget, about.
 _POSITION_WEIGHT = 250
 
@@ -213,7 +215,7 @@ def embedded_prompts(prompts: Sequence[PromptAlignment], budget: int) -> tuple[i
 
 def _weight(prompt: PromptAlignment) -> int:
     texts = len(prompt.text) + len(prompt.context_text) + len(prompt.candidate_text)
-    return texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
+    return _PROMPT_WEIGHT + texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
 
 
 def hero(alignment: Alignment) -> tuple[HeroView, ...]:

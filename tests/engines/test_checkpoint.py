@@ -51,7 +51,7 @@ def run(*arguments: object) -> int:
 def test_the_quantizer_in_torch_and_in_numpy_agree_bit_for_bit(group: int, dtype: str) -> None:
     from harness.devices.hf_qat import quantized
 
-    values = (np.random.default_rng(group).standard_normal((400, 576)) * 0.02).astype(np.float32)
+    values = (np.random.default_rng(7).standard_normal((400, 576)) * 0.02).astype(np.float32)
     values[:3] = 0
     data = to_bfloat16(values) if dtype == "BF16" else values
     latent = torch.from_numpy(data.view(np.int16) if dtype == "BF16" else data)

@@ -144,6 +144,23 @@ def test_widened_products_err_no_more_than_native_ones(
     assert 0.5 < errors["widened"] / errors["native"] < 1.5
 
 
+def test_float16_prefills_the_same_way_and_errs_far_less(
+    embedded_model: Model, free: Request, completion: Completion, oracle: Completion
+) -> None:
+    """Three more bits of significand: an eighth of the noise, or nearly."""
+    request = forced(free, completion, "forced-prefill")
+    device = HfDevice("hf-cpu", embedded_model, dtype="float16")
+    matmul = device.open().engine["matmul"]
+    fine = error(run(device, request), oracle)
+    device.close()
+    from harness.devices.hf_matmul import has_half_gemm
+
+    torch = pytest.importorskip("torch")
+    widened = "native" if has_half_gemm(torch, "float16") else "widened in forced-prefill"
+    assert matmul == widened
+    assert error(completion, oracle) / 16 < fine < error(completion, oracle) / 4
+
+
 def test_free_stays_native_after_a_widened_prefill(
     device: HfDevice, free: Request, completion: Completion
 ) -> None:

@@ -80,11 +80,11 @@ class Run:
         return status, (self.folder / "stderr").read_text("utf-8", "replace")
 
     def error(self, seconds: float = 180) -> str:
-        """The one line that a failed command ends with."""
+        """The one line of a failed command; a warning about a killed engine may follow."""
         status, text = self.wait(seconds)
         lines = [line for line in text.splitlines() if line.startswith("harness: error: ")]
         assert (status, len(lines)) == (2, 1), text
-        assert text.rstrip().splitlines()[-1] == lines[0]
+        assert "Traceback (most recent call last)" not in text.partition(lines[0])[2]
         assert until(lambda: not self.processes, 15), self.processes
         assert not self.rows()
         return lines[0].removeprefix("harness: error: ")
@@ -161,33 +161,6 @@ def test_a_cache_larger_than_memory_is_refused_in_one_line(
     assert "does not start with the model 'smollm2' in bfloat16" in told
     assert "GiB" in told
     assert "memory" in told
-
-
-@pytest.mark.slow
-def test_memory_that_runs_out_while_loading_is_told_in_one_line(
-    start: Callable[..., Run], tmp_path: Path
-) -> None:
-    """The kernel refuses an allocation, as it does to a process with a limit."""
-    (tmp_path / "sitecustomize.py").write_text(LIMIT, "utf-8")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", path)
-        told = start().error()
-    assert "does not start with the model 'smollm2' in bfloat16" in told
-    assert "memory" in told.lower()
-
-
-#: Limits the address space once the worker is there: imports alone need more than the model.
-LIMIT = """\
-import resource, sys, threading, time
-def limit():
-    while not getattr(sys.modules.get("harness.devices.vllm_worker"), "CaptureRows", None):
-        time.sleep(0.001)
-    pages = int(open("/proc/self/statm").read().split()[0])
-    size = pages * resource.getpagesize() + (200 << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
-threading.Thread(target=limit, daemon=True).start()
-"""
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from plugin_project import PluginProject, usage_error
 def test_the_html_report_is_always_written_and_named_last(project: PluginProject) -> None:
     result = project.run("fake")
     result.stdout.fnmatch_lines(
-        ["report: reports/fake-s-bfloat16-fake.html", "=* 18 passed, 2 skipped *"]
+        ["report: reports/fake-s-bfloat16-fake.html", "=* 18 passed, 2 skipped*"]
     )
     page = (project.path / "reports/fake-s-bfloat16-fake.html").read_text("utf-8")
     assert "BIT_EXACT" in page

@@ -19,6 +19,7 @@ COMMANDS = {
     "verify",
     "report",
     "serve",
+    "locate",
     "baseline make",
     "baseline list",
     "baseline diff",
@@ -28,6 +29,8 @@ COMMANDS = {
     "checkpoint verify-ternary",
     "checkpoint fuse",
     "doctor",
+    "bench",
+    "bench-load",
 }
 
 

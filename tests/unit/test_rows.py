@@ -16,9 +16,9 @@ from harness.rows import (
     SKETCH_WIDTH,
     TOP_K,
     RowStatistics,
-    _hashes,
     bit_equal,
     concatenate,
+    hashes,
     row_statistics,
     same_rows,
     squared_norm,
@@ -138,20 +138,20 @@ def test_digest_does_not_depend_on_memory_layout() -> None:
 
 
 def test_bucket_and_sign_of_token_ids_are_frozen() -> None:
-    bucket, sign = _hashes(100_000)
+    bucket, sign = hashes(100_000)
     ids = [0, 1, 2, 3, 4, 100, 1000, 49_151, 73_447, 99_999]
     assert bucket[ids].tolist() == [47, 1, 14, 45, 10, 4, 8, 3, 26, 38]
     assert sign[ids].tolist() == [1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0, -1.0, 1.0, -1.0]
 
 
 def test_bucket_and_sign_do_not_depend_on_the_width() -> None:
-    narrow, wide = _hashes(100), _hashes(70_000)
+    narrow, wide = hashes(100), hashes(70_000)
     assert (narrow[0] == wide[0][:100]).all()
     assert (narrow[1] == wide[1][:100]).all()
 
 
 def test_buckets_and_signs_are_balanced_and_independent() -> None:
-    bucket, sign = _hashes(73_448)
+    bucket, sign = hashes(73_448)
     counts = np.bincount(bucket, minlength=SKETCH_WIDTH)
     mean = 73_448 / SKETCH_WIDTH
     assert np.abs(counts - mean).max() < 5 * math.sqrt(mean)
@@ -233,7 +233,7 @@ def test_a_row_without_any_finite_logit_has_finite_statistics(value: float) -> N
 
 def test_the_largest_floats_overflow_nothing() -> None:
     largest = np.finfo(np.float32).max
-    row = np.where(_hashes(20_000)[1] > 0, largest, -largest).astype(np.float32)
+    row = np.where(hashes(20_000)[1] > 0, largest, -largest).astype(np.float32)
     rows = row_statistics(row)
     assert all(np.isfinite(a).all() for a in arrays_of(rows))
     assert np.isfinite(squared_norm(rows.sketch)).all()

@@ -1,0 +1,30 @@
+"""One test per cell of the matrix (``--matrix``), one for the magnifier (``--magnify``)."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from harness.alignment.result import Alignment, Magnifier
+
+
+def test_matrix(matrix_cell: str, alignment: Alignment) -> None:
+    """Bit-exact, or judged by itself and aligned; a repeat that differs warns."""
+    cell = next((c for c in alignment.matrix if c.name == matrix_cell), None)
+    if cell is None:
+        pytest.skip("the candidate was not judged, so nothing was varied")
+    if cell.status == "NOT_RUN":
+        pytest.skip(cell.sentence)
+    if cell.status == "FAIL":
+        pytest.fail(f"{cell.change}: {cell.sentence}", pytrace=False)
+    if cell.status == "WARN":
+        warnings.warn(f"{cell.change}: {cell.sentence}", stacklevel=1)
+
+
+def test_magnifier(magnifier: Magnifier) -> None:
+    """Only warns: the port computes in another dtype."""
+    if magnifier.status == "NOT_RUN":
+        pytest.skip(magnifier.sentence)
+    if magnifier.status == "WARN":
+        warnings.warn(magnifier.sentence, stacklevel=1)

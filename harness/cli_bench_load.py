@@ -1,0 +1,88 @@
+"""``harness bench-load``: a running server under load."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli_options import ModelName
+from harness.errors import UsageError
+
+
+def bench_load(
+    server_url: Annotated[str, typer.Option(help="Of a running OpenAI-compatible server.")],
+    model: ModelName = "smollm2",
+    served_model: Annotated[str | None, typer.Option(help="The server's name for it.")] = None,
+    requests: Annotated[int, typer.Option(min=1, help="Requests of each load.")] = 200,
+    rates: Annotated[str, typer.Option(help="Requests a second, with commas; inf for all.")] = (
+        "inf"
+    ),
+    concurrencies: Annotated[str, typer.Option(help="Requests in flight, with commas.")] = "1,16",
+    prompt_tokens: Annotated[int, typer.Option(min=8, help="Tokens of every prompt.")] = 128,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Tokens of every answer.")] = 32,
+    load_python: Annotated[
+        str | None, typer.Option(help="Python of an environment with vLLM, for its generator.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the samples go (JSON).")] = Path(
+        "reports/load.json"
+    ),
+    report: Annotated[
+        list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
+    ] = None,
+) -> None:
+    """Load a running server with vLLM's generator, at each rate and concurrency.
+
+    Ends with status 1 when a request was lost, or the server's own counters
+    say something else.
+
+    Example:  harness bench-load --server-url http://127.0.0.1:8000 --concurrencies 1,16
+    """
+    import sys
+
+    from harness.models import find_model
+    from harness.perf.load import Load, run_load
+    from harness.perf.result import LoadBench, save_bench
+    from harness.progress import Progress
+    from harness.report.bench import check_bench_report, load_lines, render_load
+
+    for path in report or []:
+        check_bench_report(path)
+    progress = Progress()
+    source = str(find_model(model, progress=progress.note).path)
+    loads = []
+    for rate in _numbers("--rates", rates):
+        for concurrency in map(int, _numbers("--concurrencies", concurrencies)):
+            progress.note(f"{requests} requests, {rate:g} a second, {concurrency} in flight")
+            asked = Load(
+                server_url, source, served_model, requests, rate, concurrency,
+                prompt_tokens, output_tokens, load_python or sys.executable,
+            )  # fmt: skip
+            loads.append(run_load(asked))
+    made = LoadBench(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        url=server_url,
+        model=model,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        loads=tuple(loads),
+    )
+    save_bench(made, out)
+    for path in report or []:
+        render_load(made, path)
+    for line in [*load_lines(made), *(f"written: {path}" for path in [out, *(report or [])])]:
+        typer.echo(line)
+    lost = any(t.errors or t.completed < t.requests or t.counters_agree is False for t in loads)
+    raise typer.Exit(1 if lost else 0)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        numbers = ()
+    if not numbers or not min(numbers) > 0:
+        raise UsageError(f"{option} {text!r}: give numbers above 0, as 1,16")
+    return numbers

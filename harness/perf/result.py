@@ -1,0 +1,257 @@
+"""The bench: raw samples of one device in nanoseconds, as one JSON file.
+
+Figures are computed from the samples whenever they are shown
+(``harness.perf.figures``), so the file holds what was measured and nothing
+that was concluded, apart from the accuracy verdict that it was given.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness import jsonfile
+from harness.alignment.result import Verdict
+from harness.devices.base import EnvironmentValue
+from harness.recording import ModelFacts, validated
+
+SCHEMA = "harness.bench/1"
+
+Nanoseconds = Annotated[int, Field(ge=0, lt=2**62)]
+Count = Annotated[int, Field(ge=0, lt=2**40)]
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class Cell(_Model):
+    """One point of the grid: requests of equal lengths, handed over together."""
+
+    prompt_tokens: Annotated[int, Field(ge=1, lt=2**24)]
+    output_tokens: Annotated[int, Field(ge=1, lt=2**24)]
+    batch_size: Annotated[int, Field(ge=1, lt=2**20)]
+
+    @property
+    def name(self) -> str:
+        """As ``128+32 x 4``: prompt and output tokens, and the batch."""
+        return f"{self.prompt_tokens}+{self.output_tokens} x {self.batch_size}"
+
+
+class RequestTimes(_Model):
+    """Clock readings of one request: hand-over to first token, every gap
+    between tokens, hand-over to last token."""
+
+    ttft_ns: Nanoseconds
+    itl_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)]
+    e2e_ns: Nanoseconds
+
+
+class RepeatTimes(_Model):
+    """One run of a cell: the batch's wall clock and each of its requests.
+
+    ``tokens`` is a digest of the generated ids, ``counters`` exact counts that
+    do not depend on the clock.
+    """
+
+    wall_ns: Nanoseconds
+    requests: Annotated[tuple[RequestTimes, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    tokens: str
+    counters: dict[str, Count] = Field(default_factory=dict)
+
+
+class CellTimes(_Model):
+    """A cell with its warm-up (wall clocks only) and its repeats.
+
+    ``stable`` says whether the last warm-up runs agreed within 5 %;
+    ``problem`` why a cell could not be run. Peaks are bytes over the repeats.
+    """
+
+    cell: Cell
+    warmup_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)] = ()
+    stable: bool = False
+    repeats: Annotated[tuple[RepeatTimes, ...], BeforeValidator(_as_tuple)] = ()
+    peak_host_bytes: Count | None = None
+    peak_device_bytes: Count | None = None
+    problem: str | None = None
+
+
+class Limits(_Model):
+    """What the device's memory and arithmetic could do at most, as measured.
+
+    ``read_bytes_s`` bytes a second of reading a large array; ``matmul_flop_s``
+    floating-point operations a second of a large product in the model's dtype.
+    """
+
+    read_bytes_s: Annotated[float, Field(gt=0)]
+    matmul_flop_s: Annotated[float, Field(gt=0)]
+    weight_bytes: Count
+    kv_bytes_per_token: Count
+    parameters: Count
+
+
+class Accuracy(_Model):
+    """The verdict of the tokens of this device and model; None was not judged."""
+
+    verdict: Verdict | None
+    sentence: str
+    suite: str | None = None
+
+
+class Bench(_Model):
+    """Everything that one device was measured at."""
+
+    schema_: str = Field(default=SCHEMA, alias="schema")
+    created: str
+    complete: bool
+    device: str
+    dtype: str
+    machine: str
+    model: ModelFacts
+    engine: dict[str, EnvironmentValue]
+    environment: dict[str, EnvironmentValue]
+    load: dict[str, float]
+    first_request_s: Annotated[float, Field(ge=0)] | None = None
+    cells: Annotated[tuple[CellTimes, ...], BeforeValidator(_as_tuple)]
+    limits: Limits | None = None
+    accuracy: Accuracy
+    warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+
+    @model_validator(mode="after")
+    def _cells_are_unique(self) -> Bench:
+        if len({c.cell for c in self.cells}) != len(self.cells):
+            raise ValueError("a cell stands twice")
+        return self
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the figures are of a device that computes the right thing."""
+        return self.accuracy.verdict in ("BIT_EXACT", "TOKEN_EXACT", "EQUIVALENT")
+
+
+class LoadTimes(_Model):
+    """A server under load: every completed request's times.
+
+    ``rate`` is requests a second, None for all at once; ``server`` what the
+    server's own counters say of the same time, empty where it has none.
+    """
+
+    rate: Annotated[float, Field(gt=0)] | None
+    concurrency: Count
+    requests: Count
+    completed: Count
+    prompt_tokens: Count
+    output_tokens: Count
+    errors: Count
+    first_error: str | None
+    wall_ns: Nanoseconds
+    ttft_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)]
+    itl_ns: Annotated[
+        tuple[Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)], ...],
+        BeforeValidator(_as_tuple),
+    ]
+    server: dict[str, int]
+
+    @property
+    def counters_agree(self) -> bool | None:
+        """Whether the server counted the same; None where it counts nothing.
+
+        The generator's own trial request comes on top of the server's counts.
+        """
+        if "output_tokens" not in self.server or "requests" not in self.server:
+            return None
+        trial = self.server["requests"] - self.completed
+        each = self.output_tokens / max(self.completed, 1)
+        return 0 <= trial <= 1 and self.server["output_tokens"] == round(
+            self.output_tokens + trial * each
+        )
+
+
+class LoadBench(_Model):
+    """A server at several loads."""
+
+    schema_: str = Field(default="harness.bench-load/1", alias="schema")
+    created: str
+    url: str
+    model: str
+    prompt_tokens: Count
+    output_tokens: Count
+    loads: Annotated[tuple[LoadTimes, ...], BeforeValidator(_as_tuple)]
+
+
+class Side(_Model):
+    """One of two compared configurations, as it was asked for."""
+
+    device: str
+    model: str
+    dtype: str
+    options: str
+    machine: str
+    engine: dict[str, EnvironmentValue]
+    environment: dict[str, EnvironmentValue]
+    accuracy: Accuracy
+
+
+class PairedCell(_Model):
+    """The blocks of one cell: wall clocks of A B B A, and what was judged.
+
+    ``counters`` are the exact counts of both sides that differ.
+    """
+
+    cell: Cell
+    blocks_ns: Annotated[
+        tuple[Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)], ...],
+        BeforeValidator(_as_tuple),
+    ]
+    outcome: Literal["REGRESSED", "EQUIVALENT", "IMPROVED", "INCONCLUSIVE"]
+    ratio: float
+    low: float
+    high: float
+    detectable: float
+    sentence: str
+    counters: dict[str, Annotated[tuple[Count, Count], BeforeValidator(_as_tuple)]]
+
+
+class Comparison(_Model):
+    """Two configurations on one host, interleaved."""
+
+    schema_: str = Field(default="harness.bench-comparison/1", alias="schema")
+    created: str
+    first: Side
+    second: Side
+    cells: Annotated[tuple[PairedCell, ...], BeforeValidator(_as_tuple)]
+
+    @property
+    def outcome(self) -> str:
+        """The worst over all cells."""
+        order = ("REGRESSED", "INCONCLUSIVE", "EQUIVALENT", "IMPROVED")
+        found = {cell.outcome for cell in self.cells}
+        return next(word for word in order if word in found)
+
+
+def save_bench(bench: Bench | Comparison | LoadBench, path: Path) -> None:
+    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
+    jsonfile.write(path, bench.model_dump(mode="json", by_alias=True))
+
+
+def load_bench(path: str | Path) -> Bench:
+    """Read a bench; errors as of ``recording.load_recording``."""
+    path = Path(path)
+    return validated(Bench, jsonfile.read(path, SCHEMA), path)
+
+
+def is_bench(path: Path) -> bool:
+    """Whether a file says of itself that it is a bench."""
+    try:
+        with path.open("rb") as stream:
+            return f'"schema": "{SCHEMA}"'.encode() in stream.read(200)
+    except OSError:
+        return False  # the reader says what is wrong
