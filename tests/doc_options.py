@@ -77,7 +77,7 @@ def _named(words: list[str]) -> tuple[str, list[str]]:
         name, rest = f"{name} {rest[0]}", rest[1:]
     if name != "pytest" and name not in known() and rest:
         name = f"{name} {rest[0]}"
-    return name, [word.split("=")[0] for word in rest if re.match(r"--?[a-zA-Z]", word)]
+    return name, [word.split("=")[0] for word in rest if re.match(r"--?[a-zA-Z][^\s]*$", word)]
 
 
 def _prefixes() -> set[str]:

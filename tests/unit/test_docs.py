@@ -138,6 +138,7 @@ def test_headings_are_spelled_as_links_spell_them() -> None:
         ("harness compare a.json b --jason c", ["harness compare has no option --jason"]),
         ("A=1 pytest --device=hf-cpu -q && pytest --devise=x", ["pytest has no option --devise"]),
         ("harness baseline make --suite port | cat --any", []),
+        ("harness compare 'a --word' b --report='x y'", []),
         ("harness baseline mend", ["no command 'harness baseline mend'"]),
         ("harness dream", ["no command 'harness dream'"]),
         ("harness COMMAND --help", []),
