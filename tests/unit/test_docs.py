@@ -143,7 +143,7 @@ def test_headings_are_spelled_as_links_spell_them() -> None:
         ("harness dream", ["no command 'harness dream'"]),
         ("harness COMMAND --help", []),
         ("python3 -m harness.doctor --decive npu", ["harness doctor has no option --decive"]),
-        ("pytest -nauto -k 'not x' --junit-xml=j.xml # --none", []),
+        ("pytest -rs -k 'not x' --junit-xml=j.xml # --none", []),
     ],
 )
 def test_unknown_commands_and_options_are_found(command: str, problems: list[str]) -> None:
