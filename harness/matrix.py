@@ -124,7 +124,9 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
     """What to change, given what the candidate's own run had in force."""
     engine, device = candidate.engine, candidate.device
     batch = int(engine.get("batch_size") or 1)
-    lacking = _LACKING if device not in BATCHING else {}
+    lacking = {} if device in BATCHING else _LACKING
+    if device == "server":
+        lacking = dict.fromkeys(_LACKING, "was started by somebody else, with arguments of its own")
     other = BATCH if batch == 1 else 1
     eager, cached = bool(engine.get("enforce_eager")), bool(engine.get("prefix_caching"))
     lengths = [len(p.prompt_token_ids) for p in candidate.prompts if p.id in ids]

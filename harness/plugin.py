@@ -29,8 +29,6 @@ _REFUSED = pytest.StashKey[str]()
 #: Why the reports of this run could not be written.
 _UNWRITTEN = pytest.StashKey[str]()
 _CHECKS = Path(checks.__file__).parent
-#: Checks that run only where they are asked for, and the marker that does.
-_ASKED_FOR = {"test_smoke.py": "smoke", "test_bench.py": "perf"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -186,30 +184,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what takes minutes on a CPU, unless its marker or file is named."""
-    marker = _ASKED_FOR.get(collection_path.name)
-    if _SESSION not in config.stash or marker is None or collection_path.parent != _CHECKS:
-        return None
-    asked = marker in (config.getoption("markexpr") or "")
-    named = any(collection_path.stem in argument for argument in config.args)
-    return None if asked or named else True
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cells of the matrix and the magnifier without their options."""
+    """Leave out what takes minutes and was not asked for: the smoke test, the
+    bench, the cells of the matrix, the magnifier."""
     session = config.stash.get(_SESSION, None)
-    if session is None:
-        return
-    unwanted = {
-        "matrix_cell": not session.wants_matrix,
-        "magnifier": not session.options.magnify,
+    if session is None or collection_path.parent != _CHECKS:
+        return None
+    markers = config.getoption("markexpr") or ""
+    wanted = {
+        "test_smoke": "smoke" in markers,
+        "test_bench": "perf" in markers,
+        "test_matrix": session.wants_matrix,
+        "test_magnifier": session.options.magnify,
     }
-    names = {name for name, left in unwanted.items() if left}
-    left_out = [item for item in items if names.intersection(getattr(item, "fixturenames", ()))]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    name = collection_path.stem
+    named = any(name in argument for argument in config.args)
+    return None if wanted.get(name, True) or named else True
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,4 +1,4 @@
-"""One test per cell of the matrix (``--matrix``), one for the magnifier (``--magnify``)."""
+"""One test per cell of the matrix (``--matrix``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from harness.alignment.result import Alignment, Magnifier
+from harness.alignment.result import Alignment
 
 
 def test_matrix(matrix_cell: str, alignment: Alignment) -> None:
@@ -20,11 +20,3 @@ def test_matrix(matrix_cell: str, alignment: Alignment) -> None:
         pytest.fail(f"{cell.change}: {cell.sentence}", pytrace=False)
     if cell.status == "WARN":
         warnings.warn(f"{cell.change}: {cell.sentence}", stacklevel=1)
-
-
-def test_magnifier(magnifier: Magnifier) -> None:
-    """Only warns: the port computes in another dtype."""
-    if magnifier.status == "NOT_RUN":
-        pytest.skip(magnifier.sentence)
-    if magnifier.status == "WARN":
-        warnings.warn(magnifier.sentence, stacklevel=1)

@@ -7,6 +7,7 @@ once.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,12 +33,11 @@ def measure_limits(
         weight_bytes: of the loaded model; None takes the checkpoint's.
 
     Returns:
-        None where torch is not there, or the config does not tell the shapes
-        of the cache.
+        None where the device runs without torch in this process, or the
+        config does not tell the shapes of the cache.
     """
-    try:
-        import torch
-    except ImportError:
+    torch = sys.modules.get("torch")
+    if torch is None:
         return None
     cache = kv_bytes_per_token(model, dtype)
     weights = weight_bytes or model.weight_bytes

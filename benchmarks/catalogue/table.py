@@ -1,0 +1,180 @@
+"""The catalogue as Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+from benchmarks.catalogue.judging import SIZES, Judged
+from harness.alignment.gates.bias import BIAS_LIMIT, SLOPE_LIMIT
+from harness.alignment.gates.ratio import ERROR_RATIO_LIMIT
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+#: What counts as detected.
+DETECTED = 0.95
+
+
+def write(judged: Sequence[Judged], facts: dict[str, object], page: Path, result: Path) -> None:
+    """Put the tables between the marks of ``page``, and all figures into ``result``."""
+    result.parent.mkdir(parents=True, exist_ok=True)
+    found = {**facts, "entries": [asdict(j) for j in judged]}
+    result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    missing = facts.get("missing")
+    absent = f"**Not recorded, so not in these tables:** {_listed(missing)}.\n\n" if missing else ""
+    body = absent + "\n".join(tables(judged))
+    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def tables(judged: Sequence[Judged]) -> Iterable[str]:
+    correct = [j for j in judged if j.correct]
+    faults = [j for j in judged if not j.correct]
+    yield from _summary(correct, [j for j in faults if j.must])
+    yield from _gates(correct, faults)
+    yield from _correct(correct)
+    yield from _smallest(faults)
+    yield from _faults(faults)
+
+
+def _summary(correct: Sequence[Judged], must: Sequence[Judged]) -> Iterable[str]:
+    largest = SIZES[-1]
+    yield "### Error rates\n"
+    yield "| rule | " + " | ".join(f"false alarms, {s} prompts" for s in SIZES) + " |"
+    yield "|---|" + "---|" * len(SIZES)
+    rules: list[tuple[str, Callable[[Judged, int], float]]] = [
+        ("the verdict fails", lambda j, s: j.failed[s]),
+        ("the verdict is INCONCLUSIVE", lambda j, s: j.undecided[s]),
+        ("first 48 tokens not equal", lambda j, s: j.unequal[s]),
+        ("`check_logprobs_close` fails", lambda j, s: j.not_close[s]),
+    ]
+    for name, rate in rules:
+        yield (
+            f"| {name} | "
+            + " | ".join(f"{_mean([rate(j, s) for j in correct]):.1%}" for s in SIZES)
+            + " |"
+        )
+    wrong = [j for j in correct if j.verdict in ("DRIFT", "DIVERGENT")]
+    yield f"\nOver all prompts {len(wrong)} of {len(correct)} correct variations fail. Of the"
+    always = [j for j in must if j.failed[largest] == 1.0]
+    yield f"{len(must)} faults that {largest} prompts must always tell, {len(always)} always are.\n"
+
+
+#: Gates with a limit that was chosen, and the form of their values.
+_LIMITED = {
+    "error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
+    "error_ratio_prefill": (ERROR_RATIO_LIMIT, ".3f"),
+    "error_ratio_decode": (ERROR_RATIO_LIMIT, ".3f"),
+    "top_k_error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
+    "point_guard": (0, ".0f"),
+    "exceedance": (1, ".3f"),
+    "flip_calibration": (1, ".3f"),
+    "bias": (BIAS_LIMIT, ".4f"),
+    "slope": (SLOPE_LIMIT, ".5f"),
+}
+
+
+def _gates(correct: Sequence[Judged], faults: Sequence[Judged]) -> Iterable[str]:
+    yield "### What each gate is worth\n"
+    yield (
+        "| gate | limit | largest over correct variations, 36 prompts | on subsets of 8 "
+        "| faults and severities told at 32 | told by no other gate |"
+    )
+    yield "|---|---|---|---|---|---|"
+    told = [{n for n, rate in j.by_gate.items() if rate >= DETECTED} for j in faults]
+    for name, (limit, form) in _LIMITED.items():
+        whole = max((abs(j.figures.get(name) or 0.0) for j in correct), default=0.0)
+        small = max((j.largest.get(name, 0.0) for j in correct), default=0.0)
+        alone = [j for j, names in zip(faults, told, strict=True) if names == {name}]
+        which = ", ".join(f"{j.family} {j.severity}" for j in alone) or "–"
+        yield (
+            f"| `{name}` | {limit:g} | {whole:{form}} | {small:{form}} "
+            f"| {sum(name in names for names in told)} of {len(faults)} | {which} |"
+        )
+    yield ""
+
+
+def _correct(judged: Sequence[Judged]) -> Iterable[str]:
+    yield "### Correct variations\n"
+    yield (
+        "| variation | error ratio | top-k | slope | tokens changed | verdict | "
+        + " | ".join(f"fails at {s}" for s in SIZES)
+        + " | INCONCLUSIVE at 8 / 16 / 32 | equal tokens | close |"
+    )
+    yield "|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 3)
+    for j in judged:
+        undecided = " / ".join(f"{j.undecided[s]:.0%}" for s in SIZES)
+        yield (
+            f"| {j.family} | {_figures(j)} | {j.tokens_changed} | `{j.verdict}` | "
+            + " | ".join(f"{j.failed[s]:.1%}" for s in SIZES)
+            + f" | {undecided} | {_passes(j.equal_tokens)} | {_passes(j.close)} |"
+        )
+    yield ""
+
+
+def _faults(judged: Sequence[Judged]) -> Iterable[str]:
+    yield "### Every fault\n"
+    yield (
+        "| fault | severity | error ratio | top-k | slope | tokens changed | verdict | "
+        + " | ".join(f"at {s}" for s in SIZES)
+        + " | gates that tell it | close at 32 |"
+    )
+    yield "|---|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 2)
+    for j in judged:
+        gates = ", ".join(n for n, rate in j.by_gate.items() if rate >= DETECTED) or "none"
+        severity = f"**{j.severity}**" if j.must else j.severity
+        yield (
+            f"| {j.family} | {severity} | {_figures(j)} | {j.tokens_changed} | `{j.verdict}` | "
+            + " | ".join(f"{j.failed[s]:.0%}" for s in SIZES)
+            + f" | {gates} | {j.not_close[SIZES[-1]]:.0%} |"
+        )
+    yield ""
+
+
+def _smallest(judged: Sequence[Judged]) -> Iterable[str]:
+    largest = SIZES[-1]
+    yield f"### Smallest severity detected in 95 % of subsets of {largest} prompts\n"
+    yield "| fault | the verdict | `check_logprobs_close` | slightest tried |"
+    yield "|---|---|---|---|"
+    for family, group in groupby(judged, key=lambda j: j.family):
+        members = list(group)
+        mine = _slightest(members, lambda j: j.failed[largest])
+        close = _slightest(members, lambda j: j.not_close[largest])
+        yield f"| {family} | {mine} | {close} | {members[-1].severity} |"
+    yield ""
+
+
+def _slightest(members: Sequence[Judged], rate: Callable[[Judged], float]) -> str:
+    """The last of the family, worst first, before the first that is missed."""
+    found = "none"
+    for member in members:
+        if rate(member) < DETECTED:
+            break
+        found = member.severity
+    return found
+
+
+def _figures(j: Judged) -> str:
+    ratio, top, slope = (j.figures.get(n) for n in ("error_ratio", "top_k_error_ratio", "slope"))
+    return f"{_number(ratio, '.2f')} | {_number(top, '.2f')} | {_number(slope, '+.4f')}"
+
+
+def _listed(keys: object) -> str:
+    assert isinstance(keys, list)
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _passes(held: bool) -> str:
+    return "pass" if held else "fail"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.catalogue import faults as f
+from benchmarks.catalogue import variations as v
+from benchmarks.catalogue.passes import Chunked, Decode, LeftPadded, Pass, Stacked, quantized_cache
+from benchmarks.catalogue.workbench import Workbench
+from harness.devices.base import Completion, Request
+from harness.models import Model
+from harness.rows import squared_norm
+
+pytestmark = pytest.mark.engine
+
+for package in ("torch", "transformers"):
+    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+
+TOKENS = tuple(range(300, 348))
+REQUESTS = [
+    Request("long", TOKENS[:40], "forced-prefill", 8, forced_token_ids=TOKENS[40:]),
+    Request("short", TOKENS[10:17], "forced-prefill", 8, forced_token_ids=TOKENS[40:]),
+]
+
+FAULTS = {
+    "head": f.head_zeroed(15, 4),
+    "heads": f.heads_swapped([(15, 0, 8)]),
+    "kv": f.kv_heads_swapped(),
+    "fp8": f.rounded_weights("fp8"),
+    "int8": f.rounded_weights("int8", [3]),
+    "one weight": f.one_weight(3.0),
+    "last norm": f.last_norm(1.01),
+    "head row": f.lm_head_row(198, 1.5),
+    "tied": f.wrong_tied_head(0.01),
+    "rope": f.rope_base(0.1),
+    "longrope": f.longrope(2.0, 1.1547),
+    "epsilon": f.norm_epsilon(1e-3),
+    "softmax": f.softmax_scale(1.1),
+    "skipped": f.layer_skipped(15),
+    "block": f.stale_block(32),
+    "one token": f.one_token(1.0, 42),
+}
+
+
+@pytest.fixture(scope="module")
+def bench(embedded_model: Model) -> Iterator[Workbench]:
+    del embedded_model  # asked for, so that these skip without it
+    bench = Workbench()
+    bench.open()
+    yield bench
+    bench.discard()
+
+
+def run(bench: Workbench, injection: Any = None, passes: Pass | None = None) -> list[Completion]:
+    bench.injection, bench.passes = injection, passes
+    done = {c.prompt_id: c for c in bench.generate(REQUESTS)}
+    return [done[r.prompt_id] for r in REQUESTS]
+
+
+def digests(done: list[Completion]) -> list[Any]:
+    return [c.rows.digest for c in done if c.rows is not None]
+
+
+@pytest.fixture(scope="module")
+def clean(bench: Workbench) -> list[Completion]:
+    return run(bench)
+
+
+def distance(a: list[Completion], b: list[Completion]) -> float:
+    """Root-mean-square norm of the difference of rows."""
+    pairs = [(x.rows, y.rows) for x, y in zip(a, b, strict=True)]
+    squares = [squared_norm(x.sketch - y.sketch) for x, y in pairs if x and y]
+    return float(np.sqrt(np.mean(np.concatenate(squares))))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_changes_rows_and_is_mended_bit_for_bit(
+    bench: Workbench, clean: list[Completion], name: str
+) -> None:
+    broken = run(bench, FAULTS[name])
+    assert any((a != b).any() for a, b in zip(digests(broken), digests(clean), strict=True))
+    again = run(bench)
+    assert all((a == b).all() for a, b in zip(digests(again), digests(clean), strict=True))
+
+
+def test_resuming_before_a_late_fault_gives_the_bits_of_a_whole_pass(bench: Workbench) -> None:
+    for since, name in ((15, "head"), (15, "skipped"), (30, "last norm"), (30, "head row")):
+        resumed = run(bench, FAULTS[name], bench.resume(since, REQUESTS))
+        whole = run(bench, FAULTS[name], Stacked())
+        assert all((a == b).all() for a, b in zip(digests(resumed), digests(whole), strict=True))
+
+
+def test_a_stale_block_leaves_the_positions_before_it_bit_equal(
+    bench: Workbench, clean: list[Completion]
+) -> None:
+    equal = [
+        (a == b).all(axis=1).tolist()
+        for a, b in zip(digests(run(bench, f.stale_block(44))), digests(clean), strict=True)
+    ]
+    # Row t of the long prompt stands at position 39 + t; the short one ends at 13.
+    assert equal[0] == [True] * 5 + [False] * 3
+    assert equal[1] == [True] * 8
+
+
+@pytest.mark.parametrize(
+    ("injection", "passes"),
+    [
+        (v.attention("eager"), None),
+        (v.math_attention(), None),
+        (v.row_parallel(8), None),
+        (v.wide_residual(), None),
+        (None, Stacked()),
+        (None, LeftPadded(2)),
+        (None, Chunked(16)),
+        (None, Chunked(prefix=True)),
+        (None, Decode(2)),
+    ],
+    ids=[
+        "eager",
+        "math",
+        "row-parallel",
+        "residual",
+        "stacked",
+        "padded",
+        "chunked",
+        "prefix",
+        "decode",
+    ],
+)
+def test_a_correct_variation_changes_bits_and_stays_nearer_than_a_lost_head(
+    bench: Workbench, clean: list[Completion], injection: Any, passes: Pass | None
+) -> None:
+    varied = run(bench, injection, passes)
+    lost = distance(run(bench, FAULTS["head"]), clean)
+    assert 0.0 < distance(varied, clean) < lost
+
+
+def test_cache_faults_show_in_decode_steps_only(bench: Workbench) -> None:
+    right = run(bench, None, Decode(2))
+    for passes in (
+        Decode(2, make_cache=quantized_cache("int4")),
+        Decode(2, shift=1),
+        Decode(2, unread=-1),
+    ):
+        wrong = run(bench, None, passes)
+        for a, b in zip(digests(wrong), digests(right), strict=True):
+            equal = (a == b).all(axis=1)
+            assert equal[0]
+            assert not equal[1:].any()
+
+
+def test_a_head_that_is_untied_leaves_the_embedding_alone(bench: Workbench) -> None:
+    model, torch = bench.model, bench._torch
+    embedding = model.model.embed_tokens.weight
+    before = embedding.detach().clone()
+    with f.lm_head_row(198, 1.5)(torch, model):
+        assert torch.equal(embedding, before)
+        assert not torch.equal(model.lm_head.weight, embedding)
+    assert model.lm_head.weight is embedding
+
+
+def test_a_fault_leaves_the_model_whole_when_its_user_fails(bench: Workbench) -> None:
+    model, torch = bench.model, bench._torch
+    before = model.model.norm.weight.detach().clone()
+    with pytest.raises(RuntimeError), f.last_norm(1.5)(torch, model):
+        raise RuntimeError("interrupted")
+    assert torch.equal(model.model.norm.weight, before)
