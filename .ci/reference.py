@@ -34,6 +34,7 @@ HEAD = """\
 Every option and every JSON field, written from the code by `python .ci/reference.py`.
 How to use them: [the tutorial](tutorial.md).
 """
+EXAMPLE = "<!-- not run: an example of the form; the tutorial and the how-tos run their like -->"
 
 
 def _cell(text: object) -> str:
@@ -70,7 +71,7 @@ def _command(name: str, command: Any) -> str:
         shown = ", ".join(parameter.opts) if option else parameter.name.upper()
         rows.append((f"`{shown}`", getattr(parameter, "help", "") or "", _default(parameter)))
     table = _table(("option", "meaning", "default"), rows) if rows else ""
-    told = f"\n    {' '.join(example.split())}\n" if example else ""
+    told = f"\n{EXAMPLE}\n```sh\n{' '.join(example.split())}\n```\n" if example else ""
     return f"### `{name}`\n\n{' '.join(body.split())}\n{told}\n{table}"
 
 
