@@ -56,6 +56,7 @@ _VARIABLES = {
 _ERROR = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): \S")
 # Says only that something else failed, above it.
 _HOLLOW = re.compile(r"See root cause above|Engine core initialization failed|wait for engine core")
+_NOTE = re.compile(r"^(?:\([^)]*\) *)?(?:WARNING|INFO|DEBUG) [\d-]+ [\d:]+ ")
 _PREFIX = re.compile(r"^(?:\([^)]*\) *)?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] *)?")
 
 
@@ -187,18 +188,20 @@ class ServerProcess:
             time.sleep(0.25)
         progress.note(f"vllm serve answers after {time.monotonic() - start:.0f} s")
 
-    def _lines(self) -> list[str]:
+    def _lines(self, *, without_notes: bool = False) -> list[str]:
         assert self._folder is not None  # there is a log while it runs
         text = (self._folder / "log").read_bytes()[-1_000_000:].decode("utf-8", "replace")
-        lines = (_PREFIX.sub("", line).strip() for line in re.split(r"[\r\n]+", text))
-        return [line for line in lines if line]
+        lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
+        if without_notes:
+            lines = [line for line in lines if not _NOTE.match(line)]
+        return [shown for line in lines if (shown := _PREFIX.sub("", line).strip())]
 
     def _last_line(self) -> str:
         return _short((self._lines() or ["nothing yet"])[-1])
 
     def _reason(self) -> str:
         """The first error that says what is wrong, else the last line."""
-        lines = self._lines()
+        lines = self._lines(without_notes=True)  # a warning may name errors too
         errors = [line for line in lines if _ERROR.search(line) and not _HOLLOW.search(line)]
         return _short((errors or lines or ["it said nothing"])[0 if errors else -1])
 
