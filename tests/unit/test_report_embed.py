@@ -25,7 +25,7 @@ def test_it_is_the_file_that_compare_writes_byte_for_byte() -> None:
 
 def test_a_part_is_a_file_too_and_says_that_it_is_one(tmp_path: Path) -> None:
     many = (*(prompt(f"good-{n}", count=4) for n in range(30)), prompt("bad", bad=1))
-    data = embed(view(alignment(prompts=many), budget=3_000))
+    data = embed(view(alignment(prompts=many), budget=11_000))
     assert (data.kept, data.prompts) == (2, 31)
     path = tmp_path / "part.json"
     path.write_bytes(unpacked(data))

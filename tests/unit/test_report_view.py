@@ -59,7 +59,7 @@ def test_details_go_to_the_worst_prompts_as_far_as_the_budget_does() -> None:
     good = [prompt(f"good-{n}", count=4) for n in range(30)]
     bad, flip = prompt("bad", verdict="DRIFT", bad=3), prompt("flip", flip=3)
     found = alignment("DRIFT", prompts=(*good, flip, bad))
-    shown = view(found, budget=14_000)
+    shown = view(found, budget=60_000)
     assert {31, 30} <= set(shown.embedded)
     assert 2 < len(shown.embedded) < 32
     assert list(shown.embedded) == sorted(shown.embedded)
