@@ -56,6 +56,7 @@ _VARIABLES = {
 _ERROR = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): \S")
 # Says only that something else failed, above it.
 _HOLLOW = re.compile(r"See root cause above|Engine core initialization failed|wait for engine core")
+_FIELDS = re.compile(r"validation errors? for \w+$")
 _NOTE = re.compile(r"^(?:\([^)]*\) *)?(?:WARNING|INFO|DEBUG) [\d-]+ [\d:]+ ")
 _PREFIX = re.compile(r"^(?:\([^)]*\) *)?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] *)?")
 
@@ -202,8 +203,12 @@ class ServerProcess:
     def _reason(self) -> str:
         """The first error that says what is wrong, else the last line."""
         lines = self._lines(without_notes=True)  # a warning may name errors too
-        errors = [line for line in lines if _ERROR.search(line) and not _HOLLOW.search(line)]
-        return _short((errors or lines or ["it said nothing"])[0 if errors else -1])
+        for at, line in enumerate(lines):
+            if _ERROR.search(line) and not _HOLLOW.search(line):
+                # Pydantic names the field and what is wrong with it below.
+                more = lines[at + 1 : at + 3] if _FIELDS.search(line) else []
+                return _short(": ".join([line, *more]))
+        return _short((lines or ["it said nothing"])[-1])
 
 
 def free_port() -> int:
