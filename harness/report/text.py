@@ -163,6 +163,8 @@ def _marked(text: str, *, breaks: bool) -> Markup:
     return Markup().join(parts)
 
 
+#: A signed number, or a percent sign with what closes a sentence or brackets.
+_FIGURE = re.compile(r"(?:\(?[+\-−][0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?%?|%)[),.;:]{0,3}")
 #: Words that Markdown and GitHub leave as they are: no markup, mention, link,
 #: emoji name or reference can be made of these characters.
 _PLAIN_WORD = re.compile(
@@ -198,7 +200,7 @@ def markdown_prose(text: str, limit: int = 600) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    if word in {NONE, "-", "\u2013", "=", "%"}:
+    if word in {NONE, "-", "\u2013", "="} or _FIGURE.fullmatch(word):
         return True
     lowered = word.lower()
     return (
