@@ -114,7 +114,7 @@ def test_a_stale_block_leaves_the_positions_before_it_bit_equal(
         (v.wide_residual(), None),
         (None, Stacked()),
         (None, LeftPadded(2)),
-        (None, Chunked(16)),
+        (None, Chunked(7)),
         (None, Chunked(prefix=True)),
         (None, Decode(2)),
     ],
