@@ -70,7 +70,7 @@ class Watchdog:
         self._limit, self._what, self._grace = limit_s, what, grace_s
         self._stream = stream
         self._last = time.monotonic()
-        self._hung = False
+        self._hung = self._ignored = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -81,6 +81,10 @@ class Watchdog:
     def __enter__(self) -> Watchdog:
         self.beat()
         if self._limit > 0 and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+                # A background job of a shell ignores SIGINT, which interrupts here.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                self._ignored = True
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
         return self
@@ -94,6 +98,8 @@ class Watchdog:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
+        if self._ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self._hung and isinstance(error, KeyboardInterrupt):
             raise DeviceError(self._message()) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,16 @@ def test_a_step_that_hangs_is_interrupted_and_its_stack_is_shown(tmp_path: Path)
         stream.seek(0)
         assert "test_a_step_that_hangs_is_interrupted" in stream.read()
     assert time.monotonic() - start < 30
+
+
+def test_a_background_job_that_ignores_interrupts_is_interrupted_too() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(DeviceError), Watchdog(0.2, "npu"):
+            time.sleep(60)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_steps_that_go_on_are_left_alone() -> None:
