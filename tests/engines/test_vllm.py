@@ -361,9 +361,10 @@ def test_the_parts_of_a_compiled_load_are_told(embedded_model: Model) -> None:
     opened = device.open()
     device.close()
     assert opened.engine["enforce_eager"] is False
-    parts = {key: opened.load[key] for key in ("weights_s", "compile_s", "init_engine_s")}
+    parts = {key: opened.load[key] for key in ("weights_s", "init_engine_s")}
     assert min(parts.values()) > 0
-    assert parts["compile_s"] < parts["init_engine_s"]
+    # What was compiled before comes from a cache, of which the engine tells no time.
+    assert opened.load.get("compile_s", 0.0) < parts["init_engine_s"]
     assert parts["weights_s"] + parts["init_engine_s"] < opened.load["load_s"]
 
 

@@ -40,7 +40,7 @@ def requests(embedded_model: Model) -> list[Request]:
             str(i),
             tokenizer.encode(f"{SUBJECTS[i % 6]} {i}" + " and so on" * (i * 7 % 11)),
             "free",
-            2 + i * 5 % 15,
+            2 + i * 7 % 15,
         )
         for i in range(REQUESTS)
     ]
