@@ -65,13 +65,14 @@ def bench(
 
     Example:  harness bench --device vllm-cpu --batch-sizes 1,8 --report bench.html
     """
+    from harness.devices.registry import BATCHING, check_batch_size, parse_engine_args
     from harness.perf.against import Configuration
     from harness.perf.bench import BenchPlan
     from harness.report.bench import check_bench_report
 
     for path in report or []:
         check_bench_report(path)
-    sizes = batch_sizes or ("1" if device.startswith(("hf-", "fake")) else "1,2,4,8,16,32")
+    sizes = batch_sizes or ("1,2,4,8,16,32" if device in BATCHING else "1")
     plan = BenchPlan(
         prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
         batch_sizes=_numbers("--batch-sizes", sizes),
@@ -79,14 +80,10 @@ def bench(
         repeats=repeats,
         limits=limits,
     )
-    from harness.devices.registry import parse_engine_args
-
+    most = max(plan.batch_sizes)
+    check_batch_size(device, most)
     args = parse_engine_args(engine_arg or [])
-    if max(plan.batch_sizes) > 1:
-        if device.startswith("hf-"):
-            raise UsageError(f"{device} runs one request at a time; leave out --batch-sizes")
-        args.setdefault("batch_size", str(max(plan.batch_sizes)))
-    side = Configuration(device, model, dtype, args, trust_remote_code)
+    side = Configuration(device, model, dtype, args, trust_remote_code, most)
     if against is None:
         _one(side, suite, plan, judge, baseline_dir, out, report or [])
     else:
@@ -116,6 +113,7 @@ def _one(
         side.device,
         side.model,
         dtype=side.dtype,
+        batch_size=side.batch_size,
         engine_args=side.engine_args,
         trust_remote_code=side.trust_remote_code,
         progress=progress,

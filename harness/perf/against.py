@@ -38,6 +38,7 @@ class Configuration:
     dtype: str | None = None
     engine_args: dict[str, str] = field(default_factory=dict)
     trust_remote_code: bool = False
+    batch_size: int = 1
     python: str = sys.executable
     slowdown: float = 0.0
 

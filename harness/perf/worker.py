@@ -80,6 +80,7 @@ def _serve(asked: dict[str, Any], lines: TextIO, answers: TextIO) -> None:
         asked["device"],
         asked["model"],
         dtype=asked["dtype"],
+        batch_size=asked["batch_size"],
         engine_args=asked["engine_args"],
         trust_remote_code=asked["trust_remote_code"],
         progress=progress,

@@ -49,8 +49,8 @@ def test_the_surroundings_change_no_verdict_and_no_byte_of_a_report(
     assert command(*RECORD, "s.yaml", "--engine-arg", "seed=9", "--out", "a.json").status == 0
     judged = command("compare", "a.json", BASELINE, "--json", "x.json")
     reports = ("report", "x.json", "--out")
-    assert command(*reports, "here.html").status == 0
-    assert command(*reports, "here.md").status == 0
+    assert command(*reports, "here.html", "--lang", "en").status == 0
+    assert command(*reports, "here.md", "--lang", "en").status == 0
 
     recorded = _run(environment, *RECORD, "s.yaml", "--engine-arg", "seed=9", "--out", "b.json")
     assert recorded.returncode == 0, recorded.stderr
@@ -62,7 +62,7 @@ def test_the_surroundings_change_no_verdict_and_no_byte_of_a_report(
     assert ended.returncode == judged.status
     assert ended.stdout.split(b":")[0].decode() == judged.out.split(":")[0]
     for suffix in (".html", ".md"):
-        assert _run(environment, *reports, f"there{suffix}").returncode == 0
+        assert _run(environment, *reports, f"there{suffix}", "--lang", "en").returncode == 0
         assert Path(f"there{suffix}").read_bytes() == Path(f"here{suffix}").read_bytes()
 
 
