@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
@@ -28,6 +27,7 @@ from harness.devices.base import EnvironmentValue, Replay, Stop
 from harness.errors import FormatError
 from harness.packing import pack, unpack
 from harness.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, WHOLE_ONLY, RowStatistics
+from harness.strict_model import FROM_LIST, StrictModel
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -85,37 +85,22 @@ def _unpack_rows(value: Any) -> Any:
 PackedRows = Annotated[RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        arbitrary_types_allowed=True,
-        populate_by_name=True,
-    )
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 #: A list in JSON, a tuple here.
-Ids = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], BeforeValidator(_as_tuple)]
+Ids = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FROM_LIST]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 #: More than thirty years are no timing.
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
-class RunTimings(_Model):
+class RunTimings(StrictModel):
     """Seconds; see ``devices.base.Timings`` for the definitions."""
 
     ttft_s: Seconds
-    itl_s: Annotated[tuple[Seconds, ...], BeforeValidator(_as_tuple)]
+    itl_s: Annotated[tuple[Seconds, ...], FROM_LIST]
     e2e_s: Seconds
 
 
-class Run(_Model):
+class Run(StrictModel):
     """One pass of one prompt: what was chosen or forced, and the row of each token.
 
     ``margins`` are the largest minus the second logit, rounded for reading;
@@ -127,7 +112,7 @@ class Run(_Model):
     token_ids: Ids
     text: str
     stop: Stop
-    margins: Annotated[tuple[float | None, ...], BeforeValidator(_as_tuple)]
+    margins: Annotated[tuple[float | None, ...], FROM_LIST]
     timings: RunTimings
     rows: PackedRows
     text_only: bool = False
@@ -155,7 +140,7 @@ class Run(_Model):
         return tuple(int(i) for i in self.rows.top_ids[:, 0])
 
 
-class PromptRecord(_Model):
+class PromptRecord(StrictModel):
     """A prompt with its free run and, where it was replayed, its forced run."""
 
     id: str
@@ -188,7 +173,7 @@ class PromptRecord(_Model):
         return self.run
 
 
-class ModelFacts(_Model):
+class ModelFacts(StrictModel):
     """What the checkpoint is. ``weights`` and ``tokenizer`` are SHA-256 of
     content, not of files; None is what a device cannot tell."""
 
@@ -202,12 +187,12 @@ class ModelFacts(_Model):
     vocab_size: int
 
 
-class SuiteFacts(_Model):
+class SuiteFacts(StrictModel):
     name: str
     digest: str
 
 
-class Difference(_Model):
+class Difference(StrictModel):
     """A position at which a repeated run gave other bits: the shift of the
     first run's margin, in logits."""
 
@@ -215,13 +200,13 @@ class Difference(_Model):
     shift: float
 
 
-class Repeat(_Model):
+class Repeat(StrictModel):
     """A prompt that was run twice in one session, to see whether it repeats."""
 
     prompt_id: str
     rows_compared: Count
     rows_equal: Count
-    differences: Annotated[tuple[Difference, ...], BeforeValidator(_as_tuple)]
+    differences: Annotated[tuple[Difference, ...], FROM_LIST]
 
     @model_validator(mode="after")
     def _every_row_is_accounted_for(self) -> Repeat:
@@ -230,7 +215,7 @@ class Repeat(_Model):
         return self
 
 
-class Recording(_Model):
+class Recording(StrictModel):
     """Everything that one device said about one suite."""
 
     schema_: str = Field(default=SCHEMA, alias="schema")
@@ -244,8 +229,8 @@ class Recording(_Model):
     engine: dict[str, EnvironmentValue]
     environment: dict[str, EnvironmentValue]
     load: dict[str, float]
-    prompts: Annotated[tuple[PromptRecord, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-    repeats: Annotated[tuple[Repeat, ...], BeforeValidator(_as_tuple)] = ()
+    prompts: Annotated[tuple[PromptRecord, ...], FROM_LIST, Field(min_length=1)]
+    repeats: Annotated[tuple[Repeat, ...], FROM_LIST] = ()
     pieces: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.comparability import comparability
-from harness.alignment.evidence import Evidence, Held, gather, has_sketch
+from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.floor import NoiseFloor, noise_floor
 from harness.alignment.gates import GATES, determinism_gate, not_run
@@ -235,7 +235,7 @@ def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> str:
         return "there is no oracle to measure it against"
     if not any(h.usable for h in held):
         return "no prompt is finite in every row, so it has no size"
-    if not any(has_sketch(h.rows) for h in held):
+    if not any(h.rows.whole for h in held):
         return "the device tells its largest log-probabilities only, not whole rows"
     if _same_pass(baseline.reference):
         return (

@@ -67,7 +67,7 @@ class Held:
     @property
     def told(self) -> bool:
         """Whether bits can be compared: both devices gave whole rows."""
-        return has_sketch(self.rows) and has_sketch(self.reference)
+        return self.rows.whole and self.reference.whole
 
     @property
     def usable(self) -> bool:
@@ -76,12 +76,6 @@ class Held:
         finite = not self.nonfinite.any()
         truth = self.truth
         return truth is not None and finite and not (truth.nonfinite > 0).any()
-
-
-def has_sketch(rows: RowStatistics) -> bool:
-    """Whether the device gave whole rows, so that they have a sketch; a
-    server that gives log-probabilities of a few tokens does not."""
-    return rows.whole
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from harness import jsonfile
 from harness.alignment.result import Interval
 from harness.devices.base import EnvironmentValue
 from harness.recording import validated
+from harness.strict_model import FROM_LIST, StrictModel
 
 SCHEMA = "harness.location/1"
 
@@ -21,17 +22,7 @@ PlaceStatus = Literal["EQUAL", "WITHIN", "BEYOND", "NONFINITE", "UNJUDGED"]
 FAILING: frozenset[PlaceStatus] = frozenset({"BEYOND", "NONFINITE"})
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-
-class Place(_Model):
+class Place(StrictModel):
     """The output of one module, over all prompts and positions.
 
     Attributes:
@@ -65,7 +56,7 @@ class Place(_Model):
     slope_limit: float
 
 
-class HandOver(_Model):
+class HandOver(StrictModel):
     """What another tool needs to go on.
 
     Attributes:
@@ -87,7 +78,7 @@ class HandOver(_Model):
     msprobe: dict[str, Any]
 
 
-class Side(_Model):
+class Side(StrictModel):
     """One of the two: device, model and what decides its bits."""
 
     device: str
@@ -97,7 +88,7 @@ class Side(_Model):
     environment: dict[str, EnvironmentValue]
 
 
-class LocatedPrompt(_Model):
+class LocatedPrompt(StrictModel):
     """A prompt that was replayed: how many tokens were its own, and how many in all."""
 
     id: str
@@ -105,7 +96,7 @@ class LocatedPrompt(_Model):
     positions: int
 
 
-class Location(_Model):
+class Location(StrictModel):
     """The outcome.
 
     ``module`` is the block (attention, MLP, norm, layer, embedding, head) whose
@@ -118,13 +109,13 @@ class Location(_Model):
     module: str | None
     place: str | None
     sentence: str
-    places: Annotated[tuple[Place, ...], BeforeValidator(_as_tuple)]
+    places: Annotated[tuple[Place, ...], FROM_LIST]
     hand_over: HandOver | None
     candidate: Side
     reference: Side
     controls: list[str]
-    prompts: Annotated[tuple[LocatedPrompt, ...], BeforeValidator(_as_tuple)]
-    warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    prompts: Annotated[tuple[LocatedPrompt, ...], FROM_LIST]
+    warnings: Annotated[tuple[str, ...], FROM_LIST] = ()
 
     @property
     def positions(self) -> int:

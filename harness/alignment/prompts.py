@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Held, has_sketch
+from harness.alignment.evidence import Held
 from harness.alignment.floor import arm_rows, choices
 from harness.alignment.gates.guard import classify
 from harness.alignment.margins import margins
@@ -107,11 +107,11 @@ def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass |
 def _errors(held: Held, width: int) -> tuple[list[float | None], list[float | None]]:
     """Root-mean-square error of candidate and reference at each position."""
     truth, n = held.truth, len(held.chosen)
-    if truth is None or not has_sketch(held.reference):
+    if truth is None or not held.reference.whole:
         return [None] * n, [None] * n
     gone = truth.nonfinite > 0
     mine: list[float | None] = [None] * n
-    if has_sketch(held.rows):
+    if held.rows.whole:
         mine = _listed(rms_error(held.rows, truth, width), gone | (held.rows.nonfinite > 0))
     base = held.reference
     return mine, _listed(rms_error(base, truth, width), gone | (base.nonfinite > 0))

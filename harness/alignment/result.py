@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from harness import jsonfile
 from harness.devices.base import EnvironmentValue
 from harness.doctor.finding import Finding
 from harness.recording import Count, ModelFacts, SuiteFacts, validated
 from harness.rows import NO_TOKEN
+from harness.strict_model import FROM_LIST, StrictModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,17 +60,7 @@ def exit_status(verdict: Verdict) -> int:
     return 3 if verdict in NO_JUDGEMENT else 1
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-
-class Interval(_Model):
+class Interval(StrictModel):
     """An estimate with the ends of its 95 % interval; None where there are
     too few prompts for one."""
 
@@ -78,7 +69,7 @@ class Interval(_Model):
     high: float | None
 
 
-class Gate(_Model):
+class Gate(StrictModel):
     """One rule of the judgement.
 
     ``value``, ``low``, ``high`` and ``threshold`` are in the gate's own unit;
@@ -94,7 +85,7 @@ class Gate(_Model):
     sentence: str
 
 
-class FieldDifference(_Model):
+class FieldDifference(StrictModel):
     """One field that should be equal and is not, as short texts."""
 
     field: str
@@ -102,7 +93,7 @@ class FieldDifference(_Model):
     baseline: str
 
 
-class Comparability(_Model):
+class Comparability(StrictModel):
     """Whether two recordings may be compared at all.
 
     ``differences`` refuse; ``allowed`` differ too, with the user's leave;
@@ -110,19 +101,19 @@ class Comparability(_Model):
     """
 
     comparable: bool
-    differences: Annotated[tuple[FieldDifference, ...], BeforeValidator(_as_tuple)]
-    allowed: Annotated[tuple[FieldDifference, ...], BeforeValidator(_as_tuple)]
-    unknown: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+    differences: Annotated[tuple[FieldDifference, ...], FROM_LIST]
+    allowed: Annotated[tuple[FieldDifference, ...], FROM_LIST]
+    unknown: Annotated[tuple[str, ...], FROM_LIST]
 
 
 #: A token id, or NO_TOKEN (-1) where a row has no finite logit to choose by.
 Token = Annotated[int, Field(ge=NO_TOKEN, lt=2**31)]
 
 #: (token id, logit) pairs, largest first.
-TopTokens = list[Annotated[tuple[Count, float], BeforeValidator(_as_tuple)]]
+TopTokens = list[Annotated[tuple[Count, float], FROM_LIST]]
 
 
-class Positions(_Model):
+class Positions(StrictModel):
     """Per-position figures of one prompt, one list entry per judged position.
 
     ``reference_token`` is the reference's choice at this position and
@@ -155,7 +146,7 @@ class Positions(_Model):
         return self
 
 
-class PromptAlignment(_Model):
+class PromptAlignment(StrictModel):
     """One prompt of the comparison.
 
     ``class``, ``margin``, ``shift`` and ``tolerance`` are those of ``shown``,
@@ -192,7 +183,7 @@ class PromptAlignment(_Model):
         return self
 
 
-class Arm(_Model):
+class Arm(StrictModel):
     """A recording in its role: reference, oracle, control or candidate."""
 
     role: Literal["reference", "oracle", "control", "candidate"]
@@ -211,7 +202,7 @@ class Arm(_Model):
     load: dict[str, float]
 
 
-class Figures(_Model):
+class Figures(StrictModel):
     """Performance of one arm: medians over its free (or forced-decode) runs.
 
     Definitions: ``ttft_s`` request handed over to first token; ``itl_s`` the
@@ -231,7 +222,7 @@ class Figures(_Model):
     gaps: int
 
 
-class Performance(_Model):
+class Performance(StrictModel):
     """Figures side by side; ``ratio`` is candidate over reference, per figure,
     None where either is missing."""
 
@@ -240,7 +231,7 @@ class Performance(_Model):
     ratio: dict[str, float | None]
 
 
-class MatrixCell(_Model):
+class MatrixCell(StrictModel):
     """The candidate run again with one thing changed.
 
     ``change`` says what against what. PASS: every bit is the same, or the
@@ -263,7 +254,7 @@ class MatrixCell(_Model):
     sentence: str
 
 
-class Magnifier(_Model):
+class Magnifier(StrictModel):
     """The candidate judged again in a dtype with less noise. It only warns.
 
     PASS, WARN, or NOT_RUN where it is not applicable or has no baseline;
@@ -278,12 +269,12 @@ class Magnifier(_Model):
     top_k_error_ratio: Interval | None = None
     limit: float | None = None
     positions: int = 0
-    gates: Annotated[tuple[Gate, ...], BeforeValidator(_as_tuple)] = ()
+    gates: Annotated[tuple[Gate, ...], FROM_LIST] = ()
     candidate: str = ""
     baseline: str = ""
 
 
-class DepthPoint(_Model):
+class DepthPoint(StrictModel):
     """One module of ``harness locate``: the candidate's error against the
     oracle, relative to the size of the module's output, and the largest that
     is noise there."""
@@ -293,7 +284,7 @@ class DepthPoint(_Model):
     noise: float | None
 
 
-class Located(_Model):
+class Located(StrictModel):
     """What ``harness locate`` found, for a report: the curve over depth.
 
     ``module`` is where the error begins, None where none leaves the noise.
@@ -301,10 +292,10 @@ class Located(_Model):
 
     module: str | None
     sentence: str
-    curve: Annotated[tuple[DepthPoint, ...], BeforeValidator(_as_tuple)]
+    curve: Annotated[tuple[DepthPoint, ...], FROM_LIST]
 
 
-class Alignment(_Model):
+class Alignment(StrictModel):
     """The result of holding a candidate against a baseline.
 
     ``doctor`` and ``host`` are what the doctor found on the candidate's host
@@ -317,21 +308,21 @@ class Alignment(_Model):
     sentence: str
     error_ratio: Interval
     top_k_error_ratio: Interval
-    gates: Annotated[tuple[Gate, ...], BeforeValidator(_as_tuple)]
+    gates: Annotated[tuple[Gate, ...], FROM_LIST]
     positions: int
     classes: dict[str, int]
-    prompts: Annotated[tuple[PromptAlignment, ...], BeforeValidator(_as_tuple)]
+    prompts: Annotated[tuple[PromptAlignment, ...], FROM_LIST]
     comparability: Comparability
     candidate: Arm
-    baseline: Annotated[tuple[Arm, ...], BeforeValidator(_as_tuple)]
+    baseline: Annotated[tuple[Arm, ...], FROM_LIST]
     performance: Performance
     pieces: dict[str, str]
-    warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
-    reproduce: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
-    matrix: Annotated[tuple[MatrixCell, ...], BeforeValidator(_as_tuple)] = ()
+    warnings: Annotated[tuple[str, ...], FROM_LIST] = ()
+    reproduce: Annotated[tuple[str, ...], FROM_LIST] = ()
+    matrix: Annotated[tuple[MatrixCell, ...], FROM_LIST] = ()
     magnifier: Magnifier | None = None
     locate: Located | None = None
-    doctor: Annotated[tuple[Finding, ...], BeforeValidator(_as_tuple)] = ()
+    doctor: Annotated[tuple[Finding, ...], FROM_LIST] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @property

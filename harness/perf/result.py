@@ -8,14 +8,15 @@ that was concluded, apart from the accuracy verdict that it was given.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from harness import jsonfile
 from harness.alignment.result import Verdict
 from harness.devices.base import EnvironmentValue
 from harness.recording import ModelFacts, validated
+from harness.strict_model import FROM_LIST, StrictModel
 
 SCHEMA = "harness.bench/1"
 
@@ -23,17 +24,7 @@ Nanoseconds = Annotated[int, Field(ge=0, lt=2**62)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-
-class Cell(_Model):
+class Cell(StrictModel):
     """One point of the grid: requests of equal lengths, handed over together."""
 
     prompt_tokens: Annotated[int, Field(ge=1, lt=2**24)]
@@ -46,16 +37,16 @@ class Cell(_Model):
         return f"{self.prompt_tokens}+{self.output_tokens} x {self.batch_size}"
 
 
-class RequestTimes(_Model):
+class RequestTimes(StrictModel):
     """Clock readings of one request: hand-over to first token, every gap
     between tokens, hand-over to last token."""
 
     ttft_ns: Nanoseconds
-    itl_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)]
+    itl_ns: Annotated[tuple[Nanoseconds, ...], FROM_LIST]
     e2e_ns: Nanoseconds
 
 
-class RepeatTimes(_Model):
+class RepeatTimes(StrictModel):
     """One run of a cell: the batch's wall clock and each of its requests.
 
     ``tokens`` is a digest of the generated ids, ``counters`` exact counts that
@@ -63,12 +54,12 @@ class RepeatTimes(_Model):
     """
 
     wall_ns: Nanoseconds
-    requests: Annotated[tuple[RequestTimes, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    requests: Annotated[tuple[RequestTimes, ...], FROM_LIST, Field(min_length=1)]
     tokens: str
     counters: dict[str, Count] = Field(default_factory=dict)
 
 
-class CellTimes(_Model):
+class CellTimes(StrictModel):
     """A cell with its warm-up (wall clocks only) and its repeats.
 
     ``stable`` says whether the last warm-up runs agreed within 5 %;
@@ -76,15 +67,15 @@ class CellTimes(_Model):
     """
 
     cell: Cell
-    warmup_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)] = ()
+    warmup_ns: Annotated[tuple[Nanoseconds, ...], FROM_LIST] = ()
     stable: bool = False
-    repeats: Annotated[tuple[RepeatTimes, ...], BeforeValidator(_as_tuple)] = ()
+    repeats: Annotated[tuple[RepeatTimes, ...], FROM_LIST] = ()
     peak_host_bytes: Count | None = None
     peak_device_bytes: Count | None = None
     problem: str | None = None
 
 
-class Limits(_Model):
+class Limits(StrictModel):
     """What the device's memory and arithmetic could do at most, as measured.
 
     ``read_bytes_s`` bytes a second of reading a large array; ``matmul_flop_s``
@@ -98,7 +89,7 @@ class Limits(_Model):
     parameters: Count
 
 
-class Accuracy(_Model):
+class Accuracy(StrictModel):
     """The verdict of the tokens of this device and model; None was not judged."""
 
     verdict: Verdict | None
@@ -106,7 +97,7 @@ class Accuracy(_Model):
     suite: str | None = None
 
 
-class Bench(_Model):
+class Bench(StrictModel):
     """Everything that one device was measured at."""
 
     schema_: str = Field(default=SCHEMA, alias="schema")
@@ -120,10 +111,10 @@ class Bench(_Model):
     environment: dict[str, EnvironmentValue]
     load: dict[str, float]
     first_request_s: Annotated[float, Field(ge=0)] | None = None
-    cells: Annotated[tuple[CellTimes, ...], BeforeValidator(_as_tuple)]
+    cells: Annotated[tuple[CellTimes, ...], FROM_LIST]
     limits: Limits | None = None
     accuracy: Accuracy
-    warnings: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    warnings: Annotated[tuple[str, ...], FROM_LIST] = ()
 
     @model_validator(mode="after")
     def _cells_are_unique(self) -> Bench:
@@ -137,7 +128,7 @@ class Bench(_Model):
         return self.accuracy.verdict in ("BIT_EXACT", "TOKEN_EXACT", "EQUIVALENT")
 
 
-class LoadTimes(_Model):
+class LoadTimes(StrictModel):
     """A server under load: every completed request's times.
 
     ``rate`` is requests a second, None for all at once; ``server`` what the
@@ -153,10 +144,10 @@ class LoadTimes(_Model):
     errors: Count
     first_error: str | None
     wall_ns: Nanoseconds
-    ttft_ns: Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)]
+    ttft_ns: Annotated[tuple[Nanoseconds, ...], FROM_LIST]
     itl_ns: Annotated[
-        tuple[Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)], ...],
-        BeforeValidator(_as_tuple),
+        tuple[Annotated[tuple[Nanoseconds, ...], FROM_LIST], ...],
+        FROM_LIST,
     ]
     server: dict[str, int]
 
@@ -175,7 +166,7 @@ class LoadTimes(_Model):
         )
 
 
-class LoadBench(_Model):
+class LoadBench(StrictModel):
     """A server at several loads."""
 
     schema_: str = Field(default="harness.bench-load/1", alias="schema")
@@ -184,10 +175,10 @@ class LoadBench(_Model):
     model: str
     prompt_tokens: Count
     output_tokens: Count
-    loads: Annotated[tuple[LoadTimes, ...], BeforeValidator(_as_tuple)]
+    loads: Annotated[tuple[LoadTimes, ...], FROM_LIST]
 
 
-class Side(_Model):
+class Side(StrictModel):
     """One of two compared configurations, as it was asked for."""
 
     device: str
@@ -200,7 +191,7 @@ class Side(_Model):
     accuracy: Accuracy
 
 
-class PairedCell(_Model):
+class PairedCell(StrictModel):
     """The blocks of one cell: wall clocks of A B B A, and what was judged.
 
     ``counters`` are the exact counts of both sides that differ.
@@ -208,8 +199,8 @@ class PairedCell(_Model):
 
     cell: Cell
     blocks_ns: Annotated[
-        tuple[Annotated[tuple[Nanoseconds, ...], BeforeValidator(_as_tuple)], ...],
-        BeforeValidator(_as_tuple),
+        tuple[Annotated[tuple[Nanoseconds, ...], FROM_LIST], ...],
+        FROM_LIST,
     ]
     outcome: Literal["REGRESSED", "EQUIVALENT", "IMPROVED", "INCONCLUSIVE"]
     ratio: float
@@ -217,17 +208,17 @@ class PairedCell(_Model):
     high: float
     detectable: float
     sentence: str
-    counters: dict[str, Annotated[tuple[Count, Count], BeforeValidator(_as_tuple)]]
+    counters: dict[str, Annotated[tuple[Count, Count], FROM_LIST]]
 
 
-class Comparison(_Model):
+class Comparison(StrictModel):
     """Two configurations on one host, interleaved."""
 
     schema_: str = Field(default="harness.bench-comparison/1", alias="schema")
     created: str
     first: Side
     second: Side
-    cells: Annotated[tuple[PairedCell, ...], BeforeValidator(_as_tuple)]
+    cells: Annotated[tuple[PairedCell, ...], FROM_LIST]
 
     @property
     def outcome(self) -> str:
