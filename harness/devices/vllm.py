@@ -178,6 +178,17 @@ class VllmDevice:
             check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
         yield from trace_engine(self.name, self._vllm, self._llm, self._spool.folder, sequences)
 
+    def counters(self) -> dict[str, int]:
+        """Steps, scheduled tokens and preemptions since the first call.
+
+        Raises:
+            DeviceError: if the device is not open.
+        """
+        if self._llm is None:
+            raise DeviceError(f"{self.name} is not open")
+        found: dict[str, int] = self._llm.collective_rpc("harness_counters")[0]
+        return found
+
     def close(self) -> None:
         """Stop the engine; nothing happens on a device that never opened."""
         if self._watch is not None:

@@ -16,6 +16,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from harness.devices.hf_environment import instruction_set
 from harness.devices.vllm_capture import BatchUpdate, RowCapture
+from harness.devices.vllm_counters import StepCounter
 from harness.devices.vllm_hooks import TracedModel
 from harness.devices.vllm_log import LOAD_LOG
 from harness.devices.vllm_spool import end_with_owner, own_folder
@@ -53,6 +54,8 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
 class WorkerFacts(TracedModel):
     """Becomes a base class of vLLM's worker, for ``collective_rpc``."""
 
+    execute_model: Callable[..., Any]  # the worker's own
+
     def harness_facts(self) -> dict[str, Any]:
         """What only the worker knows: attention, threads, bytes of weights and caches.
 
@@ -74,6 +77,13 @@ class WorkerFacts(TracedModel):
             with suppress(AttributeError, TypeError):
                 facts[name] = look(runner)
         return facts
+
+    def harness_counters(self) -> dict[str, int]:
+        """Exact counts of the work since the first call, which begins to count."""
+        if not hasattr(self, "_harness_counter"):
+            self._harness_counter = StepCounter()
+            self.execute_model = self._harness_counter.watching(self.execute_model)
+        return self._harness_counter.counts()
 
 
 def _bytes(tensors: Any) -> int:

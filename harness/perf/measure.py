@@ -66,6 +66,9 @@ def run_once(device: Device, requests: Sequence[Request]) -> RepeatTimes:
     after = counters(device)
     counted = {name: after[name] - before.get(name, 0) for name in after}
     counted["output_tokens"] = sum(len(c.token_ids) for c in done)
+    peak = machine.peak_device_bytes(sys.modules.get("torch"))
+    if peak is not None:
+        counted["peak_allocated_bytes"] = peak
     return RepeatTimes(
         wall_ns=wall,
         requests=tuple(map(_times, done)),
@@ -75,7 +78,7 @@ def run_once(device: Device, requests: Sequence[Request]) -> RepeatTimes:
 
 
 def counters(device: Device) -> dict[str, int]:
-    """Exact counts that a device keeps of its own work; none for most."""
+    """Exact counts that a device keeps of its own work; vLLM's does, others have none."""
     own: Callable[[], dict[str, int]] | None = getattr(device, "counters", None)
     return {} if own is None else dict(own())
 

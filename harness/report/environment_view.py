@@ -17,11 +17,16 @@ _LEADING = ("device", "dtype", "model", "suite", "replay", "made")
 
 @dataclass(frozen=True)
 class EnvironmentRow:
-    """A field over the arms: candidate first, then the baseline's."""
+    """A field over the arms: candidate first, then the baseline's.
+
+    ``one_sided`` is a setting that only some engines have, and on which those
+    that have it agree: no difference, and nothing that could be compared.
+    """
 
     name: str
     values: tuple[str, ...]
     differs: bool
+    one_sided: bool = False
 
 
 def compared_rows(alignment: Alignment) -> tuple[EnvironmentRow, ...]:
@@ -57,8 +62,12 @@ def environment_rows(arms: Sequence[Arm]) -> list[EnvironmentRow]:
     for name in names:
         whole = [column.get(name, NONE) for column in columns]
         # Load times are measurements, which always differ.
-        differs = len(set(whole)) > 1 and not name.startswith("load.")
-        rows.append(EnvironmentRow(name, tuple(shortened(v, 300) for v in whole), differs))
+        unequal = len(set(whole)) > 1 and not name.startswith("load.")
+        # A variable that is not set is a setting, too; an engine's own field is not.
+        told = {column[name] for column in columns if name in column}
+        one_sided = unequal and len(told) == 1 and name.startswith("engine.")
+        values = tuple(shortened(v, 300) for v in whole)
+        rows.append(EnvironmentRow(name, values, unequal and not one_sided, one_sided))
     return rows
 
 

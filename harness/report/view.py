@@ -104,6 +104,7 @@ class AlignmentView:
     arms: tuple[Arm, ...]
     compared: tuple[EnvironmentRow, ...]
     differing: tuple[EnvironmentRow, ...]
+    one_sided: tuple[EnvironmentRow, ...]
     same: tuple[EnvironmentRow, ...]
     sections: Sections
 
@@ -190,7 +191,8 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         arms=arms,
         compared=compared_rows(alignment),
         differing=tuple(row for row in rows if row.differs),
-        same=tuple(row for row in rows if not row.differs),
+        one_sided=tuple(row for row in rows if row.one_sided),
+        same=tuple(row for row in rows if not row.differs and not row.one_sided),
         sections=sections(alignment),
     )
 

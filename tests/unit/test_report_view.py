@@ -23,6 +23,19 @@ def test_differing_fields_of_the_environment_stand_apart_from_equal_ones() -> No
     assert same["load.load_s"] == ("1.25", "1.5", "1.5")
 
 
+def test_a_setting_that_only_one_engine_has_is_no_difference() -> None:
+    """A variable that only one side has set is one."""
+    candidate = arm("candidate")
+    engine = {**candidate.engine, "block_size": 128}
+    environment = {**candidate.environment, "VLLM_X": "1"}
+    made = candidate.model_copy(update={"engine": engine, "environment": environment})
+    shown = view(alignment(candidate=made))
+    assert [row.name for row in shown.one_sided] == ["engine.block_size"]
+    assert shown.one_sided[0].values[0] == "128"
+    assert "environment.VLLM_X" in [row.name for row in shown.differing]
+    assert "engine.block_size" not in [row.name for row in (*shown.differing, *shown.same)]
+
+
 def test_the_hero_figures_carry_the_verdict() -> None:
     ratio, beyond, flips = view(alignment()).hero
     assert (ratio.value, ratio.note.en) == ("1.02×", "95 % interval 0.98 to 1.07; limit 1.5")

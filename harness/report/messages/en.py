@@ -49,6 +49,7 @@ MESSAGES: dict[str, str] = {
     "compared.environment": "Environment, fields that differ",
     "compared.environment.note": "Between the arms. The environment is shown and refuses nothing.",
     "compared.environment.none": "No field of the environment differs between the arms.",
+    "compared.one_sided": "Settings that only some engines have ({n})",
     "compared.same": "Fields that are equal, and load measurements ({n})",
     "compared.arms": "Every arm: role, replay, file",
     "field": "field",

@@ -48,6 +48,7 @@ MESSAGES: dict[str, str] = {
     "compared.environment": "环境中不同的字段",
     "compared.environment.note": "在各臂（arm）之间比较。环境仅供查看，不影响可比性。",
     "compared.environment.none": "各臂的环境字段没有差异。",
+    "compared.one_sided": "仅部分引擎具有的设置（{n} 项）",
     "compared.same": "相同的字段与加载测量（{n} 项）",
     "compared.arms": "所有臂：角色、重放方式、文件",
     "field": "字段",
