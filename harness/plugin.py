@@ -97,7 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also run with one thing changed each: repeat, batch, graph, prefix cache, chunks",
     )
-    add("--magnify", action="store_true", help="also judge in float16, which only warns")
+    add("--magnify", action="store_true", help="also judge in float16 and float32; only warns")
     add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
     add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     add(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from harness.devices.base import (
     Completion,
     Opened,
+    Replay,
     Request,
     Stop,
     Timings,
@@ -38,14 +39,15 @@ DTYPES = ("bfloat16", "float16", "float32")
 _SCALE = 3.0
 FAULTS = ("none", "scale", "nan", "inf", "unsteady", "hang", "stuck")
 #: Noise of one rounding-error-like perturbation, in logits.
-_NOISE = 0.05
+_NOISE, _WIDE_NOISE = 0.05, 1e-6
 
 
 class FakeDevice:
     """See the module.
 
     Args:
-        dtype: ``bfloat16`` or ``float16`` add noise; ``float32`` adds none.
+        dtype: ``bfloat16`` and ``float16`` add noise; ``float32`` adds a trace
+            where it decodes, and none to a prefill.
         seed: which of the correct engines it is.
         fault: ``none``; ``scale`` multiplies the noise by 8; ``nan`` puts NaN
             into every eighth row; ``inf`` infinities;
@@ -121,7 +123,7 @@ class FakeDevice:
             time.sleep(self.delay)
             if t == 4:
                 self._wait_for_ever()
-            rows.append(self._row((*request.prompt_token_ids, *tokens)))
+            rows.append(self._row((*request.prompt_token_ids, *tokens), request.replay))
             chosen = _greedy(rows[-1]) if random is None else _drawn(rows[-1], random, request)
             tokens.append(chosen if forced is None else forced[t])
             stamps.append(time.monotonic())
@@ -159,13 +161,16 @@ class FakeDevice:
         again = self._runs if self.fault == "unsteady" else 0
         return np.random.Generator(np.random.PCG64([seed, again]))
 
-    def _row(self, context: tuple[int, ...]) -> NDArray[np.float32]:
+    def _row(self, context: tuple[int, ...], replay: Replay) -> NDArray[np.float32]:
         row = _SCALE * _normal(b"true", context)
-        if self.dtype == "float32":
+        wide = self.dtype == "float32"
+        if wide and replay == "forced-prefill":
             return row.astype(np.float32)
-        size = _NOISE * (8.0 if self.fault == "scale" else 1.0)
+        size = (_WIDE_NOISE if wide else _NOISE) * (8.0 if self.fault == "scale" else 1.0)
         salt = f"{self.seed}/{self._runs if self.fault == 'unsteady' else 0}".encode()
-        noisy = _rounded((row + size * _normal(salt, context)).astype(np.float32))
+        noisy = (row + size * _normal(salt, context)).astype(np.float32)
+        if not wide:
+            noisy = _rounded(noisy)
         if self.fault == "nan" and len(context) % 8 == 0:
             noisy[7] = np.nan
         if self.fault == "inf" and len(context) % 8 == 0:

@@ -239,9 +239,11 @@ def error_ratio(prompt: PromptAlignment) -> float | None:
 def rms_ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> float | None:
     """Root of the ratio of the summed squares, over the positions that have both."""
     both = [(a, b) for a, b in zip(ours, theirs, strict=False) if a is not None and b is not None]
-    mine, other = (math.fsum(pair[side] ** 2 for pair in both) for side in (0, 1))
+    largest = max((abs(value) for pair in both for value in pair), default=0.0) or 1.0
+    # Scaled, since a square may leave the range of a double.
+    mine, other = (math.hypot(*(pair[side] / largest for pair in both)) for side in (0, 1))
     if other > 0:
-        return math.sqrt(mine / other)
+        return mine / other
     return None if not both or mine == 0 else math.inf
 
 

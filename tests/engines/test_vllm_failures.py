@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,10 @@ prompts:
 """ + "".join(
     f"  - {{id: p{i}, text: 'Count from {i} to ten, one after another:'}}\n" for i in range(8)
 )
+
+
+#: Bytes of address space: enough for vLLM and the model, not for the cache on top.
+ADDRESSES = 9 << 30
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -160,6 +165,19 @@ def test_a_cache_larger_than_memory_is_refused_in_one_line(
     told = run.error()
     assert "does not start with the model 'smollm2' in bfloat16" in told
     assert "GiB" in told
+    assert "memory" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own_process", [False, True])
+def test_memory_that_the_system_refuses_is_told_in_one_line(
+    start: Callable[..., Run], own_process: bool
+) -> None:
+    """vLLM finds that the host has room; the allocation itself fails."""
+    run = start("--engine-arg", "kv_cache_memory_bytes=6G", own_process=own_process)
+    resource.prlimit(run.process.pid, resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    told = run.error()
+    assert "does not start with the model 'smollm2' in bfloat16" in told
     assert "memory" in told
 
 

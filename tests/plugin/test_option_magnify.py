@@ -12,9 +12,10 @@ def test_a_correct_engine_passes_it(project: PluginProject) -> None:
     result = project.run("fake", "--magnify", "--engine-arg=seed=3", "-v")
     result.stdout.fnmatch_lines(["*test_magnifier PASSED*", "  PASS *magnifier: In float16*"])
     found = project.alignment()["magnifier"]
-    assert (found["dtype"], found["status"]) == ("float16", "PASS")
-    assert (project.path / "baselines/fake/s/float16/reference.json").is_file()
-    assert found["baseline"] == "baselines/fake/s/float16"
+    assert (found["dtype"], found["status"]) == ("float32", "PASS")
+    for dtype in ("float16", "float32"):
+        assert (project.path / f"baselines/fake/s/{dtype}/reference.json").is_file()
+    assert found["baseline"] == "baselines/fake/s/float32"
 
 
 def test_it_only_warns(project: PluginProject) -> None:

@@ -193,7 +193,7 @@ def test_a_reference_that_equals_the_oracle_has_no_noise(by_prefill: bool) -> No
     """As one made with ``--context`` in float32 does: it is the same pass."""
     options = Options("forced-prefill", CONTEXT) if by_prefill else Options()
     wide = fake_record(FakeDevice("float32"), SUITE, options)
-    forced = Options("forced-prefill", Context.of(wide))
+    forced = Options("forced-prefill" if by_prefill else "forced-decode", Context.of(wide))
     baseline = Baseline(wide, fake_record(FakeDevice("float32"), SUITE, forced))
     found = compare(wide, baseline)
     assert found.verdict == "BIT_EXACT"

@@ -58,12 +58,41 @@ def plan(baseline: Baseline, tmp_path: Path, **faults: object) -> MagnifierPlan:
 
 def test_a_correct_engine_is_not_warned_of(baseline: Baseline, tmp_path: Path) -> None:
     found = run_magnifier(plan(baseline, tmp_path), Silent())
+    assert (found.dtype, found.status) == ("float32", "PASS")
+    assert found.error_ratio is not None
+    assert found.error_ratio.value == pytest.approx(1.0, abs=0.2)
+    assert found.limit is not None
+    assert found.limit >= 8
+    assert found.sentence.count("the error is") == 2
+    for dtype in ("float16", "float32"):
+        assert (tmp_path / f"run-magnified-{dtype}.json").is_file()
+
+
+def test_where_float32_cannot_be_had_float16_stands(baseline: Baseline, tmp_path: Path) -> None:
+    def opened(dtype: str) -> Target:
+        if dtype == "float32":
+            raise DeviceError("the engine has no float32")
+        return Target(FakeDevice(dtype, seed=5), fake_subject(), "fake", dtype)
+
+    found = run_magnifier(replace(plan(baseline, tmp_path), open_target=opened), Silent())
     assert (found.dtype, found.status) == ("float16", "PASS")
     assert found.error_ratio is not None
     assert found.error_ratio.value == pytest.approx(1.0, abs=0.1)
-    assert found.limit is not None
-    assert found.limit >= 1.2
-    assert (tmp_path / "run-magnified-float16.json").is_file()
+    assert found.sentence.endswith("Not applicable in float32: the engine has no float32.")
+
+
+def test_what_float16_hides_float32_shows(baseline: Baseline, tmp_path: Path) -> None:
+    """Noise times 8 in float32 only, as an error below float16's rounding would look."""
+
+    def opened(dtype: str) -> Target:
+        fault = "scale" if dtype == "float32" else "none"
+        return Target(FakeDevice(dtype, seed=5, fault=fault), fake_subject(), "fake", dtype)
+
+    made = replace(plan(baseline, tmp_path), open_target=opened)
+    found = run_magnifier(made, Silent())
+    assert (found.dtype, found.status) == ("float32", "PASS")
+    assert found.error_ratio is not None
+    assert found.error_ratio.value == pytest.approx(8, rel=0.2)
 
 
 def test_its_baseline_is_made_beside_the_runs_own_on_the_same_tokens(

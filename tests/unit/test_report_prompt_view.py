@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from report_alignments import alignment, arm, prompt
 
-from harness.report.prompt_view import MOST_CELLS
+from harness.report.prompt_view import MOST_CELLS, rms_ratio
 from harness.report.view import view
 
 
@@ -48,3 +51,21 @@ def test_a_position_of_no_known_class_shows_a_dash() -> None:
     positions = one.positions.model_copy(update={"class_": [None] * 4})
     one = one.model_copy(update={"positions": positions, "class_": None})
     assert [p.class_ for p in view(alignment(prompts=(one,))).prompts[0].window] == ["—"] * 4
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "ratio"),
+    [
+        ([3.0, 4.0, None], [1.0, 0.0, 7.0], 5.0),
+        ([3e200, 4e200], [1e200, 0.0], 5.0),  # whose squares no double holds
+        ([3e-200, 4e-200], [1e-200, 0.0], 5.0),
+        ([0.0], [0.0], None),
+        ([1.0], [0.0], math.inf),
+        ([None], [1.0], None),
+    ],
+)
+def test_the_ratio_of_root_mean_squares(
+    ours: list[float | None], theirs: list[float | None], ratio: float | None
+) -> None:
+    found = rms_ratio(ours, theirs)
+    assert found == (None if ratio is None else pytest.approx(ratio))

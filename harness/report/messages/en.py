@@ -97,7 +97,7 @@ MESSAGES: dict[str, str] = {
     "asks.flip_calibration": "Flips against the number that margins and noise predict.",
     "asks.bias": "Error that points the same way in every prompt.",
     "asks.slope": "Error that grows with the logit itself: a scale that is off.",
-    "asks.magnifier": "The same in float16, whose noise floor is lower.",
+    "asks.magnifier": "The same in float16 or float32, whose noise floor is lower.",
     "asks.prefill": "Prefill only.",
     "asks.decode": "Decode only.",
     # Prompts
@@ -244,8 +244,8 @@ MESSAGES: dict[str, str] = {
     "matrix.equal": "bit-equal",
     "matrix.sentence": "what it says",
     "magnifier": "Magnifier",
-    "magnifier.help": "Both arms again in float16, whose noise floor is about seven times lower. "
-    "It warns and decides nothing.",
+    "magnifier.help": "Both arms again in float16, whose rounding is an eighth of bfloat16's, and in "
+    "float32 where the engine has it. It warns and decides nothing.",
     "doctor": "Doctor findings",
     "doctor.severity": "severity",
     "doctor.what": "what",

@@ -95,7 +95,7 @@ MESSAGES: dict[str, str] = {
     "asks.flip_calibration": "翻转次数，与由领先量和噪声预测的次数相比。",
     "asks.bias": "在所有提示上方向一致的误差。",
     "asks.slope": "随 logit 本身增大的误差：某个缩放系数有偏。",
-    "asks.magnifier": "用 float16 重测，其噪声底更低。",
+    "asks.magnifier": "用 float16 或 float32 重测，其噪声底更低。",
     "asks.prefill": "仅 prefill。",
     "asks.decode": "仅 decode。",
     # Prompts
@@ -240,7 +240,7 @@ MESSAGES: dict[str, str] = {
     "matrix.equal": "逐位相同",
     "matrix.sentence": "说明",
     "magnifier": "放大镜",
-    "magnifier.help": "双方改用 float16 重测，其噪声底约低七倍。只给出警告，不决定判定。",
+    "magnifier.help": "双方改用 float16 重测，其舍入误差是 bfloat16 的八分之一；引擎支持时再用 float32。只给出警告，不决定判定。",
     "doctor": "环境诊断",
     "doctor.severity": "级别",
     "doctor.what": "现象",
