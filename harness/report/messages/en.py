@@ -244,8 +244,8 @@ MESSAGES: dict[str, str] = {
     "matrix.equal": "bit-equal",
     "matrix.sentence": "what it says",
     "magnifier": "Magnifier",
-    "magnifier.help": "Both arms again in float16, whose rounding is an eighth of bfloat16's, and in "
-    "float32 where the engine has it. It warns and decides nothing.",
+    "magnifier.help": "Both arms again in float16, whose rounding is an eighth of bfloat16's, "
+    "and in float32 where the engine has it. It warns and decides nothing.",
     "doctor": "Doctor findings",
     "doctor.severity": "severity",
     "doctor.what": "what",

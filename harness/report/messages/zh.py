@@ -240,7 +240,8 @@ MESSAGES: dict[str, str] = {
     "matrix.equal": "逐位相同",
     "matrix.sentence": "说明",
     "magnifier": "放大镜",
-    "magnifier.help": "双方改用 float16 重测，其舍入误差是 bfloat16 的八分之一；引擎支持时再用 float32。只给出警告，不决定判定。",
+    "magnifier.help": "双方改用 float16 重测，其舍入误差是 bfloat16 的八分之一；"
+    "引擎支持时再用 float32。只给出警告，不决定判定。",
     "doctor": "环境诊断",
     "doctor.severity": "级别",
     "doctor.what": "现象",
