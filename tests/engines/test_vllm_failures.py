@@ -34,7 +34,7 @@ prompts:
 
 
 #: Bytes of address space: enough for vLLM and the model, not for the cache on top.
-ADDRESSES = 9 << 30
+ADDRESSES = 6 << 30
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -174,7 +174,7 @@ def test_memory_that_the_system_refuses_is_told_in_one_line(
     start: Callable[..., Run], own_process: bool
 ) -> None:
     """vLLM finds that the host has room; the allocation itself fails."""
-    run = start("--engine-arg", "kv_cache_memory_bytes=6G", own_process=own_process)
+    run = start("--engine-arg", "kv_cache_memory_bytes=8G", own_process=own_process)
     resource.prlimit(run.process.pid, resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     told = run.error()
     assert "does not start with the model 'smollm2' in bfloat16" in told

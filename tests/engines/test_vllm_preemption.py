@@ -20,8 +20,8 @@ if importlib.util.find_spec("vllm") is None:
 
 REQUESTS = 4
 STEPS = 40
-#: 12 blocks of 16 tokens hold two requests of about 50 tokens, not four.
-SMALL = {"block_size": "16", "num_gpu_blocks_override": "12", "max_model_len": "128"}
+#: 4 blocks of 32 tokens, beside the one that vLLM keeps, hold two requests of about 50.
+SMALL = {"block_size": "32", "num_gpu_blocks_override": "5", "max_model_len": "96"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,95 @@
+"""Faults below bfloat16's rounding, told where there is less of it, on a real model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.alignment.result import Magnifier
+from harness.arms import Plan, make_baseline
+from harness.baselines import Baseline
+from harness.devices.registry import open_target
+from harness.magnifier import magnified
+from harness.models import Model
+from harness.progress import Silent
+from harness.recorder import Context, Options, record
+from harness.suites import Suite, load_suite
+
+for package in ("torch", "transformers", "safetensors"):
+    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+Weights = dict[str, Any]
+PROMPTS = ("The capital of France is", "def fibonacci(n):", "1, 2, 3, 4,", "北京是", "Dear Sir,", "{")
+
+
+def rope_base_10_percent_off(config: dict[str, Any], _: Weights) -> None:
+    holder = config if "rope_theta" in config else config["rope_parameters"]
+    holder["rope_theta"] *= 0.9
+
+
+def one_weight_corrupted(_: dict[str, Any], weights: Weights) -> None:
+    weights["model.layers.10.mlp.gate_proj.weight"][100, 100] = 3.0
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    path = tmp_path_factory.mktemp("suite") / "s.yaml"
+    prompts = "".join(
+        f"  - {{id: p{i}, text: {json.dumps(p)}}}\n" for i, p in enumerate(PROMPTS)
+    )
+    path.write_text(
+        "generation: {max_new_tokens: 16, ignore_eos: true}\nprompts:\n" + prompts, "utf-8"
+    )
+    return load_suite(str(path))
+
+
+@pytest.fixture(scope="module")
+def baseline(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Baseline:
+    root = tmp_path_factory.mktemp("baselines")
+    return make_baseline(Plan("hf-cpu", "smollm2", suite, "float32", root), Silent())
+
+
+def closer(model: str, suite: Suite, baseline: Baseline, **args: str) -> Magnifier:
+    target = open_target("hf-cpu", model, dtype="float32", engine_args=args, progress=Silent())
+    options = Options("forced-decode", Context.of(baseline.reference))
+    made = record(target.device, target.subject, suite, options, progress=Silent())
+    return magnified(made, baseline, allow_weights=True)
+
+
+@pytest.mark.parametrize("fault", [rope_base_10_percent_off, one_weight_corrupted])
+def test_float32_tells_what_bfloat16_hides(
+    fault: Callable[[dict[str, Any], Weights], None],
+    embedded_model: Model,
+    suite: Suite,
+    baseline: Baseline,
+    tmp_path: Path,
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(embedded_model.path, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    [file] = folder.glob("*.safetensors")
+    weights = load_file(file)
+    fault(config, weights)
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    save_file(weights, file, {"format": "pt"})
+    found = closer(str(folder), suite, baseline)
+    assert found.status == "WARN"
+    assert found.error_ratio is not None
+    assert found.error_ratio.low is not None
+    assert found.error_ratio.low > 100
+
+
+def test_another_correct_attention_passes(suite: Suite, baseline: Baseline) -> None:
+    found = closer("smollm2", suite, baseline, attention="eager")
+    assert found.status == "PASS"
+    assert found.error_ratio is not None
+    assert found.error_ratio.high is not None
+    assert found.error_ratio.high < 3
