@@ -122,7 +122,7 @@ def _their_latency(model: str, cell: Cell) -> float:
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "latency.json"
-        subprocess.run(
+        done = subprocess.run(
             [
                 *(sys.executable, "-c", code, "--model", model, "--dtype", "bfloat16"),
                 *("--input-len", str(cell.prompt_tokens), "--output-len", str(cell.output_tokens)),
@@ -130,10 +130,13 @@ def _their_latency(model: str, cell: Cell) -> float:
                 *("--num-iters-warmup", "3", "--enforce-eager", "--no-enable-prefix-caching"),
                 *("--seed", "0", "--max-num-seqs", "1", "--output-json", str(out)),
             ],
-            check=True,
+            check=False,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
         )
+        if done.returncode:
+            sys.exit(f"vllm bench latency ended with {done.returncode}:\n{done.stderr[-3000:]}")
         found = json.loads(out.read_text("utf-8"))
     return float(median(found["latencies"]))
 
