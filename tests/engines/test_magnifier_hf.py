@@ -25,7 +25,14 @@ for package in ("torch", "transformers", "safetensors"):
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 Weights = dict[str, Any]
-PROMPTS = ("The capital of France is", "def fibonacci(n):", "1, 2, 3, 4,", "北京是", "Dear Sir,", "{")
+PROMPTS = (
+    "The capital of France is",
+    "def fibonacci(n):",
+    "1, 2, 3, 4,",
+    "北京是",
+    "Dear Sir,",
+    "{",
+)
 
 
 def rope_base_10_percent_off(config: dict[str, Any], _: Weights) -> None:
@@ -40,9 +47,7 @@ def one_weight_corrupted(_: dict[str, Any], weights: Weights) -> None:
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     path = tmp_path_factory.mktemp("suite") / "s.yaml"
-    prompts = "".join(
-        f"  - {{id: p{i}, text: {json.dumps(p)}}}\n" for i, p in enumerate(PROMPTS)
-    )
+    prompts = "".join(f"  - {{id: p{i}, text: {json.dumps(p)}}}\n" for i, p in enumerate(PROMPTS))
     path.write_text(
         "generation: {max_new_tokens: 16, ignore_eos: true}\nprompts:\n" + prompts, "utf-8"
     )

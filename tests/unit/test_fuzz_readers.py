@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,38 @@ def test_a_sealed_alignment_of_any_content(tmp_path: Path) -> None:
         _refused_or_read(work)
 
     _fuzz(changed)
+
+
+def _numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the numbers of a document are."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        if isinstance(inner, dict | list):
+            yield from _numbers(inner, (*path, key))
+        elif isinstance(inner, int | float) and not isinstance(inner, bool):
+            yield (*path, key)
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1.7e308, 1e154])
+def test_an_alignment_with_one_kind_of_number_at_the_edge_of_a_double(
+    value: float, tmp_path: Path
+) -> None:
+    """A square, a sum or a difference of such numbers is infinite, and a picture has no place
+    for that. All numbers of one kind at a time, as all margins."""
+    path = tmp_path / "a.json"
+    kinds: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for place in _numbers(_documents()["alignment"]):
+        kinds.setdefault(tuple("" if isinstance(k, int) else k for k in place), []).append(place)
+    assert len(kinds) > 50
+    for places in kinds.values():
+        document = json.loads(json.dumps(_documents()["alignment"]))
+        for place in places:
+            container = document
+            for key in place[:-1]:
+                container = container[key]
+            container[place[-1]] = value
+        jsonfile.write(path, document)
+        _refused_or_read(lambda: to_html([load_alignment(path)]))
 
 
 @pytest.mark.parametrize("name", ["recording", "alignment"])

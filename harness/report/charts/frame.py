@@ -12,6 +12,8 @@ from harness.report.text import number
 
 #: Points of a line, at most.
 BINS = 256
+#: The largest value at an end of an axis, so that no difference leaves a double.
+LARGEST = 1e300
 
 CROSS = "m-3.5-3.5l7 7m0-7l-7 7"
 FLIP = "m-4-4h8l-4 7z"
@@ -19,7 +21,8 @@ FLIP = "m-4-4h8l-4 7z"
 
 @dataclass(frozen=True)
 class Frame:
-    """A plot area in a picture of ``width`` by ``height``, and the values at its ends."""
+    """A plot area in a picture of ``width`` by ``height``, and the values at its
+    ends, within LARGEST either way."""
 
     width: int
     height: int
@@ -34,13 +37,13 @@ class Frame:
 
     def x(self, value: float) -> float:
         """Where a value lies across."""
-        return self.left + (self.right - self.left) * (value - self.x0) / ((self.x1 - self.x0) or 1)
+        share = (value - self.x0) / ((self.x1 - self.x0) or 1)
+        return self.left + (self.right - self.left) * share
 
     def y(self, value: float) -> float:
         """Where a value lies down."""
-        return self.bottom - (self.bottom - self.top) * (value - self.y0) / (
-            (self.y1 - self.y0) or 1
-        )
+        share = (value - self.y0) / ((self.y1 - self.y0) or 1)
+        return self.bottom - (self.bottom - self.top) * share
 
     def svg(self, label: str, parts: Iterable[Markup], kind: str = "chart") -> Markup:
         """The picture of all parts, named by the element of id ``label``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.alignment.result import FAILING, PromptAlignment
-from harness.report.charts.frame import CROSS, FLIP, Frame, path, quantile, ticks
+from harness.report.charts.frame import CROSS, FLIP, LARGEST, Frame, path, quantile, ticks
 from harness.report.text import number, percent
 
 #: Upper ends of the margins that the table beneath counts by, in logits.
@@ -103,13 +103,14 @@ def _frame(points: Sequence[Point], tolerance: float) -> Frame:
     high = 1.08 * (max(quantile(shifts, 0.995), 1.3 * tolerance, extremes) or 1.0)
     margins = quantile([p.margin for p in points], 0.6)
     wide = max(2.5 * high, min(margins, 8 * high), 1.1 * quantile([p.margin for p in marked], 0.98))
+    high, wide = min(high, LARGEST), min(wide, LARGEST)
     return Frame(720, 320, 52, 708, 12, 296, 0.0, wide, -high, high)
 
 
 def _place(frame: Frame, point: Point) -> tuple[int, int]:
     """Where a point is drawn, in whole units; the edge stands for what is beyond."""
     return (
-        round(frame.x(min(point.margin, frame.x1))),
+        round(frame.x(min(max(point.margin, frame.x0), frame.x1))),
         round(frame.y(min(max(point.shift, frame.y0), frame.y1))),
     )
 
