@@ -3,13 +3,14 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.arms import LOWER_ISA, ArmPlan, Plan, arm_plans, arms_in_memory, make_baseline
-from harness.baselines import load_baseline
+from harness.baselines import equals_reference, load_baseline
 from harness.errors import BaselineError, HarnessError, UsageError
 from harness.progress import Progress, Silent
 from harness.recorder import Context
@@ -168,14 +169,28 @@ def test_a_made_baseline_loads_again(reference: Recording) -> None:
     assert load_baseline(made.folder).reference.model == made.reference.model
 
 
+def test_controls_that_equal_the_reference_make_no_baseline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def twins(plan: Plan, reference: Recording) -> list[ArmPlan]:
+        oracle, *controls = arm_plans(plan, reference)
+        return [oracle, *(replace(arm, engine_args={"seed": "0"}) for arm in controls)]
+
+    monkeypatch.setattr("harness.arms.arm_plans", twins)
+    said = io.StringIO()
+    with pytest.raises(BaselineError, match="only 0 control differs.*2 are needed"):
+        make_baseline(_plan(), Progress(said))
+    assert "control-seed-1: bit-equal to reference here" in said.getvalue()
+
+
 def test_a_float32_baseline_around_tokens_says_that_it_has_no_noise(
     reference: Recording,
 ) -> None:
-    """Reference and oracle are the same pass there; the fakes' controls too."""
+    """Reference and oracle are the same pass there."""
     said = io.StringIO()
-    plan = _plan(dtype="float32", context=Context.of(reference))
-    with pytest.raises(BaselineError, match="2 are needed for a noise floor"):
-        make_baseline(plan, Progress(said))
+    made = make_baseline(_plan(dtype="float32", context=Context.of(reference)), Progress(said))
+    assert made.oracle is not None
+    assert equals_reference(made.oracle, made.reference)
     assert "reference and oracle are the same pass" in said.getvalue()
     said = io.StringIO()
     make_baseline(_plan(context=Context.of(reference)), Progress(said))
