@@ -169,6 +169,7 @@ def test_a_made_baseline_loads_again(reference: Recording) -> None:
     assert load_baseline(made.folder).reference.model == made.reference.model
 
 
+@pytest.mark.usefixtures("project_folder")
 def test_controls_that_equal_the_reference_make_no_baseline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -178,7 +179,7 @@ def test_controls_that_equal_the_reference_make_no_baseline(
 
     monkeypatch.setattr("harness.arms.arm_plans", twins)
     said = io.StringIO()
-    with pytest.raises(BaselineError, match="only 0 control differs.*2 are needed"):
+    with pytest.raises(BaselineError, match=r"only 0 control differs.*2 are needed"):
         make_baseline(_plan(), Progress(said))
     assert "control-seed-1: bit-equal to reference here" in said.getvalue()
 
