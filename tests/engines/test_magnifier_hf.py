@@ -45,19 +45,25 @@ def one_weight_corrupted(_: dict[str, Any], weights: Weights) -> None:
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+def suite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("suite") / "s.yaml"
     prompts = "".join(f"  - {{id: p{i}, text: {json.dumps(p)}}}\n" for i, p in enumerate(PROMPTS))
     path.write_text(
         "generation: {max_new_tokens: 16, ignore_eos: true}\nprompts:\n" + prompts, "utf-8"
     )
-    return load_suite(str(path))
+    return path
 
 
 @pytest.fixture(scope="module")
-def baseline(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Baseline:
+def suite(suite_file: Path) -> Suite:
+    return load_suite(str(suite_file))
+
+
+@pytest.fixture(scope="module")
+def baseline(suite: Suite, suite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Baseline:
     root = tmp_path_factory.mktemp("baselines")
-    return make_baseline(Plan("hf-cpu", "smollm2", suite, "float32", root), Silent())
+    plan = Plan("hf-cpu", "smollm2", suite, "float32", root, suite_source=str(suite_file))
+    return make_baseline(plan, Silent())
 
 
 def closer(model: str, suite: Suite, baseline: Baseline, **args: str) -> Magnifier:
