@@ -85,7 +85,9 @@ def test_a_broken_checkpoint_does_not_pass(
     break_checkpoint(Path(embedded_model.path), tmp_path / "model", fault)
     recorded = harness(
         *("record", "--device", "vllm-cpu", "--model", "model", "--suite", "mixed"),
-        *("--context", str(BASELINE), "--batch-size", "8", "--out", "a.json"),
+        # A free run would diverge everywhere and be replayed: twice the time, the same rows.
+        *("--replay", "forced-decode", "--context", str(BASELINE)),
+        *("--batch-size", "8", "--out", "a.json"),
         folder=tmp_path,
     )
     assert recorded.returncode == 0, recorded.stderr
