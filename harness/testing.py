@@ -38,7 +38,7 @@ MAX_POSITIONS = 4096
 DTYPES = ("bfloat16", "float16", "float32")
 _SCALE = 3.0
 FAULTS = ("none", "scale", "nan", "inf", "unsteady", "hang", "stuck")
-#: Noise of one rounding-error-like perturbation, in logits.
+#: Noise of one rounding-error-like perturbation, in logits: of a narrow dtype, of float32.
 _NOISE, _WIDE_NOISE = 0.05, 1e-6
 
 

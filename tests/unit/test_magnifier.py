@@ -81,8 +81,35 @@ def test_where_float32_cannot_be_had_float16_stands(baseline: Baseline, tmp_path
     assert found.sentence.endswith("Not applicable in float32: the engine has no float32.")
 
 
-def test_what_float16_hides_float32_shows(baseline: Baseline, tmp_path: Path) -> None:
-    """Noise times 8 in float32 only, as an error below float16's rounding would look."""
+def test_what_float16_hides_float32_shows(baseline: Baseline) -> None:
+    """Noise times 30 in float32 alone, as an error below float16's rounding looks."""
+    assert baseline.folder is not None
+    plan = Plan("fake-reference", "smollm2", SUITE, "float32", baseline.folder.parents[2])
+    against = make_baseline(plan, Silent())
+    assert against.oracle is not None
+    mine = fake_record(
+        FakeDevice("float32", seed=5),
+        SUITE,
+        Options("forced-decode", Context.of(against.reference)),
+    )
+    prompts = [
+        p.model_copy(
+            update={
+                "forced": p.run.model_copy(
+                    update={"rows": scaled(p.run.rows, truth.run.rows, 30.0)}
+                )
+            }
+        )
+        for p, truth in zip(mine.prompts, against.oracle.prompts, strict=True)
+    ]
+    found = magnified(mine.model_copy(update={"prompts": tuple(prompts)}), against)
+    assert (found.dtype, found.status) == ("float32", "WARN")
+    assert found.error_ratio is not None
+    assert found.error_ratio.value == pytest.approx(30, rel=0.3)
+
+
+def test_in_float32_the_error_ratios_alone_tell(baseline: Baseline, tmp_path: Path) -> None:
+    """Noise times 8 fails other gates there; a correct engine's order of sums does as well."""
 
     def opened(dtype: str) -> Target:
         fault = "scale" if dtype == "float32" else "none"
@@ -93,6 +120,7 @@ def test_what_float16_hides_float32_shows(baseline: Baseline, tmp_path: Path) ->
     assert (found.dtype, found.status) == ("float32", "PASS")
     assert found.error_ratio is not None
     assert found.error_ratio.value == pytest.approx(8, rel=0.2)
+    assert any(gate.status == "FAIL" for gate in found.gates)
 
 
 def test_its_baseline_is_made_beside_the_runs_own_on_the_same_tokens(
