@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
 
 from harness.alignment.result import Magnifier
 from harness.arms import Plan, make_baseline
@@ -24,7 +23,6 @@ for package in ("torch", "transformers", "safetensors"):
     pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-Weights = dict[str, Any]
 PROMPTS = (
     "The capital of France is",
     "def fibonacci(n):",
@@ -36,8 +34,7 @@ PROMPTS = (
 
 
 def rope_base_10_percent_off(config: dict[str, Any], _: Weights) -> None:
-    holder = config if "rope_theta" in config else config["rope_parameters"]
-    holder["rope_theta"] *= 0.9
+    rope_parameters(config)["rope_theta"] *= 0.9
 
 
 def one_weight_corrupted(_: dict[str, Any], weights: Weights) -> None:
@@ -75,23 +72,14 @@ def closer(model: str, suite: Suite, baseline: Baseline, **args: str) -> Magnifi
 
 @pytest.mark.parametrize("fault", [rope_base_10_percent_off, one_weight_corrupted])
 def test_float32_tells_what_bfloat16_hides(
-    fault: Callable[[dict[str, Any], Weights], None],
+    fault: Fault,
     embedded_model: Model,
     suite: Suite,
     baseline: Baseline,
     tmp_path: Path,
 ) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / "model"
-    shutil.copytree(embedded_model.path, folder)
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    [file] = folder.glob("*.safetensors")
-    weights = load_file(file)
-    fault(config, weights)
-    (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    save_file(weights, file, {"format": "pt"})
-    found = closer(str(folder), suite, baseline)
+    break_checkpoint(Path(embedded_model.path), tmp_path / "model", fault)
+    found = closer(str(tmp_path / "model"), suite, baseline)
     assert found.status == "WARN"
     assert found.error_ratio is not None
     assert found.error_ratio.low is not None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
 
 from harness.models import Model
 
@@ -21,13 +20,11 @@ if importlib.util.find_spec("vllm") is None:
 
 ROOT = Path(__file__).parents[2]
 BASELINE = ROOT / "baselines/smollm2/mixed/bfloat16"
-Weights = dict[str, Any]
 
 
 def rope_base_too_low(config: dict[str, Any], _: Weights) -> None:
-    holder = config if "rope_theta" in config else config["rope_parameters"]
-    assert holder["rope_theta"] == 100_000
-    holder["rope_theta"] = 10_000.0
+    assert rope_parameters(config)["rope_theta"] == 100_000
+    rope_parameters(config)["rope_theta"] = 10_000.0
 
 
 def one_head_zeroed(_: dict[str, Any], weights: Weights) -> None:
@@ -48,20 +45,6 @@ def nothing(_: dict[str, Any], __: Weights) -> None:
     pass
 
 
-def break_checkpoint(
-    good: Path, folder: Path, fault: Callable[[dict[str, Any], Weights], None]
-) -> None:
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(good, folder)
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    [file] = folder.glob("*.safetensors")
-    weights = load_file(file)
-    fault(config, weights)
-    (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    save_file(weights, file, {"format": "pt"})
-
-
 def harness(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -79,7 +62,7 @@ def harness(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_broken_checkpoint_does_not_pass(
     embedded_model: Model,
     tmp_path: Path,
-    fault: Callable[[dict[str, Any], Weights], None],
+    fault: Fault,
     verdicts: set[str],
 ) -> None:
     break_checkpoint(Path(embedded_model.path), tmp_path / "model", fault)

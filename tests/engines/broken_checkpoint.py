@@ -1,0 +1,32 @@
+"""A checkpoint on disk that is broken on purpose."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Weights = dict[str, Any]
+#: Changes config and weights in place.
+Fault = Callable[[dict[str, Any], Weights], None]
+
+
+def rope_parameters(config: dict[str, Any]) -> dict[str, Any]:
+    """What holds ``rope_theta``: Transformers 5 moved it."""
+    found: dict[str, Any] = config if "rope_theta" in config else config["rope_parameters"]
+    return found
+
+
+def break_checkpoint(good: Path, folder: Path, fault: Fault) -> None:
+    """A copy of a checkpoint of one safetensors file, with the fault in it."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(good, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    [file] = folder.glob("*.safetensors")
+    weights = load_file(file)
+    fault(config, weights)
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    save_file(weights, file, {"format": "pt"})
