@@ -274,7 +274,8 @@ def _sentence(found: Alignment, limit: float, beyond: list[str]) -> str:
             if found.verdict == "BIT_EXACT"
             else (f"In {dtype} there is no error to compare with: {found.sentence}")
         )
+    ends = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
     return (
-        f"In {dtype}, whose noise is lower, the error is {ratio.value:.2f} times the reference's, "
-        f"at most {limit:.2f}."
+        f"In {dtype}, whose noise is lower, the error is {ratio.value:.2f} times the "
+        f"reference's{ends}, not shown to exceed {limit:.2f}."
     )

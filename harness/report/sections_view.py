@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.alignment.result import Alignment
 from harness.report.language import MESSAGES, Said, said
+from harness.report.sentences import judged_sentence
 from harness.report.text import NONE, number, shortened
 
 _STATUS = {
@@ -35,11 +36,12 @@ _MOST = 200
 
 @dataclass(frozen=True)
 class Row:
-    """A row with its mark and tone, and its cells as texts."""
+    """A row with its mark and tone, its cells as texts, and what it says."""
 
     mark: str
     tone: str
     cells: tuple[str, ...]
+    sentence: Said
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def sections(alignment: Alignment) -> Sections:
     matrix = _part(alignment, "matrix")
     doctor = _part(alignment, "doctor")
     return Sections(
-        matrix=tuple(map(_cell, _items(matrix, "cells"))),
-        magnifier=_magnifier(_part(alignment, "magnifier")),
+        matrix=tuple(_cell(alignment, cell) for cell in _items(matrix, "cells")),
+        magnifier=_magnifier(alignment, _part(alignment, "magnifier")),
         doctor=tuple(map(_finding, _items(doctor, "findings"))),
         depth=tuple(_depth(_part(alignment, "locate"))),
     )
@@ -112,7 +114,7 @@ def _text(value: Any) -> str:
     return shortened(str(value), 1000)
 
 
-def _cell(cell: Any) -> Row:
+def _cell(alignment: Alignment, cell: Any) -> Row:
     status = _text(_part(cell, "status"))
     mark, tone = _STATUS.get(status.upper(), ("?", "open"))
     what, rows, equal, sentence = (
@@ -124,17 +126,18 @@ def _cell(cell: Any) -> Row:
             ("sentence", "why"),
         )
     )
-    return Row(mark, tone, (what, status, rows, equal, sentence))
+    return Row(mark, tone, (what, status, rows, equal), judged_sentence(alignment, sentence))
 
 
-def _magnifier(part: Any) -> Row | None:
+def _magnifier(alignment: Alignment, part: Any) -> Row | None:
     if part is None:
         return None
     status = _text(_part(part, "status"))
     mark, tone = _STATUS.get(status.upper(), ("?", "open"))
     ratio = _part(part, "ratio", "error_ratio")
     shown = _text(_part(ratio, "value")) if _part(ratio, "value") is not None else _text(ratio)
-    return Row(mark, tone, (status, shown, _text(_part(part, "sentence", "why"))))
+    sentence = _text(_part(part, "sentence", "why"))
+    return Row(mark, tone, (status, shown), judged_sentence(alignment, sentence))
 
 
 def _finding(finding: Any) -> Finding:

@@ -27,8 +27,9 @@ def gate_sentence(alignment: Alignment, gate: Gate) -> Said:
     return Said(gate.sentence, _chinese_gate(alignment, gate) or gate.sentence)
 
 
-def warning(alignment: Alignment, text: str) -> Said:
-    """A warning, which may be a gate's sentence."""
+def judged_sentence(alignment: Alignment, text: str) -> Said:
+    """A warning, or what a cell of the matrix or the magnifier says; any of them
+    may be a gate's sentence."""
     for gate in alignment.gates:
         if gate.sentence == text:
             return gate_sentence(alignment, gate)
@@ -36,7 +37,13 @@ def warning(alignment: Alignment, text: str) -> Said:
         found = re.fullmatch(pattern, text)
         if found is not None:
             return Said(text, chinese.format(*found.groups()))
-    return Said(text, text)
+    # Sentences that stand beside others, with parts that may be unknown.
+    translated = text
+    for pattern, chinese in gates_zh.PARTS:
+        translated = re.sub(pattern, chinese, translated)
+    if translated != text:
+        translated = re.sub(r"[.。](?:\s+|$)", "。", translated).replace("; ", "；")
+    return Said(text, translated)
 
 
 def gate_base(name: str) -> tuple[str, str]:

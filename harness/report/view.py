@@ -28,8 +28,8 @@ from harness.report.sentences import (
     flip_count,
     gate_base,
     gate_sentence,
+    judged_sentence,
     verdict_sentence,
-    warning,
 )
 from harness.report.text import NONE, number, percent, shortened
 
@@ -181,7 +181,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         diverged=_diverged(alignment),
         classes=tuple((name, count) for name, count in alignment.classes.items() if count),
         gates=tuple(_gate(alignment, gate) for gate in alignment.gates),
-        warnings=tuple(warning(alignment, text) for text in alignment.warnings),
+        warnings=tuple(judged_sentence(alignment, text) for text in alignment.warnings),
         prompts=tuple(
             prompt_view(alignment, prompt, f"{anchor}-p{n}", entries.get(n))
             for n, prompt in enumerate(alignment.prompts)

@@ -12,9 +12,11 @@ from report_alignments import alignment, prompt
 from harness.alignment.align import compare
 from harness.alignment.gates import GATES
 from harness.alignment.result import VERDICTS, Alignment, Gate
+from harness.matrix import variations
 from harness.recorder import Context, Options, record
+from harness.report.language import Said
 from harness.report.messages import gates_zh
-from harness.report.sentences import gate_base, gate_sentence, verdict_sentence, warning
+from harness.report.sentences import gate_base, gate_sentence, judged_sentence, verdict_sentence
 from harness.testing import FakeDevice, fake_subject
 
 _HAN = re.compile("[\u4e00-\u9fff]")
@@ -41,7 +43,7 @@ def test_what_real_comparisons_say_is_said_in_chinese(few: bool) -> None:
             assert "{" not in said.zh
             seen.add((gate.name, gate.status))
         for text in found.warnings:
-            assert _HAN.search(warning(found, text).zh), text
+            assert _HAN.search(judged_sentence(found, text).zh), text
     assert {name for name, _ in seen} == {*GATES, "determinism"}
     assert len(seen) > 24
 
@@ -72,7 +74,7 @@ def test_a_gate_of_one_path_says_which() -> None:
 def test_an_unknown_gate_or_warning_stays_in_english() -> None:
     gate = Gate(name="new", status="PASS", value=1.0, threshold=1.0, sentence="All is well.")
     assert gate_sentence(alignment(), gate).zh == "All is well."
-    assert warning(alignment(), "Something else.").zh == "Something else."
+    assert judged_sentence(alignment(), "Something else.").zh == "Something else."
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -98,5 +100,46 @@ def test_a_gate_that_is_shown_and_not_gated_says_so() -> None:
 
 
 def test_what_was_allowed_to_differ_is_said_in_chinese() -> None:
-    zh = warning(alignment(), "dtype differs and was allowed: float16 against bfloat16.").zh
+    zh = judged_sentence(alignment(), "dtype differs and was allowed: float16 against bfloat16.").zh
     assert zh == "dtype 不同，已获许可：float16，基线为 bfloat16。"
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        (
+            "In float16, whose noise is lower, the error is 1.18 times the reference's "
+            "(95 % interval 1.09 to 1.28), not shown to exceed 1.16. "
+            "In float32, whose noise is lower, the computation differs: "
+            "error 882.36 times the reference's over the whole vocabulary; "
+            "error 843.23 times the reference's among the likeliest tokens.",
+            "在噪声更低的 float16 下，误差为参考的 1.18 倍（95 % 区间 1.09 至 1.28），"
+            "没有超过 1.16 的迹象。在噪声更低的 float32 下，计算结果不同："
+            "整个词表上的误差为参考的 882.36 倍；最可能词元上的误差为参考的 843.23 倍。",
+        ),
+        ("Not applicable in float16: the run itself is in float16.",
+         "float16 不适用：本次运行本身就使用 float16。"),
+        ("The same bits in all 414 rows.", "全部 414 行逐位相同。"),
+        (
+            "122 of 414 rows have other bits, by up to 0.375 logits; "
+            "judged by itself: EQUIVALENT, error 0.65 times the reference's.",
+            "414 行中有 122 行的位不同，最多相差 0.375 logit；"
+            "单独判定：EQUIVALENT，误差为参考的 0.65 倍。",
+        ),
+        ("Not run: hf-cpu runs one request at a time.", "未运行：hf-cpu 一次只运行一个请求。"),
+    ],
+)  # fmt: skip
+def test_what_matrix_and_magnifier_say_is_said_in_chinese(english: str, chinese: str) -> None:
+    assert judged_sentence(alignment(), english) == Said(english, chinese)
+
+
+@pytest.mark.parametrize("device", ["hf-cpu", "server", "vllm-cpu"])
+def test_chinese_follows_why_a_cell_was_not_run(device: str) -> None:
+    """The reasons are the matrix's own, so one that is worded anew there fails here."""
+    candidate = record(FakeDevice(), fake_subject(), fake_suite(prompts=2, tokens=2), Options())
+    shaped = candidate.model_copy(update={"device": device, "engine": {"block_size": 128}})
+    reasons = [v.why_not for v in variations(shaped, ["p0", "p1"]) if v.why_not is not None]
+    assert len(reasons) == (2 if device == "vllm-cpu" else 4)
+    for reason in reasons:
+        zh = judged_sentence(alignment(), f"Not run: {reason}.").zh
+        assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", zh), zh

@@ -79,7 +79,6 @@ GATES: dict[str, dict[str, str]] = {
     "flip_calibration": _about(_COUNTED, "翻转次数与由领先量和噪声预测的次数之比"),
     "bias": _about(_LIMITED, "系统性误差占均方误差的比例"),
     "slope": _about(_LIMITED, "logit 的缩放偏差"),
-    "magnifier": _about(_LIMITED, "float16 下的误差比"),
 }
 
 #: Paths that a gate may be split into, by the end of its name.
@@ -104,5 +103,55 @@ WARNINGS: tuple[tuple[str, str], ...] = (
     (
         r"(?s)(.+?) could not be told by one side, so it was not checked\.",
         "{0} 有一方无法提供，因此未检查。",
+    ),
+)
+
+#: Sentences of the magnifier and the matrix, several of which may stand in one
+#: text: replaced one after the other, what is not known stays.
+PARTS: tuple[tuple[str, str], ...] = (
+    (
+        r"In (\w+), whose noise is lower, the computation differs: ",
+        r"在噪声更低的 \1 下，计算结果不同：",
+    ),
+    (
+        r"In (\w+), whose noise is lower, the error is (\S+) times the reference's",
+        r"在噪声更低的 \1 下，误差为参考的 \2 倍",
+    ),
+    (r" \(95 % interval (\S+) to (\S+)\)", r"（95 % 区间 \1 至 \2）"),
+    (r", not shown to exceed (\d+\.\d+)\.", r"，没有超过 \1 的迹象。"),
+    (
+        r"error (\S+) times the reference's over the whole vocabulary",
+        r"整个词表上的误差为参考的 \1 倍",
+    ),
+    (
+        r"error (\S+) times the reference's among the likeliest tokens",
+        r"最可能词元上的误差为参考的 \1 倍",
+    ),
+    (r"Every logit is bit-equal in (\w+)\.", r"在 \1 下每个 logit 都逐位相同。"),
+    (r"Not applicable in (\w+): ", r"\1 不适用："),
+    (r"the run itself is in (\w+)", r"本次运行本身就使用 \1"),
+    (r"the reference itself is not finite in it", "参考自身在该类型下就不是有限值"),
+    (r"The same bits in all (\d+) rows\.", r"全部 \1 行逐位相同。"),
+    (
+        r"(\d+) of (\d+) rows have other bits, by up to (\S+) logits; judged by itself: (\w+)",
+        r"\2 行中有 \1 行的位不同，最多相差 \3 logit；单独判定：\4",
+    ),
+    (r", error (\S+) times the reference's(?=\.)", r"，误差为参考的 \1 倍"),
+    (r"The run was not judged\.", "本次运行未作判定。"),
+    (r"Not run: ", "未运行："),
+    (r"(\S+) runs one request at a time", r"\1 一次只运行一个请求"),
+    (r"(\S+) runs no graphs", r"\1 不使用计算图"),
+    (r"(\S+) keeps no prefix between requests", r"\1 不在请求之间保留前缀"),
+    (r"(\S+) takes every prompt whole", r"\1 总是完整处理提示"),
+    (
+        r"(\S+) was started by somebody else, with arguments of its own",
+        r"\1 由他人启动，参数不受控制",
+    ),
+    (r"no prompt is longer than a piece", "没有提示长于一段"),
+    (
+        r"no prompt is as long as a block of (\d+) tokens, so nothing would be cached; "
+        r"take a suite with longer prompts, or --engine-arg block_size",
+        r"没有提示长达一个 \1 词元的块，因此什么也不会缓存；"
+        r"请换用提示更长的测试集，或设置 --engine-arg block_size",
     ),
 )
