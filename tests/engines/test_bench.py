@@ -1,0 +1,115 @@
+"""`harness bench` on real engines: whole reports, and what an ended one leaves."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.models import Model
+from harness.perf.limits import measure_limits
+from harness.perf.result import Bench, load_bench
+from harness.recording import ModelFacts
+
+torch = pytest.importorskip("torch", reason="torch is not installed", exc_type=ImportError)
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.usefixtures("embedded_model")]
+
+NEEDED = {"hf-cpu": "transformers", "vllm-cpu": "vllm"}
+TOKENS = 4
+
+
+def bench(device: str, out: Path, *options: str) -> Sequence[str]:
+    return (
+        *(sys.executable, "-m", "harness", "bench", "--device", device, "--no-judge"),
+        *("--output-tokens", str(TOKENS), "--out", str(out), *options),
+    )
+
+
+@pytest.fixture(params=list(NEEDED))
+def device(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if importlib.util.find_spec(NEEDED[name]) is None:
+        pytest.skip(f"{NEEDED[name]} is not installed")
+    return name
+
+
+def test_a_whole_report(device: str, tmp_path: Path) -> None:
+    sizes = (1, 2) if device == "vllm-cpu" else (1,)
+    grid = ("--prompt-lengths", "8,16", "--batch-sizes", ",".join(map(str, sizes)))
+    out, page = tmp_path / "b.json", tmp_path / "b.html"
+    subprocess.run([*bench(device, out, *grid, "--repeats", "2"), "--report", page], check=True)
+    made = load_bench(out)
+    assert made.complete
+    assert made.limits is not None
+    assert {(c.cell.prompt_tokens, c.cell.batch_size) for c in made.cells} == {
+        (length, size) for length in (8, 16) for size in sizes
+    }
+    _is_whole(made)
+    assert "of the memory limit" in page.read_text("utf-8")
+
+
+def _is_whole(made: Bench) -> None:
+    for cell in made.cells:
+        assert cell.problem is None
+        assert len(cell.repeats) == 2
+        assert cell.peak_host_bytes
+        # The same work each time: the same tokens, and the same exact counts.
+        assert len({repeat.tokens for repeat in cell.repeats}) == 1
+        assert cell.repeats[0].counters == cell.repeats[1].counters
+        for repeat in cell.repeats:
+            assert repeat.counters["output_tokens"] == TOKENS * cell.cell.batch_size
+            assert len(repeat.requests) == cell.cell.batch_size
+            for request in repeat.requests:
+                assert len(request.itl_ns) == TOKENS - 1
+                assert request.ttft_ns > 0
+                assert request.e2e_ns <= repeat.wall_ns
+
+
+def test_killed_in_the_middle_it_keeps_its_repeats_and_goes_on(device: str, tmp_path: Path) -> None:
+    out = tmp_path / "b.json"
+    options = ("--prompt-lengths", "8", "--batch-sizes", "1", "--repeats", "40", "--no-limits")
+    command = bench(device, out, *options)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        while running.poll() is None and not (out.exists() and _repeats(out)):
+            time.sleep(0.02)
+        running.send_signal(signal.SIGKILL)
+    assert running.returncode == -signal.SIGKILL
+    left = load_bench(out)
+    assert not left.complete
+    kept = left.cells[0].repeats
+    assert 1 <= len(kept) < 40
+    ended = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
+    assert "going on with what an interrupted bench measured" in ended.stderr
+    made = load_bench(out)
+    assert made.complete
+    assert len(made.cells[0].repeats) == 40
+    assert made.cells[0].repeats[: len(kept)] == kept
+
+
+def _repeats(out: Path) -> int:
+    return sum(len(cell.repeats) for cell in load_bench(out).cells)
+
+
+def test_the_matrix_rate_is_one_that_a_model_reaches(embedded_model: Model) -> None:
+    """A plain product takes another path than a projection on some CPUs, ten times slower."""
+    x = torch.ones((1024, 1024), dtype=torch.bfloat16)
+    fastest = min(_seconds(x) for _ in range(5))
+    config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 64}
+    facts = ModelFacts.model_construct(
+        config=config, parameters=1000, weight_bytes=2000, vocab_size=100
+    )
+    limits = measure_limits(facts, "bfloat16", "cpu", None)
+    assert limits is not None
+    assert limits.matmul_flop_s > 0.25 * 2 * 1024**3 / fastest
+
+
+def _seconds(x: torch.Tensor) -> float:
+    started = time.perf_counter()
+    torch.nn.functional.linear(x, x)
+    return time.perf_counter() - started
