@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.models import Model
 from harness.perf.limits import measure_limits
 from harness.perf.result import Bench, load_bench
 from harness.recording import ModelFacts
@@ -96,7 +95,7 @@ def _repeats(out: Path) -> int:
     return sum(len(cell.repeats) for cell in load_bench(out).cells)
 
 
-def test_the_matrix_rate_is_one_that_a_model_reaches(embedded_model: Model) -> None:
+def test_the_matrix_rate_is_one_that_a_model_reaches() -> None:
     """A plain product takes another path than a projection on some CPUs, ten times slower."""
     x = torch.ones((1024, 1024), dtype=torch.bfloat16)
     fastest = min(_seconds(x) for _ in range(5))
