@@ -88,9 +88,10 @@ def draw(world: World, random: np.random.Generator) -> Evidence:
         drift=padded,
         nonfinite=np.zeros(p, np.int64),
         reference_nonfinite=np.zeros(p, np.int64),
-        either_nonfinite=np.zeros(p, np.int64),
+        unjudged_nonfinite=np.zeros(p, np.int64),
         first_nonfinite=np.full(p, -1),
         bit_equal=np.zeros(p, np.bool_),
+        whole=np.ones(p, np.bool_),
         ended=np.zeros(p, np.bool_),
         **_margins(squares / DRAWN, noise[..., DRAWN:], gaps),
     )

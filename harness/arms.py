@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.alignment.controls import disagreement
 from harness.baselines import (
     CONTROL,
     MIN_CONTROLS,
@@ -105,8 +106,9 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
     """Put the arms in their place, if they show enough noise."""
     controls = sum(name.startswith(CONTROL) for name in kept)
     if controls < MIN_CONTROLS:
+        found = "1 control shows" if controls == 1 else f"{controls} controls show"
         raise BaselineError(
-            f"{folder}: only {controls} control differs from the reference on this host, "
+            f"{folder}: only {found} the reference's noise on this host, "
             f"{MIN_CONTROLS} are needed for a noise floor; make the baseline on another CPU or GPU"
         )
     for stray in staging_folder(folder).iterdir():
@@ -128,15 +130,28 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
         if arm.name != ORACLE and twin is not None:
             progress.note(f"{arm.name}: bit-equal to {twin} here, so it shows no noise of its own")
             continue
+        wrong = _wrong(arm.name, made, reference, kept.get(ORACLE))
+        if wrong is not None:
+            progress.note(f"{arm.name}: {wrong}; it is left out")
+            continue
         kept[arm.name] = made
     return kept
+
+
+def _wrong(
+    name: str, made: Recording, reference: Recording, oracle: Recording | None
+) -> str | None:
+    """Why an arm is no control; None where it is one, or an oracle."""
+    if name == ORACLE or oracle is None:
+        return None
+    return disagreement(made, reference, oracle)
 
 
 def arms_in_memory(
     plan: Plan, progress: Progress, *, oracle: bool = True, controls: bool = True
 ) -> Baseline:
     """The arms around ``plan.context``, kept nowhere. Arms that need a process
-    of their own, or that equal the reference, are left out."""
+    of their own, that equal the reference or that are broken are left out."""
     plan = replace(plan, subject=_target(plan, plan.dtype, {}, progress).subject)
     reference = _record(
         plan, ArmPlan(REFERENCE, "forced-prefill", plan.dtype), plan.context, progress
@@ -146,9 +161,14 @@ def arms_in_memory(
         if not (oracle if arm.name == ORACLE else controls) or arm.environment:
             continue
         recording = _record(plan, arm, plan.context, progress)
-        if arm.name == ORACLE or not equals_reference(recording, reference):
-            check_arm(arm.name, recording, reference)
-            made[arm.name] = recording
+        if arm.name != ORACLE and equals_reference(recording, reference):
+            continue
+        wrong = _wrong(arm.name, recording, reference, made.get(ORACLE))
+        if wrong is not None:
+            progress.note(f"{arm.name}: {wrong}; it is left out")
+            continue
+        check_arm(arm.name, recording, reference)
+        made[arm.name] = recording
     truth = made.pop(ORACLE, None)
     return Baseline(reference, truth, made)
 

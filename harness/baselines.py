@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from harness.alignment.controls import disagreement
 from harness.errors import BaselineError
 from harness.recording import Recording, load_recording
 
@@ -86,6 +87,10 @@ def load_baseline(folder: Path) -> Baseline:
             check_arm(name, arm, baseline.reference)
         except BaselineError as error:
             raise BaselineError(f"{folder}: {error}") from error
+    for name, control in controls.items():
+        wrong = disagreement(control, baseline.reference, arms[ORACLE])
+        if wrong is not None:
+            raise BaselineError(f"{folder}: {name}: {wrong}; make the baseline again")
     for one, other in combinations(controls, 2):
         if equals_reference(controls[one], controls[other]):
             raise BaselineError(

@@ -15,11 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from harness.alignment.align import compare
-from harness.alignment.intervals import error_ratio
-from harness.alignment.noise import squared_error
+from harness.alignment.controls import control_ratio
 from harness.alignment.result import Alignment, Interval, Magnifier
 from harness.arms import Plan, make_baseline
 from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
@@ -169,8 +166,7 @@ def magnified(
         return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
     if not found.comparability.comparable:
         return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {found.sentence}")
-    controls = [_control_ratio(arm, baseline) for arm in baseline.controls.values()]
-    limit = LIMITS[dtype] * max(1.0, *controls)
+    limit = LIMITS[dtype] * max(1.0, *_control_ratios(baseline))
     beyond = _beyond(found, limit)
     return Magnifier(
         dtype=dtype,
@@ -217,19 +213,13 @@ def added(found: Alignment, closer: Magnifier) -> Alignment:
     return found.model_copy(update={"magnifier": closer, "warnings": (*found.warnings, *warnings)})
 
 
-def _control_ratio(arm: Recording, baseline: Baseline) -> float:
-    """A control's error over the reference's, over all prompts."""
-    mine, theirs = [], []
-    for prompt in baseline.reference.prompts:
-        context, own = prompt.run.token_ids, prompt.run.rows
-        control = arm.prompt(prompt.id)
-        truth = None if baseline.oracle is None else baseline.oracle.prompt(prompt.id)
-        assert control is not None  # checked when the baseline was put together
-        assert truth is not None
-        oracle = truth.on(context).rows
-        mine.append(float(squared_error(control.on(context).rows, oracle).sum()))
-        theirs.append(float(squared_error(own, oracle).sum()))
-    return error_ratio(np.array(mine), np.array(theirs)).value or 0.0
+def _control_ratios(baseline: Baseline) -> list[float]:
+    """Each control's error over the reference's; none without an oracle."""
+    oracle = baseline.oracle
+    if oracle is None:
+        return []
+    found = [control_ratio(c, baseline.reference, oracle) for c in baseline.controls.values()]
+    return [f.value or 0.0 for f in found]
 
 
 def _beyond(found: Alignment, limit: float) -> list[str]:

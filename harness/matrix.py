@@ -263,7 +263,7 @@ def _beside(candidate: Recording, made: Recording, baseline: Baseline, prompt_id
 
 
 def _totals(repeats: Sequence[Repeat]) -> tuple[int, int, float]:
-    shifts = [abs(d.shift) for r in repeats for d in r.differences]
+    shifts = [abs(d.shift) for r in repeats for d in r.differences if d.shift is not None]
     rows = sum(r.rows_compared for r in repeats)
     return rows, sum(r.rows_equal for r in repeats), max(shifts, default=0.0)
 

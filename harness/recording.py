@@ -194,10 +194,11 @@ class SuiteFacts(StrictModel):
 
 class Difference(StrictModel):
     """A position at which a repeated run gave other bits: the shift of the
-    first run's margin, in logits."""
+    first run's margin, in logits; null where no noise explains it, since one
+    of the two rows holds NaN or infinities, or one of the runs ended before."""
 
     position: Count
-    shift: float
+    shift: float | None
 
 
 class Repeat(StrictModel):

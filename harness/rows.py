@@ -27,6 +27,10 @@ NO_TOKEN = -1
 #: Columns that only whole rows have.
 WHOLE_ONLY = ("mean", "digest", "sketch")
 
+#: A logit so far below the row's largest is a mask, not a value: models write
+#: the lowest number of a dtype, or -10,000, where a token must never come.
+MASKED = 5000.0
+
 _LARGEST = float(np.finfo(np.float32).max)
 _GROUP = 128  # logits per group in the search for the k-th largest
 
@@ -39,13 +43,15 @@ class RowStatistics:
         top_ids: int32 (n, TOP_K), ids of the largest finite logits, largest
             first, ties to the lower id; NO_TOKEN where there are fewer.
         top_logits: float32 (n, TOP_K), their logits; 0 beside NO_TOKEN.
-        mean: float64 (n,), over the finite logits.
+        mean: float64 (n,), over the finite logits that are no mask (not MASKED
+            or more below the largest).
         logsumexp: float64 (n,), natural log, over the finite logits.
         nonfinite: int32 (n,), how many logits are NaN or infinite. Where this
             is not 0 the other figures describe the finite rest only.
         digest: uint8 (n, 16), BLAKE2b-128 of the row as little-endian float32
             with -0 written as +0. Equal digests mean bit-equal logits.
-        sketch: float32 (n, 64), count-sketch of the mean-centred row; sums
+        sketch: float32 (n, 64), count-sketch of the mean-centred row without
+            its masks, whose size would hide every other logit's error; sums
             beyond float32, which only a broken model has, end at its limit.
 
     A server tells its largest log-probabilities and nothing else of a row.
@@ -143,26 +149,28 @@ def squared_norm(sketch: NDArray[np.floating]) -> NDArray[np.float64]:
 def _one_row(row: NDArray[np.float32]) -> RowStatistics:
     with np.errstate(invalid="ignore"):  # infinities of both signs
         total = row.sum(dtype=np.float64)
-    finite = bool(np.isfinite(total))  # float64 cannot overflow on float32 sums
     nonfinite = 0
-    digest = _digest(row)
-    if not finite:
-        keep = np.isfinite(row)
-        nonfinite = int(row.size - np.count_nonzero(keep))
-        total = row.sum(dtype=np.float64, where=keep)
+    if not np.isfinite(total):  # float64 cannot overflow on float32 sums
+        nonfinite = int(row.size - np.count_nonzero(np.isfinite(row)))
     count = row.size - nonfinite
-    mean = float(total) / count if count else 0.0
-    top_ids, top_logits = _top(row if not nonfinite else np.where(keep, row, -np.inf), count)
-    wide = row.astype(np.float64)
-    if nonfinite:
-        wide[~keep] = mean
+    top_ids, top_logits = _top(
+        np.where(np.isfinite(row), row, -np.inf) if nonfinite else row, count
+    )
     peak = float(top_logits[0])
+    keep = _unmasked(row, peak, nonfinite)
+    wide = row.astype(np.float64)
+    if keep is None:
+        mean = float(total) / count
+    else:
+        kept = int(np.count_nonzero(keep))
+        mean = float(row.sum(dtype=np.float64, where=keep)) / kept if kept else 0.0
+        wide[~keep] = mean
     bucket, sign = hashes(row.size)
     wide -= mean
     sketch = np.bincount(bucket, weights=wide * sign, minlength=SKETCH_WIDTH)
     wide -= peak - mean
     np.exp(wide, out=wide)
-    if nonfinite:
+    if keep is not None:
         wide[~keep] = 0.0
     logsumexp = peak + float(np.log(wide.sum())) if count else 0.0
     return RowStatistics(
@@ -171,9 +179,18 @@ def _one_row(row: NDArray[np.float32]) -> RowStatistics:
         mean=np.array([mean]),
         logsumexp=np.array([logsumexp]),
         nonfinite=np.array([nonfinite], dtype=np.int32),
-        digest=np.frombuffer(digest, dtype=np.uint8)[None],
+        digest=np.frombuffer(_digest(row), dtype=np.uint8)[None],
         sketch=np.clip(sketch, -_LARGEST, _LARGEST).astype(np.float32)[None],
     )
+
+
+def _unmasked(row: NDArray[np.float32], peak: float, nonfinite: int) -> NDArray[np.bool_] | None:
+    """Which logits count in mean and sketch, bool (vocabulary,); None for all.
+    In float64, where no difference of two float32 overflows."""
+    lowest = peak - MASKED
+    if not nonfinite and float(row.min()) >= lowest:
+        return None
+    return np.isfinite(row) & (row >= np.float64(lowest))
 
 
 def _digest(row: NDArray[np.float32]) -> bytes:

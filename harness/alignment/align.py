@@ -176,7 +176,8 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
         why_no_ratio=_why_no_ratio(baseline, held),
         missing_prompts=len(left_out),
         missing=sum(len(p.run.token_ids) for p in left_out),
-        more=(_determinism(candidate, limits),),
+        more=(_determinism(candidate, limits, held),),
+        kappa=None if floor is None else floor.kappa,
     )
     ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
     flips = sum(int(h.found.flip.sum()) for h in held)
@@ -213,14 +214,23 @@ def _interval(all_gates: Sequence[Gate], name: str) -> Interval:
     return Interval(value=gate.value, low=gate.low, high=gate.high)
 
 
-def _determinism(candidate: Recording, limits: Mapping[str, NDArray[np.float64]]) -> Gate:
-    shifts, tolerances = [], []
+def _determinism(
+    candidate: Recording, limits: Mapping[str, NDArray[np.float64]], held: Sequence[Held]
+) -> Gate:
+    """Repeats are of the device's own run. Beyond its first other token that
+    is another text, whose noise no arm measured: there the largest tolerance
+    of the baseline stands in."""
+    parted = {h.id: h.divergence for h in held}
+    widest = max((float(limit.max(initial=0.0)) for limit in limits.values()), default=None)
+    shifts: list[float | None] = []
+    tolerances: list[float | None] = []
     for repeat in candidate.repeats:
-        limit = limits.get(repeat.prompt_id)
+        limit, left = limits.get(repeat.prompt_id), parted.get(repeat.prompt_id)
         for difference in repeat.differences:
             at = difference.position
+            along = limit is not None and at < len(limit) and (left is None or at <= left)
             shifts.append(difference.shift)
-            tolerances.append(None if limit is None or at >= len(limit) else float(limit[at]))
+            tolerances.append(float(limit[at]) if limit is not None and along else widest)
     return determinism_gate(
         sum(r.rows_compared for r in candidate.repeats),
         sum(r.rows_equal for r in candidate.repeats),

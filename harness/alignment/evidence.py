@@ -38,6 +38,9 @@ class Held:
         expected: positions of the reference.
         divergence: where the candidate's own run left the context tokens.
         ended: that it ended there without another token.
+        unjudged_nonfinite: rows with NaN or infinities among those that the
+            candidate computed and that are not judged: of its own run beyond
+            another token, of a forced run before it.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Held:
     expected: int
     divergence: int | None
     ended: bool
+    unjudged_nonfinite: int = 0
 
     @property
     def nonfinite(self) -> NDArray[np.bool_]:
@@ -102,10 +106,11 @@ class Evidence:
             control's.
         predicted: float64 (p, 2), flips that margin and noise predict.
         kappa: float64 (p,), the largest relative shift of any control.
-        nonfinite, reference_nonfinite, either_nonfinite: int (p,), rows.
+        nonfinite, unjudged_nonfinite, reference_nonfinite: int (p,), rows.
         first_nonfinite: int (p,), position of the first such row of the
             candidate, else -1.
         bit_equal, ended: bool (p,).
+        whole: bool (p,), whether candidate and reference told whole rows.
         same_tokens: bool (p,), whether the candidate chose the reference's
             token everywhere and its own run never left them.
         push, flipped: per prompt (n,), see ``floor.relative_push``, and
@@ -131,10 +136,11 @@ class Evidence:
     predicted: NDArray[np.float64]
     kappa: NDArray[np.float64]
     nonfinite: NDArray[np.int64]
+    unjudged_nonfinite: NDArray[np.int64]
     reference_nonfinite: NDArray[np.int64]
-    either_nonfinite: NDArray[np.int64]
     first_nonfinite: NDArray[np.int64]
     bit_equal: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
     ended: NDArray[np.bool_]
     same_tokens: NDArray[np.bool_]
     push: tuple[NDArray[np.float64], ...]
@@ -234,9 +240,10 @@ def _counts(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
         "kappa": 0.0 if floor is None else floor.kappa,
         "nonfinite": int(bad.sum()),
         "reference_nonfinite": int((held.reference.nonfinite > 0).sum()),
-        "either_nonfinite": int(held.nonfinite.sum()),
+        "unjudged_nonfinite": held.unjudged_nonfinite,
         "first_nonfinite": int(np.argmax(bad)) if bad.any() else -1,
         "bit_equal": bool(held.bit_equal.all()),
+        "whole": held.told,
         "ended": held.ended,
         "same_tokens": held.divergence is None and not held.found.flip.any(),
         "push": push,

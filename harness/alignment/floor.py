@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.controls import disagreement
 from harness.alignment.margins import Margins, margins
 from harness.alignment.noise import local_noise, rms_error, row_spacing, tolerance
 from harness.baselines import MIN_CONTROLS, Baseline
@@ -86,10 +87,19 @@ def arm_rows(arm: Recording, prompt: PromptRecord) -> RowStatistics:
 
 
 def noise_floor(baseline: Baseline) -> NoiseFloor | None:
-    """The floor of a baseline; None without an oracle and controls enough."""
-    if baseline.oracle is None or not has_noise_floor(baseline):
+    """The floor of a baseline; None without an oracle and sound controls enough."""
+    oracle = baseline.oracle
+    if oracle is None:
         return None
-    seen = {p.id: _seen(p, baseline, baseline.oracle) for p in baseline.reference.prompts}
+    sound = {
+        name: control
+        for name, control in baseline.controls.items()
+        if disagreement(control, baseline.reference, oracle) is None
+    }
+    baseline = replace(baseline, controls=sound)
+    if not has_noise_floor(baseline):
+        return None
+    seen = {p.id: _seen(p, baseline, oracle) for p in baseline.reference.prompts}
     scale = _shift_scale(list(seen.values()))
     return NoiseFloor({i: _prompt_floor(s, scale) for i, s in seen.items()}, len(baseline.controls))
 

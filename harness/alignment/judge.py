@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.alignment.evidence import Evidence
 from harness.alignment.gates import gates_of
 from harness.alignment.gates.guard import failing_positions
-from harness.alignment.result import Gate, PointClass, Verdict
+from harness.alignment.result import Gate, Verdict
 from harness.alignment.verdict import verdict_of
 
 
@@ -28,6 +28,7 @@ def judge(
     missing_prompts: int = 0,
     missing: int = 0,
     more: Sequence[Gate] = (),
+    kappa: float | None = None,
 ) -> Judgement:
     """Gates and verdict of these prompts as a whole suite; about a millisecond.
 
@@ -37,24 +38,26 @@ def judge(
         missing_prompts, missing: prompts of the baseline that were not run,
             and their positions.
         more: gates that no evidence of a prompt decides (determinism).
+        kappa: the baseline's, where prompts of it are left out; the largest
+            of these prompts by default.
     """
     gates = (
         *gates_of(
-            evidence, why_no_ratio=why_no_ratio, missing_prompts=missing_prompts, missing=missing
+            evidence,
+            why_no_ratio=why_no_ratio,
+            missing_prompts=missing_prompts,
+            missing=missing,
+            kappa=kappa,
         ),
         *more,
     )
     covered = not missing and bool((evidence.positions == evidence.expected).all())
     verdict = verdict_of(
         gates,
-        _classes(evidence),
+        list(failing_positions(evidence, kappa)),
         bit_equal=covered and bool(evidence.bit_equal.all()),
         tokens_equal=bool(evidence.same_tokens.all()),
         has_oracle=has_oracle,
+        whole_rows=bool(evidence.whole.any()),
     )
     return Judgement(verdict, gates)
-
-
-def _classes(evidence: Evidence) -> list[PointClass]:
-    """The failing classes that there are."""
-    return list(failing_positions(evidence))

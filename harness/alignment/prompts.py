@@ -36,6 +36,7 @@ def hold(mine: PromptRecord, baseline: Baseline) -> Held:
     context = reference.token_ids
     rows, chosen, prefill = _followed(mine, context)
     n = len(rows)
+    seen = sum(_broken(run) for run in (mine.free, mine.forced) if run is not None)
     base = reference.rows[:n]
     truth = None if baseline.oracle is None else arm_rows(baseline.oracle, theirs)[:n]
     return Held(
@@ -49,6 +50,8 @@ def hold(mine: PromptRecord, baseline: Baseline) -> Held:
         expected=len(context),
         divergence=None if mine.free is None else _divergence(mine.free, context),
         ended=mine.free is not None and _ended(mine.free, context),
+        # A forced row that the free run's stands in for was computed all the same.
+        unjudged_nonfinite=seen - int((rows.nonfinite > 0).sum()),
     )
 
 
@@ -88,6 +91,11 @@ def _followed(
     )
 
 
+def _broken(run: Run) -> int:
+    """How many rows of a run hold NaN or infinities."""
+    return int((run.rows.nonfinite > 0).sum())
+
+
 def _prefill(run: Run) -> NDArray[np.bool_]:
     """Which rows of a run came from a prefill: the first always does."""
     n = len(run.token_ids)
@@ -97,10 +105,15 @@ def _prefill(run: Run) -> NDArray[np.bool_]:
 def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass | None]:
     """Without a tolerance only bit-equal rows and non-finite ones are known."""
     if limit is not None:
-        return list(classify(held.found, limit, held.nonfinite))
+        found = classify(held.found, limit, held.nonfinite)
+        # Where the reference alone is broken, nothing judges the candidate.
+        gone = held.nonfinite & (held.rows.nonfinite == 0)
+        return [None if unjudged else c for c, unjudged in zip(found, gone, strict=True)]
     return [
         "NONFINITE" if bad else "EXACT" if same and not flip else None
-        for bad, same, flip in zip(held.nonfinite, held.bit_equal, held.found.flip, strict=True)
+        for bad, same, flip in zip(
+            held.rows.nonfinite > 0, held.bit_equal, held.found.flip, strict=True
+        )
     ]
 
 

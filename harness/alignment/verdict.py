@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from harness.alignment.result import Comparability, Gate, Interval, PointClass, Verdict
 
-#: Gates without which nothing is shown to be right, and of RATIOS one.
+#: Gates without which nothing is shown to be right, beside an error ratio: over
+#: the whole vocabulary, or the second for a server that tells the likeliest
+#: tokens only.
 NEEDED = ("point_guard", "coverage")
-#: A server that tells the likeliest tokens only has the second alone.
 RATIOS = ("error_ratio", "top_k_error_ratio")
 _SHOWN_FIELDS = 4
 
@@ -31,6 +32,7 @@ def verdict_of(
     bit_equal: bool,
     tokens_equal: bool,
     has_oracle: bool,
+    whole_rows: bool = True,
 ) -> Verdict:
     """The verdict ladder for comparable recordings.
 
@@ -39,6 +41,8 @@ def verdict_of(
             positions were judged.
         tokens_equal: the candidate chose the reference's token everywhere.
         has_oracle: without one, only BIT_EXACT or INCONCLUSIVE is possible.
+        whole_rows: the device told whole rows, so that their error must be
+            known, not that of the likeliest tokens alone.
     """
     status = {gate.name: gate.status for gate in gates}
     finite = status.get("nonfinite") == "PASS"
@@ -48,11 +52,11 @@ def verdict_of(
         return "NON_DETERMINISTIC"
     if "FAIL" in status.values():
         wrong = {"DIVERGENT", "NONFINITE"}.intersection(c for c in classes if c is not None)
-        return "DIVERGENT" if wrong else "DRIFT"
+        return "DIVERGENT" if wrong or status.get("nonfinite") == "FAIL" else "DRIFT"
     if bit_equal and tokens_equal:
         return "BIT_EXACT"
     held = {name for name, outcome in status.items() if outcome == "PASS"}
-    shown = held.issuperset(NEEDED) and not held.isdisjoint(RATIOS)
+    shown = held.issuperset(NEEDED) and RATIOS[0 if whole_rows else 1] in held
     if "INCONCLUSIVE" in status.values() or not shown:
         return "INCONCLUSIVE"
     return "TOKEN_EXACT" if tokens_equal else "EQUIVALENT"

@@ -193,10 +193,11 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "predicted": np.tile([1.0, 1.5], (prompts, 1)),
         "kappa": 4.0 * ones,
         **dict.fromkeys(
-            ("nonfinite", "reference_nonfinite", "either_nonfinite"), np.zeros(prompts, np.int64)
+            ("nonfinite", "unjudged_nonfinite", "reference_nonfinite"), np.zeros(prompts, np.int64)
         ),
         "first_nonfinite": np.full(prompts, -1),
         **dict.fromkeys(("bit_equal", "ended", "same_tokens"), np.zeros(prompts, np.bool_)),
+        "whole": np.ones(prompts, np.bool_),
         "push": tuple(np.ones(10) for _ in range(prompts)),
         "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
     }

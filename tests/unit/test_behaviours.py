@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import RNG, VOCABULARY, bfloat16, forced_recording, free_recording
+from factories import RNG, VOCABULARY, bfloat16, forced_recording, free_recording, run
 
 from harness.alignment.align import compare
 from harness.alignment.result import Alignment, exit_status
@@ -139,6 +139,89 @@ def test_a_forced_row_without_any_finite_logit_is_a_failure_too() -> None:
     found = judged(rows)
     assert found.verdict == "DIVERGENT"
     assert "at position 5 of prompt p2" in found.sentence
+
+
+def test_nan_beyond_another_token_is_a_failure_though_the_replay_is_finite() -> None:
+    """The device's own run: an other token at a near tie, two tokens later NaN.
+    The replay on the reference's tokens, which is what is judged, is right."""
+    rows = arm(26)
+    record = forced_recording(rows, BASELINE.reference).prompt("p4")
+    assert record is not None
+    own = rows["p4"].copy()
+    second = own[1].argsort()[-2]
+    own[1, second], own[3] = own[1].max() + 2.0, np.nan
+    free = run(own[:4], [*(int(t) for t in own[:3].argmax(axis=1)), 0])
+    candidate = forced_recording(arm(26), BASELINE.reference)
+    prompts = tuple(
+        p.model_copy(update={"free": free}) if p.id == "p4" else p for p in candidate.prompts
+    )
+    found = compare(candidate.model_copy(update={"prompts": prompts}), BASELINE)
+    assert statuses(found)["nonfinite"] == "FAIL"
+    assert found.verdict == "DIVERGENT"
+    gate = next(g for g in found.gates if g.name == "nonfinite")
+    assert "1 other row of the candidate's holds NaN or infinite logits, in prompt p4" in (
+        gate.sentence
+    )
+
+
+def test_a_reference_that_is_not_finite_judges_nothing() -> None:
+    rows = arm(1)
+    rows["p3"][2, 7] = np.nan
+    broken = baseline_of(rows)
+    found = judged(arm(27), broken)
+    assert found.verdict == "INCONCLUSIVE"
+    assert statuses(found)["nonfinite"] == "INCONCLUSIVE"
+    prompt = next(p for p in found.prompts if p.id == "p3")
+    assert (prompt.verdict, prompt.positions.class_[2]) == ("INCONCLUSIVE", None)
+
+
+def test_a_masked_token_hides_no_noise_and_no_scale() -> None:
+    """A model that writes a dtype's lowest number where a token never comes."""
+
+    def masked(rows: Rows, lowest: float) -> dict[str, np.ndarray]:
+        made = {i: z.copy() for i, z in rows.items()}
+        for z in made.values():
+            z[:, 5] = lowest
+        return made
+
+    truth = masked(TRUTH, float(np.finfo(np.float32).min))
+    lowest = float(bfloat16(np.array([-3.38e38]))[0])
+    arms = {s: masked(arm(s), lowest) for s in (1, 2, 3, 28)}
+    reference = free_recording(arms[1])
+    baseline = Baseline(
+        reference,
+        forced_recording(
+            {i: z.astype(np.float32) for i, z in truth.items()}, reference, dtype="float32"
+        ),
+        {f"control-{s}": forced_recording(arms[s], reference) for s in (2, 3)},
+    )
+    assert judged(arms[28], baseline).verdict == "EQUIVALENT"
+    noisy = masked(arm(28, noise=0.2), lowest)
+    assert "error_ratio" in failing(judged(noisy, baseline))
+    scaled = {i: bfloat16(1.02 * z.astype(np.float64)) for i, z in arm(28).items()}
+    assert "slope" in failing(judged(masked(scaled, lowest), baseline))
+
+
+def test_prompts_left_out_change_no_tolerance() -> None:
+    """One control's outlier is in p1; the candidate's, a little larger, in p0."""
+
+    def bumped(rows: dict[str, np.ndarray], name: str, by: float) -> dict[str, np.ndarray]:
+        lead = np.sort(REFERENCE[name], axis=1)
+        at = int((lead[:, -1] - lead[:, -2]).argmax())
+        rows[name][at, REFERENCE[name][at].argsort()[-2]] += by
+        return {i: bfloat16(z.astype(np.float64)) for i, z in rows.items()}
+
+    controls = {
+        "control-2": forced_recording(bumped(arm(2), "p1", 0.6), BASELINE.reference),
+        "control-3": BASELINE.controls["control-3"],
+    }
+    baseline = replace(BASELINE, controls=controls)
+    whole = forced_recording(bumped(arm(29), "p0", 0.8), BASELINE.reference)
+    part = whole.model_copy(update={"prompts": tuple(p for p in whole.prompts if p.id != "p1")})
+    for candidate in (whole, part):
+        found = compare(candidate, baseline)
+        assert statuses(found)["point_guard"] == "PASS"
+        assert set(found.classes) <= {"EXACT", "NEAR-TIE", "TIE"}
 
 
 def test_a_permuted_top_k_is_a_failure() -> None:

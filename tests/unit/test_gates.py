@@ -73,7 +73,7 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
         "FAIL",
         "10 of 20 positions fail: 1 DIVERGENT, 9 SILENT-DRIFT.",
     ),
-    (point_guard(evidence(3, either_nonfinite=one(3, 1, 4))), "FAIL", "4 of 30 positions fail: 4"),
+    (point_guard(evidence(3, nonfinite=one(3, 1, 4))), "FAIL", "4 of 30 positions fail: 4"),
     (exceedance_gate(evidence()), "PASS", "at 40 positions (20.0 %), the controls' at 40"),
     (exceedance_gate(evidence(large=np.tile([5.0, 1.0], (20, 1)))), "WARN", "more large shifts"),
     (exceedance_gate(evidence(large=np.tile([9.0, 7.0], (20, 1)))), "FAIL", "inflated by 1.5"),
@@ -104,7 +104,17 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
         "FAIL",
         "2 of 30 rows hold NaN or infinite logits, first at position 7 of prompt p1.",
     ),
-    (nonfinite_gate(evidence(3, reference_nonfinite=one(3, 0, 1))), "FAIL", "1 of 30 rows of the"),
+    (
+        nonfinite_gate(evidence(3, reference_nonfinite=one(3, 0, 1))),
+        "INCONCLUSIVE",
+        "1 of 30 rows of the",
+    ),
+    (
+        nonfinite_gate(evidence(3, unjudged_nonfinite=one(3, 2, 2))),
+        "FAIL",
+        "30 judged rows are finite, and 2 other rows of the candidate's hold NaN or infinite "
+        "logits, first in prompt p2.",
+    ),
     (coverage_gate(8, 8, 0, 0), "PASS", "All 8 positions"),
     (coverage_gate(6, 8, 0, 1), "INCONCLUSIVE", "6 of 8 positions of the baseline were judged: 1 "),
     (coverage_gate(6, 8, 0, 2), "INCONCLUSIVE", "--context"),
@@ -123,6 +133,9 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (determinism_gate(4, 3, [0.3], [0.3]), "WARN", "all within the tolerance"),
     (determinism_gate(4, 2, [0.1, -0.5], [0.3, 0.3]), "FAIL", "by up to 0.5 logits"),
     (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
+    (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities or an"),
+    (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differ between two runs"),
+    (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), 4.1), "PASS", "all 20"),
 ]  # fmt: skip
 
 

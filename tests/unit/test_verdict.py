@@ -46,6 +46,7 @@ def judged(
     bits: bool = False,
     tokens: bool = False,
     oracle: bool = True,
+    whole_rows: bool = True,
     **status: Status,
 ) -> Verdict:
     return verdict_of(
@@ -54,6 +55,7 @@ def judged(
         bit_equal=bits,
         tokens_equal=tokens,
         has_oracle=oracle,
+        whole_rows=whole_rows,
     )
 
 
@@ -73,7 +75,8 @@ LADDER: list[tuple[dict[str, Any], Verdict]] = [
     ({"determinism": "NOT_RUN"}, "EQUIVALENT"),
     ({"top_k_error_ratio": "NOT_RUN"}, "EQUIVALENT"),
     # A server that tells the likeliest tokens only has the second ratio alone.
-    ({"error_ratio": "NOT_RUN"}, "EQUIVALENT"),
+    ({"error_ratio": "NOT_RUN", "whole_rows": False}, "EQUIVALENT"),
+    ({"error_ratio": "NOT_RUN"}, "INCONCLUSIVE"),
     ({"error_ratio": "NOT_RUN", "top_k_error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),
     ({"error_ratio": "NOT_RUN", "top_k_error_ratio": "NOT_RUN"}, "INCONCLUSIVE"),
     ({"error_ratio": "INCONCLUSIVE"}, "INCONCLUSIVE"),

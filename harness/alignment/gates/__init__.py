@@ -36,7 +36,12 @@ __all__ = ["GATES", "classify", "determinism_gate", "gates_of", "not_run"]
 
 
 def gates_of(
-    evidence: Evidence, *, why_no_ratio: str = "", missing_prompts: int = 0, missing: int = 0
+    evidence: Evidence,
+    *,
+    why_no_ratio: str = "",
+    missing_prompts: int = 0,
+    missing: int = 0,
+    kappa: float | None = None,
 ) -> tuple[Gate, ...]:
     """Every gate of GATES, in that order.
 
@@ -44,12 +49,13 @@ def gates_of(
         why_no_ratio: the reason, where the errors cannot be told.
         missing_prompts, missing: prompts of the baseline that the evidence
             lacks, and their positions.
+        kappa: of the whole baseline; the largest of these prompts by default.
     """
     return (
         ratio_gate(evidence, why_no_ratio),
         *(path_ratio_gate(evidence, which, why_no_ratio) for which in range(len(PATHS))),
         top_k_ratio_gate(evidence, why_no_ratio),
-        point_guard(evidence),
+        point_guard(evidence, kappa),
         exceedance_gate(evidence),
         flip_gate(evidence),
         bias_gate(evidence, why_no_ratio),

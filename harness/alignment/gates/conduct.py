@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.alignment.evidence import Evidence
+from harness.alignment.gates.decide import counted
 from harness.alignment.result import Gate, Status
 
 #: Variables that make a kind of device repeat its bits, by the end of its name.
@@ -23,9 +24,12 @@ def not_run(name: str, why: str) -> Gate:
 
 
 def nonfinite_gate(evidence: Evidence) -> Gate:
-    """FAIL on any row of the candidate with NaN or infinite logits."""
+    """FAIL on any row of the candidate with NaN or infinite logits, whether it
+    was judged or lies beyond another token; INCONCLUSIVE where the reference's
+    alone has them, since nothing then judges the candidate."""
     rows = int(evidence.positions.sum())
     candidate = int(evidence.nonfinite.sum())
+    beyond = int(evidence.unjudged_nonfinite.sum())
     reference = int(evidence.reference_nonfinite.sum())
     if candidate:
         first = int(np.argmax(evidence.first_nonfinite >= 0))
@@ -34,6 +38,13 @@ def nonfinite_gate(evidence: Evidence) -> Gate:
         sentence = (
             f"{candidate} of {rows} {hold} NaN or infinite logits, "
             f"{'at' if candidate == 1 else 'first at'} {where}."
+        )
+    elif beyond:
+        prompt = evidence.ids[int(np.argmax(evidence.unjudged_nonfinite > 0))]
+        sentence = (
+            f"All logits of {rows} judged rows are finite, and {counted(beyond, 'other row')} of "
+            f"the candidate's {'holds' if beyond == 1 else 'hold'} NaN or infinite logits, "
+            f"{'in' if beyond == 1 else 'first in'} prompt {prompt}."
         )
     elif reference:
         sentence = (
@@ -44,8 +55,8 @@ def nonfinite_gate(evidence: Evidence) -> Gate:
         sentence = f"All logits of {rows} rows are finite."
     return Gate(
         name="nonfinite",
-        status="FAIL" if candidate or reference else "PASS",
-        value=float(candidate),
+        status="FAIL" if candidate or beyond else "INCONCLUSIVE" if reference else "PASS",
+        value=float(candidate + beyond),
         threshold=0.0,
         sentence=sentence,
     )
@@ -100,7 +111,7 @@ def _counted(count: int, what: str) -> str:
 def determinism_gate(
     rows: int,
     equal: int,
-    shifts: Sequence[float],
+    shifts: Sequence[float | None],
     tolerances: Sequence[float | None],
     device: str = "",
 ) -> Gate:
@@ -109,8 +120,9 @@ def determinism_gate(
     Args:
         rows, equal: rows that were computed twice, and those of them that
             gave the same bits.
-        shifts, tolerances: of the others, in logits; None where no tolerance
-            is known, which can only warn.
+        shifts: of the others, in logits; None where no noise explains one.
+        tolerances: of the others, in logits; None where no tolerance is
+            known, which can only warn.
         device: whose variables for repeatable kernels the warning names.
     """
     status: Status
@@ -119,13 +131,17 @@ def determinism_gate(
     elif equal == rows:
         status, sentence = "PASS", f"A repeated run gave the same bits in all {rows} rows."
     else:
+        unexplained = sum(d is None for d in shifts)
         beyond = [
             abs(d)
             for d, tau in zip(shifts, tolerances, strict=True)
-            if tau is not None and abs(d) > tau
+            if d is not None and tau is not None and abs(d) > tau
         ]
         rate = f"{rows - equal} of {rows} rows differ between two runs"
-        if beyond:
+        if unexplained:
+            status = "FAIL"
+            sentence = f"{rate}, {unexplained} of them by NaN, infinities or an early end."
+        elif beyond:
             status = "FAIL"
             sentence = f"{rate}, by up to {max(beyond):.4g} logits, more than the noise explains."
         else:

@@ -38,23 +38,23 @@ def classify(
     return classes
 
 
-def failing_positions(evidence: Evidence) -> dict[PointClass, int]:
+def failing_positions(evidence: Evidence, kappa: float | None = None) -> dict[PointClass, int]:
     """How many positions of each failing class there are, those that are
-    there; against the largest kappa of these prompts."""
-    beyond = HEADROOM * float(evidence.kappa.max(initial=0.0))
+    there; against the largest kappa of these prompts, unless one is given."""
+    beyond = HEADROOM * (float(evidence.kappa.max(initial=0.0)) if kappa is None else kappa)
     far = [push > beyond for push in evidence.push]
     divergent = sum(int((f & flip).sum()) for f, flip in zip(far, evidence.flipped, strict=True))
     counts: dict[PointClass, int] = {
         "DIVERGENT": divergent,
-        "NONFINITE": int(evidence.either_nonfinite.sum()),
+        "NONFINITE": int(evidence.nonfinite.sum()),
         "SILENT-DRIFT": sum(int(f.sum()) for f in far) - divergent,
     }
     return {name: count for name, count in counts.items() if count}
 
 
-def point_guard(evidence: Evidence) -> Gate:
+def point_guard(evidence: Evidence, kappa: float | None = None) -> Gate:
     """FAIL on any position whose margin moved more than noise explains."""
-    counts, positions = failing_positions(evidence), int(evidence.positions.sum())
+    counts, positions = failing_positions(evidence, kappa), int(evidence.positions.sum())
     failing, flips = sum(counts.values()), int(evidence.flips.sum())
     judged = evidence.controls > 0
     status: Status
