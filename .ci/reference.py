@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the code: every option and every JSON field.
+"""Write docs/reference.md from the code: every option, and every field of the JSON files.
 
 reference.py          writes the page
 reference.py --check  ends with status 1 where the page is not what the code says
@@ -25,14 +25,16 @@ from harness import plugin  # noqa: E402
 from harness.alignment.location import Location  # noqa: E402
 from harness.alignment.result import Alignment  # noqa: E402
 from harness.cli import app  # noqa: E402
+from harness.perf.result import Bench, Comparison, LoadBench  # noqa: E402
 from harness.recording import Recording  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Every option and every JSON field, written from the code by `python .ci/reference.py`.
-How to use them: [the tutorial](tutorial.md).
+Every option, and every field of the JSON files, written from the code by `python .ci/reference.py`.
+How to use them: [the tutorial](tutorial.md). What the doctor and the checkpoint tools print, how
+rows are packed and how a suite is written: [formats](formats.md).
 """
 EXAMPLE = "<!-- not run: an example of the form; the tutorial and the how-tos run their like -->"
 
@@ -143,7 +145,14 @@ def page() -> str:
     parts += [_command(*pair) for pair in _commands(typer.main.get_command(app), "harness")]
     parts += ["## pytest\n", _pytest_options()]
     seen: list[type[BaseModel]] = []
-    formats = (("Recording", Recording), ("Alignment", Alignment), ("Location", Location))
+    formats: tuple[tuple[str, type[BaseModel]], ...] = (
+        ("Recording", Recording),
+        ("Alignment", Alignment),
+        ("Location", Location),
+        ("Bench", Bench),
+        ("Bench of two configurations", Comparison),
+        ("Bench of a server under load", LoadBench),
+    )
     for title, kind in formats:
         new = [k for k in _models(kind, list(seen)) if k not in seen]
         seen += new

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -19,6 +21,7 @@ from harness import (
     cli_checkpoint,
     cli_doctor,
     cli_locate,
+    cli_report,
     cli_serve,
 )
 from harness.cli_options import (
@@ -37,7 +40,13 @@ from harness.cli_options import (
     with_qat_group_size,
 )
 from harness.errors import HarnessError, UsageError
+from harness.outputs import check_outputs, tell_and_write
 from harness.signals import TERMINATED, Terminated, sigterm_as_interrupt
+
+if TYPE_CHECKING:
+    from harness.progress import Progress
+    from harness.recorder import Context
+    from harness.suites import Suite
 
 
 class _Interrupted(Exception):
@@ -146,14 +155,15 @@ def record(
 
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file in it")
+    chosen = load_suite(suite, max_new_tokens)
+    check_outputs([out], [context, chosen.path])
     progress = Progress()
     options = recorder.Options(
         replay=replay.value,
-        context=None if context is None else recorder.Context.of(_context(context)),
+        context=None if context is None else _context(context, chosen, replay, progress),
         full_logits=logits is LogitsName.full,
         repeats=repeats,
     )
-    chosen = load_suite(suite, max_new_tokens)
     target = open_target(
         device,
         model,
@@ -203,7 +213,7 @@ def compare(
     """
     from harness.api import compare as judge
 
-    _check_outputs(report, table, lang)
+    _check_outputs(json, report, table, lang, inputs=[candidate, baseline, magnify])
     alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
     if magnify is not None:
         from harness.magnifier import with_magnifier
@@ -244,7 +254,7 @@ def verify(
     from harness.progress import Progress
     from harness.verify import verify_file
 
-    _check_outputs(report, table, lang)
+    _check_outputs(json, report, table, lang, inputs=[recording])
     alignment = verify_file(
         recording,
         device,
@@ -258,39 +268,17 @@ def verify(
     _finish(alignment, json, report, table, lang)
 
 
-@app.command()
-def report(
-    alignments: Annotated[
-        list[Path], typer.Argument(help="What compare --json wrote, or what bench did.")
-    ],
-    out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
-    lang: Lang = None,
+app.command()(cli_report.report)  # here, since --help lists commands in this order
+
+
+def _check_outputs(
+    json: Path | None,
+    reports: list[Path] | None,
+    table: Path | None,
+    lang: str | None,
+    *,
+    inputs: Sequence[Path | None],
 ) -> None:
-    """Render a report from alignments, without model or recordings.
-
-    Several stand side by side; those of one device, model and suite also over
-    time, by when they were recorded. Benches make a report of their own, with
-    their trend.
-
-    Example:  harness report alignment.json --out report.html
-    """
-    from harness.alignment.result import load_alignment
-    from harness.perf.result import is_bench, load_bench
-    from harness.report.bench import render_bench
-    from harness.report.language import language_of
-    from harness.report.render import check_report_path, render
-
-    check_report_path(out)
-    language = language_of(lang)
-    if all(is_bench(path) for path in alignments):
-        render_bench([load_bench(path) for path in alignments], out)
-        typer.echo(f"report: {out}")
-        return
-    render([load_alignment(path) for path in alignments], out, language)
-    typer.echo(f"report: {out}")
-
-
-def _check_outputs(reports: list[Path] | None, table: Path | None, lang: str | None) -> None:
     """What cannot be written is said before the work, not after it."""
     from harness.report.language import language_of
     from harness.report.render import check_report_path
@@ -301,6 +289,7 @@ def _check_outputs(reports: list[Path] | None, table: Path | None, lang: str | N
         check_report_path(path)
     if table is not None:
         check_table_path(table)
+    check_outputs([json, *(reports or []), table], inputs)
 
 
 def _finish(
@@ -316,29 +305,31 @@ def _finish(
     from harness.report.render import render
     from harness.report.step_summary import append_step_summary
     from harness.report.summary import summary_lines
+    from harness.table import write_table
 
     language = language_of(lang)
+    writers: dict[Path, Callable[[Path], None]] = {}
     if json is not None:
-        save_alignment(alignment, json)
+        writers[json] = partial(save_alignment, alignment)
     for path in reports or []:
-        render([alignment], path, language)
+        writers[path] = partial(render, [alignment], language=language)
     if table is not None:
-        from harness.table import write_table
-
-        write_table(alignment, table)
-    for line in summary_lines(alignment):
-        typer.echo(line)
-    for path in filter(None, [json, *(reports or []), table]):
-        typer.echo(f"written: {path}")
+        writers[table] = partial(write_table, alignment)
+    tell_and_write(summary_lines(alignment), writers)
     append_step_summary([alignment], language)
     raise typer.Exit(exit_status(alignment.verdict))
 
 
-def _context(path: Path) -> Any:
+def _context(path: Path, suite: Suite, replay: ReplayName, progress: Progress) -> Context:
     from harness.baselines import Baseline, resolve
+    from harness.contexts import context_for
+    from harness.recorder import Context
 
     found = resolve(path)
-    return found.reference if isinstance(found, Baseline) else found
+    recording = found.reference if isinstance(found, Baseline) else found
+    if replay is ReplayName.free:  # its own tokens, whatever their number, come first
+        return Context.of(recording)
+    return context_for(suite, recording, path, progress)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli_options import Device, Dtype, MaxNewTokens, ModelName, SuiteName, Trust
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.recording import Recording
@@ -42,22 +42,27 @@ def make(
     Example:  harness baseline make --device hf-cpu --suite port
     """
     from harness.arms import Plan, make_baseline
+    from harness.contexts import context_for
     from harness.progress import Progress
-    from harness.recorder import Context
     from harness.recording import load_recording
     from harness.suites import load_suite
 
+    progress = Progress()
+    chosen = load_suite(suite, max_new_tokens)
+    tokens = None
+    if context is not None:
+        tokens = context_for(chosen, load_recording(context), context, progress)
     plan = Plan(
         device=device,
         model=model,
-        suite=load_suite(suite, max_new_tokens),
+        suite=chosen,
         dtype=dtype,
         root=baseline_dir,
-        context=None if context is None else Context.of(load_recording(context)),
+        context=tokens,
         trust_remote_code=trust_remote_code,
         suite_source=suite,
     )
-    made = make_baseline(plan, Progress())
+    made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())
     typer.echo(f"{made.folder}: {made.reference.positions} positions; {arms}")
     typer.echo("Approve it by committing it.")
@@ -73,6 +78,7 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
     """
     from harness.baselines import find_baselines, load_baseline
 
+    _check_root(baseline_dir)
     folders = find_baselines(baseline_dir)
     if not folders:
         typer.echo(f"{baseline_dir}: no baselines")
@@ -132,6 +138,7 @@ def prune(
     """
     from harness.baselines import find_baselines, leftovers
 
+    _check_root(baseline_dir)
     stale = [(f, why) for f in find_baselines(baseline_dir) if (why := _stale(f))]
     stale += [(f, "left by an interrupted making") for f in leftovers(baseline_dir)]
     for folder, why in stale:
@@ -142,6 +149,16 @@ def prune(
         typer.echo("nothing to prune")
     elif not yes:
         typer.echo("give --yes to remove")
+
+
+def _check_root(root: Path) -> None:
+    """A mistyped folder is not one without baselines; the usual one may be still to come."""
+    from harness.baselines import DEFAULT_FOLDER
+
+    if root.is_dir() or (root == DEFAULT_FOLDER and not root.exists()):
+        return
+    problem = "is a file" if root.exists() else "no such folder"
+    raise UsageError(f"--baseline-dir {root}: {problem}; name the folder of all baselines")
 
 
 def _remove(folder: Path) -> None:

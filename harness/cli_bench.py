@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli_options import Device, Dtype, EngineArgs, ModelName, SuiteName, Trust
+from harness.cli_options import (
+    Device,
+    Dtype,
+    EngineArgs,
+    ModelName,
+    SuiteName,
+    Trust,
+    whole_numbers,
+)
 from harness.errors import UsageError
+from harness.outputs import check_outputs, tell_and_write
 
 if TYPE_CHECKING:
     from harness.perf.against import Configuration
@@ -31,7 +41,9 @@ def bench(
     dtype: Dtype = None,
     prompt_lengths: PromptLengths = "32,128,512",
     batch_sizes: BatchSizes = None,
-    output_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every request.")] = 32,
+    output_tokens: Annotated[
+        int, typer.Option(min=2, max=2**24 - 1, help="Tokens of every request.")
+    ] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Warm runs of each cell.")] = 5,
     engine_arg: EngineArgs = None,
     against: Annotated[
@@ -59,29 +71,35 @@ def bench(
 ) -> None:
     """Measure throughput and latency, accuracy first; with --against, compare.
 
-    Ends with status 1 where the tokens are not aligned or a cell REGRESSED, and
-    with 3 where that could not be decided. An interrupted bench goes on where
-    it was.
+    Ends with status 1 where the tokens are not aligned, and with 3 where there
+    is no judgement, as without a baseline; with 0 after --no-judge. With
+    --against the clock decides: 1 where a cell REGRESSED, 3 where none did and
+    one is INCONCLUSIVE. An interrupted bench goes on where it was.
 
     Example:  harness bench --device vllm-cpu --batch-sizes 1,8 --report bench.html
     """
     from harness.devices.registry import BATCHING, check_batch_size, parse_engine_args
     from harness.perf.against import Configuration
     from harness.perf.bench import BenchPlan
+    from harness.perf.result import MOST_BATCH, MOST_TOKENS, check_replaces_bench
     from harness.report.bench import check_bench_report
 
     for path in report or []:
         check_bench_report(path)
+    check_outputs([out, *(report or [])])
+    check_replaces_bench(out)
+    if not budget > 0:  # nan, too
+        raise UsageError(f"--budget {budget:g}: give seconds, more than 0")
     sizes = batch_sizes or ("1,2,4,8,16,32" if device in BATCHING else "1")
     plan = BenchPlan(
-        prompt_lengths=_numbers("--prompt-lengths", prompt_lengths),
-        batch_sizes=_numbers("--batch-sizes", sizes),
+        prompt_lengths=whole_numbers("--prompt-lengths", prompt_lengths, MOST_TOKENS),
+        batch_sizes=whole_numbers("--batch-sizes", sizes, MOST_BATCH),
         output_tokens=output_tokens,
         repeats=repeats,
         limits=limits,
     )
     most = max(plan.batch_sizes)
-    check_batch_size(device, most)
+    check_batch_size(device, most, option="--batch-sizes")
     args = parse_engine_args(engine_arg or [])
     side = Configuration(device, model, dtype, args, trust_remote_code, most)
     if against is None:
@@ -122,11 +140,11 @@ def _one(
     if judge:
         accuracy, _ = judge_first(target, chosen, baseline_dir, progress)
     made = run_bench(target, chosen, plan, accuracy, out, progress)
-    for path in reports:
-        render_bench([made], path)
-    for line in [*bench_lines(made), *(f"written: {path}" for path in [out, *reports])]:
-        typer.echo(line)
-    raise typer.Exit(0 if accuracy.verdict is None else exit_status(accuracy.verdict))
+    writers = dict.fromkeys(reports, partial(render_bench, [made]))
+    tell_and_write(bench_lines(made), writers, also=[out])
+    if accuracy.verdict is None:
+        raise typer.Exit(3 if judge else 0)
+    raise typer.Exit(exit_status(accuracy.verdict))
 
 
 def _two(
@@ -148,19 +166,7 @@ def _two(
     other = parse_against(against, side)
     paired = Paired(plan.grid(), suite, baseline_dir, judge, budget)
     found = run_against(side, other, paired, Progress())
-    save_bench(found, out)
-    for path in reports:
-        render_comparison(found, path)
-    for line in [*comparison_lines(found), *(f"written: {path}" for path in [out, *reports])]:
-        typer.echo(line)
+    writers = {out: partial(save_bench, found)}
+    writers |= dict.fromkeys(reports, partial(render_comparison, found))
+    tell_and_write(comparison_lines(found), writers)
     raise typer.Exit({"REGRESSED": 1, "INCONCLUSIVE": 3}.get(found.outcome, 0))
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise UsageError(f"{option} {text!r}: give whole numbers from 1 on, as 1,8")
-    return numbers

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli_options import ModelName
+from harness.cli_options import ModelName, whole_numbers
 from harness.errors import UsageError
+from harness.outputs import check_outputs, tell_and_write
 
 
 def bench_load(
     server_url: Annotated[str, typer.Option(help="Of a running OpenAI-compatible server.")],
     model: ModelName = "smollm2",
     served_model: Annotated[str | None, typer.Option(help="The server's name for it.")] = None,
-    requests: Annotated[int, typer.Option(min=1, help="Requests of each load.")] = 200,
+    requests: Annotated[
+        int, typer.Option(min=1, max=2**20 - 1, help="Requests of each load.")
+    ] = 200,
     rates: Annotated[str, typer.Option(help="Requests a second, with commas; inf for all.")] = (
         "inf"
     ),
     concurrencies: Annotated[str, typer.Option(help="Requests in flight, with commas.")] = "1,16",
-    prompt_tokens: Annotated[int, typer.Option(min=8, help="Tokens of every prompt.")] = 128,
-    output_tokens: Annotated[int, typer.Option(min=1, help="Tokens of every answer.")] = 32,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=8, max=2**24 - 1, help="Tokens of every prompt.")
+    ] = 128,
+    output_tokens: Annotated[
+        int, typer.Option(min=1, max=2**24 - 1, help="Tokens of every answer.")
+    ] = 32,
     load_python: Annotated[
         str | None, typer.Option(help="Python of an environment with vLLM, for its generator.")
     ] = None,
@@ -40,49 +50,51 @@ def bench_load(
 
     Example:  harness bench-load --server-url http://127.0.0.1:8000 --concurrencies 1,16
     """
-    import sys
-
+    from harness.devices.server_http import base_url
     from harness.models import find_model
     from harness.perf.load import Load, run_load
-    from harness.perf.result import LoadBench, save_bench
+    from harness.perf.result import MOST_BATCH, LoadBench, check_replaces_bench, save_bench
     from harness.progress import Progress
     from harness.report.bench import check_bench_report, load_lines, render_load
 
     for path in report or []:
         check_bench_report(path)
+    check_outputs([out, *(report or [])])
+    check_replaces_bench(out)
+    url = base_url(server_url)
+    in_flight = whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
+    a_second = _rates(rates)
     progress = Progress()
     source = str(find_model(model, progress=progress.note).path)
     loads = []
-    for rate in _numbers("--rates", rates):
-        for concurrency in map(int, _numbers("--concurrencies", concurrencies)):
+    for rate in a_second:
+        for concurrency in in_flight:
             progress.note(f"{requests} requests, {rate:g} a second, {concurrency} in flight")
             asked = Load(
-                server_url, source, served_model, requests, rate, concurrency,
+                url, source, served_model, requests, rate, concurrency,
                 prompt_tokens, output_tokens, load_python or sys.executable,
             )  # fmt: skip
             loads.append(run_load(asked))
     made = LoadBench(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        url=server_url,
+        url=url,
         model=model,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         loads=tuple(loads),
     )
-    save_bench(made, out)
-    for path in report or []:
-        render_load(made, path)
-    for line in [*load_lines(made), *(f"written: {path}" for path in [out, *(report or [])])]:
-        typer.echo(line)
+    writers: dict[Path, Callable[[Path], None]] = {out: partial(save_bench, made)}
+    writers |= dict.fromkeys(report or [], partial(render_load, made))
+    tell_and_write(load_lines(made), writers)
     lost = any(t.errors or t.completed < t.requests or t.counters_agree is False for t in loads)
     raise typer.Exit(1 if lost else 0)
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def _rates(text: str) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(part) for part in text.split(",") if part.strip())
+        rates = tuple(float(part) for part in text.split(","))
     except ValueError:
-        numbers = ()
-    if not numbers or not min(numbers) > 0:
-        raise UsageError(f"{option} {text!r}: give numbers above 0, as 1,16")
-    return numbers
+        rates = ()
+    if not rates or not all(rate > 0 for rate in rates):  # nan, too
+        raise UsageError(f"--rates {text!r}: give numbers above 0, or inf, as 1,16")
+    return rates

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,7 @@ from harness.cli_options import (
     SuiteName,
     Trust,
 )
+from harness.outputs import check_outputs, tell_and_write
 
 
 def locate(
@@ -85,16 +88,15 @@ def locate(
         trust_remote_code=trust_remote_code,
     )
     judged = None if alignment is None else load_alignment(alignment)  # before the work
+    check_outputs([json, alignment], [baseline, plan.suite.path])
     location = find(plan, Progress())
-    if judged is not None and alignment is not None:
-        save_alignment(judged.model_copy(update={"locate": curve_of(location)}), alignment)
+    writers: dict[Path, Callable[[Path], None]] = {}
     if json is not None:
-        save_location(location, json)
-    for line in location_lines(location):
-        typer.echo(printable(line))
-    for path in (json, alignment):
-        if path is not None:
-            typer.echo(f"written: {path}")
+        writers[json] = partial(save_location, location)
+    if judged is not None and alignment is not None:
+        with_curve = judged.model_copy(update={"locate": curve_of(location)})
+        writers[alignment] = partial(save_alignment, with_curve)
+    tell_and_write(map(printable, location_lines(location)), writers)
     if any(p.status == "UNJUDGED" for p in location.places) and location.module is None:
         raise typer.Exit(3)
     raise typer.Exit(0 if location.module is None else 1)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import UsageError
+
 Device = Annotated[
     str,
     typer.Option(
@@ -64,3 +66,18 @@ def with_qat_group_size(pairs: list[str] | None, group_size: int | None) -> list
     """``--engine-arg`` pairs with ``--qat-group-size`` as one of them."""
     extra = [] if group_size is None else [f"qat_group_size={group_size}"]
     return [*(pairs or []), *extra]
+
+
+def whole_numbers(option: str, text: str, most: int) -> tuple[int, ...]:
+    """``1,8`` as numbers.
+
+    Raises:
+        UsageError: if a part is no number from 1 to ``most``.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    # Digits are counted first: Python refuses to read thousands of them.
+    good = all(p.isascii() and p.isdecimal() and len(p) <= len(str(most)) for p in parts)
+    numbers = tuple(map(int, parts)) if good else ()
+    if not numbers or not 1 <= min(numbers) <= max(numbers) <= most:
+        raise UsageError(f"{option} {text!r}: give whole numbers from 1 to {most}, as 1,8")
+    return numbers

@@ -190,7 +190,7 @@ def _unmasked(row: NDArray[np.float32], peak: float, nonfinite: int) -> NDArray[
     lowest = peak - MASKED
     if not nonfinite and float(row.min()) >= lowest:
         return None
-    return np.isfinite(row) & (row >= np.float64(lowest))
+    return np.asarray(np.isfinite(row) & (row >= np.float64(lowest)))
 
 
 def _digest(row: NDArray[np.float32]) -> bytes:

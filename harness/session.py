@@ -17,6 +17,7 @@ from harness.alignment.result import Alignment, save_alignment
 from harness.arms import Plan, make_baseline
 from harness.baselines import Baseline, baseline_folder, is_baseline, load_baseline
 from harness.closer import closer_of
+from harness.contexts import context_for
 from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
@@ -29,6 +30,7 @@ from harness.devices.registry import (
 from harness.doctor import Diagnosis, diagnose
 from harness.errors import BaselineError, UsageError
 from harness.matrix import PROMPTS
+from harness.outputs import refuse_inputs
 from harness.perf.bench import BenchPlan, run_bench
 from harness.perf.result import Accuracy, Bench
 from harness.progress import Progress
@@ -306,6 +308,7 @@ class Session:
 
     def _baseline(self) -> Baseline | None:
         """The baseline of this run, made where this device may make it."""
+        refuse_inputs(self.options.reports, [self.options.context, self.folder])
         present = is_baseline(self.folder)
         if present and not self.options.update_baselines:
             return load_baseline(self.folder)
@@ -313,14 +316,16 @@ class Session:
             return None
         why = "replacing it (--update-baselines)" if present else "there is none yet"
         self.progress.note(f"baseline {self.folder.as_posix()}: {why}")
-        context = self.options.context
+        context = None
+        if (path := self.options.context) is not None:
+            context = context_for(self.suite, load_recording(path), path, self.progress)
         plan = Plan(
             device=self.options.device,
             model=self.options.model,
             suite=self.suite,
             dtype=self.options.dtype,
             root=self.options.baseline_dir,
-            context=None if context is None else Context.of(load_recording(context)),
+            context=context,
             trust_remote_code=self.options.trust_remote_code,
             suite_source=self.options.suite,
         )

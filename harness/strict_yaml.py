@@ -16,7 +16,9 @@ from yaml.reader import ReaderError
 from harness.errors import SuiteError
 
 #: Decimal only: YAML 1.1 would read 010 as 8 and 1:30 as 90.
-_INTEGER = re.compile(r"[-+]?[0-9]{1,15}")
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+#: Python refuses to read thousands of digits, so they are counted first.
+_MAX_DIGITS = 15
 _LINE_BREAK = re.compile(r"\r\n?|\n")
 _MAX_DEPTH = 16
 _TAG = "tag:yaml.org,2002:"
@@ -132,9 +134,14 @@ class YamlSource:
         written = self._scalar(node, what, "int", "an integer")
         if not _INTEGER.fullmatch(written):
             raise self.error(node, f"{what} is {shown(written)}; write a plain decimal integer")
-        if int(written) < minimum:
-            raise self.error(node, f"{what} is {int(written)}; it must be at least {minimum}")
-        return int(written)
+        digits = written.lstrip("+-").lstrip("0") or "0"
+        if len(digits) > _MAX_DIGITS:
+            limit = f"at least {minimum}" if written[0] == "-" else f"at most {10**_MAX_DIGITS - 1}"
+            raise self.error(node, f"{what} is {shown(written)}; it must be {limit}")
+        value = -int(digits) if written[0] == "-" else int(digits)
+        if value < minimum:
+            raise self.error(node, f"{what} is {value}; it must be at least {minimum}")
+        return value
 
     def boolean(self, node: yaml.Node, what: str) -> bool:
         written = self._scalar(node, what, "bool", "true or false").lower()

@@ -42,6 +42,8 @@ ROLES = ("system", "user", "assistant")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
 _MAX_CHARACTERS = 4_000_000  # of one text after ``repeat``
+#: What is wrong with equal prompts, or prompts and outputs.
+TWICE = "which counts one prompt twice"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Suite:
     content: prompts in their order and generation settings, whatever the name,
     comments or formatting of the file. ``matrix`` asks for the runs of
     ``--matrix``; it changes nothing that is compared, so it is no part of the
-    digest.
+    digest. ``given``: the prompts come with outputs of their own, as those that
+    ``verify`` reads, so one prompt may stand with several of them.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Suite:
     generation: Generation
     digest: str
     matrix: bool = False
+    given: bool = False
 
     def with_max_new_tokens(self, max_new_tokens: int) -> Suite:
         """The same prompts with another length, and so another digest.
@@ -168,16 +172,21 @@ def encode_suite(
 
     ``max_positions`` is the longest prompt + output, in tokens, that the model
     takes; ``max_new_tokens`` stands in for the suite's own. Raises SuiteError,
-    with file and line, for a prompt that this model cannot be given, and
-    ModelError for a chat without a chat template.
+    with file and line, for a prompt that this model cannot be given or that has
+    the tokens of another, and ModelError for a chat without a chat template.
     """
     new = suite.generation.max_new_tokens if max_new_tokens is None else _length(max_new_tokens)
     encoded = []
+    seen: dict[tuple[int, ...], str] = {}
     for prompt in suite.prompts:
         text, ids = _encode(suite, prompt, tokenizer)
-        problem = _unfit(ids, tokenizer.vocab_size, max_positions, new)
+        problem = _unfit(ids, tokenizer.vocab_size, max_positions, new, suite.given)
+        if problem is None and not suite.given and ids in seen:
+            # The judgement takes prompts for independent samples.
+            problem = f"has the token ids of prompt {seen[ids]}, {TWICE}; change or remove one"
         if problem is not None:
             raise _prompt_error(suite, prompt, problem)
+        seen[ids] = prompt.id
         encoded.append(EncodedPrompt(prompt.id, text, ids))
     return tuple(encoded)
 
@@ -216,14 +225,21 @@ def _encode(suite: Suite, prompt: Prompt, tokenizer: SuiteTokenizer) -> tuple[st
     return tokenizer.decode(ids), ids
 
 
-def _unfit(ids: tuple[int, ...], vocab_size: int, max_positions: int, new: int) -> str | None:
+def _unfit(
+    ids: tuple[int, ...], vocab_size: int, max_positions: int, new: int, given: bool
+) -> str | None:
     """Why a model cannot be given these tokens."""
     if not ids:
         return "encodes to no token at all; give it text"
     if len(ids) + new > max_positions:
+        remedy = (
+            "leave long outputs out of the file, or name a model that takes them"
+            if given
+            else "shorten the prompt or lower max_new_tokens"
+        )
         return (
             f"{len(ids)} tokens and {new} new ones are more than the {max_positions} positions "
-            "of this model; shorten the prompt or lower max_new_tokens"
+            f"of this model; {remedy}"
         )
     return _outside(ids, vocab_size)
 

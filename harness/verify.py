@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from harness.errors import EmptyComparison, FormatError
 from harness.progress import Progress
 from harness.recorder import Context
 from harness.recording import SCHEMAS, Recording, load_recording
-from harness.suites import Generation, Prompt, Suite
+from harness.suites import TWICE, Generation, Prompt, Suite
 
 _Ids = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
@@ -55,7 +56,7 @@ def verify_file(
         oracle, controls: leave out for speed; the verdict says less.
 
     Raises:
-        FormatError: if the file is neither.
+        FormatError: if the file is neither, or holds one prompt twice.
         EmptyComparison: if the list is empty.
         HarnessError: whatever model or device raise.
     """
@@ -74,13 +75,15 @@ def verify_file(
             'is neither a recording nor a list of {"prompt_token_ids", "token_ids"}',
         )
     recording = load_recording(path)
+    context = Context.of(recording)
+    _refuse_repeats(list(context.tokens), context.tokens.values(), path)
     plan = Plan(
         device,
         model,
         _suite(recording),
         dtype or recording.dtype,
         Path(),
-        Context.of(recording),
+        context,
         trust_remote_code,
     )
     baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
@@ -104,7 +107,23 @@ def _suite(recording: Recording) -> Suite:
         prompts,
         generation,
         recording.suite.digest,
+        given=True,
     )
+
+
+def _refuse_repeats(names: Sequence[str], tokens: Iterable[object], path: Path) -> None:
+    """See that no prompt stands twice with one output: the judgement takes
+    prompts for independent samples.
+
+    Raises:
+        FormatError: naming both.
+    """
+    seen: dict[object, str] = {}
+    for name, pair in zip(names, tokens, strict=True):
+        if pair in seen:
+            problem = f"holds the same prompt and output as {seen[pair]}, {TWICE}; remove one"
+            raise FormatError(str(path), name, problem)
+        seen[pair] = name
 
 
 def _plain(found: list[object], path: Path) -> list[PlainPrompt]:
@@ -118,6 +137,8 @@ def _plain(found: list[object], path: Path) -> list[PlainPrompt]:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"])
             raise FormatError(str(path), f"[{index}].{field}", first["msg"].lower()) from error
+    pairs = [(p.prompt_token_ids, p.token_ids) for p in prompts]
+    _refuse_repeats([f"[{index}]" for index in range(len(pairs))], pairs, path)
     return prompts
 
 
@@ -126,7 +147,8 @@ def _plain_suite(path: Path, tokens: list[PlainPrompt]) -> Suite:
         Prompt(id=_name(i), line=0, token_ids=p.prompt_token_ids) for i, p in enumerate(tokens)
     )
     longest = max(len(p.token_ids) for p in tokens)
-    return Suite(path.stem, path, prompts, Generation(longest, ignore_eos=True), digest="")
+    generation = Generation(longest, ignore_eos=True)
+    return Suite(path.stem, path, prompts, generation, digest="", given=True)
 
 
 def _context(tokens: list[PlainPrompt]) -> Context:

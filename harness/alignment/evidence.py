@@ -94,7 +94,7 @@ class Evidence:
         rows: int (p, 2), positions by path that have errors.
         error, reference_error: float64 (p, 2), squared error against the
             oracle over the vocabulary, by path.
-        top_error, top_reference: float64 (p,), the same over the shared top
+        top_error, top_reference: float64 (p,), the same over the oracle's top
             ids, all paths.
         along, power: float64 (p,), inner product of candidate minus reference
             with the centred oracle row, and that row's squared norm.

@@ -44,28 +44,32 @@ def rms_error(arm: RowStatistics, oracle: RowStatistics, width: int) -> NDArray[
 def top_k_squared_errors(
     arms: Sequence[RowStatistics], oracle: RowStatistics
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
-    """Squared errors over the ids that every arm and the oracle have in their
-    top 20, each row re-centred on those ids.
+    """Squared errors over the ids of the oracle's top 20, or of as many as the
+    shortest list has, each row re-centred on those ids.
+
+    An id that an arm does not list counts with the last logit it lists, which
+    it lies at or below: left out instead, a likely token that a fault pushed
+    down would take its own error with it.
 
     Returns:
-        One float64 (n,) per arm, and the number of shared ids, int64 (n,).
-        Positions with fewer than two shared ids carry no information about
-        differences and have 0 and 0.
+        One float64 (n,) per arm, and the number of ids, int64 (n,). Positions
+        with fewer than two ids carry no information about differences and
+        have 0 and 0.
     """
-    shared = oracle.top_ids != NO_TOKEN
-    columns = []
-    for arm in arms:
-        match = oracle.top_ids[:, :, None] == arm.top_ids[:, None, :]
-        shared &= match.any(axis=2)
-        columns.append(match.argmax(axis=2))
-    counts = shared.sum(axis=1)
-    shared &= (counts >= 2)[:, None]
-    base = _centred(oracle.top_logits, shared)
-    errors = []
-    for arm, column in zip(arms, columns, strict=True):
-        logits = np.take_along_axis(arm.top_logits, column, axis=1)
-        errors.append(np.sum((_centred(logits, shared) - base) ** 2, axis=1))
-    return errors, np.where(counts >= 2, counts, 0).astype(np.int64)
+    told = [np.sum(rows.top_ids != NO_TOKEN, axis=1) for rows in (oracle, *arms)]
+    counts = np.min(told, axis=0)
+    counts = np.where(counts >= 2, counts, 0).astype(np.int64)
+    used = np.arange(oracle.top_ids.shape[1])[None, :] < counts[:, None]
+    base = _centred(oracle.top_logits, used)
+    return [np.sum((_centred(_at(arm, oracle), used) - base) ** 2, axis=1) for arm in arms], counts
+
+
+def _at(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float32]:
+    """The arm's logits of the oracle's largest ids, (n, 20)."""
+    match = oracle.top_ids[:, :, None] == arm.top_ids[:, None, :]
+    logits = np.take_along_axis(arm.top_logits, match.argmax(axis=2), axis=1)
+    last = np.maximum(np.sum(arm.top_ids != NO_TOKEN, axis=1) - 1, 0)[:, None]
+    return np.where(match.any(axis=2), logits, np.take_along_axis(arm.top_logits, last, axis=1))
 
 
 def _centred(logits: NDArray[np.float32], shared: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -111,18 +111,20 @@ def open_target(
     return Target(device, subject, found.slug, dtype or checkpoint_dtype(found))
 
 
-def check_batch_size(name: str, batch_size: int) -> None:
+def check_batch_size(name: str, batch_size: int, option: str = "--batch-size") -> None:
     """See that a device can run so many requests at a time.
+
+    Args:
+        option: what asks for it, for the message.
 
     Raises:
         UsageError: if it cannot.
     """
     if batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
+        raise UsageError(f"{option} must be at least 1, not {batch_size}")
     if batch_size > 1 and name not in BATCHING:
         raise UsageError(
-            f"{name} runs one request at a time; --batch-size {batch_size} is for "
-            f"{', '.join(BATCHING)}"
+            f"{name} runs one request at a time; {option} {batch_size} is for {', '.join(BATCHING)}"
         )
 
 

@@ -15,6 +15,10 @@ from harness.doctor.messages import explain
 from harness.doctor.needs import NEEDS
 from harness.doctor.text import findings_text, render
 
+#: A day; the clock of a wait overflows somewhere above.
+MOST_LIMIT_S = 86_400.0
+LIMIT_RULE = f"give seconds from 1 to {MOST_LIMIT_S:.0f}"
+
 
 def main(arguments: list[str]) -> int:
     """Run with command-line arguments; returns the exit status."""
@@ -29,7 +33,7 @@ def main(arguments: list[str]) -> int:
         "--log", metavar="FILE", help="explain the messages in a log instead; - for stdin"
     )
     parser.add_argument(
-        "--limit-s", type=float, default=LIMIT_S, help="seconds for one import (default: 60)"
+        "--limit-s", type=_limit, default=LIMIT_S, help="seconds for one import (default: 60)"
     )
     given = parser.parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what is shown
@@ -41,6 +45,25 @@ def main(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _limit(text: str) -> float:
+    """``--limit-s``, read as ``check_limit`` says."""
+    try:
+        return check_limit(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {LIMIT_RULE}") from error
+
+
+def check_limit(limit_s: float) -> float:
+    """The limit, if a process can be waited for so long.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not 1 <= limit_s <= MOST_LIMIT_S:  # nan, too
+        raise ValueError(f"{limit_s:g}: {LIMIT_RULE}")
+    return limit_s
 
 
 def run(

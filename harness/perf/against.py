@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import harness
 from harness.errors import DeviceError, UsageError
-from harness.perf.gate import decided, judge_pairs, log_ratio
+from harness.perf.gate import LOOKS, decided, judge_pairs, log_ratio
 from harness.perf.result import Accuracy, Cell, Comparison, PairedCell, RepeatTimes, Side
 from harness.progress import Progress
 
@@ -123,7 +123,7 @@ def _compare_cell(
     blocks: list[tuple[int, ...]] = []
     runs: list[tuple[RepeatTimes, RepeatTimes]] = []
     found = None
-    with progress.stage(f"{cell.name}: pairs", 0) as step:
+    with progress.stage(f"{cell.name}: blocks of pairs", LOOKS[-1]) as step:
         while found is None and (time.monotonic() < end or len(blocks) < 2):
             times = [RepeatTimes.model_validate(w.ask("run", cell)) for w in (a, b, b, a)]
             blocks.append(tuple(t.wall_ns for t in times))
@@ -208,14 +208,23 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
     asked_out, asked_in = os.pipe()
     told_out, told_in = os.pipe()
     progress.note(f"starting {side.options()}")
-    child = subprocess.Popen(
-        [side.python, "-m", "harness.perf.worker", str(asked_out), str(told_in)],
-        pass_fds=(asked_out, told_in),
-        env=_environment(side.python),
-        stdout=subprocess.DEVNULL,
-    )
-    os.close(asked_out)
-    os.close(told_in)
+    try:
+        child = subprocess.Popen(
+            [side.python, "-m", "harness.perf.worker", str(asked_out), str(told_in)],
+            pass_fds=(asked_out, told_in),
+            env=_environment(side.python),
+            stdout=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        os.close(asked_in)
+        os.close(told_out)
+        raise UsageError(
+            f"--python {side.python}: cannot be run ({error.strerror}); name the Python of an "
+            "environment with the harness"
+        ) from error
+    finally:
+        os.close(asked_out)
+        os.close(told_in)
     try:
         with (
             os.fdopen(asked_in, "w", encoding="utf-8") as asks,

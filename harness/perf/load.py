@@ -9,6 +9,7 @@ reads its samples, and holds its counts against the server's own.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ import tempfile
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness import jsonfile
+from harness.devices.server_http import base_url
 from harness.errors import DeviceError, FormatError, MissingDependency, UsageError
 from harness.perf.result import LoadTimes
 
@@ -91,12 +94,11 @@ def run_load(load: Load) -> LoadTimes:
     """Load the server and return every request's times.
 
     Raises:
-        UsageError: for a URL that is none.
+        UsageError: for a URL that is none, or an interpreter that does not start.
         MissingDependency: without vLLM in that environment.
         DeviceError: if the generator ends without a result.
     """
-    if urlsplit(load.url).scheme not in ("http", "https") or not urlsplit(load.url).hostname:
-        raise UsageError(f"--server-url {load.url!r} is no http address")
+    base_url(load.url)
     before = server_counters(load.url)
     found = _generate(load)
     after = server_counters(load.url)
@@ -126,7 +128,7 @@ def server_counters(url: str) -> dict[str, int]:
     try:
         with opener.open(f"{parts.scheme}://{parts.netloc}/metrics", timeout=20) as answer:
             text = answer.read(16 << 20).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, HTTPException):
         return {}
     return parse_counters(text)
 
@@ -136,22 +138,36 @@ def parse_counters(text: str) -> dict[str, int]:
     found = {}
     for ours, theirs in _COUNTERS.items():
         values = re.findall(rf"^{re.escape(theirs)}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE)
-        if values:
-            found[ours] = round(sum(map(float, values)))
+        total = _sum(values)
+        if values and math.isfinite(total):
+            found[ours] = round(total)
     return found
+
+
+def _sum(texts: list[str]) -> float:
+    try:
+        return sum(map(float, texts))
+    except ValueError:
+        return math.nan
 
 
 def _generate(load: Load) -> _Result:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "load.json"
-        ended = subprocess.run(
-            [load.python, "-c", _PROGRAM, *_arguments(load, out)],
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        try:
+            ended = subprocess.run(
+                [load.python, "-c", _PROGRAM, *_arguments(load, out)],
+                env=_environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise UsageError(
+                f"--load-python {load.python}: cannot be run ({error.strerror}); name the Python "
+                "of an environment with vLLM"
+            ) from error
         if not out.exists():
             raise _failure(ended)
         try:

@@ -15,10 +15,16 @@ from pydantic import Field, model_validator
 from harness import jsonfile
 from harness.alignment.result import Verdict
 from harness.devices.base import EnvironmentValue
+from harness.errors import UsageError
 from harness.recording import ModelFacts, validated
 from harness.strict_model import FROM_LIST, StrictModel
 
 SCHEMA = "harness.bench/1"
+COMPARISON_SCHEMA = "harness.bench-comparison/1"
+LOAD_SCHEMA = "harness.bench-load/1"
+#: Tokens of a prompt or an answer, and requests at a time, that a cell can name.
+MOST_TOKENS = 2**24 - 1
+MOST_BATCH = 2**20 - 1
 
 Nanoseconds = Annotated[int, Field(ge=0, lt=2**62)]
 Count = Annotated[int, Field(ge=0, lt=2**40)]
@@ -27,9 +33,9 @@ Count = Annotated[int, Field(ge=0, lt=2**40)]
 class Cell(StrictModel):
     """One point of the grid: requests of equal lengths, handed over together."""
 
-    prompt_tokens: Annotated[int, Field(ge=1, lt=2**24)]
-    output_tokens: Annotated[int, Field(ge=1, lt=2**24)]
-    batch_size: Annotated[int, Field(ge=1, lt=2**20)]
+    prompt_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+    output_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+    batch_size: Annotated[int, Field(ge=1, le=MOST_BATCH)]
 
     @property
     def name(self) -> str:
@@ -169,7 +175,7 @@ class LoadTimes(StrictModel):
 class LoadBench(StrictModel):
     """A server at several loads."""
 
-    schema_: str = Field(default="harness.bench-load/1", alias="schema")
+    schema_: str = Field(default=LOAD_SCHEMA, alias="schema")
     created: str
     url: str
     model: str
@@ -214,7 +220,7 @@ class PairedCell(StrictModel):
 class Comparison(StrictModel):
     """Two configurations on one host, interleaved."""
 
-    schema_: str = Field(default="harness.bench-comparison/1", alias="schema")
+    schema_: str = Field(default=COMPARISON_SCHEMA, alias="schema")
     created: str
     first: Side
     second: Side
@@ -239,10 +245,35 @@ def load_bench(path: str | Path) -> Bench:
     return validated(Bench, jsonfile.read(path, SCHEMA), path)
 
 
-def is_bench(path: Path) -> bool:
-    """Whether a file says of itself that it is a bench."""
+def load_comparison(path: Path) -> Comparison:
+    """Read what ``bench --against`` wrote; errors as of ``load_bench``."""
+    return validated(Comparison, jsonfile.read(path, COMPARISON_SCHEMA), path)
+
+
+def load_load_bench(path: Path) -> LoadBench:
+    """Read what ``bench-load`` wrote; errors as of ``load_bench``."""
+    return validated(LoadBench, jsonfile.read(path, LOAD_SCHEMA), path)
+
+
+def bench_schema(path: Path) -> str | None:
+    """Which of the three a file says that it is; None for anything else."""
     try:
         with path.open("rb") as stream:
-            return f'"schema": "{SCHEMA}"'.encode() in stream.read(200)
+            head = stream.read(200)
     except OSError:
-        return False  # the reader says what is wrong
+        return None  # the reader says what is wrong
+    known = (SCHEMA, COMPARISON_SCHEMA, LOAD_SCHEMA)
+    return next((name for name in known if f'"schema": "{name}"'.encode() in head), None)
+
+
+def check_replaces_bench(out: Path) -> None:
+    """See that only figures are replaced by figures: a bench writes its file
+    again and again, by default to one place.
+
+    Raises:
+        UsageError: if something else stands there.
+    """
+    if out.exists() and out.stat().st_size and bench_schema(out) is None:
+        raise UsageError(
+            f"--out {out}: holds something else than a bench, which would be lost; name another"
+        )

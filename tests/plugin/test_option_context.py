@@ -82,6 +82,23 @@ def test_without_a_baseline_the_given_recording_stays_as_it_is(
     assert "of 24" not in result.stderr.str()
 
 
+def test_a_context_of_another_length_makes_no_baseline(empty_project: PluginProject) -> None:
+    empty_project.run("fake", *SEED, "--max-new-tokens=4")
+    kept = empty_project.path / "port.json"
+    empty_project.recording.rename(kept)
+    result = empty_project.run("fake-reference", "--context=port.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "*harness: port.json was made with max_new_tokens 4, this asks for 6; "
+            "give --max-new-tokens 4*"
+        ]
+    )
+    assert not (empty_project.path / "baselines").exists()
+    result = empty_project.run("fake-reference", "--context=port.json", "--max-new-tokens=4")
+    result.assert_outcomes(**HELD)
+
+
 def test_a_context_that_is_no_recording_ends_the_run(project: PluginProject) -> None:
     result = project.run("fake", "--context=s.yaml")
     assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -47,6 +47,21 @@ def test_a_report_that_cannot_be_written_is_one_line_after_the_summary(
     result.stdout.no_fnmatch_line("report: *")
 
 
+def test_a_report_in_the_place_of_what_is_judged_is_refused(project: PluginProject) -> None:
+    project.run("fake")
+    kept = project.path / "port.json"
+    project.recording.rename(kept)
+    before = kept.read_bytes()
+    result = project.run("fake", "--context=port.json", "--report=port.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*harness: port.json: is the input port.json, which would be*"])
+    assert kept.read_bytes() == before
+    inside = f"{project.baseline}/alignment.json"
+    result = project.run("fake", f"--report={inside}")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*harness: {inside}: lies inside the input *"])
+
+
 def test_a_reports_folder_that_cannot_be_written_is_one_line(project: PluginProject) -> None:
     (project.path / "reports").write_text("a file in the way")
     result = project.run("fake")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.baselines import baseline_folder
 from harness.cli import main
+from harness.models import Model
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "docs/ci").glob("*.yml"))
@@ -18,7 +20,7 @@ SAMPLES = sorted((ROOT / "docs/ci").glob("*.yml"))
 def commands(path: Path) -> list[str]:
     """Every shell command of a workflow that calls the harness or pytest."""
     text = path.read_text("utf-8").replace("\\\n", " ")
-    found = re.findall(r"(?:harness|-m pytest) [^\n]*", text)
+    found = re.findall(r"(?:harness(?:\.doctor)?|-m pytest) [^\n]*", text)
     return [line.strip() for line in found if " --" in line]
 
 
@@ -39,6 +41,27 @@ def test_every_option_of_a_sample_is_one_of_ours(path: Path) -> None:
     for command in commands(path):
         options = {word.split("=")[0] for word in shlex.split(command) if word.startswith("--")}
         assert options <= known, command
+
+
+@pytest.mark.parametrize("name", ["github-ascend.yml", "gitlab.yml"])
+def test_a_sample_for_ascend_prepares_the_host_as_the_page_says(name: str) -> None:
+    text = (ROOT / "docs/ci" / name).read_text("utf-8")
+    page = (ROOT / "docs/ascend.md").read_text("utf-8")
+    wanted = re.findall(r"^export (.+)$", page, re.MULTILINE)
+    variables = dict(pair.split("=") for line in wanted for pair in line.split())
+    assert len(variables) == 5
+    assert dict(re.findall(r'^ +(\w+): "([^"]*)"', text, re.MULTILINE)).items() >= variables.items()
+    sources = re.findall(r"^source (\S+)", page, re.MULTILINE)
+    assert len(sources) == 2
+    assert set(re.findall(r"source (\S+)", text)) == set(sources)
+    assert "harness.doctor --device npu" in commands(ROOT / "docs/ci" / name)
+
+
+def test_a_samples_baseline_is_that_of_its_model_and_suite() -> None:
+    given = yaml.safe_load((ROOT / "docs/ci/gitlab.yml").read_text("utf-8"))["variables"]
+    slug = Model(given["MODEL"], given["MODEL"]).slug
+    folder = baseline_folder(Path("baselines"), slug, given["SUITE"], "bfloat16")
+    assert Path(given["BASELINE"]) == folder
 
 
 @pytest.mark.parametrize("name", ["github-rejudge.yml", "gitlab.yml"])

@@ -129,6 +129,24 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(command: Command) -> None
     assert "other/fake/s/bfloat16: cannot be written" in ended.error
 
 
+@pytest.mark.parametrize("action", ["list", "prune"])
+def test_a_mistyped_folder_is_one_line(command: Command, action: str) -> None:
+    ended = command("baseline", action, "--baseline-dir", "baselnes")
+    assert ended.status == 2
+    assert ended.error == (
+        "--baseline-dir baselnes: no such folder; name the folder of all baselines"
+    )
+    ended = command("baseline", action, "--baseline-dir", "s.yaml")
+    assert ended.status == 2
+    assert ended.error.startswith("--baseline-dir s.yaml: is a file; ")
+
+
+def test_a_project_without_baselines_is_no_mistake(command: Command) -> None:
+    shutil.rmtree("baselines")
+    ended = command("baseline", "list")
+    assert (ended.status, ended.out) == (0, "baselines: no baselines\n")
+
+
 def test_list_says_what_each_baseline_holds(command: Command) -> None:
     ended = command("baseline", "list")
     assert ended.status == 0

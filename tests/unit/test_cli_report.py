@@ -79,3 +79,18 @@ def test_hash_seed_locale_and_time_zone_change_no_byte(two: list[str], tmp_path:
         )
         digests.add(hashlib.sha256(out.read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+def test_figures_and_alignments_do_not_mix(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = tmp_path / "bench.json"
+    bench.write_text('{\n "schema": "harness.bench/1"\n}')
+    out = ("--out", str(tmp_path / "r.html"))
+    assert run("report", two[0], str(bench), *out) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "a report is of one kind of file: " in error
+    assert f"{bench} is harness.bench/1; render each kind alone" in error
+    assert run("report", str(tmp_path / "no.json"), str(bench), *out) == 2
+    assert "no.json: cannot be read" in capsys.readouterr().err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from doc_options import spans, unknown
 from doc_pages import ROOT, Block, anchors, blocks, commands, pages, without_fences
+
+from harness.suites import Generation, Prompt, load_suite
 
 PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in pages()]
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -70,6 +73,21 @@ def _bare(path: Path) -> list[list[str]]:
         [re.sub(r"\s+#\s.*", "", line) for line in block.text.splitlines()]
         for block in _blocks(path)
     ]
+
+
+def test_the_example_of_a_suite_loads_and_shows_every_key(tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "formats.md").read_text("utf-8").partition("## Suite")[2]
+    section = section.partition("\n## ")[0]
+    example = section.partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "example.yaml"
+    path.write_text(example, "utf-8")
+    suite = load_suite(path)
+    assert suite.generation.ignore_eos
+    given = {f.name for p in suite.prompts for f in fields(p) if getattr(p, f.name) is not None}
+    assert given == {f.name for f in fields(Prompt)}
+    keys = {f"generation.{f.name}" for f in fields(Generation)} | {"prompts[].repeat", "matrix"}
+    keys |= {f"prompts[].{name}" for name in given - {"line"}}
+    assert keys == set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
 
 
 def test_there_are_pages_and_commands_that_a_test_runs() -> None:

@@ -55,6 +55,13 @@ def test_a_bare_checkout_without_a_device_only_tells() -> None:
     assert ended.stdout.rstrip().endswith("this host: ready")
 
 
+@pytest.mark.parametrize("limit", ["nan", "inf", "0", "-1", "1e300", "x"])
+def test_a_limit_that_no_process_can_be_waited_for_is_wrong_usage(limit: str) -> None:
+    ended = bare("--device", "fake", f"--limit-s={limit}")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].endswith(f"'{limit}': give seconds from 1 to 86400")
+
+
 def test_a_missing_package_of_the_cpu_device_is_named_with_its_command() -> None:
     ended = bare("--device", "hf-cpu")
     assert ended.returncode == 1

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from factories import told
 
 from harness.alignment.noise import (
     largest_relative_shift,
@@ -108,41 +109,45 @@ def one_row(logits: dict[int, float], width: int = 60) -> np.ndarray:
     return row
 
 
-def test_top_k_error_counts_shared_ids_only_and_recentres_there() -> None:
-    """20 ids each; oracle and arm share 10..19, where the arm is off by +-1
-    around an offset of 5."""
-    oracle = one_row({i: float(i) for i in range(20)})
-    arm = one_row(
-        {i: i + 5.0 + (1 if i % 2 else -1) for i in range(10, 20)}
-        | {i: float(i) for i in range(30, 40)}
-    )
-    (errors,), counts = top_k_squared_errors([row_statistics(arm)], row_statistics(oracle))
-    assert counts.tolist() == [10]
-    assert errors.tolist() == pytest.approx([10.0])
-
-
-def test_top_k_error_shares_what_all_arms_have() -> None:
+def test_top_k_error_recentres_on_the_ids_of_the_oracle() -> None:
+    """Off by +-1 around an offset of 5."""
     oracle = row_statistics(one_row({i: float(i) for i in range(20)}))
-    near = row_statistics(one_row({i: float(i) + (i == 0) for i in range(20)}))
-    far = row_statistics(one_row({i: float(i) for i in range(10, 30)}))
-    errors, counts = top_k_squared_errors([near, far], oracle)
-    assert counts.tolist() == [10]
-    assert [e.tolist() for e in errors] == [[0.0], [0.0]]
-    (alone,), counts = top_k_squared_errors([near], oracle)
+    arm = one_row({i: i + 5.0 + (1 if i % 2 else -1) for i in range(20)})
+    (errors,), counts = top_k_squared_errors([row_statistics(arm)], oracle)
     assert counts.tolist() == [20]
-    assert alone.tolist() == pytest.approx([1 - 1 / 20])
+    assert errors.tolist() == pytest.approx([20.0])
 
 
-@pytest.mark.parametrize("shared", [0, 1])
-def test_fewer_than_two_shared_ids_tell_nothing(shared: int) -> None:
+def test_an_id_that_an_arm_does_not_list_counts_with_its_last_logit() -> None:
+    """Id 19, the oracle's likeliest, fell out of the arm's list, which ends at 0.
+    Off by -19 at one of 20 ids: 19^2 (1 - 1/20)."""
     oracle = row_statistics(one_row({i: float(i) for i in range(20)}))
-    arm = row_statistics(one_row({i: 50.0 + i for i in range(20 - shared, 40 - shared)}))
+    arm = row_statistics(one_row({i: float(i) for i in range(19)} | {40: 0.0, 19: -50.0}))
+    near = row_statistics(one_row({i: float(i) + (i == 0) for i in range(20)}))
+    errors, counts = top_k_squared_errors([arm, near], oracle)
+    assert counts.tolist() == [20]
+    assert errors[0].tolist() == pytest.approx([361 * 19 / 20])
+    assert errors[1].tolist() == pytest.approx([1 - 1 / 20])
+
+
+def test_an_arm_with_other_ids_altogether_is_as_far_off_as_the_oracle_is_spread() -> None:
+    oracle = row_statistics(one_row({i: float(i) for i in range(20)}))
+    arm = row_statistics(one_row({i: 50.0 + i for i in range(20, 40)}))
     (errors,), counts = top_k_squared_errors([arm], oracle)
-    assert counts.tolist() == [0]
-    assert errors.tolist() == [0.0]
+    assert counts.tolist() == [20]
+    assert errors.tolist() == pytest.approx([sum((i - 9.5) ** 2 for i in range(20))])
 
 
-def test_missing_ids_of_broken_rows_are_not_shared() -> None:
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_short_list_is_held_against_as_many_of_the_oracle(length: int) -> None:
+    oracle = row_statistics(one_row({i: float(i) for i in range(20)}))
+    short = told(one_row({i: float(i) + (i == 19) for i in range(20)}), length)
+    (errors,), counts = top_k_squared_errors([short], oracle)
+    assert counts.tolist() == [length if length >= 2 else 0]
+    assert errors.tolist() == pytest.approx([1 - 1 / length], abs=1e-5)
+
+
+def test_broken_rows_have_as_many_ids_as_are_finite() -> None:
     broken = np.full((1, 60), np.nan, np.float32)
     broken[0, :3] = [1.0, 2.0, 3.0]
     rows = row_statistics(broken)

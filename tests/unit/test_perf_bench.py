@@ -128,7 +128,20 @@ def test_a_cell_that_does_not_fit_is_left_out_and_none_at_all_is_refused(
     ("arguments", "problem"),
     [
         (("--prompt-lengths", "4,x"), "--prompt-lengths '4,x': give whole numbers"),
-        (("--prompt-lengths", "0"), "give whole numbers from 1 on"),
+        (("--prompt-lengths", "0"), "give whole numbers from 1 to 16777215"),
+        (("--prompt-lengths", "4,,8"), "--prompt-lengths '4,,8': give whole numbers"),
+        (("--prompt-lengths", "9" * 5000), "give whole numbers from 1 to 16777215"),
+        (("--prompt-lengths", "16777216"), "give whole numbers from 1 to 16777215"),
+        (("--batch-sizes", "1,2"), "fake runs one request at a time; --batch-sizes 2 is for"),
+        (("--batch-sizes", "1048576"), "give whole numbers from 1 to 1048575"),
+        (("--prompt-lengths", "16777215", "--output-tokens", "16777215"), "no cell of the grid"),
+        (("--budget", "nan"), "--budget nan: give seconds, more than 0"),
+        (("--budget", "-1"), "--budget -1: give seconds, more than 0"),
+        (("--out", "."), ".: cannot be written (Is a directory)"),
+        (("--out", "/proc/x.json"), "/proc/x.json: cannot be written ("),
+        (("--out", "s.yaml"), "--out s.yaml: holds something else than a bench"),
+        (("--against", "--python /nonexist"), "--python /nonexist: cannot be run (No such file"),
+        (("--against", "--python /"), "--python /: cannot be run (Permission denied)"),
         (("--report", "b.pdf"), "b.pdf: a bench report is .html or .md"),
         (("--against", "--speed 3"), "--against '--speed 3': "),
         (("--against", "--dtype"), "--against '--dtype': "),
@@ -141,6 +154,38 @@ def test_wrong_usage_is_one_line(
     ended = command("bench", "--device", "fake", "--suite", "s.yaml", *arguments)
     assert ended.status == 2
     assert problem in ended.error
+    assert not Path("reports").exists()
+
+
+def test_more_tokens_than_a_bench_can_name_are_wrong_usage(command: Command) -> None:
+    ended = command("bench", "--device", "fake", "--output-tokens", "16777216")
+    assert ended.status == 2
+    assert "--output-tokens" in ended.err
+
+
+def test_a_bench_replaces_benches_only(command: Command, project_folder: Path) -> None:
+    quick = ("--no-judge", "--repeats", "1", "--prompt-lengths", "4")
+    Path("b.json").touch()  # an empty file is nothing to lose
+    assert command(*BENCH, *quick).status == 0
+    assert command(*BENCH, *quick).status == 0
+    reference = "baselines/fake/s/bfloat16/reference.json"
+    before = Path(reference).read_bytes()
+    ended = command(*BENCH, *quick, "--out", reference)
+    assert ended.error == (
+        f"--out {reference}: holds something else than a bench, which would be lost; name another"
+    )
+    assert Path(reference).read_bytes() == before
+    assert command(*BENCH, *quick, "--report", "b.md", "--report", "b.md").status == 2
+
+
+def test_without_a_baseline_the_status_says_that_nothing_was_judged(
+    command: Command, project_folder: Path
+) -> None:
+    quick = (*BENCH, "--repeats", "1", "--baseline-dir", "none")
+    ended = command(*quick)
+    assert ended.status == 3
+    assert load_bench("b.json").complete
+    assert command(*quick, "--no-judge").status == 0
 
 
 def test_against_names_what_differs() -> None:
@@ -155,6 +200,23 @@ def test_against_names_what_differs() -> None:
     assert parse_against("--device hf-cpu", base).engine_args == {}
     with pytest.raises(UsageError):
         parse_against("positional", base)
+
+
+def test_a_comparison_is_told_written_and_rendered_again(
+    command: Command, project_folder: Path
+) -> None:
+    few = ("--prompt-lengths", "4", "--output-tokens", "4", "--budget", "0.01", "--no-judge")
+    ended = command(
+        *("bench", "--device", "fake", "--suite", "s.yaml", *few, "--out", "b.json"),
+        *("--against", "--engine-arg seed=2", "--report", "b.html"),
+    )
+    assert ended.status in (0, 1, 3), ended.err
+    assert "blocks of pairs: 2 of 32 in " in ended.err
+    assert ended.out.endswith("written: b.json\nwritten: b.html\n")
+    assert command("report", "b.json", "--out", "again.html").status == 0
+    assert Path("again.html").read_bytes() == Path("b.html").read_bytes()
+    twice = command("report", "b.json", "b.json", "--out", "r.html")
+    assert "one report holds one harness.bench-comparison/1, not 2" in twice.error
 
 
 def _paired(first: Configuration, second: Configuration, folder: Path) -> Any:

@@ -109,14 +109,53 @@ def test_a_generator_that_ends_without_a_result_is_named(tmp_path: Path) -> None
         run_load(Load("http://127.0.0.1:9", "m", python=str(broken)))
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8000", "http://"])
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="is no http address"):
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "127.0.0.1:8000", "http://", "http://[::1", "http://a b"]
+)
+def test_what_is_no_address_is_refused(command: Command, url: str) -> None:
+    with pytest.raises(UsageError, match="--server-url must be http://HOST:PORT"):
         run_load(Load(url, "m"))
-
-
-@pytest.mark.parametrize("option", ["--rates", "--concurrencies"])
-def test_numbers_of_a_load_are_checked(command: Command, option: str) -> None:
-    ended = command("bench-load", "--server-url", "http://127.0.0.1:9", option, "0,x")
+    ended = command("bench-load", "--server-url", url)
     assert ended.status == 2
-    assert f"{option} '0,x': give numbers above 0" in ended.error
+    assert ended.error.startswith("--server-url must be http://HOST:PORT")
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown(command: Command) -> None:
+    ended = command("bench-load", "--server-url", "http://u:secret@x")
+    assert ended.status == 2
+    assert "--server-url holds a user or password" in ended.error
+    assert "secret" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--rates", "0,x"), "--rates '0,x': give numbers above 0"),
+        (("--rates", "1,nan"), "--rates '1,nan': give numbers above 0"),
+        (("--rates", "1,,2"), "--rates '1,,2': give numbers above 0"),
+        (("--concurrencies", "0,x"), "--concurrencies '0,x': give whole numbers from 1"),
+        (("--concurrencies", "inf"), "--concurrencies 'inf': give whole numbers from 1"),
+        (("--concurrencies", "0.5"), "--concurrencies '0.5': give whole numbers from 1"),
+        (("--out", "s.yaml"), "--out s.yaml: holds something else than a bench"),
+        (("--out", "."), ".: cannot be written (Is a directory)"),
+    ],
+)
+def test_options_of_a_load_are_checked(
+    command: Command, options: tuple[str, ...], problem: str
+) -> None:
+    ended = command("bench-load", "--server-url", "http://127.0.0.1:9", *options)
+    assert ended.status == 2
+    assert problem in ended.error
+
+
+@pytest.mark.parametrize("python", ["/nonexist", "/"])
+def test_an_interpreter_that_does_not_start_is_one_line(command: Command, python: str) -> None:
+    ended = command("bench-load", "--server-url", "http://127.0.0.1:9", "--load-python", python)
+    assert ended.status == 2
+    assert ended.error.startswith(f"--load-python {python}: cannot be run (")
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "x"])
+def test_a_counter_that_is_no_number_is_left_out(value: str) -> None:
+    text = PAGE.replace(" 6432.0", f" {value}")
+    assert parse_counters(text) == {"requests": 201, "prompt_tokens": 25728}

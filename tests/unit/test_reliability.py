@@ -78,5 +78,5 @@ def test_a_read_only_folder_is_one_line(
     request.getfixturevalue("another_user")
     ended = command(*record, suite, "--out", "a.json")
     assert ended.status == 2
-    assert ended.error.startswith("a.json.partial: cannot be written (Permission denied)")
+    assert ended.error.startswith("a.json: cannot be written (Permission denied)")
     assert not list(read_only.iterdir())

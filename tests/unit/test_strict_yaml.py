@@ -39,7 +39,17 @@ PROBLEMS = {
     "bool new tokens": ("generation:\n  max_new_tokens: true\nprompts: []\n", 2, "true or false"),
     "float new tokens": ("generation:\n  max_new_tokens: 1.5\nprompts: []\n", 2, "is a float"),
     "octal new tokens": ("generation:\n  max_new_tokens: 0x10\nprompts: []\n", 2, "decimal"),
-    "huge new tokens": (f"generation:\n  max_new_tokens: {'9' * 5000}\nprompts: []\n", 2, "plain"),
+    "huge new tokens": (
+        f"generation:\n  max_new_tokens: {'9' * 5000}\nprompts: []\n",
+        2,
+        "at most 9",
+    ),
+    "many zeros": (f"generation:\n  max_new_tokens: {'0' * 5000}\nprompts: []\n", 2, "at least 1"),
+    "hugely negative": (
+        f"generation:\n  max_new_tokens: -{'9' * 20}\nprompts: []\n",
+        2,
+        "at least 1",
+    ),
     "forced int": ("generation:\n  max_new_tokens: !!int abc\nprompts: []\n", 2, "'abc'"),
     "yes for true": (
         "generation:\n  max_new_tokens: 1\n  ignore_eos: yes\nprompts: []\n",

@@ -17,6 +17,7 @@ from harness.suites import (
     load_suite,
     suite_names,
 )
+from harness.testing import FakeTokenizer
 
 HEAD = "generation:\n  max_new_tokens: 8\nprompts:\n"  # prompts begin in line 4
 
@@ -346,3 +347,22 @@ def test_a_shipped_suite_can_be_given_to_a_model(name: str) -> None:
     encoded = encode_suite(suite, CharacterTokenizer(), max_positions=40_000)
     for prompt, tokens in zip(suite.prompts, encoded, strict=True):
         assert len(tokens.token_ids) == (prompt.tokens or len(tokens.token_ids))
+
+
+def test_prompts_of_equal_tokens_are_refused_by_both_names(write: Write) -> None:
+    suite = load_suite(
+        write(HEAD + "- {id: a, text: b}\n- {id: c, text: d}\n- {id: e, token_ids: [1, 98]}\n")
+    )
+    with pytest.raises(SuiteError) as caught:
+        encode_suite(suite, CharacterTokenizer(), 100)
+    assert str(caught.value).endswith(
+        "some.yaml:6: prompt e: has the token ids of prompt a, which counts one prompt twice; "
+        "change or remove one"
+    )
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_no_shipped_suite_counts_a_prompt_twice(name: str) -> None:
+    suite = load_suite(name)
+    encoded = encode_suite(suite, FakeTokenizer(), 1 << 20)
+    assert len({prompt.token_ids for prompt in encoded}) == len(suite.prompts)

@@ -132,6 +132,22 @@ def test_output_tokens_outside_the_vocabulary_are_refused(command: Command) -> N
     assert "50000" in ended.error
 
 
+def test_a_prompt_with_one_output_twice_is_refused(command: Command) -> None:
+    plain = _plain()
+    ended = command("verify", _write([*plain, plain[1]]), *FAKE)
+    assert ended.status == 2
+    assert ended.error == (
+        "plain.json: [4]: holds the same prompt and output as [1], which counts one prompt twice; "
+        "remove one"
+    )
+
+
+def test_a_prompt_may_stand_with_several_outputs(command: Command) -> None:
+    plain = _plain()
+    other = {**plain[1], "token_ids": plain[1]["token_ids"][:3]}
+    assert command("verify", _write([*plain, other]), *FAKE).status == 3
+
+
 def test_an_empty_list_is_never_a_pass(command: Command) -> None:
     ended = command("verify", _write([]), *FAKE)
     assert ended.status == 3
@@ -142,3 +158,5 @@ def test_a_longer_output_than_the_model_takes_is_refused(command: Command) -> No
     ended = command("verify", _write([{"prompt_token_ids": [1], "token_ids": [2] * 5000}]), *FAKE)
     assert ended.status == 2
     assert "4096 positions" in ended.error
+    assert "leave long outputs out of the file" in ended.error
+    assert "max_new_tokens" not in ended.error

@@ -27,7 +27,7 @@ def pooled_ratio(evidence: Evidence) -> Estimate:
 
 
 def top_k_ratio(evidence: Evidence) -> Estimate:
-    """Among the ids that candidate, reference and oracle all name."""
+    """Among the ids that the oracle finds likeliest."""
     used = (evidence.top_reference > 0) | (evidence.top_error > 0)
     return ratio_of_roots(evidence.top_error[used], evidence.top_reference[used])
 
