@@ -172,6 +172,9 @@ def _output_faults(baseline: Baseline) -> Iterator[Entry]:
     for which in ("uncommon", "rare"):
         injection = f.lm_head_row(tokens[which], 1.5)
         yield entry(f"one lm_head row, {which} token", "× 1.5", injection)
+    for which in ("common", "uncommon"):
+        injection = f.lm_head_row(tokens[which], 0.5)
+        yield entry("one lm_head row halved", f"{which} token", injection)
     for distance in (0.3, 0.03, 0.01, 0.003):
         injection = f.wrong_tied_head(distance)
         yield entry("wrong tied embeddings", f"{distance:.1%} apart", injection)

@@ -63,7 +63,8 @@ GATES: dict[str, dict[str, str]] = {
     },
     "nonfinite": {
         "PASS": "{positions} 行的 logit 全部有限。",
-        "FAIL": "{positions} 行中有 {failing_rows} 行的 logit 含 NaN 或无穷大（待测或参考）。",
+        "FAIL": "待测有 {failing_rows} 行的 logit 含 NaN 或无穷大（判定了 {positions} 行）。",
+        "INCONCLUSIVE": "待测的 logit 全部有限，参考却有含 NaN 或无穷大的行：基线无法判定它。",
     },
     "coverage": {
         "PASS": "基线的全部 {expected} 个位置都已判定。",
@@ -72,7 +73,7 @@ GATES: dict[str, dict[str, str]] = {
     "determinism": {
         "PASS": "重复运行得到的每一行都逐位相同。",
         "WARN": "两次运行之间有 {rate} 的行不同，但在容差之内：设备不能逐位重复。",
-        "FAIL": "两次运行之间有 {rate} 的行不同，且超出噪声所能解释的范围。",
+        "FAIL": "两次运行之间有 {rate} 的行不同，且不是噪声所能解释的。",
         "NOT_RUN": "没有把任何提示运行两次。",
     },
     "exceedance": _about(_COUNTED, "大幅偏移的次数与对照噪声所允许的次数之比"),
