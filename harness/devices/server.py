@@ -114,8 +114,8 @@ class ServerDevice:
             self._progress.note(f"{self.name}: warning: {found.warning}")
         if found.dialect.ids is None:
             self._progress.note(
-                f"{self.name}: the server gives no token ids with log-probabilities: the "
-                "recording holds text only"
+                f"{self.name}: the server gives no token ids with two or more log-probabilities "
+                "each: the recording holds text only"
             )
         return Opened(
             vocab_size=self._vocab_size,

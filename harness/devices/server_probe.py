@@ -138,8 +138,10 @@ def _where_ids_are(http: Http, options: ServerOptions, answer: Answer) -> Any:
             f"{http.name}: {http.url} gives no token ids by token_ids={asked}; "
             "leave it out to take what there is"
         )
-    if asked == "none" or len(answer.entries or ()) != n:
-        return None  # ids without log-probabilities give no row to judge
+    entries = answer.entries or ()
+    # A row of fewer than two log-probabilities has no margin to judge.
+    if asked == "none" or len(entries) != n or all(len(row) < 2 for row in entries):
+        return None
     return next((where for where in ("field", "logprobs") if there[where]), None)
 
 

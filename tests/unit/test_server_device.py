@@ -68,6 +68,20 @@ def without_ids(handler: Handler, body: Any) -> None:
     handler.event("[DONE]")
 
 
+def with_one_each(handler: Handler, body: Any) -> None:
+    """As a server answers that tells the chosen token's log-probability alone."""
+    if not body["stream"]:
+        handler.whole(400, {"error": {"message": "prompt_logprobs are not supported"}})
+        return
+    handler.begin_stream()
+    tokens = answers(body)
+    for n, token in enumerate(tokens):
+        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
+        told["choices"][0]["logprobs"]["top_logprobs"] = [{f"token_id:{token}": -0.25}]
+        handler.event(told)
+    handler.event("[DONE]")
+
+
 def then(faults: Faults, *after: Answer) -> None:
     """Answers of the completions endpoint once the device is open: three are
     for its trials, the last stays."""
@@ -417,6 +431,16 @@ def narrow_subject() -> Any:
     subject = fake_subject()
     facts = subject.facts.model_copy(update={"vocab_size": 64})
     return replace(subject, facts=facts)
+
+
+def test_one_log_probability_a_token_is_no_row_to_judge(faults: Faults) -> None:
+    """Its rival would be taken to lie where the chosen token does."""
+    faults.answers[COMPLETIONS] = [with_one_each]
+    notes = Notes()
+    opened = device(faults, progress=notes)
+    opened.open()
+    opened.close()
+    assert any("no token ids with two or more log-probabilities" in n for n in notes.lines)
 
 
 def test_a_server_without_ids_leaves_a_recording_of_texts(faults: Faults, tmp_path: Path) -> None:
