@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,19 @@ def answers(body: Any) -> list[int]:
     return [(body["prompt"][-1] + 1 + i) % 60 for i in range(body["max_tokens"])]
 
 
-def well(handler: Handler, body: Any) -> None:
-    """As vLLM answers, prompt_logprobs excepted."""
+def well(handler: Handler, body: Any, *, one_each: bool = False) -> None:
+    """As vLLM answers, prompt_logprobs excepted; ``one_each``: as a server that
+    tells the chosen token's log-probability alone."""
     if not body["stream"]:
         handler.whole(400, {"error": {"message": "prompt_logprobs are not supported"}})
         return
     handler.begin_stream()
     tokens = answers(body)
     for n, token in enumerate(tokens):
-        handler.event(chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None))
+        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
+        if one_each:
+            told["choices"][0]["logprobs"]["top_logprobs"] = [{f"token_id:{token}": -0.25}]
+        handler.event(told)
     handler.event("[DONE]")
 
 
@@ -65,20 +70,6 @@ def without_ids(handler: Handler, body: Any) -> None:
     for token in answers(body):
         handler.event({"choices": [{"text": f" {token}", "index": 0}]})
     handler.event({"choices": [{"text": "", "finish_reason": "length"}]})
-    handler.event("[DONE]")
-
-
-def with_one_each(handler: Handler, body: Any) -> None:
-    """As a server answers that tells the chosen token's log-probability alone."""
-    if not body["stream"]:
-        handler.whole(400, {"error": {"message": "prompt_logprobs are not supported"}})
-        return
-    handler.begin_stream()
-    tokens = answers(body)
-    for n, token in enumerate(tokens):
-        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
-        told["choices"][0]["logprobs"]["top_logprobs"] = [{f"token_id:{token}": -0.25}]
-        handler.event(told)
     handler.event("[DONE]")
 
 
@@ -435,7 +426,7 @@ def narrow_subject() -> Any:
 
 def test_one_log_probability_a_token_is_no_row_to_judge(faults: Faults) -> None:
     """Its rival would be taken to lie where the chosen token does."""
-    faults.answers[COMPLETIONS] = [with_one_each]
+    faults.answers[COMPLETIONS] = [partial(well, one_each=True)]
     notes = Notes()
     opened = device(faults, progress=notes)
     opened.open()
