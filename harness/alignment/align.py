@@ -228,9 +228,11 @@ def _determinism(
         limit, left = limits.get(repeat.prompt_id), parted.get(repeat.prompt_id)
         for difference in repeat.differences:
             at = difference.position
-            along = limit is not None and at < len(limit) and (left is None or at <= left)
             shifts.append(difference.shift)
-            tolerances.append(float(limit[at]) if limit is not None and along else widest)
+            if limit is not None and at < len(limit) and (left is None or at <= left):
+                tolerances.append(float(limit[at]))
+            else:
+                tolerances.append(widest)
     return determinism_gate(
         sum(r.rows_compared for r in candidate.repeats),
         sum(r.rows_equal for r in candidate.repeats),

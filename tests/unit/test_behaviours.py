@@ -10,9 +10,10 @@ import pytest
 from factories import RNG, VOCABULARY, bfloat16, forced_recording, free_recording, run
 
 from harness.alignment.align import compare
+from harness.alignment.floor import noise_floor
 from harness.alignment.result import Alignment, exit_status
 from harness.baselines import Baseline
-from harness.recording import PromptRecord, Recording
+from harness.recording import Difference, PromptRecord, Recording, Repeat
 from harness.rows import RowStatistics
 
 PROMPTS, POSITIONS, NOISE = 32, 8, 0.05
@@ -52,6 +53,12 @@ def statuses(found: Alignment) -> dict[str, str]:
 
 def failing(found: Alignment) -> set[str]:
     return {name for name, status in statuses(found).items() if status == "FAIL"}
+
+
+def tolerances_of(baseline: Baseline) -> Mapping[str, np.ndarray]:
+    floor = noise_floor(baseline)
+    assert floor is not None
+    return floor.tolerances()
 
 
 def flips(found: Alignment) -> int:
@@ -162,6 +169,33 @@ def test_nan_beyond_another_token_is_a_failure_though_the_replay_is_finite() -> 
     assert "1 other row of the candidate's holds NaN or infinite logits, in prompt p4" in (
         gate.sentence
     )
+
+
+def test_a_repeat_of_another_text_is_held_against_the_largest_tolerance() -> None:
+    """A shift between the tolerance of its position and the baseline's largest:
+    too much where the device follows the context, none of it beyond another token."""
+    limits = tolerances_of(BASELINE)
+    widest = max(float(limit.max()) for limit in limits.values())
+    name = next(i for i, limit in limits.items() if limit[1:3].max() < 0.99 * widest)
+    shift = 0.995 * widest
+    own = arm(30)[name]
+    context = BASELINE.reference.prompt(name)
+    assert context is not None
+    own[0, context.run.token_ids[0]] -= 10.0  # another token at once
+    apart = run(own)
+    candidate = forced_recording(arm(30), BASELINE.reference)
+    for free, status in ((None, "FAIL"), (apart, "WARN")):
+        prompts = tuple(
+            p.model_copy(update={"free": free}) if p.id == name else p for p in candidate.prompts
+        )
+        repeat = Repeat(
+            prompt_id=name,
+            rows_compared=8,
+            rows_equal=7,
+            differences=(Difference(position=2, shift=shift),),
+        )
+        repeated = candidate.model_copy(update={"prompts": prompts, "repeats": (repeat,)})
+        assert statuses(compare(repeated, BASELINE))["determinism"] == status
 
 
 def test_a_reference_that_is_not_finite_judges_nothing() -> None:
