@@ -22,11 +22,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness import plugin  # noqa: E402
-from harness.alignment.location import Location  # noqa: E402
 from harness.alignment.result import Alignment  # noqa: E402
-from harness.cli import app  # noqa: E402
-from harness.perf.result import Bench, Comparison, LoadBench  # noqa: E402
-from harness.recording import Recording  # noqa: E402
+from harness.bench.result import Bench, Comparison, LoadBench  # noqa: E402
+from harness.cli.main import app  # noqa: E402
+from harness.locate.result import Location  # noqa: E402
+from harness.recording.format import Recording  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference.md"
 HEAD = """\

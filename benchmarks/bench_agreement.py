@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 from statistics import median
 
+from harness.bench.figures import figures
+from harness.bench.measure import Text, measure_cell, requests_of, run_once
+from harness.bench.result import Cell, CellTimes
 from harness.devices.base import Device
 from harness.devices.registry import open_target
-from harness.perf.figures import figures
-from harness.perf.measure import Text, measure_cell, requests_of, run_once
-from harness.perf.result import Cell, CellTimes
-from harness.progress import Silent
-from harness.recorder import opened
+from harness.process.progress import Silent
+from harness.recording.recorder import opened
 
 
 def main() -> None:

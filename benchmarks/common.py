@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from statistics import median
 
 from harness.devices.base import Keep, Replay, Request
-from harness.devices.hf import HfDevice
-from harness.models import Model, find_model, open_tokenizer
-from harness.suites import encode_suite, load_suite
+from harness.devices.hf.device import HfDevice
+from harness.model.find import find_model
+from harness.model.model import Model
+from harness.model.tokenizer import open_tokenizer
+from harness.suite.encode import encode_suite
+from harness.suite.read import load_suite
 
 
 def open_model(name: str) -> Model:

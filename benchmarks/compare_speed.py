@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 
 from harness.devices.registry import open_target
-from harness.recorder import record
-from harness.suites import Generation, Prompt, Suite
+from harness.recording.recorder import record
+from harness.suite.suite import Generation, Prompt, Suite
 
 PROMPTS, TOKENS = 32, 128
 

@@ -84,7 +84,7 @@ def check(source: Path, work: Path, group: int) -> None:
     from harness.checkpoint.headers import read_headers
     from harness.checkpoint.ternary import is_quantized_name
     from harness.checkpoint.verify import verify_tensor
-    from harness.devices.hf_qat import quantized
+    from harness.devices.hf.qat import quantized
 
     target = work / "check"
     fused(source, target, group)

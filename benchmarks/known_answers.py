@@ -2,7 +2,7 @@
 
 Draws reference, oracle, controls and candidate with prescribed noise, hands
 the evidence to the gates, and prints how often intervals hold the true figure
-and how often a correct candidate fails. ``tests/unit/test_known_answers.py``
+and how often a correct candidate fails. ``tests/unit/alignment/test_known_answers.py``
 holds the same simulation to its promises.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence
-from harness.alignment.floor import INFLATIONS, LARGE, flip_probability
 from harness.alignment.judge import judge
-from harness.alignment.result import Verdict, exit_status
-from harness.rows import SKETCH_WIDTH
+from harness.alignment.outcomes import Verdict, exit_status
+from harness.baseline.floor import INFLATIONS, LARGE, flip_probability
+from harness.statistics.rows import SKETCH_WIDTH
 
 Floats = NDArray[np.float64]
 #: Dimensions of an error that are drawn; the rest of its sketch is 0.

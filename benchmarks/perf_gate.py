@@ -16,9 +16,9 @@ import argparse
 import time
 from collections import Counter
 
-from harness.perf.against import Configuration, Paired, run_against
-from harness.perf.result import Cell
-from harness.progress import Silent
+from harness.bench.against import Configuration, Paired, run_against
+from harness.bench.result import Cell
+from harness.process.progress import Silent
 
 
 def main() -> None:

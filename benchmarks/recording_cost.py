@@ -14,7 +14,7 @@ from dataclasses import replace
 from common import open_model, opened, print_pairs, requests
 
 from harness.devices.base import Request
-from harness.devices.hf import HfDevice
+from harness.devices.hf.device import HfDevice
 
 
 def seconds(device: HfDevice, request: Request) -> float:

@@ -30,7 +30,7 @@ def make(folder: Path, prompts: int, positions: int) -> None:
     from factories import bfloat16, facts, prompt, recording, run
 
     from harness.devices.base import Replay
-    from harness.recording import save_recording
+    from harness.recording.format import save_recording
 
     random = np.random.default_rng(1)
     pieces = {str(n): f" w{n}" for n in range(VOCABULARY)}

@@ -15,7 +15,7 @@ from typing import Any
 from common import open_model, print_pairs, requests
 
 from harness.devices.base import Request
-from harness.devices.vllm import VllmDevice
+from harness.devices.vllm.device import VllmDevice
 
 
 def by_itself(device: VllmDevice, request: Request, logprobs: int | None = None) -> float:

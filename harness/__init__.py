@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from harness.api import compare, load_recording, record
-    from harness.suites import Suite
+    from harness.suite.suite import Suite
 
-__version__ = "0.1.0"
 __all__ = ["Suite", "compare", "load_recording", "record"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Suite":
-        from harness.suites import Suite
+        from harness.suite.suite import Suite
 
         return Suite
     if name in __all__:

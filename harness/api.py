@@ -7,14 +7,17 @@ from pathlib import Path
 
 from harness.alignment.align import compare as _compare
 from harness.alignment.result import Alignment
-from harness.baselines import Baseline, resolve
+from harness.baseline.baseline import Baseline
+from harness.baseline.folder import resolve
 from harness.devices.base import Replay
 from harness.devices.registry import open_target
-from harness.progress import Progress
-from harness.recorder import Context, Options
-from harness.recorder import record as _record
-from harness.recording import Recording, load_recording
-from harness.suites import Suite, load_suite
+from harness.process.progress import Progress
+from harness.recording.context import Context
+from harness.recording.format import Recording, load_recording
+from harness.recording.recorder import Options
+from harness.recording.recorder import record as _record
+from harness.suite.read import load_suite
+from harness.suite.suite import Suite
 
 __all__ = ["compare", "load_recording", "record"]
 

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 
 from harness import checks
-from harness.alignment.result import Alignment, Magnifier, Verdict, exit_status
+from harness.alignment.outcomes import Verdict, exit_status
+from harness.alignment.result import Alignment, Magnifier
+from harness.bench.result import Bench
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
-from harness.matrix import CELLS
-from harness.perf.result import Bench
-from harness.progress import Progress
-from harness.recording import Recording
+from harness.process.progress import Progress
+from harness.process.signals import sigterm_as_interrupt
+from harness.recording.format import Recording
 from harness.report.summary import summary_lines
-from harness.session import RunOptions, Session
-from harness.signals import sigterm_as_interrupt
-from harness.smoke import Sampled
+from harness.session.matrix import CELLS
+from harness.session.options import RunOptions
+from harness.session.session import Session
+from harness.session.smoke import Sampled
 
 _SESSION = pytest.StashKey[Session]()
 #: Why there is no baseline to hold the device against.

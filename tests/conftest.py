@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.arms import Plan, make_baseline
-from harness.cli import main
-from harness.progress import Silent
-from harness.suites import load_suite
+from harness.baseline.make import Plan, make_baseline
+from harness.cli.main import main
+from harness.process.progress import Silent
+from harness.suite.read import load_suite
 
 SUITE = """\
 generation:

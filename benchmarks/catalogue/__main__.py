@@ -24,8 +24,8 @@ from benchmarks.catalogue.run import (
     work_off,
 )
 from benchmarks.catalogue.table import tables, write
-from harness.baselines import Baseline
-from harness.recording import Recording, load_recording
+from harness.baseline.baseline import Baseline
+from harness.recording.format import Recording, load_recording
 
 RESULT = ROOT / "benchmarks" / "results" / "catalogue.json"
 PAGE = ROOT / "docs" / "catalogue.md"

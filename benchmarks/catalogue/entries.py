@@ -17,9 +17,9 @@ from benchmarks.catalogue import variations as v
 from benchmarks.catalogue.faults import Injection
 from benchmarks.catalogue.passes import Chunked, Decode, LeftPadded, Pass, quantized_cache
 from benchmarks.catalogue.workbench import Edit
-from harness.baselines import Baseline
+from harness.baseline.baseline import Baseline
 from harness.devices.base import Replay
-from harness.devices.hf_matmul import Matmul
+from harness.devices.hf.matmul import Matmul
 
 BOS = 1
 LAYERS = 30

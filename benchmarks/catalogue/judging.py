@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from benchmarks.catalogue.entries import Entry
 from harness.alignment.align import evidence_of
 from harness.alignment.evidence import Evidence
-from harness.alignment.floor import NoiseFloor, noise_floor
 from harness.alignment.judge import judge
-from harness.alignment.result import ALIGNED, Gate
-from harness.baselines import Baseline
-from harness.recording import PromptRecord, Recording
+from harness.alignment.outcomes import ALIGNED
+from harness.alignment.result import Gate
+from harness.baseline.baseline import Baseline
+from harness.baseline.floor import NoiseFloor, noise_floor
+from harness.recording.format import PromptRecord, Recording
 
 #: Prompts in a subset.
 SIZES = (8, 16, 32)

@@ -14,13 +14,16 @@ from pathlib import Path
 from benchmarks.catalogue.entries import Entry
 from benchmarks.catalogue.passes import Stacked
 from benchmarks.catalogue.workbench import Workbench, with_choices
-from harness.baselines import Baseline, load_baseline
+from harness.baseline.baseline import Baseline
+from harness.baseline.folder import load_baseline
 from harness.devices.base import Request
 from harness.devices.registry import open_target
-from harness.progress import Silent
-from harness.recorder import Context, Options, Subject, record
-from harness.recording import Recording, Run, save_recording
-from harness.suites import load_suite
+from harness.model.subject import Subject
+from harness.process.progress import Silent
+from harness.recording.context import Context
+from harness.recording.format import Recording, Run, save_recording
+from harness.recording.recorder import Options, record
+from harness.suite.read import load_suite
 
 ROOT = Path(__file__).parent.parent.parent
 BASELINE = ROOT / "baselines" / "smollm2" / "mixed" / "bfloat16"

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from benchmarks.catalogue.faults import Injection
 from benchmarks.catalogue.passes import Pass, Stacked, States, clean_states, completion, given
 from harness.devices.base import Completion, Opened, Replay, Request, ignore_token
-from harness.devices.hf import HfDevice
-from harness.devices.hf_matmul import Matmul, widened_linears
-from harness.models import find_model
-from harness.recording import PromptRecord, Recording, Run
+from harness.devices.hf.device import HfDevice
+from harness.devices.hf.matmul import Matmul, widened_linears
+from harness.model.find import find_model
+from harness.recording.format import PromptRecord, Recording, Run
 
 #: What an engine makes of a prompt without saying so.
 Edit = Callable[[tuple[int, ...]], tuple[int, ...]]

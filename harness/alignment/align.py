@@ -13,25 +13,20 @@ from numpy.typing import NDArray
 from harness.alignment.comparability import comparability
 from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
-from harness.alignment.floor import NoiseFloor, noise_floor
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS, counted
 from harness.alignment.judge import Judgement, judge
+from harness.alignment.outcomes import Verdict
+from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
-from harness.alignment.result import (
-    Alignment,
-    Arm,
-    Comparability,
-    Gate,
-    Interval,
-    PromptAlignment,
-    Verdict,
-)
+from harness.alignment.result import Alignment, Arm, Comparability, Gate
 from harness.alignment.texts import NO_LOGITS, judge_texts
 from harness.alignment.verdict import sentence_of
-from harness.baselines import Baseline
+from harness.baseline.baseline import Baseline
+from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.errors import EmptyComparison
-from harness.recording import Recording
+from harness.recording.format import Recording
+from harness.statistics.intervals import Interval
 
 _NO_INTERVAL = Interval(value=None, low=None, high=None)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.alignment.result import Comparability, FieldDifference
-from harness.recording import Recording
+from harness.recording.format import Recording
 
 #: Fields that ``--allow-weights`` waives: a quantized checkpoint held against
 #: its original differs in the first two; a training form, which is quantized

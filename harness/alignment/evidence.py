@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.floor import INFLATIONS, LARGE, PromptFloor, relative_push
-from harness.alignment.margins import Margins
-from harness.alignment.noise import squared_error, top_k_squared_errors
-from harness.rows import SKETCH_WIDTH, RowStatistics, bit_equal
+from harness.baseline.floor import INFLATIONS, LARGE, PromptFloor, relative_push
+from harness.statistics.margins import Margins
+from harness.statistics.noise import squared_error, top_k_squared_errors
+from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal
 
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")

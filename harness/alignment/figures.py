@@ -6,7 +6,7 @@ import math
 from statistics import median
 
 from harness.alignment.result import Figures, Performance
-from harness.recording import Recording, RunTimings
+from harness.recording.format import Recording, RunTimings
 
 
 def performance(candidate: Recording, reference: Recording) -> Performance:

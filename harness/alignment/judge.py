@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from harness.alignment.evidence import Evidence
 from harness.alignment.gates import gates_of
 from harness.alignment.gates.guard import failing_positions
-from harness.alignment.result import Gate, Verdict
+from harness.alignment.outcomes import Verdict
+from harness.alignment.result import Gate
 from harness.alignment.verdict import verdict_of
 
 

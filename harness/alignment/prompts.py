@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Held
-from harness.alignment.floor import arm_rows, choices
 from harness.alignment.gates.guard import classify
-from harness.alignment.margins import margins
-from harness.alignment.noise import rms_error
-from harness.alignment.result import FAILING, PointClass, Positions, PromptAlignment
+from harness.alignment.outcomes import FAILING, PointClass
+from harness.alignment.prompt_result import Positions, PromptAlignment
 from harness.alignment.verdict import prompt_verdict
-from harness.baselines import Baseline
-from harness.recording import SHOWN_TOP, PromptRecord, Run
-from harness.rows import RowStatistics, concatenate
+from harness.baseline.baseline import Baseline
+from harness.baseline.floor import arm_rows, choices
+from harness.recording.format import SHOWN_TOP, PromptRecord, Run
+from harness.statistics.margins import margins
+from harness.statistics.noise import rms_error
+from harness.statistics.rows import RowStatistics, concatenate
 
 
 def common_context(run: Run, context: Sequence[int]) -> int:

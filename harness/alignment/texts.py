@@ -6,8 +6,9 @@ a tie. So the verdict is INCONCLUSIVE, whatever the texts say.
 
 from __future__ import annotations
 
-from harness.alignment.result import Gate, Positions, PromptAlignment
-from harness.recording import PromptRecord, Recording, Run
+from harness.alignment.prompt_result import Positions, PromptAlignment
+from harness.alignment.result import Gate
+from harness.recording.format import PromptRecord, Recording, Run
 
 #: Why the gates that judge logits have no data.
 NO_LOGITS = "There is only text: no token ids and no logits to judge."

@@ -17,25 +17,17 @@ from numpy.typing import NDArray
 
 from harness.alignment.align import arm_of, arms_of
 from harness.alignment.figures import figures
-from harness.alignment.floor import choices, noise_floor
-from harness.alignment.margins import logit_of, runner_up
+from harness.alignment.outcomes import PointClass, Verdict
+from harness.alignment.prompt_result import Positions, PromptAlignment
 from harness.alignment.prompts import top_tokens
-from harness.alignment.result import (
-    Alignment,
-    Comparability,
-    Figures,
-    Gate,
-    Interval,
-    Performance,
-    PointClass,
-    Positions,
-    PromptAlignment,
-    Verdict,
-)
+from harness.alignment.result import Alignment, Comparability, Figures, Gate, Performance
 from harness.alignment.verdict import sentence_of
-from harness.baselines import Baseline
+from harness.baseline.baseline import Baseline
+from harness.baseline.floor import choices, noise_floor
 from harness.errors import EmptyComparison
-from harness.recording import PromptRecord
+from harness.recording.format import PromptRecord
+from harness.statistics.intervals import Interval
+from harness.statistics.margins import logit_of, runner_up
 
 _NO_INTERVAL = Interval(value=None, low=None, high=None)
 

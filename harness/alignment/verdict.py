@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.alignment.result import Comparability, Gate, Interval, PointClass, Verdict
+from harness.alignment.outcomes import PointClass, Verdict
+from harness.alignment.result import Comparability, Gate
+from harness.statistics.intervals import Interval
 
 #: Gates without which nothing is shown to be right, beside an error ratio: over
 #: the whole vocabulary, or the second for a server that tells the likeliest

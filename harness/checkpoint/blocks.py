@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.checkpoint.headers import Stored
 from harness.checkpoint.ternary import NUMPY
 from harness.errors import ModelError
-from harness.hub import first_line
+from harness.model.hub import first_line
 
 #: Bytes that are read at a time.
 BLOCK = 2 << 20

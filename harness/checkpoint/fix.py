@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.checkpoint.findings import Inspection
 from harness.errors import ModelError
-from harness.hub import first_line
-from harness.jsonfile import write_bytes
+from harness.files.jsonfile import write_bytes
+from harness.model.hub import first_line
 
 #: Where a missing field goes: after the first of these that is there.
 _NEIGHBOURS = ("num_key_value_heads", "num_attention_heads", "hidden_size")

@@ -25,7 +25,7 @@ from harness.checkpoint.fuse_plan import FusePlan, Item
 from harness.checkpoint.shards import Shard, index_of
 from harness.checkpoint.ternary import quantize, to_bfloat16, widen
 from harness.errors import HarnessError, ModelError, UsageError
-from harness.hub import first_line
+from harness.model.hub import first_line
 
 _MAX_WORKERS = 4
 _LOCK = ".lock"

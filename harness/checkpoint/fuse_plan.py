@@ -17,7 +17,7 @@ from harness.checkpoint.shards import Shard, plan_shards
 from harness.checkpoint.ternary import NUMPY, group_of, is_quantized_name
 from harness.checkpoint.verify import sample_groups
 from harness.errors import HarnessError, ModelError
-from harness.models import Model, read_json
+from harness.model.model import Model, read_json
 
 #: What belongs to a tokenizer, or to generating.
 _COPIED = re.compile(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from harness.checkpoint.torchfile import torch_entries
 from harness.errors import ModelError
-from harness.hub import first_line
-from harness.weights import safetensors_header, weight_files
+from harness.model.hub import first_line
+from harness.model.weights import safetensors_header, weight_files
 
 
 @dataclass(frozen=True)

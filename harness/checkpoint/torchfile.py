@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ModelError
-from harness.hub import first_line
-from harness.weights import BITS
+from harness.model.hub import first_line
+from harness.model.weights import BITS
 
 #: A pickle of 100,000 tensors takes 10 MB.
 _MAX_PICKLE = 64 << 20

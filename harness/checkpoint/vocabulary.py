@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.checkpoint.headers import check_inside
 from harness.errors import ModelError
-from harness.hub import first_line
+from harness.model.hub import first_line
 
 _MAX_BYTES = 256 << 20
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.alignment.result import Alignment
-from harness.perf.figures import figures
-from harness.perf.result import Bench
+from harness.bench.figures import figures
+from harness.bench.result import Bench
 
 
 @pytest.mark.perf

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.alignment.gates import GATES
-from harness.alignment.result import ALIGNED, Alignment, Gate
+from harness.alignment.outcomes import ALIGNED
+from harness.alignment.result import Alignment, Gate
 from harness.report.properties import alignment_properties, gate_properties
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.alignment.result import FAILING, Alignment
+from harness.alignment.outcomes import FAILING
+from harness.alignment.result import Alignment
 from harness.report.failure import prompt_failure
 from harness.report.properties import prompt_properties
-from harness.session import Session
+from harness.session.session import Session
 
 
 def test_prompt(

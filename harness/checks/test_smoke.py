@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.smoke import Sampled, problem_of
+from harness.session.smoke import Sampled, problem_of
 
 
 @pytest.mark.smoke

@@ -9,9 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.devices.trace import Trace
 from harness.errors import DeviceError
-from harness.rows import RowStatistics
-from harness.trace import Trace
+from harness.statistics.rows import RowStatistics
 
 Replay = Literal["free", "forced-decode", "forced-prefill"]
 Stop = Literal["eos", "length", "forced", "nonfinite"]
@@ -181,7 +181,7 @@ def check_length(
 
 @runtime_checkable
 class TraceableDevice(Protocol):
-    """A device whose model can be looked into (see ``harness.trace``)."""
+    """A device whose model can be looked into (see ``harness.devices.trace``)."""
 
     def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]: ...
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.devices.trace import EMBEDDING, NORM, digest_of, layer_place, sketch_rows
 from harness.errors import DeviceError
-from harness.trace import EMBEDDING, NORM, digest_of, layer_place, sketch_rows
 
 _LAYER = re.compile(r"(?P<stem>(?:.+\.)?)layers\.(?P<number>\d+)")
 _FUSED = {

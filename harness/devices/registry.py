@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from harness.devices.base import Device
 from harness.errors import UsageError
-from harness.progress import Progress, Silent
-from harness.recorder import Subject
-from harness.recording import ModelFacts
+from harness.model.subject import Subject, max_positions, subject_of, unknown_subject
+from harness.process.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from harness.models import Model
+    from harness.model.model import Model
 
     _Maker = Callable[[Model, str | None], Device]
-    _Settings = Callable[[int, bool], dict[str, object]]
 
 #: Devices of this version. The fakes have no model: they are for tests.
 DEVICES = (
@@ -88,14 +86,14 @@ def open_target(
     if server_url is not None and name != "server":
         raise UsageError(f"--server-url goes with --device server, not with {name}")
     if is_fake(name):
-        from harness.testing import FakeDevice, fake_subject
+        from harness.devices.fake import FakeDevice, fake_subject
 
         fake = FakeDevice.from_args(name, dtype or "bfloat16", engine_args)
         return Target(fake, subject or fake_subject(), "fake", fake.dtype)
     if name not in DEVICES:
         raise UsageError(f"no device {name!r} in this version; there are {', '.join(DEVICES)}")
-    from harness.devices.hf_load import checkpoint_dtype
-    from harness.models import find_model
+    from harness.model.dtype import checkpoint_dtype
+    from harness.model.find import find_model
 
     if name == "server":
         return _server_target(
@@ -107,7 +105,7 @@ def open_target(
         make = _hf_maker(name, engine_args)
     found = find_model(model, trust_remote_code=trust_remote_code, progress=progress.note)
     device = make(found, dtype)
-    subject = subject or _subject(found, progress)
+    subject = subject or subject_of(found, progress.note)
     return Target(device, subject, found.slug, dtype or checkpoint_dtype(found))
 
 
@@ -146,8 +144,8 @@ def parse_engine_args(pairs: list[str]) -> dict[str, str]:
 
 
 def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
-    from harness.devices.hf import HfDevice
-    from harness.devices.hf_qat import parse_group_size
+    from harness.devices.hf.device import HfDevice
+    from harness.devices.hf.qat import parse_group_size
 
     unknown = sorted(set(args) - set(_HF_ARGS))
     if unknown:
@@ -164,7 +162,7 @@ def _hf_maker(name: str, args: Mapping[str, str]) -> _Maker:
 
 
 def _vllm_maker(name: str, batch_size: int, args: Mapping[str, str]) -> _Maker:
-    from harness.devices.vllm import VllmDevice
+    from harness.devices.vllm.device import VllmDevice
 
     if "batch_size" in args:
         raise UsageError(f"{name}: give --batch-size instead of --engine-arg batch_size")
@@ -183,11 +181,11 @@ def _server_target(
     progress: Progress,
 ) -> Target:
     """A server of our own runs the checkpoint; what a running one runs is unknown."""
-    from harness.devices.hf_load import DTYPES, checkpoint_dtype
-    from harness.devices.server import ServerDevice
-    from harness.devices.server_http import base_url
-    from harness.devices.server_options import server_options
-    from harness.models import find_model
+    from harness.devices.server.device import ServerDevice
+    from harness.devices.server.http import base_url
+    from harness.devices.server.options import server_options
+    from harness.model.dtype import DTYPES, checkpoint_dtype
+    from harness.model.find import find_model
 
     server_options(args, own_server=url is None)  # before a model is looked for
     url = None if url is None else base_url(url)
@@ -197,83 +195,16 @@ def _server_target(
         name, trust_remote_code=trust_remote_code, progress=progress.note, weights=url is None
     )
     if subject is None:
-        subject = _subject(model, progress) if url is None else _unknown_subject(model)
+        subject = subject_of(model, progress.note) if url is None else unknown_subject(model)
     computed = dtype or checkpoint_dtype(model)
     device = ServerDevice(
         model,
         dtype=computed,
         trial=subject.tokenizer.encode(_TRIAL),
         vocab_size=subject.facts.vocab_size,
-        max_positions=_max_positions(model),
+        max_positions=max_positions(model),
         url=url,
         engine_args=args,
         progress=progress,
     )
     return Target(device, subject, model.slug, computed)
-
-
-def _unknown_subject(model: Model) -> Subject:
-    """A model whose tokenizer and settings are ours, and whose weights and
-    config the server does not tell."""
-    from harness.models import open_tokenizer
-
-    tokenizer = open_tokenizer(model)
-    settings, overridden = _settings(model)
-    facts = ModelFacts(
-        name=model.slug,
-        weights=None,
-        parameters=None,
-        weight_bytes=None,
-        config=None,
-        tokenizer=None,
-        template=None,
-        vocab_size=_config_number(model, "vocab_size") or tokenizer.vocab_size,
-    )
-    return Subject(facts, tokenizer, settings, overridden)
-
-
-def _max_positions(model: Model) -> int:
-    return _config_number(model, "max_position_embeddings") or 2**31 - 1
-
-
-def _config_number(model: Model, key: str) -> int | None:
-    from harness.models import read_json
-
-    config = read_json(model, "config.json") or {}
-    nested = config.get("text_config")
-    for source in (config, nested if isinstance(nested, dict) else {}):
-        if type(source.get(key)) is int and source[key] > 0:
-            return int(source[key])
-    return None
-
-
-def _settings(model: Model) -> tuple[_Settings, dict[str, object]]:
-    """The effective settings for given limits, and what was set aside."""
-    from harness.models import effective_settings
-
-    def settings(max_new_tokens: int, ignore_eos: bool) -> dict[str, object]:
-        effective = effective_settings(model, max_new_tokens, ignore_eos)
-        return {k: v for k, v in effective.items() if k != "overridden"}
-
-    return settings, effective_settings(model, 1, True)["overridden"]
-
-
-def _subject(model: object, progress: Progress) -> Subject:
-    from harness.fingerprint import fingerprint
-    from harness.models import Model, open_tokenizer
-
-    assert isinstance(model, Model)
-    tokenizer = open_tokenizer(model)
-    found = fingerprint(model, tokenizer, progress.note)
-    settings, overridden = _settings(model)
-    facts = ModelFacts(
-        name=model.slug,
-        weights=found.weights,
-        parameters=found.parameters,
-        weight_bytes=found.weight_bytes,
-        config=dict(found.config),
-        tokenizer=found.tokenizer,
-        template=found.template,
-        vocab_size=int(found.config["vocab_size"]),
-    )
-    return Subject(facts, tokenizer, settings, overridden)

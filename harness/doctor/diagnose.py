@@ -7,15 +7,7 @@ from harness.doctor.finding import Diagnosis
 from harness.doctor.host import Host
 from harness.doctor.messages import by_severity
 from harness.doctor.needs import NEEDS
-from harness.doctor.probes import (
-    cann,
-    hardware,
-    imports,
-    matching,
-    nodes,
-    packages,
-    variables,
-)
+from harness.doctor.probes import cann, hardware, imports, matching, nodes, packages, variables
 
 #: For one child process. An import of vLLM on a cold disk takes half of it.
 LIMIT_S = 60.0

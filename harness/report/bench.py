@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from harness import jsonfile
+from harness.bench.figures import summary
+from harness.bench.result import Bench, Comparison, LoadBench, LoadTimes
 from harness.errors import UsageError
-from harness.perf.figures import summary
-from harness.perf.result import Bench, Comparison, LoadBench, LoadTimes
-from harness.report.bench_view import Row, bench_view
+from harness.files import jsonfile
 from harness.report.html import page
 from harness.report.markdown import plain
 from harness.report.summary import printable
 from harness.report.text import number, seconds
+from harness.report.views.bench import Row, bench_view
 
 
 def check_bench_report(path: Path) -> None:

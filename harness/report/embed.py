@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from harness.alignment.result import alignment_bytes
 from harness.report.deflate import deflate
 from harness.report.language import message
-from harness.report.prompt_view import MOST_PIECE
 from harness.report.text import shortened, visible
-from harness.report.view import AlignmentView
+from harness.report.views.alignment import AlignmentView
+from harness.report.views.prompt import MOST_PIECE
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.alignment.result import Alignment, PromptAlignment
+from harness.alignment.prompt_result import PromptAlignment
+from harness.alignment.result import Alignment
 from harness.report.summary import number, printable
 
 #: Decoded tokens shown on either side of the position.

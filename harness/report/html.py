@@ -13,13 +13,13 @@ from markupsafe import Markup, escape
 from harness.alignment.result import Alignment
 from harness.report import charts
 from harness.report.environment import environment, source
-from harness.report.environment_view import moment
 from harness.report.language import LANGUAGES, MESSAGES, Language, Said, both, pair
+from harness.report.views.environment import moment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from harness.report.view import AlignmentView
+    from harness.report.views.alignment import AlignmentView
 
 
 def to_html(alignments: Sequence[Alignment], language: Language = "en") -> str:
@@ -30,8 +30,8 @@ def to_html(alignments: Sequence[Alignment], language: Language = "en") -> str:
     alignments in the same language give the same text.
     """
     from harness.report.embed import embed
-    from harness.report.overview import overview
-    from harness.report.view import views
+    from harness.report.views.alignment import views
+    from harness.report.views.overview import overview
 
     shown = views(alignments)
     page = _environment().get_template("report.html.j2")
@@ -96,7 +96,8 @@ def _ours(value: Said) -> Markup:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from harness.report import overview, text
+    from harness.report import text
+    from harness.report.views import overview
 
     made = environment(autoescape=True)
     made.filters.update(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from harness.alignment.location import FAILING, Location, Place
+from harness.locate.result import FAILING, Location, Place
 
 _WIDTH = 32
 #: Ratios that the two ends of a bar stand for; it is logarithmic between them.
@@ -15,7 +15,7 @@ _COLUMNS = ("self_attn", "mlp", "")
 
 def location_lines(location: Location) -> Iterator[str]:
     """The sentence, the curve, and what to go on with."""
-    from harness.alignment.locate import layer_rows
+    from harness.locate.judge import layer_rows
 
     yield location.sentence
     for warning in location.warnings:

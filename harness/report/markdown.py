@@ -17,7 +17,7 @@ from harness.report.language import Language, message
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from harness.report.view import AlignmentView
+    from harness.report.views.alignment import AlignmentView
 
 #: What a GitHub comment holds; GitLab's and GitCode's hold more.
 COMMENT_LIMIT = 65_536
@@ -36,8 +36,8 @@ def to_markdown(
     Raises:
         ValueError: if not even the first lines fit.
     """
-    from harness.report.overview import overview
-    from harness.report.view import views
+    from harness.report.views.alignment import views
+    from harness.report.views.overview import overview
 
     shown = views(alignments)
     together = overview(shown) if len(shown) > 1 else None
@@ -113,7 +113,8 @@ def _length(text: str) -> int:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from harness.report import overview, text
+    from harness.report import text
+    from harness.report.views import overview
 
     # Markdown is no HTML: its own filters make each text a code span.
     made = environment(autoescape=False)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.alignment.result import Alignment, Gate, PromptAlignment
-from harness.report.prompt_view import error_ratio, flips
+from harness.alignment.prompt_result import PromptAlignment
+from harness.alignment.result import Alignment, Gate
+from harness.report.views.prompt import error_ratio, flips
 
 Property = tuple[str, object]
 

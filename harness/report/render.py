@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import jsonfile
 from harness.alignment.result import Alignment, save_alignment
 from harness.errors import UsageError
+from harness.files import jsonfile
 from harness.report.html import to_html
 from harness.report.language import Language
 from harness.report.markdown import to_markdown

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from harness.alignment.result import ALIGNED, FAILING, Alignment, Gate
+from harness.alignment.outcomes import ALIGNED, FAILING
+from harness.alignment.result import Alignment, Gate
 from harness.alignment.verdict import NEEDED
 from harness.report.language import Said
 from harness.report.messages import gates_zh

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.alignment.result import ALIGNED, Alignment, PromptAlignment
+from harness.alignment.outcomes import ALIGNED
+from harness.alignment.prompt_result import PromptAlignment
+from harness.alignment.result import Alignment
 
 
 def summary_lines(alignment: Alignment) -> Iterator[str]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import MissingDependency
-from harness.models import Model, find_model
+from harness.model.find import find_model
+from harness.model.model import Model
 
 
 @pytest.fixture(scope="session")

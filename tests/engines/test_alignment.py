@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 
 from harness.alignment.align import compare
-from harness.alignment.result import ALIGNED, Alignment, load_alignment
-from harness.arms import LOWER_ISA
-from harness.baselines import Baseline, load_baseline
+from harness.alignment.outcomes import ALIGNED
+from harness.alignment.result import Alignment, load_alignment
+from harness.baseline.baseline import Baseline
+from harness.baseline.folder import load_baseline
+from harness.baseline.make import LOWER_ISA
 from harness.devices.base import Request
-from harness.devices.hf import HfDevice
+from harness.devices.hf.device import HfDevice
 from harness.devices.registry import open_target
-from harness.models import Model
-from harness.recorder import Context, Options, record
-from harness.recording import Recording, load_recording
-from harness.rows import squared_norm
-from harness.suites import load_suite
+from harness.model.model import Model
+from harness.recording.context import Context
+from harness.recording.format import Recording, load_recording
+from harness.recording.recorder import Options, record
+from harness.statistics.rows import squared_norm
+from harness.suite.read import load_suite
 
 pytestmark = pytest.mark.engine
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.perf.limits import measure_limits
-from harness.perf.result import Bench, load_bench
-from harness.recording import ModelFacts
+from harness.bench.limits import measure_limits
+from harness.bench.result import Bench, load_bench
+from harness.model.facts import ModelFacts
 
 torch = pytest.importorskip("torch", reason="torch is not installed", exc_type=ImportError)
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.usefixtures("embedded_model")]

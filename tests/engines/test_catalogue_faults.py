@@ -11,8 +11,8 @@ from benchmarks.catalogue import variations as v
 from benchmarks.catalogue.passes import Chunked, Decode, LeftPadded, Pass, Stacked, quantized_cache
 from benchmarks.catalogue.workbench import Workbench
 from harness.devices.base import Completion, Request
-from harness.models import Model
-from harness.rows import squared_norm
+from harness.model.model import Model
+from harness.statistics.rows import squared_norm
 
 pytestmark = pytest.mark.engine
 

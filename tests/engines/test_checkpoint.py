@@ -17,8 +17,8 @@ from harness.checkpoint.fuse_plan import plan_fuse
 from harness.checkpoint.headers import read_headers
 from harness.checkpoint.inspect import inspect
 from harness.checkpoint.ternary import is_quantized_name, quantize, to_bfloat16
-from harness.cli import main
-from harness.models import Model
+from harness.cli.main import main
+from harness.model.model import Model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from checkpoints import CONFIG, VOCABULARY, checkpoint, write_config
@@ -49,7 +49,7 @@ def run(*arguments: object) -> int:
 @pytest.mark.parametrize("group", [-1, 288, 64, 32, 9, 1])
 @pytest.mark.parametrize("dtype", ["BF16", "F32"])
 def test_the_quantizer_in_torch_and_in_numpy_agree_bit_for_bit(group: int, dtype: str) -> None:
-    from harness.devices.hf_qat import quantized
+    from harness.devices.hf.qat import quantized
 
     values = (np.random.default_rng(7).standard_normal((400, 576)) * 0.02).astype(np.float32)
     values[:3] = 0
@@ -148,8 +148,8 @@ def test_one_pass_over_the_training_form_is_bit_exact_too(
 
 
 def test_quantizing_once_is_quantizing_in_every_forward_pass(tmp_path: Path) -> None:
-    from harness.devices.hf_load import load_model
-    from harness.devices.hf_qat import quantized
+    from harness.devices.hf.load import load_model
+    from harness.devices.hf.qat import quantized
 
     folder = checkpoint(tmp_path)
     options = {"name": "hf-cpu", "backend": "cpu", "dtype": "bfloat16", "attention": "eager"}
@@ -170,7 +170,7 @@ def test_quantizing_once_is_quantizing_in_every_forward_pass(tmp_path: Path) -> 
 def test_a_group_size_or_dtype_that_does_not_fit_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.devices.hf_load import load_model
+    from harness.devices.hf.load import load_model
     from harness.errors import UsageError
 
     model = Model("m", str(checkpoint(tmp_path)))
@@ -265,7 +265,7 @@ def test_factor_32_is_flagged(tmp_path: Path, longrope: dict[str, Any]) -> None:
 def test_fused_weights_of_the_embedded_model_are_what_torch_says(
     embedded_model: Model, fused_64: Path
 ) -> None:
-    from harness.devices.hf_qat import quantized
+    from harness.devices.hf.qat import quantized
 
     latents = {t.name: t for t in read_headers(Path(embedded_model.path))}
     checked = 0

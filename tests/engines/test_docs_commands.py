@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from doc_pages import ROOT, Block, blocks, commands, pages
 
-from harness.models import Model
+from harness.model.model import Model
 
 #: A page is tried for so long, under the load of other work as well.
 LIMIT_S = 2400

@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import embedded
-from harness.fingerprint import Fingerprint, fingerprint
-from harness.models import Model, find_model, open_tokenizer
+from harness.model import embedded
+from harness.model.find import find_model
+from harness.model.fingerprint import Fingerprint, fingerprint
+from harness.model.model import Model
+from harness.model.tokenizer import open_tokenizer
 
 pytestmark = pytest.mark.engine
 
 for package in ("torch", "transformers"):
     pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
 
-CONVERT = "from harness.models import find_model; print(find_model('smollm2', progress=print).path)"
+CONVERT = (
+    "from harness.model.find import find_model; print(find_model('smollm2', progress=print).path)"
+)
 
 
 def start(cache: Path) -> subprocess.Popen[str]:

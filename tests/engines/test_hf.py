@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from harness.devices.base import NO_CHOICE, Completion, Device, Replay, Request, Sampling
-from harness.devices.hf import HfDevice
-from harness.devices.hf_choice import arg_max
+from harness.devices.hf.choice import arg_max
+from harness.devices.hf.device import HfDevice
 from harness.errors import DeviceError, MissingDependency, UsageError
-from harness.models import Model, open_tokenizer
-from harness.rows import row_statistics, squared_norm
+from harness.model.model import Model
+from harness.model.tokenizer import open_tokenizer
+from harness.statistics.rows import row_statistics, squared_norm
 
 pytestmark = pytest.mark.engine
 
@@ -153,7 +154,7 @@ def test_float16_prefills_the_same_way_and_errs_far_less(
     matmul = device.open().engine["matmul"]
     fine = error(run(device, request), oracle)
     device.close()
-    from harness.devices.hf_matmul import has_half_gemm
+    from harness.devices.hf.matmul import has_half_gemm
 
     torch = pytest.importorskip("torch")
     widened = "native" if has_half_gemm(torch, "float16") else "widened in forced-prefill"

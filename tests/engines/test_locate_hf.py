@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.alignment.locate import block_of, first_beyond, places
-from harness.baselines import load_baseline
+from harness.baseline.folder import load_baseline
 from harness.devices.base import Request, TraceableDevice
-from harness.devices.hf import HfDevice
+from harness.devices.hf.device import HfDevice
 from harness.devices.hooks import hooked
+from harness.devices.trace import EMBEDDING, HEAD, IN_LAYER, NORM, Trace, layer_place, order_of
 from harness.errors import DeviceError
-from harness.locating import LocatePlan, locate
-from harness.models import Model
-from harness.progress import Silent
-from harness.suites import Suite, load_suite
-from harness.trace import EMBEDDING, HEAD, IN_LAYER, NORM, Trace, layer_place, order_of
+from harness.locate.judge import block_of, first_beyond, places
+from harness.locate.run import LocatePlan, locate
+from harness.model.model import Model
+from harness.process.progress import Silent
+from harness.suite.read import load_suite
+from harness.suite.suite import Suite
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 

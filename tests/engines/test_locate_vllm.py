@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness.alignment.locate import block_of, first_beyond, places
-from harness.baselines import load_baseline
+from harness.baseline.folder import load_baseline
 from harness.devices.base import TraceableDevice
-from harness.devices.hf import HfDevice
-from harness.devices.vllm import VllmDevice
+from harness.devices.hf.device import HfDevice
+from harness.devices.trace import HEAD, NORM, Trace
+from harness.devices.vllm.device import VllmDevice
 from harness.errors import DeviceError
-from harness.models import Model
-from harness.trace import HEAD, NORM, Trace
+from harness.locate.judge import block_of, first_beyond, places
+from harness.model.model import Model
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 if importlib.util.find_spec("vllm") is None:

@@ -10,14 +10,16 @@ import pytest
 from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
 
 from harness.alignment.result import Magnifier
-from harness.arms import Plan, make_baseline
-from harness.baselines import Baseline
+from harness.baseline.baseline import Baseline
+from harness.baseline.make import Plan, make_baseline
 from harness.devices.registry import open_target
-from harness.magnifier import magnified
-from harness.models import Model
-from harness.progress import Silent
-from harness.recorder import Context, Options, record
-from harness.suites import Suite, load_suite
+from harness.model.model import Model
+from harness.process.progress import Silent
+from harness.recording.context import Context
+from harness.recording.recorder import Options, record
+from harness.session.magnifier import magnified
+from harness.suite.read import load_suite
+from harness.suite.suite import Suite
 
 for package in ("torch", "transformers", "safetensors"):
     pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)

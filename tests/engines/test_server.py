@@ -23,14 +23,16 @@ from harness.alignment.texts import plain
 from harness.api import compare, record
 from harness.devices.base import Completion, Request
 from harness.devices.registry import open_target
-from harness.devices.server import ServerDevice
-from harness.devices.server_dialect import Dialect
+from harness.devices.server.device import ServerDevice
+from harness.devices.server.dialect import Dialect
 from harness.errors import DeviceError
-from harness.models import Model, open_tokenizer
-from harness.recorder import Context, Options
-from harness.recorder import record as record_on
-from harness.recording import Recording, load_recording
-from harness.suites import load_suite
+from harness.model.model import Model
+from harness.model.tokenizer import open_tokenizer
+from harness.recording.context import Context
+from harness.recording.format import Recording, load_recording
+from harness.recording.recorder import Options
+from harness.recording.recorder import record as record_on
+from harness.suite.read import load_suite
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 for package in ("vllm", "httpx"):

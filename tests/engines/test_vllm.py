@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from harness.devices.base import Completion, Device, Request, Sampling
-from harness.devices.vllm import VllmDevice
+from harness.devices.vllm.device import VllmDevice
 from harness.errors import DeviceError, UsageError
-from harness.models import Model, open_tokenizer
-from harness.recording import load_recording
-from harness.rows import row_statistics, squared_norm
+from harness.model.model import Model
+from harness.model.tokenizer import open_tokenizer
+from harness.recording.format import load_recording
+from harness.statistics.rows import row_statistics, squared_norm
 
 pytestmark = [
     pytest.mark.engine,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
 
-from harness.models import Model
+from harness.model.model import Model
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 if importlib.util.find_spec("vllm") is None:

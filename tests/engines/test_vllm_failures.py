@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.models import Model
-from harness.recording import load_recording
+from harness.model.model import Model
+from harness.recording.format import load_recording
 
 pytestmark = pytest.mark.engine
 if importlib.util.find_spec("vllm") is None:

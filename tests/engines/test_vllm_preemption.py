@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from harness.devices.base import Completion, Request
-from harness.devices.vllm import VllmDevice
-from harness.models import Model, open_tokenizer
-from harness.rows import squared_norm
+from harness.devices.vllm.device import VllmDevice
+from harness.model.model import Model
+from harness.model.tokenizer import open_tokenizer
+from harness.statistics.rows import squared_norm
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 if importlib.util.find_spec("vllm") is None:

@@ -12,7 +12,7 @@ import pytest
 # What the plugin imports late: each run would otherwise import it again, since
 # pytester takes new modules away after a run.
 import harness.report.render
-import harness.report.view  # noqa: F401
+import harness.report.views.alignment  # noqa: F401
 from harness.alignment.gates import GATES
 
 #: Checks of the small suite: four prompts, the gates, determinism, the verdict,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from plugin_project import PluginProject, usage_error
 
-import harness.session
+import harness.session.session
 from harness.alignment.result import load_alignment
 from harness.doctor.finding import Diagnosis
 from harness.doctor.remedies import finding
@@ -69,11 +69,11 @@ def test_warnings_are_shown_and_go_into_the_alignment(
     warning = finding("determinism", "LCCL_DETERMINISTIC not set", exports="LCCL_DETERMINISTIC=1")
     made = Diagnosis("fake", {"card": {"kind": "Atlas A2"}}, (warning,))
 
-    def examine(self: harness.session.Session) -> Diagnosis:
+    def examine(self: harness.session.session.Session) -> Diagnosis:
         self.diagnosis = made
         return made
 
-    monkeypatch.setattr(harness.session.Session, "examine", examine)
+    monkeypatch.setattr(harness.session.session.Session, "examine", examine)
     result = project.run("fake")
     assert result.ret == 0
     result.stdout.fnmatch_lines(

@@ -6,8 +6,8 @@ import shlex
 import pytest
 from plugin_project import HELD, TESTS, PluginProject, usage_error
 
-from harness.cli import main
-from harness.recording import load_recording
+from harness.cli.main import main
+from harness.recording.format import load_recording
 
 SEED = ("--engine-arg", "seed=4")
 

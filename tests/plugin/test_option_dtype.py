@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from plugin_project import HELD, PluginProject
 
-from harness.recording import load_recording, save_recording
+from harness.recording.format import load_recording, save_recording
 
 
 def test_each_dtype_has_a_baseline_of_its_own(project: PluginProject) -> None:

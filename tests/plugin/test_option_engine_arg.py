@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from plugin_project import HELD, PluginProject, usage_error
 
-from harness.recording import load_recording
+from harness.recording.format import load_recording
 
 
 def test_it_reaches_the_device(project: PluginProject) -> None:

@@ -105,7 +105,7 @@ def test_an_interrupted_run_ends_with_status_two(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.testing.FakeDevice._row", interrupt)
+    monkeypatch.setattr("harness.devices.fake.FakeDevice._row", interrupt)
     # In process, pytester would hand the interrupt on to the run that tests it.
     result = project.pytester.inline_run(
         "-p", "harness.plugin", "--device=fake", "--suite=s.yaml", no_reraise_ctrlc=True

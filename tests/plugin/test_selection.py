@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from plugin_project import TESTS, PluginProject
 
-from harness.recording import load_recording
+from harness.recording.format import load_recording
 
 
 def test_one_prompt_runs_alone(project: PluginProject) -> None:

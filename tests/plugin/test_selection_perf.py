@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plugin_project import PluginProject
 
-from harness.perf.result import load_bench
+from harness.bench.result import load_bench
 
 
 def test_it_is_left_out_unless_asked_for(project: PluginProject) -> None:

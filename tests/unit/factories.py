@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence
-from harness.baselines import Baseline
+from harness.baseline.baseline import Baseline
 from harness.devices.base import Replay
-from harness.recorder import Context, Options, record
-from harness.recording import (
-    ModelFacts,
+from harness.devices.fake import FakeDevice, fake_subject
+from harness.model.facts import ModelFacts
+from harness.recording.context import Context
+from harness.recording.format import (
     PromptRecord,
     Recording,
     Repeat,
@@ -23,9 +24,15 @@ from harness.recording import (
     SuiteFacts,
     margins_of,
 )
-from harness.rows import NO_TOKEN, SKETCH_WIDTH, RowStatistics, concatenate, row_statistics
-from harness.suites import Generation, Prompt, Suite
-from harness.testing import FakeDevice, fake_subject
+from harness.recording.recorder import Options, record
+from harness.statistics.rows import (
+    NO_TOKEN,
+    SKETCH_WIDTH,
+    RowStatistics,
+    concatenate,
+    row_statistics,
+)
+from harness.suite.suite import Generation, Prompt, Suite
 
 Logits = NDArray[np.float32]
 VOCABULARY = 64

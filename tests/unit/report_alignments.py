@@ -7,6 +7,8 @@ from collections import Counter
 from html.parser import HTMLParser
 from typing import Any
 
+from harness.alignment.outcomes import PointClass
+from harness.alignment.prompt_result import Positions, PromptAlignment
 from harness.alignment.result import (
     Alignment,
     Arm,
@@ -14,13 +16,11 @@ from harness.alignment.result import (
     FieldDifference,
     Figures,
     Gate,
-    Interval,
     Performance,
-    PointClass,
-    Positions,
-    PromptAlignment,
 )
-from harness.recording import ModelFacts, SuiteFacts
+from harness.model.facts import ModelFacts
+from harness.recording.format import SuiteFacts
+from harness.statistics.intervals import Interval
 
 HOSTILE = (
     "<script>document.title='owned'</script></style></title></textarea>--></script>]]>"

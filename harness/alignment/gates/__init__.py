@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from harness.alignment.evidence import PATHS, Evidence
 from harness.alignment.gates.bias import bias_gate, slope_gate
-from harness.alignment.gates.conduct import (
-    coverage_gate,
-    determinism_gate,
-    nonfinite_gate,
-    not_run,
-)
+from harness.alignment.gates.conduct import coverage_gate, determinism_gate, nonfinite_gate, not_run
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import classify, point_guard
 from harness.alignment.gates.ratio import path_ratio_gate, ratio_gate, top_k_ratio_gate

@@ -17,8 +17,9 @@ from harness.alignment.gates.decide import (
     span,
     what_would_decide,
 )
-from harness.alignment.intervals import Estimate, freedom_of, jackknife_error
-from harness.alignment.result import Gate, Status
+from harness.alignment.outcomes import Status
+from harness.alignment.result import Gate
+from harness.statistics.intervals import Estimate, freedom_of, jackknife_error
 
 #: The largest systematic part of a correct port's difference from the
 #: reference, as a share of the reference's own mean squared error.

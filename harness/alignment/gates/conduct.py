@@ -8,7 +8,8 @@ import numpy as np
 
 from harness.alignment.evidence import Evidence
 from harness.alignment.gates.decide import counted
-from harness.alignment.result import Gate, Status
+from harness.alignment.outcomes import Status
+from harness.alignment.result import Gate
 
 #: Variables that make a kind of device repeat its bits, by the end of its name.
 _REPEATABLE = {

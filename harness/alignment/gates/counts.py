@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence
-from harness.alignment.floor import INFLATIONS, LARGE
 from harness.alignment.gates.decide import estimated_gate
-from harness.alignment.intervals import FAIL_CONFIDENCE, Estimate, freedom_of
-from harness.alignment.result import Gate, Status
+from harness.alignment.outcomes import Status
+from harness.alignment.result import Gate
+from harness.baseline.floor import INFLATIONS, LARGE
+from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, freedom_of
 
 #: Of the interval that must lie above 1 for a warning.
 WARN_CONFIDENCE = 0.98

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from harness.alignment.intervals import FAIL_CONFIDENCE, Estimate
-from harness.alignment.result import Gate, Status
+from harness.alignment.outcomes import Status
+from harness.alignment.result import Gate
+from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate
 
 #: With fewer prompts (or rows of a path) than this, what needs many is shown
 #: and not gated.

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence
-from harness.alignment.margins import Margins
-from harness.alignment.noise import HEADROOM
-from harness.alignment.result import Gate, PointClass, Status
+from harness.alignment.outcomes import PointClass, Status
+from harness.alignment.result import Gate
+from harness.statistics.margins import Margins
+from harness.statistics.noise import HEADROOM
 
 
 def classify(

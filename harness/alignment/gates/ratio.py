@@ -11,8 +11,8 @@ from harness.alignment.gates.decide import (
     span,
     what_would_decide,
 )
-from harness.alignment.intervals import Estimate, ratio_of_roots
 from harness.alignment.result import Gate
+from harness.statistics.intervals import Estimate, ratio_of_roots
 
 #: The largest error of a correct port, relative to the reference's own.
 ERROR_RATIO_LIMIT = 1.5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from harness.report.charts.frame import Frame, line, path, ticks
-from harness.report.sections_view import Depth
+from harness.report.views.sections import Depth
 
 
 def depth_chart(curve: Sequence[Depth], label: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from harness.report.charts.frame import CROSS, FLIP, Frame, line, path, positions_ticks, ticks
-from harness.report.prompt_view import Series
+from harness.report.views.prompt import Series
 
 
 def error_chart(series: Series, label: str) -> Markup:

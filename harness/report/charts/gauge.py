@@ -6,8 +6,8 @@ import math
 
 from markupsafe import Markup
 
-from harness.alignment.result import Interval
 from harness.report.charts.frame import path
+from harness.statistics.intervals import Interval
 
 _LOW, _HIGH = 0.5, 4.0
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.report.prompt_view import Series, rms_ratio
 from harness.report.text import number, visible
+from harness.report.views.prompt import Series, rms_ratio
 
 #: Ratios of the candidate's error to the reference's that divide the colours;
 #: 1.5 is what an error ratio may reach.

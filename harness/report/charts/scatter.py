@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.alignment.result import FAILING, PromptAlignment
+from harness.alignment.outcomes import FAILING
+from harness.alignment.prompt_result import PromptAlignment
 from harness.report.charts.frame import CROSS, FLIP, LARGEST, Frame, path, quantile, ticks
 from harness.report.text import number, percent
 

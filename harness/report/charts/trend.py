@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from harness.alignment.result import Interval
 from harness.report.charts.frame import Frame, path, ticks
+from harness.statistics.intervals import Interval
 
 
 def trend_chart(found: Sequence[Interval], limit: float, label: str) -> Markup:

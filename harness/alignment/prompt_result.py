@@ -1,0 +1,88 @@
+"""What the judgement says of one prompt and of each of its positions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from harness.alignment.outcomes import PointClass, Verdict
+from harness.files.strict_model import FROM_LIST, StrictModel
+from harness.recording.format import Count
+from harness.statistics.rows import NO_TOKEN
+
+#: A token id, or NO_TOKEN (-1) where a row has no finite logit to choose by.
+Token = Annotated[int, Field(ge=NO_TOKEN, lt=2**31)]
+
+#: (token id, logit) pairs, largest first.
+TopTokens = list[Annotated[tuple[Count, float], FROM_LIST]]
+
+
+class Positions(StrictModel):
+    """Per-position figures of one prompt, one list entry per judged position.
+
+    ``reference_token`` is the reference's choice at this position and
+    ``candidate_token`` the candidate's, both after the same context. ``margin``
+    is the reference's lead of its token over the rival, ``shift`` how the
+    candidate changed it, ``tolerance`` the largest shift that is noise, all in
+    logits; None where it cannot be told (``class`` too). ``error`` and ``reference_error`` are
+    root-mean-square logit errors over the vocabulary against the oracle.
+    ``bit_equal`` is None where a side has no whole rows.
+    The ``top`` lists hold (token id, logit), largest first.
+    """
+
+    class_: list[PointClass | None] = Field(alias="class")
+    reference_token: list[Token]
+    candidate_token: list[Token]
+    margin: list[float | None]
+    shift: list[float | None]
+    tolerance: list[float | None]
+    error: list[float | None]
+    reference_error: list[float | None]
+    bit_equal: list[bool | None]
+    reference_top: list[TopTokens]
+    candidate_top: list[TopTokens]
+
+    @model_validator(mode="after")
+    def _one_entry_per_position(self) -> Positions:
+        lengths = {name: len(getattr(self, name)) for name in type(self).model_fields}
+        if len(set(lengths.values())) > 1:
+            raise ValueError("the lists differ in length")
+        return self
+
+
+class PromptAlignment(StrictModel):
+    """One prompt of the comparison.
+
+    ``class``, ``margin``, ``shift`` and ``tolerance`` are those of ``shown``,
+    the position that a reader should look at: the first failing one, else the
+    first flip, else the largest shift against its tolerance.
+    ``first_divergence`` is the first position where the candidate's own free
+    run left the context tokens, None where it did not or there was none.
+    ``tokens_compared`` counts judged positions, ``tokens_expected`` those of
+    the context.
+    """
+
+    id: str
+    verdict: Verdict
+    text: str
+    tokens_compared: int
+    tokens_expected: int
+    first_divergence: int | None
+    shown: int | None
+    class_: PointClass | None = Field(alias="class")
+    margin: float | None
+    shift: float | None
+    tolerance: float | None
+    context_token_ids: list[Count]
+    candidate_token_ids: list[Count]
+    context_text: str
+    candidate_text: str
+    positions: Positions
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> PromptAlignment:
+        n = len(self.positions.class_)
+        if self.tokens_compared != n or not (self.shown is None or 0 <= self.shown < n):
+            raise ValueError("tokens_compared and shown do not fit the positions")
+        return self

@@ -1,0 +1,161 @@
+"""``harness verify``: judge tokens by one forced-prefill pass per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from harness.alignment.align import compare
+from harness.alignment.result import Alignment
+from harness.alignment.tokens import compare_tokens
+from harness.baseline.make import Plan, arms_in_memory
+from harness.errors import EmptyComparison, FormatError
+from harness.files import jsonfile
+from harness.process.progress import Progress
+from harness.recording.context import Context
+from harness.recording.format import SCHEMAS, Recording, load_recording
+from harness.suite.suite import TWICE, Generation, Prompt, Suite
+
+_Ids = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
+    BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+    Field(min_length=1),
+]
+
+
+class PlainPrompt(BaseModel):
+    """What any other tool can write: token ids of prompt and output."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    prompt_token_ids: _Ids
+    token_ids: _Ids
+
+
+def verify_file(
+    path: Path,
+    device: str,
+    model: str,
+    *,
+    dtype: str | None = None,
+    oracle: bool = True,
+    controls: bool = True,
+    trust_remote_code: bool = False,
+    progress: Progress,
+) -> Alignment:
+    """Build the arms around the file's own tokens, and judge them.
+
+    Args:
+        path: a recording, or a JSON list of ``{"prompt_token_ids",
+            "token_ids"}``. A plain list holds no logits, so its best verdict
+            is INCONCLUSIVE.
+        oracle, controls: leave out for speed; the verdict says less.
+
+    Raises:
+        FormatError: if the file is neither, or holds one prompt twice.
+        EmptyComparison: if the list is empty.
+        HarnessError: whatever model or device raise.
+    """
+    found = jsonfile.parse_any(path)
+    if isinstance(found, list):
+        tokens = _plain(found, path)
+        plan = Plan(device, model, _plain_suite(path, tokens), dtype, Path(), _context(tokens))
+        plan = replace(plan, trust_remote_code=trust_remote_code)
+        baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
+        outputs = {_name(i): p.token_ids for i, p in enumerate(tokens)}
+        return compare_tokens(outputs, baseline, file=path.as_posix())
+    if not isinstance(found, dict) or found.get("schema") not in SCHEMAS:
+        raise FormatError(
+            str(path),
+            None,
+            'is neither a recording nor a list of {"prompt_token_ids", "token_ids"}',
+        )
+    recording = load_recording(path)
+    context = Context.of(recording)
+    _refuse_repeats(list(context.tokens), context.tokens.values(), path)
+    plan = Plan(
+        device,
+        model,
+        _suite(recording),
+        dtype or recording.dtype,
+        Path(),
+        context,
+        trust_remote_code,
+    )
+    baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
+    return compare(recording, baseline, candidate_file=path.as_posix())
+
+
+def _suite(recording: Recording) -> Suite:
+    """The recording's own prompts, as token ids; its suite file is not needed."""
+    prompts = tuple(
+        Prompt(id=p.id, line=0, token_ids=p.prompt_token_ids) for p in recording.prompts
+    )
+    longest = max(len(p.run.token_ids) for p in recording.prompts)
+    settings = recording.settings
+    generation = Generation(
+        max_new_tokens=int(settings.get("max_new_tokens", longest)),
+        ignore_eos=bool(settings.get("ignore_eos", False)),
+    )
+    return Suite(
+        recording.suite.name,
+        Path(recording.suite.name),
+        prompts,
+        generation,
+        recording.suite.digest,
+        given=True,
+    )
+
+
+def _refuse_repeats(names: Sequence[str], tokens: Iterable[object], path: Path) -> None:
+    """See that no prompt stands twice with one output: the judgement takes
+    prompts for independent samples.
+
+    Raises:
+        FormatError: naming both.
+    """
+    seen: dict[object, str] = {}
+    for name, pair in zip(names, tokens, strict=True):
+        if pair in seen:
+            problem = f"holds the same prompt and output as {seen[pair]}, {TWICE}; remove one"
+            raise FormatError(str(path), name, problem)
+        seen[pair] = name
+
+
+def _plain(found: list[object], path: Path) -> list[PlainPrompt]:
+    if not found:
+        raise EmptyComparison(f"{path}: the list is empty, so there is nothing to judge")
+    prompts = []
+    for index, item in enumerate(found):
+        try:
+            prompts.append(PlainPrompt.model_validate(item))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise FormatError(str(path), f"[{index}].{field}", first["msg"].lower()) from error
+    pairs = [(p.prompt_token_ids, p.token_ids) for p in prompts]
+    _refuse_repeats([f"[{index}]" for index in range(len(pairs))], pairs, path)
+    return prompts
+
+
+def _plain_suite(path: Path, tokens: list[PlainPrompt]) -> Suite:
+    prompts = tuple(
+        Prompt(id=_name(i), line=0, token_ids=p.prompt_token_ids) for i, p in enumerate(tokens)
+    )
+    longest = max(len(p.token_ids) for p in tokens)
+    generation = Generation(longest, ignore_eos=True)
+    return Suite(path.stem, path, prompts, generation, digest="", given=True)
+
+
+def _context(tokens: list[PlainPrompt]) -> Context:
+    return Context(
+        "tokens", {_name(i): (p.prompt_token_ids, p.token_ids) for i, p in enumerate(tokens)}
+    )
+
+
+def _name(index: int) -> str:
+    return f"prompt-{index + 1}"

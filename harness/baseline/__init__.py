@@ -1,0 +1,1 @@
+"""Baselines: their arms, how they are made, stored and approved."""

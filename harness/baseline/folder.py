@@ -1,0 +1,136 @@
+"""Baselines: the arms of one model, suite and dtype, approved by being committed.
+
+baselines/<model>/<suite>/<dtype>/
+    reference.json      Transformers, model dtype
+    oracle.json         Transformers, float32, forced-prefill
+    control-*.json      model dtype, other kernel paths
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from itertools import combinations
+from pathlib import Path
+
+from harness.baseline.baseline import (
+    CONTROL,
+    MIN_CONTROLS,
+    ORACLE,
+    REFERENCE,
+    Baseline,
+    check_arm,
+    equals_reference,
+)
+from harness.baseline.controls import disagreement
+from harness.errors import BaselineError
+from harness.recording.format import Recording, load_recording
+
+DEFAULT_FOLDER = Path("baselines")
+
+
+def baseline_folder(root: Path, model_slug: str, suite: str, dtype: str) -> Path:
+    """The place of one baseline."""
+    return root / model_slug / suite / dtype
+
+
+def is_baseline(folder: Path) -> bool:
+    """Whether there is a baseline to load, a half-replaced one included."""
+    recover(folder)
+    return (folder / f"{REFERENCE}.json").is_file()
+
+
+def load_baseline(folder: Path) -> Baseline:
+    """Read all arms and see that they belong together.
+
+    Raises:
+        BaselineError: if arms are missing, or answer different questions.
+        FormatError, ChecksumError: if a file is damaged.
+    """
+    if not is_baseline(folder):
+        raise BaselineError(
+            f"{folder}: no baseline here (no {REFERENCE}.json); make one with "
+            "`harness baseline make` or `pytest --device=hf-cpu`"
+        )
+    arms = {path.stem: load_recording(path) for path in sorted(folder.glob("*.json"))}
+    controls = {name: arm for name, arm in arms.items() if name.startswith(CONTROL)}
+    if ORACLE not in arms or len(controls) < MIN_CONTROLS:
+        missing = f"{ORACLE}.json" if ORACLE not in arms else f"a {CONTROL}*.json"
+        raise BaselineError(
+            f"{folder}: the baseline is incomplete, {missing} is missing; restore it or make it "
+            "again with `harness baseline make`"
+        )
+    baseline = Baseline(arms[REFERENCE], arms[ORACLE], controls, folder)
+    for name, arm in baseline.arms():
+        try:
+            check_arm(name, arm, baseline.reference)
+        except BaselineError as error:
+            raise BaselineError(f"{folder}: {error}") from error
+    for name, control in controls.items():
+        wrong = disagreement(control, baseline.reference, arms[ORACLE])
+        if wrong is not None:
+            raise BaselineError(f"{folder}: {name}: {wrong}; make the baseline again")
+    for one, other in combinations(controls, 2):
+        if equals_reference(controls[one], controls[other]):
+            raise BaselineError(
+                f"{folder}: {one} and {other} hold the same rows, so they are one control; "
+                "make the baseline again"
+            )
+    return baseline
+
+
+def resolve(path: Path) -> Baseline | Recording:
+    """A baseline folder, or a single recording."""
+    return load_baseline(path) if path.is_dir() else load_recording(path)
+
+
+def find_baselines(root: Path) -> list[Path]:
+    """All baseline folders below ``root``, sorted."""
+    return sorted(
+        path.parent
+        for path in root.glob(f"*/*/*/{REFERENCE}.json")
+        if not path.parent.name.startswith(".")
+    )
+
+
+def staging_folder(folder: Path) -> Path:
+    """Where a baseline is made before it takes its place."""
+    return folder.parent / f".{folder.name}.making"
+
+
+def put_in_place(folder: Path) -> None:
+    """Swap the finished staging folder in, whole.
+
+    Raises:
+        BaselineError: if the folder cannot be written; what stood there
+            before stays.
+    """
+    staging, old = staging_folder(folder), _old(folder)
+    try:
+        if folder.exists():
+            # Left by a swap that was cut off after its second rename.
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        os.rename(staging, folder)
+    except OSError as error:
+        recover(folder)
+        raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Undo a swap that was cut off between its two renames."""
+    old = _old(folder)
+    if old.is_dir() and not folder.exists():
+        with contextlib.suppress(OSError):  # a read-only checkout: nothing to load either way
+            os.rename(old, folder)
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Staging and set-aside folders that no finished making left behind."""
+    return sorted([*root.glob("*/*/.*.making"), *root.glob("*/*/.*.old")])
+
+
+def _old(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.old"  # "." has no name to replace

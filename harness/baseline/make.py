@@ -1,0 +1,320 @@
+"""The making of a baseline: which arms, and each recorded in turn.
+
+Controls take kernel paths that really differ from the reference's. The number
+of threads is none of them: it changes no bit.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.baseline.baseline import (
+    CONTROL,
+    MIN_CONTROLS,
+    ORACLE,
+    REFERENCE,
+    Baseline,
+    check_arm,
+    equals_reference,
+)
+from harness.baseline.controls import disagreement
+from harness.baseline.folder import baseline_folder, load_baseline, put_in_place, staging_folder
+from harness.devices.base import Replay
+from harness.devices.registry import Target, is_fake, open_target
+from harness.errors import BaselineError, FormatError, HarnessError, UsageError
+from harness.files.locks import locked_folder
+from harness.model.subject import Subject
+from harness.process.progress import Progress
+from harness.recording.context import Context
+from harness.recording.format import Recording, load_recording
+from harness.recording.recorder import Options, record
+from harness.suite.suite import Suite
+
+#: Environment that restricts torch and oneDNN to the next lower instruction
+#: set, by what ``torch.backends.cpu.get_cpu_capability`` says.
+LOWER_ISA: Mapping[str, Mapping[str, str]] = {
+    "AVX512": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a baseline is made of."""
+
+    device: str
+    model: str
+    suite: Suite
+    dtype: str | None
+    root: Path
+    context: Context | None = None
+    trust_remote_code: bool = False
+    suite_source: str = ""
+    subject: Subject | None = None
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm: how it is recorded. ``environment`` asks for a child process."""
+
+    name: str
+    replay: Replay
+    dtype: str | None
+    engine_args: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_baseline(plan: Plan, progress: Progress) -> Baseline:
+    """Record every arm and put the baseline in its place, whole.
+
+    An interrupted making is taken up again: finished arms and prompts stand
+    in a hidden folder beside the baseline's place.
+
+    Raises:
+        BaselineError: if fewer than two controls differ from the reference,
+            or the place cannot be written.
+    """
+    target = _target(plan, plan.dtype, {}, progress)
+    plan = replace(plan, subject=target.subject)
+    folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
+    staging = staging_folder(folder)
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BaselineError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --baseline-dir"
+        ) from error
+    if plan.context is not None and target.dtype == "float32":
+        progress.note(
+            "no noise floor: in float32 with --context reference and oracle are the same pass, so "
+            "nothing but equal bits can be shown; leave --context out, or judge in bfloat16"
+        )
+    with locked_folder(staging):
+        progress.note(f"making the baseline {folder}")
+        kept = _make_arms(plan, staging, progress)
+        _finish(kept, folder)
+    return load_baseline(folder)
+
+
+def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
+    """Put the arms in their place, if they show enough noise."""
+    controls = sum(name.startswith(CONTROL) for name in kept)
+    if controls < MIN_CONTROLS:
+        found = "1 control shows" if controls == 1 else f"{controls} controls show"
+        raise BaselineError(
+            f"{folder}: only {found} the reference's noise on this host, "
+            f"{MIN_CONTROLS} are needed for a noise floor; make the baseline on another CPU or GPU"
+        )
+    for stray in staging_folder(folder).iterdir():
+        if stray.stem not in kept:
+            stray.unlink()
+    put_in_place(folder)
+
+
+def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recording]:
+    """Every arm that shows noise of its own, by name, in the staging folder."""
+    replay: Replay = "free" if plan.context is None else "forced-prefill"
+    first = ArmPlan(REFERENCE, replay, plan.dtype)
+    reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
+    kept = {REFERENCE: reference}
+    for arm in arm_plans(plan, reference):
+        made = _make_arm(plan, arm, reference, staging, progress)
+        check_arm(arm.name, made, reference, may_equal=True)
+        twin = next((name for name, other in kept.items() if equals_reference(made, other)), None)
+        if arm.name != ORACLE and twin is not None:
+            progress.note(f"{arm.name}: bit-equal to {twin} here, so it shows no noise of its own")
+            continue
+        wrong = _wrong(arm.name, made, reference, kept.get(ORACLE))
+        if wrong is not None:
+            progress.note(f"{arm.name}: {wrong}; it is left out")
+            continue
+        kept[arm.name] = made
+    return kept
+
+
+def _wrong(
+    name: str, made: Recording, reference: Recording, oracle: Recording | None
+) -> str | None:
+    """Why an arm is no control; None where it is one, or an oracle."""
+    if name == ORACLE or oracle is None:
+        return None
+    return disagreement(made, reference, oracle)
+
+
+def arms_in_memory(
+    plan: Plan, progress: Progress, *, oracle: bool = True, controls: bool = True
+) -> Baseline:
+    """The arms around ``plan.context``, kept nowhere. Arms that need a process
+    of their own, that equal the reference or that are broken are left out."""
+    plan = replace(plan, subject=_target(plan, plan.dtype, {}, progress).subject)
+    reference = _record(
+        plan, ArmPlan(REFERENCE, "forced-prefill", plan.dtype), plan.context, progress
+    )
+    made: dict[str, Recording] = {}
+    for arm in arm_plans(plan, reference):
+        if not (oracle if arm.name == ORACLE else controls) or arm.environment:
+            continue
+        recording = _record(plan, arm, plan.context, progress)
+        if arm.name != ORACLE and equals_reference(recording, reference):
+            continue
+        wrong = _wrong(arm.name, recording, reference, made.get(ORACLE))
+        if wrong is not None:
+            progress.note(f"{arm.name}: {wrong}; it is left out")
+            continue
+        check_arm(arm.name, recording, reference)
+        made[arm.name] = recording
+    truth = made.pop(ORACLE, None)
+    return Baseline(reference, truth, made)
+
+
+def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
+    """Oracle and controls for a reference, most telling first."""
+    dtype = reference.dtype
+    oracle = ArmPlan(ORACLE, "forced-prefill", "float32")
+    if is_fake(plan.device):
+        seeds = ({"seed": "1"}, {"seed": "2"})
+        controls = [ArmPlan(f"{CONTROL}seed-{a['seed']}", "forced-decode", dtype, a) for a in seeds]
+        return [oracle, *controls]
+    stepwise = plan.context is None
+    replay: Replay = "forced-decode" if stepwise else "forced-prefill"
+    controls = [ArmPlan(f"{CONTROL}eager", replay, dtype, {"attention": "eager"})]
+    # In float32 a prefill is the oracle itself.
+    if stepwise and dtype != "float32":
+        controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
+    if not stepwise:
+        widened = str(reference.engine.get("matmul")).startswith("widened")
+        other = "native" if widened else "widened"
+        controls.append(ArmPlan(f"{CONTROL}{other}", replay, dtype, {"matmul": other}))
+    lower = LOWER_ISA.get(str(reference.engine.get("instruction_set")))
+    if plan.device == "hf-cpu" and lower:
+        controls.append(ArmPlan(f"{CONTROL}isa", replay, dtype, {}, lower))
+    return [oracle, *controls]
+
+
+def _target(
+    plan: Plan, dtype: str | None, engine_args: Mapping[str, str], progress: Progress
+) -> Target:
+    if plan.device == "server":
+        raise UsageError(
+            "a server tells its largest log-probabilities only, and an arm needs whole rows; "
+            "use --device hf-cpu, and judge the server's own recording against it"
+        )
+    return open_target(
+        plan.device,
+        plan.model,
+        dtype=dtype,
+        engine_args=engine_args,
+        trust_remote_code=plan.trust_remote_code,
+        subject=plan.subject,
+        progress=progress,
+    )
+
+
+def _make_arm(
+    plan: Plan, arm: ArmPlan, reference: Recording, staging: Path, progress: Progress
+) -> Recording:
+    out = staging / f"{arm.name}.json"
+    finished = _finished(out, arm, reference)
+    if finished is not None:
+        progress.note(f"{arm.name}: finished before")
+        return finished
+    if arm.environment:
+        progress.note(f"{arm.name}: {arm.replay}")
+        return _in_child(plan, arm, staging, out, progress)
+    return _record(plan, arm, Context.of(reference), progress, out)
+
+
+def _record(
+    plan: Plan, arm: ArmPlan, context: Context | None, progress: Progress, out: Path | None = None
+) -> Recording:
+    progress.note(f"{arm.name}: {arm.replay}")
+    target = _target(plan, arm.dtype, arm.engine_args, progress)
+    _check_vocabulary(context, target.subject.facts.vocab_size)
+    options = Options(replay=arm.replay, context=context)
+    return record(
+        target.device,
+        target.subject,
+        plan.suite,
+        options,
+        out=out,
+        progress=progress,
+        reuse=arm.name == REFERENCE,
+    )
+
+
+def _check_vocabulary(context: Context | None, width: int) -> None:
+    """Tokens of other tools are not the model's by nature, and an engine fails
+    on strange ones in strange ways."""
+    for prompt_id, (_, output) in (context.tokens if context else {}).items():
+        if max(output, default=0) >= width:
+            raise UsageError(
+                f"prompt {prompt_id}: the output token {max(output)} is outside this model's "
+                f"vocabulary of {width}; it comes from another model"
+            )
+
+
+def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None:
+    """An arm that an interrupted making has left, if it still fits."""
+    if not out.exists():
+        return None
+    try:
+        made = load_recording(out)
+        check_arm(arm.name, made, reference)
+    except (FormatError, BaselineError):
+        return None
+    if any(p.run.replay != arm.replay for p in made.prompts):
+        return None
+    same = all(
+        made.environment.get(k) == reference.environment.get(k)
+        for k in reference.environment
+        if k not in LOWER_ISA["AVX2"]
+    )
+    return made if same else None
+
+
+def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Progress) -> Recording:
+    """Record in a process of its own: torch reads these variables at start."""
+    context = staging / f"{REFERENCE}.json"
+    command = [
+        *(sys.executable, "-m", "harness", "record", "--device", plan.device),
+        *("--model", plan.model, "--suite", plan.suite_source),
+        *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
+        *("--dtype", arm.dtype or "", "--replay", arm.replay),
+        *("--context", str(context), "--out", str(out)),
+        *(["--trust-remote-code"] if plan.trust_remote_code else []),
+    ]
+    for key, value in arm.engine_args.items():
+        command += ["--engine-arg", f"{key}={value}"]
+    status = _run(command, {**os.environ, **arm.environment}, progress)
+    if status != 0:
+        raise HarnessError(
+            f"{arm.name}: its process ended with status {status}; "
+            f"repeat it with {' '.join(f'{k}={v}' for k, v in arm.environment.items())} set"
+        )
+    return load_recording(out)
+
+
+def _run(command: list[str], environment: dict[str, str], progress: Progress) -> int:
+    """Run a child whose progress becomes ours; its exit status."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+    ) as child:
+        assert child.stderr is not None  # a pipe was asked for
+        try:
+            for line in child.stderr:
+                progress.note(line.rstrip("\n"))
+        except BaseException:
+            child.terminate()  # an interrupt must not wait for its hours of work
+            raise
+    return child.returncode

@@ -1,0 +1,257 @@
+"""Two configurations on one host, in turn: A B B A, until the gate decides."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.bench.gate import LOOKS, decided, judge_pairs, log_ratio
+from harness.bench.result import Accuracy, Cell, Comparison, PairedCell, RepeatTimes, Side
+from harness.errors import DeviceError, UsageError
+from harness.process.progress import Progress
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One side, as options of the command; ``python`` is the interpreter of
+    another environment, which has the harness installed too.
+
+    ``slowdown`` is for the benchmark of the gate: a share of each token's time
+    that is added to it.
+    """
+
+    device: str
+    model: str = "smollm2"
+    dtype: str | None = None
+    engine_args: dict[str, str] = field(default_factory=dict)
+    trust_remote_code: bool = False
+    batch_size: int = 1
+    python: str = sys.executable
+    slowdown: float = 0.0
+
+    def options(self) -> str:
+        """As they would be typed."""
+        parts = ["--device", self.device, "--model", self.model]
+        parts += ["--dtype", self.dtype] if self.dtype else []
+        for key, value in self.engine_args.items():
+            parts += ["--engine-arg", f"{key}={value}"]
+        parts += ["--trust-remote-code"] * self.trust_remote_code
+        parts += ["--python", self.python] if self.python != sys.executable else []
+        return shlex.join(parts)
+
+
+def parse_against(text: str, base: Configuration) -> Configuration:
+    """``--against "--dtype float32 --engine-arg K=V"``: what differs from ``base``.
+
+    Raises:
+        UsageError: for an option that is none of a configuration.
+    """
+    from harness.devices.registry import parse_engine_args
+
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for name in ("--device", "--model", "--dtype", "--python"):
+        parser.add_argument(name, default=argparse.SUPPRESS)
+    parser.add_argument("--engine-arg", action="append", default=argparse.SUPPRESS)
+    parser.add_argument("--trust-remote-code", action="store_true", default=argparse.SUPPRESS)
+    try:
+        changed = vars(parser.parse_args(shlex.split(text)))
+    except ValueError as error:
+        raise UsageError(f"--against {text!r}: {error}") from error
+    pairs = changed.pop("engine_arg", [])
+    if "device" in changed or pairs:  # another device has other arguments
+        changed["engine_args"] = parse_engine_args(pairs)
+    return Configuration(**{**asdict(base), **changed})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How to compare: cells, and for how long at most in all, in seconds."""
+
+    cells: tuple[Cell, ...]
+    suite: str = "mixed"
+    baseline_dir: Path = Path("baselines")
+    judge: bool = True
+    budget_s: float = 900.0
+
+
+def run_against(
+    first: Configuration, second: Configuration, plan: Paired, progress: Progress
+) -> Comparison:
+    """Interleave both on this host and judge each cell.
+
+    Raises:
+        DeviceError: if a side does not start or fails.
+    """
+    with _worker(first, plan, progress) as a, _worker(second, plan, progress) as b:
+        end = time.monotonic() + plan.budget_s
+        cells = []
+        for number, cell in enumerate(plan.cells):
+            share = (end - time.monotonic()) / (len(plan.cells) - number)
+            cells.append(_compare_cell(a, b, cell, max(share, 0.0), progress))
+        return Comparison(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            first=a.side(first),
+            second=b.side(second),
+            cells=tuple(cells),
+        )
+
+
+def _compare_cell(
+    a: _Worker, b: _Worker, cell: Cell, budget_s: float, progress: Progress
+) -> PairedCell:
+    for worker in (a, b):
+        worker.ask("warm", cell)
+    end = time.monotonic() + budget_s
+    blocks: list[tuple[int, ...]] = []
+    runs: list[tuple[RepeatTimes, RepeatTimes]] = []
+    found = None
+    with progress.stage(f"{cell.name}: blocks of pairs", LOOKS[-1]) as step:
+        while found is None and (time.monotonic() < end or len(blocks) < 2):
+            times = [RepeatTimes.model_validate(w.ask("run", cell)) for w in (a, b, b, a)]
+            blocks.append(tuple(t.wall_ns for t in times))
+            runs += [(times[0], times[1]), (times[3], times[2])]
+            found = decided(_ratios(blocks))
+            step()
+    judged = found or judge_pairs(_ratios(blocks))
+    counters = _differing(runs)
+    outcome, sentence = judged.outcome, judged.sentence
+    more = {name: pair for name, pair in counters.items() if pair[1] > pair[0]}
+    if more and outcome != "REGRESSED":
+        outcome = "REGRESSED"
+        told = ", ".join(f"{name} {x} to {y}" for name, (x, y) in more.items())
+        sentence = f"exact counters grew ({told}); the clock: {sentence}"
+    if found is None:
+        sentence += f"; stopped by the budget of {budget_s:.0f} s"
+    return PairedCell(
+        cell=cell,
+        blocks_ns=tuple(blocks),
+        outcome=outcome,
+        ratio=judged.ratio,
+        low=judged.low,
+        high=judged.high,
+        detectable=judged.detectable,
+        sentence=sentence,
+        counters=counters,
+    )
+
+
+def _ratios(blocks: Sequence[Sequence[int]]) -> list[float]:
+    return [log_ratio((t[0], t[3]), (t[1], t[2])) for t in blocks]
+
+
+def _differing(runs: Sequence[tuple[RepeatTimes, RepeatTimes]]) -> dict[str, tuple[int, int]]:
+    """Exact counts that both sides keep and that differ, in the last pair."""
+    mine, theirs = runs[-1][0].counters, runs[-1][1].counters
+    shared = mine.keys() & theirs.keys()
+    return {k: (mine[k], theirs[k]) for k in sorted(shared) if mine[k] != theirs[k]}
+
+
+class _Worker:
+    """The other end of ``harness.bench.worker``."""
+
+    def __init__(self, name: str, child: subprocess.Popen[bytes], asks: Any, answers: Any) -> None:
+        self._name, self._child, self._asks, self._answers = name, child, asks, answers
+        self._opened: dict[str, Any] = {}
+
+    def begin(self, asked: dict[str, Any]) -> None:
+        self._opened = self._exchange(asked)
+
+    def ask(self, what: str, cell: Cell) -> dict[str, Any]:
+        return self._exchange({"do": what, "cell": cell.model_dump()})
+
+    def side(self, configuration: Configuration) -> Side:
+        known = {k: self._opened[k] for k in ("device", "model", "dtype", "machine")}
+        return Side(
+            **known,
+            options=configuration.options(),
+            engine=self._opened["engine"],
+            environment=self._opened["environment"],
+            accuracy=Accuracy.model_validate(self._opened["accuracy"]),
+        )
+
+    def _exchange(self, what: dict[str, Any]) -> dict[str, Any]:
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            self._asks.write(json.dumps(what) + "\n")
+            self._asks.flush()
+            line = self._answers.readline()
+        if not line:
+            status = self._child.wait()
+            raise DeviceError(f"{self._name}: its process ended with status {status}; see above")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise DeviceError(f"{self._name}: {answer['error']}")
+        return answer
+
+
+@contextmanager
+def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_Worker]:
+    """A process with that configuration, ended whatever happens."""
+    asked_out, asked_in = os.pipe()
+    told_out, told_in = os.pipe()
+    progress.note(f"starting {side.options()}")
+    try:
+        child = subprocess.Popen(
+            [side.python, "-m", "harness.bench.worker", str(asked_out), str(told_in)],
+            pass_fds=(asked_out, told_in),
+            env=_environment(side.python),
+            stdout=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        os.close(asked_in)
+        os.close(told_out)
+        raise UsageError(
+            f"--python {side.python}: cannot be run ({error.strerror}); name the Python of an "
+            "environment with the harness"
+        ) from error
+    finally:
+        os.close(asked_out)
+        os.close(told_in)
+    try:
+        with (
+            os.fdopen(asked_in, "w", encoding="utf-8") as asks,
+            os.fdopen(told_out, "r", encoding="utf-8") as answers,
+        ):
+            worker = _Worker(side.options(), child, asks, answers)
+            worker.begin(
+                asdict(side)
+                | {
+                    "suite": plan.suite,
+                    "baseline_dir": str(plan.baseline_dir),
+                    "judge": plan.judge,
+                }
+            )
+            yield worker
+    finally:
+        try:
+            child.wait(timeout=20)  # its pipe is closed, so it ends by itself
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+
+
+def _environment(python: str) -> dict[str, str]:
+    """Of a checkout that is not installed there, the other interpreter is told."""
+    root = Path(__file__).resolve().parents[2]
+    if python == sys.executable or root.name == "site-packages":
+        return dict(os.environ)
+    path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

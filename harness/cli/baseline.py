@@ -1,0 +1,208 @@
+"""``harness baseline``: make, list, diff, prune."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Device, Dtype, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.recording.format import Recording
+
+app = typer.Typer(
+    help="Make, list, compare and tidy baselines.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Root = Annotated[Path, typer.Option("--baseline-dir", help="Folder of all baselines.")]
+
+
+@app.command()
+def make(
+    device: Device = "hf-cpu",
+    model: ModelName = "smollm2",
+    suite: SuiteName = "mixed",
+    dtype: Dtype = None,
+    context: Annotated[
+        Path | None,
+        typer.Option(help="Build the arms around this recording's tokens, by forced-prefill."),
+    ] = None,
+    max_new_tokens: MaxNewTokens = None,
+    baseline_dir: Root = Path("baselines"),
+    trust_remote_code: Trust = False,
+) -> None:
+    """Record reference, oracle and controls; replaces a baseline that stands there.
+
+    Example:  harness baseline make --device hf-cpu --suite port
+    """
+    from harness.baseline.make import Plan, make_baseline
+    from harness.process.progress import Progress
+    from harness.recording.context import context_for
+    from harness.recording.format import load_recording
+    from harness.suite.read import load_suite
+
+    progress = Progress()
+    chosen = load_suite(suite, max_new_tokens)
+    tokens = None
+    if context is not None:
+        tokens = context_for(chosen, load_recording(context), context, progress)
+    plan = Plan(
+        device=device,
+        model=model,
+        suite=chosen,
+        dtype=dtype,
+        root=baseline_dir,
+        context=tokens,
+        trust_remote_code=trust_remote_code,
+        suite_source=suite,
+    )
+    made = make_baseline(plan, progress)
+    arms = ", ".join(name for name, _ in made.arms())
+    typer.echo(f"{made.folder}: {made.reference.positions} positions; {arms}")
+    typer.echo("Approve it by committing it.")
+
+
+@app.command("list")
+def list_(baseline_dir: Root = Path("baselines")) -> None:
+    """List the baselines with their arms.
+
+    Ends with status 2 when one of them cannot be used.
+
+    Example:  harness baseline list
+    """
+    from harness.baseline.folder import find_baselines, load_baseline
+
+    _check_root(baseline_dir)
+    folders = find_baselines(baseline_dir)
+    if not folders:
+        typer.echo(f"{baseline_dir}: no baselines")
+    broken = 0
+    for folder in folders:
+        try:
+            baseline = load_baseline(folder)
+        except HarnessError as error:
+            broken += 1
+            typer.echo(f"{folder.as_posix()}  unusable: {error}")
+            continue
+        ref = baseline.reference
+        arms = ", ".join(name for name, _ in baseline.arms())
+        typer.echo(
+            f"{folder.as_posix()}  {len(ref.prompts)} prompts  {ref.positions} positions  "
+            f"{ref.device}  {ref.created}  {arms}"
+        )
+    raise typer.Exit(HarnessError.exit_status if broken else 0)
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(help="A baseline folder or a recording.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Show what differs between two baselines: fields, tokens, bits.
+
+    Ends with status 0 when their references hold the same rows, else 1.
+
+    Example:  harness baseline diff baselines/smollm2/port/bfloat16 other.json
+    """
+    from harness.alignment.comparability import comparability
+    from harness.baseline.baseline import Baseline
+    from harness.baseline.folder import resolve
+
+    found = [resolve(path) for path in (first, second)]
+    mine, theirs = (x.reference if isinstance(x, Baseline) else x for x in found)
+    checked = comparability(mine, theirs)
+    for field in checked.differences:
+        typer.echo(f"{field.field}: {field.candidate} -> {field.baseline}")
+    for key in sorted(mine.environment.keys() | theirs.environment.keys()):
+        a, b = mine.environment.get(key), theirs.environment.get(key)
+        if a != b:
+            typer.echo(f"environment.{key}: {a} -> {b}")
+    rows = _differing_rows(mine, theirs)
+    typer.echo(f"{rows} of {mine.positions} reference rows differ")
+    raise typer.Exit(1 if rows or checked.differences else 0)
+
+
+@app.command()
+def prune(
+    baseline_dir: Root = Path("baselines"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list.")] = False,
+) -> None:
+    """List (or with --yes remove) baselines of suites that changed, and leftovers.
+
+    Example:  harness baseline prune --yes
+    """
+    from harness.baseline.folder import find_baselines, leftovers
+
+    _check_root(baseline_dir)
+    stale = [(f, why) for f in find_baselines(baseline_dir) if (why := _stale(f))]
+    stale += [(f, "left by an interrupted making") for f in leftovers(baseline_dir)]
+    for folder, why in stale:
+        typer.echo(f"{'removed' if yes else 'would remove'} {folder.as_posix()}: {why}")
+        if yes:
+            _remove(folder)
+    if not stale:
+        typer.echo("nothing to prune")
+    elif not yes:
+        typer.echo("give --yes to remove")
+
+
+def _check_root(root: Path) -> None:
+    """A mistyped folder is not one without baselines; the usual one may be still to come."""
+    from harness.baseline.folder import DEFAULT_FOLDER
+
+    if root.is_dir() or (root == DEFAULT_FOLDER and not root.exists()):
+        return
+    problem = "is a file" if root.exists() else "no such folder"
+    raise UsageError(f"--baseline-dir {root}: {problem}; name the folder of all baselines")
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise HarnessError(f"{folder}: cannot be removed ({error.strerror})") from error
+
+
+def _stale(folder: Path) -> str | None:
+    """Why a baseline can no longer match any run, if so."""
+    from harness.baseline.baseline import REFERENCE
+    from harness.errors import FormatError, SuiteError
+    from harness.recording.format import load_recording
+    from harness.suite.read import load_suite, suite_names
+
+    try:
+        reference = load_recording(folder / f"{REFERENCE}.json")
+    except FormatError as error:
+        return f"unreadable ({error.problem})"
+    if reference.suite.name not in suite_names():
+        return f"there is no suite {reference.suite.name} in prompts/"
+    try:
+        suite = load_suite(reference.suite.name, _length(reference))
+    except SuiteError:
+        return None  # a file with a mistake in it says nothing of its baselines
+    return None if suite.digest == reference.suite.digest else "its suite has changed"
+
+
+def _length(reference: Recording) -> int | None:
+    tokens = reference.settings.get("max_new_tokens")
+    return tokens if isinstance(tokens, int) else None
+
+
+def _differing_rows(mine: Recording, theirs: Recording) -> int:
+    from harness.statistics.rows import same_rows
+
+    rows = 0
+    for prompt in mine.prompts:
+        other: Any = theirs.prompt(prompt.id)
+        ours = prompt.run.rows
+        their = None if other is None else other.run.rows
+        n = 0 if their is None else min(len(ours), len(their))
+        same = 0 if their is None else int(same_rows(ours[:n], their[:n]).sum())
+        rows += len(ours) - same
+    return rows

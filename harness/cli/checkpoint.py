@@ -1,0 +1,275 @@
+"""``harness checkpoint``: inspect, fix-config, verify-ternary, fuse."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.checkpoint.findings import Inspection
+    from harness.checkpoint.verify import TernaryReport
+
+app = typer.Typer(
+    help="Is a checkpoint what it says it is? Mend its config, fuse ternary weights.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_Model = Annotated[str, typer.Argument(help="smollm2 (embedded), a directory, or a Hub name.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+_HeadDim = Annotated[
+    int | None,
+    typer.Option("--head-dim", min=1, help="The size of a head, where the weights cannot tell."),
+]
+
+
+@app.command()
+def inspect(
+    model: _Model,
+    values: Annotated[
+        bool, typer.Option("--values", help="Also read every weight: are all finite?")
+    ] = False,
+    head_dim: _HeadDim = None,
+    json: _Json = False,
+) -> None:
+    """Hold config.json, weights and tokenizer against each other.
+
+    Reads headers only. Ends with status 1 when something is wrong.
+
+    Example:  harness checkpoint inspect ./BitCPM4-CANN-1B
+    """
+    from harness.checkpoint.inspect import inspect as look
+    from harness.model.find import find_model
+
+    say = _note if values else None
+    found = look(find_model(model, progress=_note), head_dim=head_dim, values=values, progress=say)
+    if json:
+        typer.echo(jsonlib.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        for line in _inspection_lines(found):
+            typer.echo(line)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command("fix-config")
+def fix_config(
+    model: Annotated[str, typer.Argument(help="A directory with a checkpoint.")],
+    head_dim: _HeadDim = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the change.")] = False,
+) -> None:
+    """Correct the fields of config.json that the weights determine.
+
+    Keeps a backup beside it and touches no other key. Refuses when the
+    weights do not determine a value.
+
+    Example:  harness checkpoint fix-config ./BitCPM4-CANN-1B
+    """
+    from harness.checkpoint.fix import fix_config as write
+    from harness.checkpoint.fix import plan_changes
+    from harness.checkpoint.inspect import inspect as look
+    from harness.model.find import find_model
+
+    if not Path(model).expanduser().is_dir():
+        raise UsageError(f"{model} is no directory here; only a local config.json is changed")
+    found = look(find_model(model), head_dim=head_dim)
+    changes = plan_changes(found)
+    for change in changes:
+        old = "absent" if change.old is None else jsonlib.dumps(change.old)
+        typer.echo(f"{change.name}: {old} -> {jsonlib.dumps(change.new)}")
+    if not changes:
+        typer.echo("config.json agrees with the weights; nothing to change")
+    elif dry_run:
+        typer.echo("nothing was written (--dry-run)")
+    else:
+        backup = write(Path(found.folder), changes)
+        typer.echo(f"written: {Path(found.folder) / 'config.json'}; before: {backup.name}")
+    for finding in found.findings:
+        if finding.severity == "error":
+            typer.echo(f"not mended here: {finding.what}")
+
+
+@app.command("verify-ternary")
+def verify_ternary(model: _Model, json: _Json = False) -> None:
+    """Find each linear's group size from its values: latent, fused, or neither.
+
+    Ends with status 0 when all are fused once, else 1.
+
+    Example:  harness checkpoint verify-ternary ./BitCPM4-CANN-1B
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from harness.checkpoint.headers import read_headers
+    from harness.checkpoint.inspect import plain_tensors
+    from harness.checkpoint.ternary import is_quantized_name
+    from harness.checkpoint.verify import verify_tensor
+    from harness.model.find import find_model
+
+    folder = Path(find_model(model, progress=_note).path)
+    tensors = [t for t in plain_tensors(read_headers(folder))[0] if is_quantized_name(t.name)]
+    if not tensors or any(len(t.shape) != 2 or not t.elements for t in tensors):
+        raise UsageError(f"{folder}: no matrices of a Llama's layers, or empty ones")
+    with _bar("reading", sum(t.nbytes for t in tensors)) as step, ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda t: verify_tensor(t, step), tensors))
+    if json:
+        typer.echo(jsonlib.dumps(_ternary_json(reports), indent=2))
+    else:
+        for line in _ternary_lines(reports):
+            typer.echo(line)
+    raise typer.Exit(0 if all(r.state == "fused" for r in reports) else 1)
+
+
+@app.command()
+def fuse(
+    input_dir: Annotated[
+        str, typer.Option("--input_dir", "--input-dir", help="The training form.")
+    ],
+    output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="A new folder.")],
+    group_size: Annotated[
+        int,
+        typer.Option(
+            "--group-size", "--group_size", help="Weights that share a scale; -1: a whole row."
+        ),
+    ] = -1,
+    head_dim: _HeadDim = None,
+) -> None:
+    """Quantization-aware training weights to the inference form, in bfloat16.
+
+    The output appears whole or not at all.
+
+    Example:  harness checkpoint fuse --input_dir QAT --output_dir FUSED --group-size 64
+    """
+    from harness.checkpoint.fuse import check_output
+    from harness.checkpoint.fuse import fuse as write
+    from harness.checkpoint.fuse_plan import plan_fuse
+    from harness.model.find import find_model
+
+    check_output(output_dir)
+    plan = plan_fuse(find_model(input_dir), output_dir, group_size, head_dim=head_dim)
+    for what, names in (("left out", plan.dropped), ("config.json: corrected", plan.removed)):
+        if names:
+            shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")
+            typer.echo(f"{what}: {shown}")
+    with _bar("fusing", plan.input_bytes) as step:
+        done = write(plan, step)
+    scale = "one scale a row" if group_size == -1 else f"groups of {group_size}"
+    typer.echo(
+        f"{done.output}: {done.quantized} linears fused, {scale}; {done.bytes / 2**30:.2f} GiB"
+    )
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, lines elsewhere; the yielded function takes bytes, from any thread."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as Speed
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(what, total)
+        return
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        DownloadColumn(True),
+        Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _lines(what: str, total: int) -> Callable[[int], None]:
+    """A line for each tenth of the work."""
+    lock, done, shown = threading.Lock(), [0], [0]
+
+    def step(count: int) -> None:
+        with lock:
+            done[0] += count
+            tenth = min(10, 10 * done[0] // max(1, total))
+            if tenth > shown[0]:
+                shown[0] = tenth
+                _note(f"{what}: {10 * tenth} % of {total / 2**30:.2f} GiB")
+
+    return step
+
+
+def _inspection_lines(found: Inspection) -> Iterator[str]:
+    yield f"{found.folder}: {found.family}, {found.tensors} tensors"
+    dtypes = ", ".join(f"{name} {count / 2**30:.2f} GiB" for name, count in found.dtypes.items())
+    yield f"{found.parameters:,} parameters, {found.bytes / 2**30:.4f} GiB ({dtypes})"
+    if found.kv_bytes_per_token is not None:
+        yield f"KV cache: {found.kv_bytes_per_token:,} bytes per token"
+    if found.same_shapes_as:
+        yield f"shapes: those of {found.same_shapes_as}"
+    if found.fields:
+        yield ""
+        rows = [("field", "config.json", "weights", "", "")]
+        words = {"unknown": "cannot be told"}
+        for field in found.fields:
+            stated, true = _shown(field.config), _shown(field.weights)
+            rows.append(
+                (field.name, stated, true, words.get(field.status, field.status), field.note)
+            )
+        yield from _table(rows)
+    yield ""
+    if found.copied_from:
+        yield f"wrong: config.json is that of {found.copied_from}"
+    for finding in found.findings:
+        remedy = f" ({finding.remedy})" if finding.remedy else ""
+        yield f"{finding.severity}: {finding.what}{remedy}"
+    wrong = [field.name for field in found.wrong]
+    if wrong:
+        yield f"{len(wrong)} fields are wrong: {', '.join(wrong)}"
+        yield f"mend them: harness checkpoint fix-config {found.folder}"
+    yield "something is wrong" if not found.ok else "nothing is wrong"
+
+
+def _ternary_json(reports: Sequence[TernaryReport]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"schema": "harness.ternary/1", "tensors": [asdict(r) for r in reports]}
+
+
+def _ternary_lines(reports: Sequence[TernaryReport]) -> Iterator[str]:
+    rows = [("tensor", "state", "group", "zeros", "scales: least, middle, largest", "")]
+    for r in reports:
+        scales = "" if r.scales is None else ", ".join(f"{s:.4g}" for s in r.scales)
+        group = "" if r.group_size is None else _group(r)
+        rows.append((r.name, r.state, group, f"{r.zeros:.1%}", scales, r.note))
+    yield from _table(rows)
+    yield ""
+    states: dict[str, int] = {}
+    for r in reports:
+        key = r.state if r.group_size is None else f"{r.state}, group size {_group(r)}"
+        states[key] = states.get(key, 0) + 1
+    for key, count in states.items():
+        yield f"{count} of {len(reports)} linears: {key}"
+
+
+def _group(report: TernaryReport) -> str:
+    return "row" if report.group_size == report.shape[-1] else str(report.group_size)
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else jsonlib.dumps(value)
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,95 @@
+"""``harness locate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.cli.outputs import tell_and_write
+from harness.files.outputs import check_outputs
+
+
+def locate(
+    device: Device,
+    model: ModelName = "smollm2",
+    suite: SuiteName = "mixed",
+    dtype: Dtype = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a prompt to replay; repeatable. Default: 8 of the suite."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="Baseline folder or recording whose tokens follow the prompts; by default the "
+            "one that stands in --baseline-dir."
+        ),
+    ] = None,
+    baseline_dir: Annotated[Path, typer.Option(help="Folder of all baselines.")] = Path(
+        "baselines"
+    ),
+    reference_device: Annotated[
+        str, typer.Option(help="Where reference, control and oracle run.")
+    ] = "hf-cpu",
+    reference_model: Annotated[
+        str | None, typer.Option(help="The reference's checkpoint, where it is another.")
+    ] = None,
+    max_new_tokens: MaxNewTokens = None,
+    engine_arg: EngineArgs = None,
+    json: Annotated[Path | None, typer.Option(help="Write the outcome there.")] = None,
+    alignment: Annotated[
+        Path | None,
+        typer.Option(help="Add the curve over depth to this alignment, for its report."),
+    ] = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Find the first module whose output's error leaves the reference's noise.
+
+    Replays prompts (and the baseline's tokens after them) by prefill on the
+    device, and beside it on Transformers in the same dtype and in float32.
+    Ends with status 0 where nothing is found and 1 where something is.
+
+    Example:  harness locate --device vllm-cpu --suite mixed --json where.json
+    """
+    from harness.alignment.result import load_alignment, save_alignment
+    from harness.devices.registry import parse_engine_args
+    from harness.locate.judge import curve_of
+    from harness.locate.result import save_location
+    from harness.locate.run import LocatePlan
+    from harness.locate.run import locate as find
+    from harness.process.progress import Progress
+    from harness.report.location_text import location_lines
+    from harness.report.summary import printable
+    from harness.suite.read import load_suite
+
+    plan = LocatePlan(
+        device=device,
+        model=model,
+        suite=load_suite(suite, max_new_tokens),
+        dtype=dtype,
+        engine_args=parse_engine_args(engine_arg or []),
+        prompt_ids=tuple(prompt or ()),
+        baseline=baseline,
+        root=baseline_dir,
+        reference_device=reference_device,
+        reference_model=reference_model,
+        trust_remote_code=trust_remote_code,
+    )
+    judged = None if alignment is None else load_alignment(alignment)  # before the work
+    check_outputs([json, alignment], [baseline, plan.suite.path])
+    location = find(plan, Progress())
+    writers: dict[Path, Callable[[Path], None]] = {}
+    if json is not None:
+        writers[json] = partial(save_location, location)
+    if judged is not None and alignment is not None:
+        with_curve = judged.model_copy(update={"locate": curve_of(location)})
+        writers[alignment] = partial(save_alignment, with_curve)
+    tell_and_write(map(printable, location_lines(location)), writers)
+    if any(p.status == "UNJUDGED" for p in location.places) and location.module is None:
+        raise typer.Exit(3)
+    raise typer.Exit(0 if location.module is None else 1)

@@ -1,0 +1,107 @@
+"""The command ``harness``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from harness.cli import (
+    baseline,
+    bench,
+    bench_load,
+    checkpoint,
+    doctor,
+    judge,
+    locate,
+    record,
+    report,
+    serve,
+)
+from harness.errors import HarnessError
+from harness.process.signals import TERMINATED, Terminated, sigterm_as_interrupt
+from harness.version import __version__
+
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM, kept from the libraries below, whose versions end differently."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
+
+app = typer.Typer(
+    name="harness",
+    cls=_Commands,
+    help="Prove that a language model ported to a new accelerator still computes the same.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit status: 0 aligned; 1 not aligned; 2 wrong usage or unreadable input; "
+        "3 no judgement. Add --debug to any command for a traceback."
+    ),
+)
+# `--help` lists them in this order.
+app.command()(record.record)
+app.command()(judge.compare)
+app.command()(judge.verify)
+app.command()(report.report)
+app.add_typer(baseline.app, name="baseline")
+app.command()(locate.locate)
+app.command()(bench.bench)
+app.command()(bench_load.bench_load)
+app.command()(serve.serve)
+app.add_typer(checkpoint.app, name="checkpoint")
+app.command()(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version  # handled by its callback
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command; every error of the harness is one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        # Model output may hold what the terminal's encoding does not.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with sigterm_as_interrupt():
+            app(arguments)
+    except HarnessError as error:
+        if debug:
+            raise
+        typer.echo(f"harness: error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except (KeyboardInterrupt, _Interrupted) as error:
+        typer.echo(
+            "harness: interrupted; record and baseline make go on where they were "
+            "when the same command is given again",
+            err=True,
+        )
+        sys.exit(TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130)
+    sys.exit(0)

@@ -1,0 +1,123 @@
+"""`harness record`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import (
+    BatchSize,
+    Device,
+    Dtype,
+    EngineArgs,
+    MaxNewTokens,
+    ModelName,
+    QatGroupSize,
+    ServerUrl,
+    SuiteName,
+    Trust,
+    with_qat_group_size,
+)
+from harness.errors import UsageError
+from harness.files.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from harness.process.progress import Progress
+    from harness.recording.context import Context
+    from harness.suite.suite import Suite
+
+
+class ReplayName(str, Enum):
+    """``--replay``."""
+
+    free = "free"
+    forced_decode = "forced-decode"
+    forced_prefill = "forced-prefill"
+
+
+class LogitsName(str, Enum):
+    """``--logits``."""
+
+    statistics = "statistics"
+    full = "full"
+
+
+def record(
+    device: Device,
+    out: Annotated[Path, typer.Option(help="Where to write the recording (JSON).")],
+    model: ModelName = "smollm2",
+    suite: SuiteName = "mixed",
+    dtype: Dtype = None,
+    replay: Annotated[ReplayName, typer.Option(help="How tokens are chosen.")] = ReplayName.free,
+    context: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recording or baseline folder whose tokens are forced; with "
+            "--replay free, prompts that diverge from it are replayed on it."
+        ),
+    ] = None,
+    logits: Annotated[
+        LogitsName, typer.Option(help="full also writes every row as safetensors.")
+    ] = LogitsName.statistics,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 1,
+    engine_arg: EngineArgs = None,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
+    ] = 0,
+    server_url: ServerUrl = None,
+    qat_group_size: QatGroupSize = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Run a suite on a device and keep token ids, row statistics and timings.
+
+    A killed run goes on where it was when the same command is given again.
+
+    Example:  harness record --device hf-cpu --suite port --out a.json
+    """
+    from harness.devices.registry import open_target, parse_engine_args
+    from harness.process.progress import Progress
+    from harness.recording import recorder
+    from harness.suite.read import load_suite
+
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; name a file in it")
+    chosen = load_suite(suite, max_new_tokens)
+    check_outputs([out], [context, chosen.path])
+    progress = Progress()
+    options = recorder.Options(
+        replay=replay.value,
+        context=None if context is None else _context(context, chosen, replay, progress),
+        full_logits=logits is LogitsName.full,
+        repeats=repeats,
+    )
+    target = open_target(
+        device,
+        model,
+        dtype=dtype,
+        batch_size=batch_size,
+        engine_args=parse_engine_args(with_qat_group_size(engine_arg, qat_group_size)),
+        trust_remote_code=trust_remote_code,
+        server_url=server_url,
+        progress=progress,
+    )
+    made = recorder.record(
+        target.device, target.subject, chosen, options, out=out, progress=progress
+    )
+    what = "texts only" if made.text_only else f"{made.positions} positions"
+    typer.echo(f"{out}: {len(made.prompts)} prompts, {what} on {device}")
+
+
+def _context(path: Path, suite: Suite, replay: ReplayName, progress: Progress) -> Context:
+    from harness.baseline.baseline import Baseline
+    from harness.baseline.folder import resolve
+    from harness.recording.context import Context, context_for
+
+    found = resolve(path)
+    recording = found.reference if isinstance(found, Baseline) else found
+    if replay is ReplayName.free:  # its own tokens, whatever their number, come first
+        return Context.of(recording)
+    return context_for(suite, recording, path, progress)

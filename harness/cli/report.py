@@ -1,0 +1,66 @@
+"""``harness report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Lang
+from harness.errors import UsageError
+from harness.files.outputs import check_outputs
+
+
+def report(
+    alignments: Annotated[
+        list[Path], typer.Argument(help="What compare --json, bench or bench-load wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
+    lang: Lang = None,
+) -> None:
+    """Render a report from alignments, without model or recordings.
+
+    Several stand side by side; those of one device, model and suite also over
+    time, by when they were recorded. Benches make a report of their own, with
+    their trend; what bench --against or bench-load wrote makes one each.
+
+    Example:  harness report alignment.json --out report.html
+    """
+    from harness.alignment.result import SCHEMA as ALIGNMENT
+    from harness.alignment.result import load_alignment
+    from harness.bench.result import bench_schema
+    from harness.report.language import language_of
+    from harness.report.render import check_report_path, render
+
+    check_report_path(out)
+    language = language_of(lang)
+    check_outputs([out], alignments)
+    schemas = {bench_schema(path) for path in alignments}
+    if len(schemas) > 1:
+        for path in alignments:
+            if bench_schema(path) is None:
+                load_alignment(path)  # or it says what is wrong with it
+        kinds = ", ".join(f"{path} is {bench_schema(path) or ALIGNMENT}" for path in alignments)
+        raise UsageError(f"a report is of one kind of file: {kinds}; render each kind alone")
+    schema = schemas.pop()
+    if schema is None:
+        render([load_alignment(path) for path in alignments], out, language)
+    else:
+        _render_figures(schema, alignments, out)
+    typer.echo(f"report: {out}")
+
+
+def _render_figures(schema: str, paths: list[Path], out: Path) -> None:
+    """Render what a bench, ``bench --against`` or ``bench-load`` wrote."""
+    from harness.bench import result
+    from harness.report.bench import render_bench, render_comparison, render_load
+
+    if schema == result.SCHEMA:
+        render_bench([result.load_bench(path) for path in paths], out)
+    elif len(paths) > 1:
+        raise UsageError(f"{out}: one report holds one {schema}, not {len(paths)}; name one")
+    elif schema == result.COMPARISON_SCHEMA:
+        render_comparison(result.load_comparison(paths[0]), out)
+    else:
+        render_load(result.load_load_bench(paths[0]), out)

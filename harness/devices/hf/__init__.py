@@ -1,0 +1,1 @@
+"""Transformers devices: ``hf-cpu``, ``hf-gpu``, ``hf-npu``."""

@@ -1,0 +1,353 @@
+"""Hugging Face Transformers as a device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``.
+
+Batch 1, greedy, and the logits straight from the forward pass: neither
+``generate`` nor a logits processor nor generation_config.json has a say.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.devices.base import (
+    NO_CHOICE,
+    Completion,
+    EnvironmentValue,
+    Opened,
+    Replay,
+    Request,
+    Stop,
+    Timings,
+    check_length,
+    check_request,
+    ignore_token,
+)
+from harness.devices.environment import environment, instruction_set, peak_rss_bytes
+from harness.devices.hf.choice import chooser
+from harness.devices.hf.hooks import trace_model
+from harness.devices.hf.load import import_torch, load_model
+from harness.devices.hf.matmul import Matmul, has_half_gemm, widened_linears
+from harness.devices.trace import Trace
+from harness.errors import DeviceError, UsageError
+from harness.model.dtype import DTYPES, checkpoint_dtype
+from harness.model.hub import first_line
+from harness.model.model import Model
+from harness.statistics.rows import RowStatistics, concatenate, row_statistics
+
+__all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
+
+#: Device name to torch's name of the place.
+BACKENDS = {"hf-cpu": "cpu", "hf-gpu": "cuda", "hf-npu": "npu"}
+
+_CHUNK = 32  # rows widened to float32 at a time
+_UNLIMITED = 2**31 - 1
+
+
+class HfDevice:
+    """A causal language model in Transformers.
+
+    Args:
+        name: ``hf-cpu``, ``hf-gpu`` or ``hf-npu``.
+        model: the checkpoint.
+        dtype: one of DTYPES; None takes the checkpoint's.
+        attention: ``sdpa``, ``eager``, or another that Transformers knows.
+        threads: of torch on the CPU; None leaves torch's choice.
+        matmul: ``native``; ``widened``: matrix products in float32, rounded
+            once to the dtype (see hf_matmul); ``auto``: widened in
+            ``forced-prefill`` on a CPU unless it has a GEMM of the model's
+            half-precision dtype, native otherwise.
+        qat_group_size: run latent ternary weights through the quantizer of
+            their training (see hf_qat), with this group size or -1 for whole
+            rows; None runs the weights as they are.
+
+    Raises:
+        UsageError: if an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        *,
+        dtype: str | None = None,
+        attention: str = "sdpa",
+        threads: int | None = None,
+        matmul: str = "auto",
+        qat_group_size: int | None = None,
+    ) -> None:
+        if name not in BACKENDS:
+            raise UsageError(f"no Transformers device {name!r}; there are {', '.join(BACKENDS)}")
+        if dtype is not None and dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        if matmul not in get_args(Matmul):
+            raise UsageError(f"matmul {matmul!r} is not one of {', '.join(get_args(Matmul))}")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be at least 1, not {threads}")
+        self.name = name
+        self._source = model
+        self._backend = BACKENDS[name]
+        self._dtype = dtype
+        self._attention = attention
+        self._threads = threads
+        self._matmul = matmul
+        self._qat_group_size = qat_group_size
+        self._threads_before: int | None = None
+        self._torch: Any = None
+        self._model: Any = None
+
+    def open(self) -> Opened:
+        """Load the model onto the device.
+
+        Raises:
+            MissingDependency: without torch, transformers, CUDA or torch_npu.
+            DeviceError: if the model does not load.
+            ModelError: if its config.json cannot be read.
+        """
+        started = time.perf_counter()
+        self._torch = import_torch(self.name, self._backend)
+        dtype = self._dtype or checkpoint_dtype(self._source)
+        if self._threads is not None:
+            self._threads_before = self._torch.get_num_threads()
+            self._torch.set_num_threads(self._threads)
+        self._model = load_model(
+            self._torch,
+            self._source,
+            name=self.name,
+            backend=self._backend,
+            dtype=dtype,
+            attention=self._attention,
+            qat_group_size=self._qat_group_size,
+        )
+        self._widened_replays = self._choose_widened(dtype)
+        config = self._model.config.get_text_config()
+        self._vocab_size = int(config.vocab_size)
+        self._max_positions = int(getattr(config, "max_position_embeddings", None) or _UNLIMITED)
+        # Code that comes with a checkpoint may be too old to know the argument.
+        self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        self._synchronize()
+        load = self._load_figures(time.perf_counter() - started)
+        return Opened(
+            vocab_size=self._vocab_size,
+            max_positions=self._max_positions,
+            declared_dtype=dtype,
+            engine=self._engine(dtype),
+            environment=environment(self._torch, self._backend),
+            load=load,
+        )
+
+    def generate(
+        self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
+    ) -> Iterator[Completion]:
+        """Run the requests one after another, in their order.
+
+        Raises:
+            DeviceError: if the device is not open, a request does not fit the
+                model, or the model fails.
+        """
+        if self._model is None:
+            raise DeviceError(f"{self.name} is not open")
+        for request in requests:
+            check_request(self.name, request, self._vocab_size, self._max_positions)
+            matmul: AbstractContextManager[None] = nullcontext()
+            if request.replay in self._widened_replays:
+                matmul = widened_linears(self._torch, self._model)
+            # Both contexts are left before the yield: the caller's own torch
+            # code must not run inside them.
+            try:
+                with self._torch.inference_mode(), matmul:
+                    if request.replay == "forced-prefill":
+                        completion = self._one_pass(request, on_token)
+                    else:
+                        completion = self._step_by_step(request, on_token)
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise DeviceError(
+                    f"{self.name} failed on prompt {request.prompt_id!r} "
+                    f"({request.replay}): {first_line(error)}"
+                ) from error
+            yield completion
+
+    def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]:
+        """One pass over each prompt id's tokens, with every module's output.
+
+        Raises:
+            DeviceError: as ``generate``, and for a model of an unknown kind.
+        """
+        if self._model is None:
+            raise DeviceError(f"{self.name} is not open")
+        widened = "forced-prefill" in self._widened_replays
+        for prompt_id, ids in sequences:
+            check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
+            matmul = widened_linears(self._torch, self._model) if widened else nullcontext()
+            try:
+                with self._torch.inference_mode(), matmul:
+                    trace = trace_model(self._torch, self._model, prompt_id, ids, self._vocab_size)
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise DeviceError(
+                    f"{self.name} failed on prompt {prompt_id!r} (trace): {first_line(error)}"
+                ) from error
+            yield trace
+
+    def close(self) -> None:
+        """Release the model; nothing happens on a device that never opened."""
+        self._model = None
+        if self._torch is None:
+            return
+        gc.collect()
+        if self._backend != "cpu":
+            getattr(self._torch, self._backend).empty_cache()
+        if self._threads_before is not None:
+            self._torch.set_num_threads(self._threads_before)
+            self._threads_before = None
+        self._torch = None
+
+    def _step_by_step(self, request: Request, on_token: Callable[[], None]) -> Completion:
+        """A prefill of the prompt, then one decode step per token."""
+        record = _Record(request)
+        choose = chooser(self._torch, request.sampling)
+        forced = request.forced_token_ids
+        count = request.max_new_tokens if forced is None else len(forced)
+        stop: Stop = "length" if forced is None else "forced"
+        cache: Any = None
+        given: Sequence[int] = request.prompt_token_ids
+        while len(record.token_ids) < count:
+            logits, cache = self._forward(given, 1, cache)
+            row = self._on_host(logits)[0]
+            best = choose(row)
+            if forced is not None:
+                token = forced[len(record.token_ids)]
+            else:
+                token = NO_CHOICE if best is None else best
+            record.add(token, row)
+            on_token()
+            if forced is None and best is None:
+                stop = "nonfinite"
+                break
+            if forced is None and token in request.stop_token_ids:
+                stop = "eos"
+                break
+            given = (token,)
+        return record.completion(stop)
+
+    def _one_pass(self, request: Request, on_token: Callable[[], None]) -> Completion:
+        """All rows from one pass over the prompt and all but the last forced token."""
+        forced = request.forced_token_ids or ()
+        started = time.perf_counter()
+        given = (*request.prompt_token_ids, *forced[:-1])
+        logits, _ = self._forward(given, len(forced), None, use_cache=False)
+        self._synchronize()
+        seconds = time.perf_counter() - started
+        on_token()
+        return Completion(
+            prompt_id=request.prompt_id,
+            token_ids=tuple(forced),
+            stop="forced",
+            rows=None if request.keep == "nothing" else self._statistics(logits),
+            timings=Timings(ttft_s=seconds, itl_s=(), e2e_s=seconds),
+            logits=self._on_host(logits) if request.keep == "full" else None,
+        )
+
+    def _statistics(self, logits: Any) -> RowStatistics:
+        """Statistics of many rows, a chunk at a time, spread over torch's threads."""
+        workers = min(self._torch.get_num_threads(), _CHUNK)
+        parts: list[RowStatistics] = []
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(logits), _CHUNK):
+                chunk = self._on_host(logits[start : start + _CHUNK])
+                parts += pool.map(row_statistics, np.array_split(chunk, min(workers, len(chunk))))
+        return concatenate(parts)
+
+    def _forward(
+        self, given: Sequence[int], keep: int, cache: Any, *, use_cache: bool = True
+    ) -> tuple[Any, Any]:
+        """Logits of the last ``keep`` positions, shape (keep, vocabulary), and the cache."""
+        ids = self._torch.tensor([list(given)], device=self._backend)
+        options: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
+        # No attention mask: one sequence without padding needs none, and
+        # without one the kernels may take their causal path.
+        output = self._model(ids, past_key_values=cache, use_cache=use_cache, **options)
+        return output.logits[0, -keep:, : self._vocab_size], output.past_key_values
+
+    def _on_host(self, logits: Any) -> NDArray[np.float32]:
+        """Raw logits widened to float32, which changes no value."""
+        rows: NDArray[np.float32] = logits.float().cpu().numpy()
+        return rows
+
+    def _choose_widened(self, dtype: str) -> frozenset[Replay]:
+        """The replays whose matrix products are widened."""
+        if self._matmul == "widened":
+            return frozenset(get_args(Replay))
+        on_cpu = self._backend == "cpu"
+        if self._matmul == "auto" and on_cpu and not has_half_gemm(self._torch, dtype):
+            return frozenset({"forced-prefill"})
+        return frozenset()
+
+    def _engine(self, dtype: str) -> dict[str, EnvironmentValue]:
+        partial = len(self._widened_replays) == 1
+        matmul = "widened" if self._widened_replays else "native"
+        facts: dict[str, EnvironmentValue] = {
+            "device": self._backend,
+            "dtype": dtype,
+            "attention": str(getattr(self._model.config, "_attn_implementation", self._attention)),
+            "threads": int(self._torch.get_num_threads()),
+            "matmul": f"{matmul} in forced-prefill" if partial else matmul,
+            "float32_matmul_precision": str(self._torch.get_float32_matmul_precision()),
+            "instruction_set": instruction_set(self._torch, self._backend),
+        }
+        if self._qat_group_size is not None:
+            facts["qat_group_size"] = self._qat_group_size
+        return facts
+
+    def _load_figures(self, seconds: float) -> dict[str, float]:
+        weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
+        figures: dict[str, float] = {"load_s": seconds, "weights_bytes": float(weights)}
+        peak = peak_rss_bytes()
+        if peak is not None:
+            figures["peak_rss_bytes"] = peak
+        if self._backend != "cpu":
+            memory = getattr(self._torch, self._backend).max_memory_allocated()
+            figures["peak_device_bytes"] = float(memory)
+        return figures
+
+    def _synchronize(self) -> None:
+        if self._backend != "cpu":
+            getattr(self._torch, self._backend).synchronize()
+
+
+class _Record:
+    """The tokens, rows and clock readings of a run, as they come."""
+
+    def __init__(self, request: Request) -> None:
+        self.token_ids: list[int] = []
+        self._request = request
+        self._rows: list[RowStatistics] = []
+        self._logits: list[NDArray[np.float32]] = []
+        self._stamps = [time.perf_counter()]
+
+    def add(self, token: int, row: NDArray[np.float32]) -> None:
+        # Stamped first: the statistics of a row delay the next token, not this one.
+        self._stamps.append(time.perf_counter())
+        self.token_ids.append(token)
+        if self._request.keep != "nothing":
+            self._rows.append(row_statistics(row))
+        if self._request.keep == "full":
+            self._logits.append(row)
+
+    def completion(self, stop: Stop) -> Completion:
+        gaps = np.diff(self._stamps).tolist() or [time.perf_counter() - self._stamps[0]]
+        full = self._request.keep == "full" and self._logits
+        return Completion(
+            prompt_id=self._request.prompt_id,
+            token_ids=tuple(self.token_ids),
+            stop=stop,
+            rows=None if self._request.keep == "nothing" else concatenate(self._rows),
+            timings=Timings(gaps[0], tuple(gaps[1:]), sum(gaps)),
+            logits=np.stack(self._logits) if full else None,
+        )

@@ -1,0 +1,1 @@
+"""vLLM devices: ``npu``, ``vllm-cpu``, ``vllm-gpu``."""

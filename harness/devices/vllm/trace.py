@@ -1,0 +1,66 @@
+"""Prefills through vLLM's engine with hooks in its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.devices.trace import Trace, read_trace
+from harness.devices.vllm.load import reason
+from harness.errors import DeviceError
+
+
+def trace_engine(
+    name: str,
+    vllm: Any,
+    llm: Any,
+    spool: Path,
+    sequences: Sequence[tuple[str, tuple[int, ...]]],
+) -> Iterator[Trace]:
+    """A prefill of each sequence, one at a time.
+
+    Args:
+        spool: a folder that the workers write into.
+        sequences: prompt ids and their tokens.
+
+    Raises:
+        DeviceError: if the engine cannot be looked into, or fails.
+    """
+    config = llm.llm_engine.vllm_config
+    _check(name, config)
+    width = int(config.model_config.get_vocab_size())
+    shards = int(config.parallel_config.tensor_parallel_size)
+    params = vllm.SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True, detokenize=False)
+    _call(name, llm, "harness_trace_begin", shards)
+    try:
+        for prompt_id, ids in sequences:
+            try:
+                llm.generate([{"prompt_token_ids": list(ids)}], params, use_tqdm=False)
+            except Exception as error:  # whatever a kernel, a worker or its process raises
+                raise DeviceError(
+                    f"{name}: the engine failed on prompt {prompt_id!r}: {reason(error)}"
+                ) from error
+            file = spool / "trace.npz"
+            _call(name, llm, "harness_trace_take", str(file), len(ids), width)
+            trace = read_trace(file, prompt_id, ids)
+            file.unlink()
+            yield trace
+    finally:
+        llm.collective_rpc("harness_trace_end")
+
+
+def _check(name: str, config: Any) -> None:
+    if not config.model_config.enforce_eager:
+        raise DeviceError(f"{name}: hooks see nothing of a graph; leave enforce_eager at true")
+    if config.cache_config.enable_prefix_caching:
+        raise DeviceError(f"{name}: a cached prefix is not run; leave enable_prefix_caching off")
+    if int(config.parallel_config.pipeline_parallel_size) > 1:
+        raise DeviceError(f"{name}: layers on several workers cannot be looked into; use one stage")
+
+
+def _call(name: str, llm: Any, method: str, *args: Any) -> None:
+    """Call a method of every worker; the first that complains is believed."""
+    for problem in llm.collective_rpc(method, args=args):
+        if problem is not None:
+            raise DeviceError(f"{name}: {problem}")

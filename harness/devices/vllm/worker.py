@@ -1,0 +1,111 @@
+"""What runs inside vLLM's worker, which imports it by its path.
+
+Importing this module imports vLLM and torch.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+import vllm.logger
+from vllm.v1.sample.logits_processor import LogitsProcessor
+
+from harness.devices.environment import instruction_set
+from harness.devices.vllm.capture import BatchUpdate, RowCapture
+from harness.devices.vllm.counters import StepCounter
+from harness.devices.vllm.hooks import TracedModel
+from harness.devices.vllm.log import LOAD_LOG
+from harness.devices.vllm.spool import end_with_owner, own_folder
+
+
+class CaptureRows(LogitsProcessor):  # type: ignore[misc]
+    """Sees the raw float32 logits of every step, before anything else is done to them."""
+
+    def __init__(self, *_: Any) -> None:
+        """Called by vLLM with its configuration, the torch device and whether memory is pinned.
+
+        That is in the worker and before it loads the model: the time to listen
+        to the log, and to make sure that this process does not outlive the harness.
+        """
+        LOAD_LOG.install(own_folder())
+        with suppress(AttributeError):
+            # A sentence is said once in a process: a second load that takes as long is silent.
+            vllm.logger._print_info_once.cache_clear()
+        end_with_owner()
+        self._capture = RowCapture(writes=_is_first_rank())
+
+    def is_argmax_invariant(self) -> bool:
+        """False: greedy sampling skips processors that say otherwise."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Called by vLLM before each step."""
+        self._capture.update(batch_update)
+
+    def apply(self, logits: Any) -> Any:
+        """Called by vLLM on the logits of each step, shape (requests, vocabulary)."""
+        return self._capture.capture(logits)
+
+
+class WorkerFacts(TracedModel):
+    """Becomes a base class of vLLM's worker, for ``collective_rpc``."""
+
+    execute_model: Callable[..., Any]  # the worker's own
+
+    def harness_facts(self) -> dict[str, Any]:
+        """What only the worker knows: attention, threads, bytes of weights and caches.
+
+        A runner of another vLLM may lack what is looked for; that fact is left out.
+        """
+        runner: Any = self.model_runner  # type: ignore[attr-defined]
+        looked_for: dict[str, Callable[[Any], Any]] = {
+            "threads": lambda _: torch.get_num_threads(),
+            "runner": lambda runner: f"{type(runner).__module__}.{type(runner).__name__}",
+            "weights_bytes": lambda runner: _bytes(list(runner.get_model().parameters())),
+            "kv_cache_bytes": lambda runner: _bytes(runner.kv_caches),
+            "peak_rss_bytes": lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "attention": _attention,
+            "instruction_set": lambda runner: instruction_set(torch, runner.device.type),
+            "compile_s": lambda runner: runner.vllm_config.compilation_config.compilation_time,
+        }
+        facts: dict[str, Any] = dict(LOAD_LOG.seconds)
+        for name, look in looked_for.items():
+            with suppress(AttributeError, TypeError):
+                facts[name] = look(runner)
+        return facts
+
+    def harness_counters(self) -> dict[str, int]:
+        """Exact counts of the work since the first call, which begins to count."""
+        if not hasattr(self, "_harness_counter"):
+            self._harness_counter = StepCounter()
+            self.execute_model = self._harness_counter.watching(self.execute_model)
+        return self._harness_counter.counts()
+
+
+def _bytes(tensors: Any) -> int:
+    """Of a tensor or nested lists of them; shared storage counts once."""
+    found: dict[int, int] = {}
+    stack = [tensors]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, torch.Tensor):
+            found[item.data_ptr()] = item.numel() * item.element_size()
+        else:
+            stack.extend(item)
+    return sum(found.values())
+
+
+def _attention(runner: Any) -> str | None:
+    groups = [group for groups in runner.attn_groups for group in groups]
+    return ", ".join(sorted({group.backend.get_name() for group in groups})) or None
+
+
+def _is_first_rank() -> bool:
+    """Whether this worker is the one of its tensor-parallel group that writes."""
+    from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
+
+    return int(get_tensor_model_parallel_rank()) == 0

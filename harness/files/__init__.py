@@ -1,0 +1,1 @@
+"""Files: strict JSON, locks, packed arrays, outputs."""

@@ -1,0 +1,49 @@
+"""What every JSON file's model has in common: nothing extra, nothing converted, no NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+)
+
+from harness.errors import FormatError
+
+
+class StrictModel(BaseModel):
+    """Frozen and strict; fields have the names of the file or their own."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,  # rows of a recording
+        populate_by_name=True,
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+#: For fields that are a list in JSON and a tuple here.
+FROM_LIST = BeforeValidator(_as_tuple)
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def validated(model: type[_M], document: dict[str, Any], path: Path) -> _M:
+    """A document as a model; the first misfit as a FormatError naming the field."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        field = "".join(parts).lstrip(".")
+        raise FormatError(str(path), field or None, first["msg"].lower()) from error

@@ -1,0 +1,1 @@
+"""Where an error starts: replay with hooks, judged place by place."""

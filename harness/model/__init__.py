@@ -1,0 +1,1 @@
+"""Checkpoints: finding one, its weights, tokenizer, settings and fingerprint."""

@@ -1,0 +1,21 @@
+"""What a recording says of a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.files.strict_model import StrictModel
+
+
+class ModelFacts(StrictModel):
+    """What the checkpoint is. ``weights`` and ``tokenizer`` are SHA-256 of
+    content, not of files; None is what a device cannot tell."""
+
+    name: str
+    weights: str | None
+    parameters: int | None
+    weight_bytes: int | None
+    config: dict[str, Any] | None
+    tokenizer: str | None
+    template: str | None
+    vocab_size: int

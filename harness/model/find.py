@@ -1,0 +1,60 @@
+"""Model names and effective generation settings.
+
+A model is the embedded default, a directory, or a name on the Hugging Face
+Hub; each becomes a local directory in the Transformers layout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from harness.errors import ModelError
+from harness.model.hub import download
+from harness.model.model import DEFAULT_MODEL, Model, _as_path
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def find_model(
+    name: str,
+    *,
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] | None = None,
+    weights: bool = True,
+) -> Model:
+    """The model of that name, as a local directory.
+
+    Args:
+        name: ``smollm2``, a directory, or a name on the Hugging Face Hub. A
+            directory wins over a Hub name, as in Transformers.
+        trust_remote_code: lets code in the checkpoint run.
+        progress: is given a line whenever something slow begins.
+        weights: False where tokenizer and settings will do: nothing large is
+            fetched from the Hub.
+
+    Raises:
+        ModelError: if there is no such model, or it cannot be converted.
+        MissingDependency: if finding it takes a package that is not there.
+    """
+    if name == DEFAULT_MODEL:
+        from harness.model.embedded import embedded_model
+
+        return Model(name, embedded_model(progress), trust_remote_code=False)
+    path = _as_path(name)
+    if not (name and os.path.isdir(path)):
+        if not _HUB_NAME.fullmatch(name):
+            raise ModelError(
+                f"model {name!r} is neither a directory here nor a Hugging Face Hub name; "
+                f"give a directory with a config.json, org/name, or {DEFAULT_MODEL}"
+            )
+        path = download(
+            name, trust_remote_code=trust_remote_code, progress=progress, weights=weights
+        )
+    if not os.path.isfile(os.path.join(path, "config.json")):
+        raise ModelError(
+            f"model {name!r}: no config.json in {path}, so it is no Transformers checkpoint; "
+            "give the folder that holds config.json and the weights"
+        )
+    return Model(name, path, trust_remote_code)

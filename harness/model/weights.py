@@ -1,0 +1,265 @@
+"""The tensors of a checkpoint, read without torch where the container allows.
+
+safetensors files are read in plain Python: eight bytes of length, a JSON
+header, the tensors' bytes. They come from strangers, so every number in a
+header is checked against the file before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.errors import ModelError
+from harness.model.hub import first_line, require
+
+#: Bits per element of the dtypes of the safetensors format.
+BITS = {
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+    **dict.fromkeys(("F4", "F4_E2M1"), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+}
+
+#: Torch's names of dtypes, in the words of safetensors.
+_FROM_TORCH = {
+    "bool": "BOOL",
+    "int8": "I8",
+    "uint8": "U8",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "int16": "I16",
+    "uint16": "U16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int32": "I32",
+    "uint32": "U32",
+    "float32": "F32",
+    "int64": "I64",
+    "uint64": "U64",
+    "float64": "F64",
+    "complex64": "C64",
+}
+
+_MAX_HEADER = 100_000_000  # the limit of the format's own library
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint.
+
+    Attributes:
+        name: its key.
+        dtype: in the words of safetensors, as ``BF16``.
+        shape: its dimensions.
+        bytes: its length.
+        sha256: of its little-endian bytes, in hexadecimal.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    sha256: str
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+def read_tensors(folder: Path, progress: Callable[[str], None] | None = None) -> list[Tensor]:
+    """Every tensor of the checkpoint in a folder, sorted by name.
+
+    The container is the one that Transformers would take: model.safetensors,
+    its index, pytorch_model.bin, its index.
+
+    Raises:
+        ModelError: without weights, or with damaged or hostile ones.
+        MissingDependency: for pytorch_model.bin without torch.
+    """
+    files, promised = weight_files(folder)
+    tensors: dict[str, Tensor] = {}
+    for number, path in enumerate(files, 1):
+        if progress is not None:
+            progress(f"reading the weights: {path.name} ({number} of {len(files)})")
+        pickled = path.suffix == ".bin"
+        for tensor in _pickled(path) if pickled else _safetensors(path):
+            if tensor.name in tensors:
+                raise ModelError(f"{path}: tensor {tensor.name!r} is in two files")
+            tensors[tensor.name] = tensor
+    missing = sorted(promised - set(tensors))
+    if missing:
+        raise ModelError(
+            f"{folder}: the index names {len(missing)} tensors that no file holds, "
+            f"as {missing[0]!r}; download the checkpoint again"
+        )
+    return [tensors[name] for name in sorted(tensors)]
+
+
+def weight_files(folder: Path) -> tuple[list[Path], set[str]]:
+    """The files of weights, and the tensors that an index promises in them.
+
+    The set is empty where there is no index.
+
+    Raises:
+        ModelError: without weights, for a file of the index that is missing,
+            or for an index that is damaged or leads out of the folder.
+    """
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / stem).is_file():
+            return [folder / stem], set()
+        index = folder / f"{stem}.index.json"
+        if index.is_file():
+            return _indexed(index, os.path.splitext(stem)[1])
+    raise ModelError(
+        f"{folder}: no weights; there is neither model.safetensors nor pytorch_model.bin, "
+        "nor an index of either"
+    )
+
+
+def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
+    try:
+        text = index.read_text(encoding="utf-8")
+        names = json.loads(text, object_pairs_hook=_no_repeats)["weight_map"]
+        files = sorted(set(names.values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"{index}: not readable as an index of weights: {first_line(error)}; download it again"
+        ) from error
+    for file in files:
+        if not isinstance(file, str) or os.path.basename(file) != file or "\\" in file:
+            raise ModelError(f"{index}: {file!r} is not the name of a file beside the index")
+        if not file.endswith(suffix) or not (index.parent / file).is_file():
+            raise ModelError(
+                f"{index}: {file!r} is no {suffix} file in its folder; download the missing file"
+            )
+    return [index.parent / file for file in files], set(names)
+
+
+def _safetensors(path: Path) -> Iterator[Tensor]:
+    try:
+        with open(path, "rb") as stream:
+            entries, start = safetensors_header(path, stream)
+            for name, dtype, shape, begin, end in entries:
+                stream.seek(start + begin)
+                digest = _digest(path, stream, end - begin)
+                yield Tensor(name, dtype, shape, end - begin, digest)
+    except OSError as error:
+        raise ModelError(f"{path}: not readable: {first_line(error)}") from error
+
+
+_Entry = tuple[str, str, tuple[int, ...], int, int]
+
+
+def safetensors_header(path: Path, stream: BinaryIO) -> tuple[list[_Entry], int]:
+    """Name, dtype, shape and offsets of each tensor in order, and where the bytes start.
+
+    Raises:
+        ModelError: if the header is damaged, too long, or does not describe
+            exactly the bytes that follow it.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    length = int.from_bytes(stream.read(8), "little")
+    if size < 8 or length > min(_MAX_HEADER, size - 8):
+        raise ModelError(
+            f"{path}: no safetensors file, or one cut short: its header would be {length} bytes "
+            f"of {size}, and at most {_MAX_HEADER} are read; download the file again"
+        )
+    try:
+        header = json.loads(stream.read(length), object_pairs_hook=_no_repeats)
+        header.pop("__metadata__", None)
+        entries = [_entry(name, fields) for name, fields in header.items()]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: damaged safetensors header: {first_line(error)}") from error
+    entries.sort(key=lambda entry: entry[3:])
+    expected = 0
+    for name, _, _, begin, end in entries:
+        if begin != expected:
+            raise ModelError(f"{path}: tensor {name!r} overlaps another, or follows a hole")
+        expected = end
+    if expected != size - 8 - length:
+        raise ModelError(
+            f"{path}: {size - 8 - length} bytes of tensors, but the header describes {expected}; "
+            "download the file again"
+        )
+    return entries, 8 + length
+
+
+def _entry(name: str, fields: Any) -> _Entry:
+    dtype, shape = fields["dtype"], fields["shape"]
+    begin, end = fields["data_offsets"]
+    numbers = [*shape, begin, end]
+    if any(type(n) is not int or n < 0 for n in numbers) or dtype not in BITS:
+        raise ValueError(f"tensor {name!r} has an impossible shape, dtype or offset")
+    if (end - begin) * 8 != math.prod(shape) * BITS[dtype]:
+        raise ValueError(f"tensor {name!r} is not as long as its shape says")
+    return name, dtype, tuple(shape), begin, end
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError(f"the key {_repeated(pairs)!r} is there twice")
+    return content
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    names = [name for name, _ in pairs]
+    return next(name for name in names if names.count(name) > 1)[:80]
+
+
+def _digest(path: Path, stream: BinaryIO, length: int) -> str:
+    digest = hashlib.sha256()
+    while length:
+        block = stream.read(min(length, _BLOCK))
+        if not block:
+            raise ModelError(f"{path}: became shorter while it was read")
+        digest.update(block)
+        length -= len(block)
+    return digest.hexdigest()
+
+
+def _pickled(path: Path) -> Iterator[Tensor]:
+    torch = require("torch", f"reading {path.name}")
+    try:
+        state = _load_pickle(torch, path)
+    except Exception as error:
+        # Whatever a damaged or hostile pickle makes the unpickler raise.
+        raise ModelError(f"{path}: not loadable as plain tensors: {first_line(error)}") from error
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in _FROM_TORCH:
+            raise ModelError(f"{path}: tensor {name!r} has the dtype {dtype}, unknown here")
+        flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        digest = hashlib.sha256()
+        for start in range(0, len(flat), _BLOCK):
+            digest.update(flat[start : start + _BLOCK].numpy().data)
+        yield Tensor(
+            str(name), _FROM_TORCH[dtype], tuple(tensor.shape), len(flat), digest.hexdigest()
+        )
+
+
+def _load_pickle(torch: Any, path: Path) -> dict[str, Any]:
+    options = {"map_location": "cpu", "weights_only": True}
+    try:
+        state = torch.load(path, mmap=True, **options)
+    except RuntimeError:  # a file from before torch 1.6 cannot be mapped
+        state = torch.load(path, **options)
+    if not isinstance(state, dict):
+        raise TypeError(f"holds a {type(state).__name__}, not a table of tensors")
+    return state

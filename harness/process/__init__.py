@@ -1,0 +1,1 @@
+"""What long work needs of its process: progress, signals, a watchdog."""

@@ -1,0 +1,1 @@
+"""The recording: its format, how it is made, resumed and repeated."""

@@ -1,0 +1,285 @@
+"""The recording: one JSON file, one device, one suite.
+
+Row statistics are packed (``harness.files.packing``); tokens, texts, margins and
+environment stay readable in a diff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from harness.devices.base import EnvironmentValue, Replay, Stop
+from harness.files import jsonfile
+from harness.files.packing import pack, unpack
+from harness.files.strict_model import FROM_LIST, StrictModel, validated
+from harness.model.facts import ModelFacts
+from harness.statistics.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, WHOLE_ONLY, RowStatistics
+
+SCHEMA = "harness.recording/2"
+#: What is read: /1 holds whole rows and no texts without tokens.
+SCHEMAS = ("harness.recording/1", SCHEMA)
+
+#: How many of the largest logits a report names, so how many need a text.
+SHOWN_TOP = 5
+
+_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "top_ids": ("int32", (TOP_K,)),
+    "top_logits": ("float32", (TOP_K,)),
+    "mean": ("float64", ()),
+    "logsumexp": ("float64", ()),
+    "nonfinite": ("int32", ()),
+    "digest": ("uint8", (DIGEST_BYTES,)),
+    "sketch": ("float32", (SKETCH_WIDTH,)),
+}
+
+
+_PARTIAL_COLUMNS = tuple(name for name in _COLUMNS if name not in WHOLE_ONLY)
+
+
+def _pack_rows(rows: RowStatistics) -> dict[str, int | str]:
+    names = _COLUMNS if rows.whole else _PARTIAL_COLUMNS
+    return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in names}
+
+
+def _unpack_rows(value: Any) -> Any:
+    if isinstance(value, RowStatistics):
+        return value
+    fields = set(value) if isinstance(value, Mapping) else set()
+    if fields not in ({"count", *_COLUMNS}, {"count", *_PARTIAL_COLUMNS}):
+        raise ValueError(
+            f"must have exactly the fields count, {', '.join(_COLUMNS)}; "
+            f"of a server all but {', '.join(WHOLE_ONLY)}"
+        )
+    count = value["count"]
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
+        raise ValueError("count is no number of rows")
+    arrays: dict[str, Any] = dict.fromkeys(WHOLE_ONLY)
+    for name, (dtype, shape) in _COLUMNS.items():
+        if name not in fields:
+            continue
+        if not isinstance(value[name], str):
+            raise ValueError(f"{name} is no string")
+        try:
+            arrays[name] = unpack(value[name], dtype, (count, *shape))
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    return RowStatistics(**arrays)
+
+
+PackedRows = Annotated[RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)]
+
+
+#: A list in JSON, a tuple here.
+Ids = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FROM_LIST]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+#: More than thirty years are no timing.
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class RunTimings(StrictModel):
+    """Seconds; see ``devices.base.Timings`` for the definitions."""
+
+    ttft_s: Seconds
+    itl_s: Annotated[tuple[Seconds, ...], FROM_LIST]
+    e2e_s: Seconds
+
+
+class Run(StrictModel):
+    """One pass of one prompt: what was chosen or forced, and the row of each token.
+
+    ``margins`` are the largest minus the second logit, rounded for reading;
+    judgement takes the exact figures of ``rows``. ``text_only``: the device
+    names no tokens, so there is its text, and neither token ids nor rows.
+    """
+
+    replay: Replay
+    token_ids: Ids
+    text: str
+    stop: Stop
+    margins: Annotated[tuple[float | None, ...], FROM_LIST]
+    timings: RunTimings
+    rows: PackedRows
+    text_only: bool = False
+
+    @model_validator(mode="after")
+    def _one_row_per_token(self) -> Run:
+        if self.text_only and self.token_ids:
+            raise ValueError("text_only goes with no token_ids")
+        if not len(self.token_ids) == len(self.rows) == len(self.margins):
+            raise ValueError("token_ids, margins and rows differ in length")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if not self.text_only:
+            del content["text_only"]
+        return content
+
+    def choices(self) -> tuple[int, ...]:
+        """What the device would have taken at each position: its own tokens
+        in a free run, the row's arg-max where tokens were forced."""
+        if self.replay == "free":
+            return self.token_ids
+        return tuple(int(i) for i in self.rows.top_ids[:, 0])
+
+
+class PromptRecord(StrictModel):
+    """A prompt with its free run and, where it was replayed, its forced run."""
+
+    id: str
+    text: str
+    prompt_token_ids: Ids
+    free: Run | None = None
+    forced: Run | None = None
+
+    @model_validator(mode="after")
+    def _runs_are_in_place(self) -> PromptRecord:
+        if self.free is None and self.forced is None:
+            raise ValueError("has neither a free nor a forced run")
+        if self.free is not None and self.free.replay != "free":
+            raise ValueError("free holds a forced run")
+        if self.forced is not None and self.forced.replay == "free":
+            raise ValueError("forced holds a free run")
+        return self
+
+    @property
+    def run(self) -> Run:
+        """The free run, or the forced one where there is no free run."""
+        run = self.free or self.forced
+        assert run is not None  # validated above
+        return run
+
+    def on(self, context: Sequence[int]) -> Run:
+        """The run whose rows follow ``context`` furthest."""
+        if self.forced is not None and self.forced.token_ids == tuple(context):
+            return self.forced
+        return self.run
+
+
+class SuiteFacts(StrictModel):
+    name: str
+    digest: str
+
+
+class Difference(StrictModel):
+    """A position at which a repeated run gave other bits: the shift of the
+    first run's margin, in logits; null where no noise explains it, since one
+    of the two rows holds NaN or infinities, or one of the runs ended before."""
+
+    position: Count
+    shift: float | None
+
+
+class Repeat(StrictModel):
+    """A prompt that was run twice in one session, to see whether it repeats."""
+
+    prompt_id: str
+    rows_compared: Count
+    rows_equal: Count
+    differences: Annotated[tuple[Difference, ...], FROM_LIST]
+
+    @model_validator(mode="after")
+    def _every_row_is_accounted_for(self) -> Repeat:
+        if self.rows_equal + len(self.differences) != self.rows_compared:
+            raise ValueError("rows_equal and differences do not add up to rows_compared")
+        return self
+
+
+class Recording(StrictModel):
+    """Everything that one device said about one suite."""
+
+    schema_: str = Field(default=SCHEMA, alias="schema")
+    device: str
+    dtype: str
+    created: str
+    model: ModelFacts
+    suite: SuiteFacts
+    settings: dict[str, Any]
+    overridden: dict[str, Any]
+    engine: dict[str, EnvironmentValue]
+    environment: dict[str, EnvironmentValue]
+    load: dict[str, float]
+    prompts: Annotated[tuple[PromptRecord, ...], FROM_LIST, Field(min_length=1)]
+    repeats: Annotated[tuple[Repeat, ...], FROM_LIST] = ()
+    pieces: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Recording:
+        if len({p.id for p in self.prompts}) != len(self.prompts):
+            raise ValueError("a prompt id stands twice")
+        return self
+
+    @model_validator(mode="after")
+    def _schema_knows_its_content(self) -> Recording:
+        if self.schema_ not in SCHEMAS:
+            raise ValueError(f"schema is none of {', '.join(SCHEMAS)}")
+        if self.schema_ != SCHEMA and not (self.whole and not self.text_only):
+            raise ValueError(f"{self.schema_} has whole rows and tokens only")
+        return self
+
+    def prompt(self, prompt_id: str) -> PromptRecord | None:
+        """The prompt of that id, or None."""
+        return next((p for p in self.prompts if p.id == prompt_id), None)
+
+    def piece(self, token_id: int) -> str:
+        """The text of one token, for a reader; ``<id>`` where it is not kept."""
+        return self.pieces.get(str(token_id), f"<{token_id}>")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run, free and forced."""
+        return tuple(run for p in self.prompts for run in (p.free, p.forced) if run is not None)
+
+    @property
+    def positions(self) -> int:
+        """How many rows the file holds, free and forced."""
+        return sum(len(run.rows) for run in self.runs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its rows are whole, not a server's largest log-probabilities."""
+        return all(run.rows.whole for run in self.runs)
+
+    @property
+    def text_only(self) -> bool:
+        """Whether a run of it has neither token ids nor rows."""
+        return any(run.text_only for run in self.runs)
+
+
+def margins_of(rows: RowStatistics) -> tuple[float | None, ...]:
+    """Largest minus second logit of each row, four digits, None where a row
+    has no second."""
+    gaps = rows.top_logits[:, 0].astype(np.float64) - rows.top_logits[:, 1].astype(np.float64)
+    return tuple(
+        float(f"{gap:.4g}") if ids[1] >= 0 else None
+        for gap, ids in zip(gaps, rows.top_ids, strict=True)
+    )
+
+
+def save_recording(recording: Recording, path: Path) -> None:
+    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
+    jsonfile.write(path, recording.model_dump(mode="json", by_alias=True, exclude_none=False))
+
+
+def load_recording(path: str | Path) -> Recording:
+    """Read a recording and check it.
+
+    Raises:
+        FormatError: if the file is unreadable or no recording of this schema.
+        ChecksumError: if it was edited after it was written.
+    """
+    path = Path(path)
+    return validated(Recording, jsonfile.read(path, *SCHEMAS), path)

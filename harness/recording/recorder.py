@@ -1,0 +1,340 @@
+"""Run a suite on a device and keep what it said: the making of a recording.
+
+Finished prompts go to a journal beside the output, so a killed run goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
+from harness.errors import DeviceError, FormatError, UsageError
+from harness.model.subject import Subject
+from harness.process.progress import Progress, Silent
+from harness.process.watchdog import Watchdog, step_limit_s
+from harness.recording.context import Context
+from harness.recording.format import (
+    SHOWN_TOP,
+    PromptRecord,
+    Recording,
+    Repeat,
+    Run,
+    RunTimings,
+    SuiteFacts,
+    load_recording,
+    margins_of,
+    save_recording,
+)
+from harness.recording.journal import Journal
+from harness.recording.repeats import repeat_of
+from harness.statistics.rows import concatenate
+from harness.suite.encode import EncodedPrompt, encode_suite
+from harness.suite.suite import Suite
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to record.
+
+    Attributes:
+        replay: ``free``, or a forced replay of ``context``.
+        context: the tokens that are forced. With ``free``, prompts
+            that diverge from it are replayed on it too.
+        full_logits: also keep every row, in a safetensors file beside ``out``.
+        prompt_ids: only these prompts; None for all.
+        repeats: how many prompts to run twice, to see whether bits repeat.
+    """
+
+    replay: Replay = "free"
+    context: Context | None = None
+    full_logits: bool = False
+    prompt_ids: frozenset[str] | None = None
+    repeats: int = 0
+
+
+@contextmanager
+def opened(device: Device, progress: Progress) -> Iterator[Opened]:
+    """A device between open and close."""
+    try:
+        progress.note(f"{device.name}: loading the model")
+        with Watchdog(step_limit_s(), f"{device.name}: loading the model"):
+            facts = device.open()
+        yield facts
+    finally:
+        device.close()
+
+
+def record(
+    device: Device,
+    subject: Subject,
+    suite: Suite,
+    options: Options = Options(),
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    reuse: bool = False,
+) -> Recording:
+    """Run ``suite`` on ``device``.
+
+    Args:
+        out: where to write the recording; a journal stands beside it
+            meanwhile. None keeps it in memory.
+        reuse: take a recording that ``out`` already holds, if it is of the
+            same model, suite, device and environment.
+
+    Raises:
+        UsageError: if a forced replay has no context, or one of other prompts.
+        HarnessError: whatever the device, the suite or the disk raises.
+    """
+    if options.replay != "free" and options.context is None:
+        raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
+    progress = progress or Silent()
+    with opened(device, progress) as facts:
+        if facts.vocab_size != subject.facts.vocab_size:
+            raise DeviceError(
+                f"{device.name}: rows are {facts.vocab_size} wide, the checkpoint's vocabulary is "
+                f"{subject.facts.vocab_size}; hand over the vocabulary without padding"
+            )
+        prompts = [
+            p
+            for p in encode_suite(suite, subject.tokenizer, facts.max_positions)
+            if options.prompt_ids is None or p.id in options.prompt_ids
+        ]
+        if not prompts:
+            raise UsageError(f"none of the prompts of suite {suite.name} was asked for")
+        session = _Session(device, subject, suite, options, facts, prompts, progress)
+        return (reuse and session.finished(out)) or session.run(out)
+
+
+class _Session:
+    """One recording in the making."""
+
+    def __init__(
+        self,
+        device: Device,
+        subject: Subject,
+        suite: Suite,
+        options: Options,
+        facts: Opened,
+        prompts: Sequence[EncodedPrompt],
+        progress: Progress,
+    ) -> None:
+        self.device, self.subject, self.suite, self.options = device, subject, suite, options
+        self.facts, self.prompts, self.progress = facts, prompts, progress
+        generation = suite.generation
+        self.settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
+        self.logits: dict[str, NDArray[np.float32]] = {}
+
+    def run(self, out: Path | None) -> Recording:
+        if self.options.context is not None:
+            for prompt in self.prompts:
+                self._context_of(prompt)  # a context of other prompts is refused before the work
+        journal = Journal(out, self._key()) if out and not self.options.full_logits else Journal()
+        with journal:
+            if journal.found:
+                self.progress.note(f"{out}: going on after {journal.found} finished runs")
+            kind = "free" if self.options.replay == "free" else "forced"
+            first = self._finish(kind, self._requests(self.options.replay), journal)
+            forced = first if kind == "forced" else self._follow(first, journal)
+            repeats = self._repeat(first) if self.options.repeats else ()
+            recording = self._recording(first if kind == "free" else {}, forced, repeats)
+            if out is not None:
+                save_recording(recording, out)
+                self._save_logits(out)
+                journal.discard()
+        return recording
+
+    def finished(self, out: Path | None) -> Recording | None:
+        """What ``out`` already holds, if this session would record the same."""
+        if out is None or not out.exists():
+            return None
+        try:
+            made = load_recording(out)
+        except FormatError:
+            return None
+        mine = Recording(**self._recording_head(), prompts=made.prompts)
+        volatile = {"prompts", "repeats", "pieces", "created", "load", "schema_"}
+        same = made.model_dump(exclude=volatile) == mine.model_dump(exclude=volatile)
+        if not same or [p.id for p in made.prompts] != [p.id for p in self.prompts]:
+            return None
+        if not all(self._answers(m, p) for m, p in zip(made.prompts, self.prompts, strict=True)):
+            return None
+        self.progress.note(f"{out}: finished before")
+        return made
+
+    def _answers(self, made: PromptRecord, prompt: EncodedPrompt) -> bool:
+        """Whether a prompt was run the way this session would run it."""
+        wanted = self.options.replay
+        if made.run.replay != wanted or made.prompt_token_ids != prompt.token_ids:
+            return False
+        if self.options.context is None:
+            return True
+        context = self._context_of(prompt)
+        return made.on(context).token_ids == context
+
+    def _key(self) -> dict[str, Any]:
+        """What must be equal for a journal to be continued."""
+        context = self.options.context
+        tokens = [[i, *map(list, ids)] for i, ids in context.tokens.items()] if context else None
+        head = self._recording_head()
+        for volatile in ("created", "load"):
+            head.pop(volatile)
+        return {**head, "replay": self.options.replay, "context": tokens}
+
+    def _requests(self, replay: Replay, only: Iterable[str] | None = None) -> list[Request]:
+        stops = () if self.settings["ignore_eos"] else tuple(self.settings["eos_token_ids"])
+        keep: Keep = "full" if self.options.full_logits else "statistics"
+        wanted = None if only is None else set(only)
+        return [
+            Request(
+                prompt_id=p.id,
+                prompt_token_ids=p.token_ids,
+                replay=replay,
+                max_new_tokens=self.settings["max_new_tokens"],
+                stop_token_ids=stops,
+                forced_token_ids=None if replay == "free" else self._context_of(p),
+                keep=keep,
+            )
+            for p in self.prompts
+            if wanted is None or p.id in wanted
+        ]
+
+    def _context_of(self, prompt: EncodedPrompt) -> tuple[int, ...]:
+        context = self.options.context
+        assert context is not None  # checked by record()
+        asked, output = context.tokens.get(prompt.id, ((), ()))
+        if asked != prompt.token_ids:
+            raise UsageError(
+                f"the context recording of {context.device} has no prompt {prompt.id} with these "
+                f"token ids: it was made from another suite, tokenizer or template"
+            )
+        return output
+
+    def _finish(self, kind: str, requests: Sequence[Request], journal: Journal) -> dict[str, Run]:
+        """Runs of all requests: those of the journal, and the rest made now."""
+        runs = journal.runs(kind)
+        todo = [r for r in requests if r.prompt_id not in runs]
+        if todo:
+            replay = todo[0].replay
+            total = sum(_steps(r) for r in todo)
+            label = f"{self.device.name} {self.suite.name} {replay}"
+            watched = Watchdog(step_limit_s(), label)
+            with watched, self.progress.stage(label, total) as step:
+
+                def on_token() -> None:
+                    watched.beat()
+                    step()
+
+                for done in self.device.generate(todo, on_token):
+                    watched.beat()
+                    run = self._as_run(done, replay)
+                    journal.add(kind, done.prompt_id, run)
+                    runs[done.prompt_id] = run
+                    if done.logits is not None and kind != "repeat":
+                        self.logits[f"{done.prompt_id}/{kind}"] = done.logits
+        missing = [r.prompt_id for r in requests if r.prompt_id not in runs]
+        if missing:
+            raise DeviceError(f"{self.device.name}: gave no output for prompt {missing[0]}")
+        return {r.prompt_id: runs[r.prompt_id] for r in requests}
+
+    def _follow(self, free: Mapping[str, Run], journal: Journal) -> dict[str, Run]:
+        """Replay what diverged on the context's tokens, so that every position
+        can be judged."""
+        context = self.options.context
+        if context is None:
+            return {}
+        diverged = [
+            p.id
+            for p in self.prompts
+            if free[p.id].token_ids != self._context_of(p) and not free[p.id].text_only
+        ]
+        return self._finish("forced", self._requests(self.facts.follow, diverged), journal)
+
+    def _repeat(self, first: Mapping[str, Run]) -> tuple[Repeat, ...]:
+        if any(run.text_only for run in first.values()):
+            return ()
+        ids = list(first)[:: max(1, len(first) // self.options.repeats)][: self.options.repeats]
+        again = self._finish("repeat", self._requests(self.options.replay, ids), Journal())
+        return tuple(repeat_of(i, first[i], again[i]) for i in ids)
+
+    def _as_run(self, done: Completion, replay: Replay) -> Run:
+        rows = done.rows if done.text is None else concatenate([])
+        assert rows is not None  # every request keeps statistics
+        text = self.subject.tokenizer.decode(done.token_ids) if done.text is None else done.text
+        return Run(
+            replay=replay,
+            token_ids=done.token_ids,
+            text=text,
+            stop=done.stop,
+            margins=margins_of(rows),
+            text_only=done.text is not None,
+            timings=RunTimings(
+                ttft_s=round(done.timings.ttft_s, 6),
+                itl_s=tuple(round(gap, 6) for gap in done.timings.itl_s),
+                e2e_s=round(done.timings.e2e_s, 6),
+            ),
+            rows=rows,
+        )
+
+    def _recording_head(self) -> dict[str, Any]:
+        return {
+            "device": self.device.name,
+            "dtype": self.facts.declared_dtype,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "model": self.subject.facts,
+            "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
+            "settings": self.settings,
+            "overridden": dict(self.subject.overridden),
+            "engine": dict(self.facts.engine),
+            "environment": dict(self.facts.environment),
+            "load": dict(self.facts.load),
+        }
+
+    def _recording(
+        self, free: Mapping[str, Run], forced: Mapping[str, Run], repeats: tuple[Repeat, ...]
+    ) -> Recording:
+        prompts = tuple(
+            PromptRecord(
+                id=p.id,
+                text=p.text,
+                prompt_token_ids=p.token_ids,
+                free=free.get(p.id),
+                forced=forced.get(p.id),
+            )
+            for p in self.prompts
+        )
+        pieces = {str(i): self.subject.tokenizer.piece(i) for i in _named_ids(prompts)}
+        return Recording(**self._recording_head(), prompts=prompts, repeats=repeats, pieces=pieces)
+
+    def _save_logits(self, out: Path) -> None:
+        if self.options.full_logits:
+            from harness.recording.full_logits import save_logits
+
+            save_logits(self.logits, out)
+
+
+def _steps(request: Request) -> int:
+    if request.replay == "forced-prefill":
+        return 1
+    forced = request.forced_token_ids
+    return request.max_new_tokens if forced is None else len(forced)
+
+
+def _named_ids(prompts: Iterable[PromptRecord]) -> list[int]:
+    """Tokens that a reader may be shown: all outputs and every row's top 5."""
+    ids: set[int] = set()
+    for prompt in prompts:
+        for run in (prompt.free, prompt.forced):
+            if run is not None:
+                ids.update(run.token_ids)
+                ids.update(int(i) for i in np.unique(run.rows.top_ids[:, :SHOWN_TOP]))
+    return sorted(i for i in ids if i >= 0)

@@ -1,0 +1,302 @@
+"""From an alignment to what the templates show: pure functions, frozen data.
+
+Everything here is computed from the alignment alone. Texts stay as they are
+(the templates make them harmless), figures become short texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.alignment.prompt_result import PromptAlignment
+from harness.alignment.result import Alignment, Arm, Gate
+from harness.report.language import MESSAGES, Said, said
+from harness.report.sentences import (
+    beyond_count,
+    flip_count,
+    gate_base,
+    gate_sentence,
+    judged_sentence,
+    verdict_sentence,
+)
+from harness.report.text import NONE, number, percent, shortened
+from harness.report.views.environment import EnvironmentRow, compared_rows, environment_rows
+from harness.report.views.performance import PerformanceView, performance_view
+from harness.report.views.prompt import (
+    TONES,
+    VERDICT_MARK,
+    PromptView,
+    prompt_view,
+    ran_free,
+    tone_of,
+    worst_first,
+)
+from harness.report.views.sections import Sections, sections
+from harness.statistics.intervals import Interval
+
+#: Prompts that only flip, in a short report.
+MOST_FLIPPING = 3
+#: Characters of tokens, figures and texts that the details of one report may
+#: weigh; prompts beyond are in the list only, the worst first.
+DETAILS_BUDGET = 2_600_000
+#: What a prompt in detail takes apart from its positions.
+_PROMPT_WEIGHT = 4_000
+#: What a position weighs in that budget, about.
+_POSITION_WEIGHT = 250
+
+#: Sections of a page after the verdict, in order.
+PARTS = (
+    *("compared", "gates", "prompts", "heat", "scatter", "survival", "depth"),
+    *("performance", "matrix", "doctor", "magnifier", "reproduce"),
+)
+
+_STATUS_TONE = {"PASS": "good", "WARN": "warn", "FAIL": "bad", "NOT_RUN": "dim"}
+_STATUS_MARK = {"PASS": "✓", "WARN": "!", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": NONE}
+
+
+@dataclass(frozen=True)
+class GateView:
+    """A gate: ``found`` is its value with its interval, ``asks`` what it asks."""
+
+    name: str
+    status: str
+    tone: str
+    mark: str
+    found: Said
+    threshold: str
+    sentence: Said
+    asks: Said | None
+
+
+@dataclass(frozen=True)
+class HeroView:
+    """One of the figures that carry the verdict; with an interval where it has one."""
+
+    label: str
+    value: str
+    note: Said
+    tone: str
+    interval: Interval | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class AlignmentView:
+    """One alignment, ready to be shown."""
+
+    anchor: str
+    source: Alignment
+    verdict: str
+    tone: str
+    mark: str
+    sentence: Said
+    hero: tuple[HeroView, ...]
+    error_ratio: Said
+    top_k_error_ratio: Said
+    flips: int
+    beyond: int | None
+    diverged: str
+    classes: tuple[tuple[str, int], ...]
+    gates: tuple[GateView, ...]
+    warnings: tuple[Said, ...]
+    prompts: tuple[PromptView, ...]
+    embedded: tuple[int, ...]
+    performance: PerformanceView
+    arms: tuple[Arm, ...]
+    compared: tuple[EnvironmentRow, ...]
+    differing: tuple[EnvironmentRow, ...]
+    one_sided: tuple[EnvironmentRow, ...]
+    same: tuple[EnvironmentRow, ...]
+    sections: Sections
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Messages that head the sections of this alignment, in order."""
+        there = {
+            "heat": bool(self.prompts),
+            "scatter": any(_has_shift(p) for p in self.source.prompts),
+            "survival": bool(self.prompts),
+            "depth": bool(self.sections.depth),
+            "matrix": bool(self.sections.matrix),
+            "doctor": bool(self.sections.doctor),
+            "magnifier": self.sections.magnifier is not None,
+        }
+        return tuple(name for name in PARTS if there.get(name, True))
+
+    @property
+    def worst_first(self) -> tuple[PromptView, ...]:
+        """Prompts whose verdict fails first, then those without judgement."""
+        return tuple(sorted(self.prompts, key=lambda prompt: TONES.index(prompt.tone)))
+
+    @property
+    def verdict_counts(self) -> tuple[tuple[str, str, str, int], ...]:
+        """How many prompts have which verdict: (verdict, mark, tone, count), worst first."""
+        found: dict[tuple[str, str, str], int] = {}
+        for p in self.worst_first:
+            key = (p.verdict, p.mark, p.tone)
+            found[key] = found.get(key, 0) + 1
+        return tuple((*key, count) for key, count in found.items())
+
+    @property
+    def noteworthy(self) -> tuple[PromptView, ...]:
+        """Prompts whose positions a short report shows: those that fail, and
+        the first few of those that only flip."""
+        failing = [p for p in self.worst_first if p.window and p.series.failing]
+        return (*failing, *self._only_flipping[:MOST_FLIPPING])
+
+    @property
+    def flipping_left_out(self) -> int:
+        """Prompts with a flip and no failing position that a short report leaves out."""
+        return max(0, len(self._only_flipping) - MOST_FLIPPING)
+
+    @property
+    def _only_flipping(self) -> list[PromptView]:
+        return [p for p in self.worst_first if p.window and p.series.flips and not p.series.failing]
+
+
+def views(alignments: Sequence[Alignment]) -> tuple[AlignmentView, ...]:
+    """One view per alignment, in order; together they keep to the budget."""
+    budget = DETAILS_BUDGET // max(1, len(alignments))
+    return tuple(view(alignment, f"a{n}", budget) for n, alignment in enumerate(alignments, 1))
+
+
+def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET) -> AlignmentView:
+    """What the templates show of an alignment; ``anchor`` begins its HTML ids."""
+    tone = tone_of(alignment.verdict)
+    arms = (alignment.candidate, *alignment.baseline)
+    rows = environment_rows(arms)
+    embedded = embedded_prompts(alignment.prompts, budget)
+    entries = {n: entry for entry, n in enumerate(embedded)}
+    return AlignmentView(
+        anchor=anchor,
+        source=alignment,
+        verdict=alignment.verdict,
+        tone=tone,
+        mark=VERDICT_MARK[tone],
+        sentence=verdict_sentence(alignment),
+        hero=hero(alignment),
+        error_ratio=interval(alignment.error_ratio),
+        top_k_error_ratio=interval(alignment.top_k_error_ratio),
+        flips=flip_count(alignment),
+        beyond=beyond_count(alignment),
+        diverged=_diverged(alignment),
+        classes=tuple((name, count) for name, count in alignment.classes.items() if count),
+        gates=tuple(_gate(alignment, gate) for gate in alignment.gates),
+        warnings=tuple(judged_sentence(alignment, text) for text in alignment.warnings),
+        prompts=tuple(
+            prompt_view(alignment, prompt, f"{anchor}-p{n}", entries.get(n))
+            for n, prompt in enumerate(alignment.prompts)
+        ),
+        embedded=embedded,
+        performance=performance_view(alignment),
+        arms=arms,
+        compared=compared_rows(alignment),
+        differing=tuple(row for row in rows if row.differs),
+        one_sided=tuple(row for row in rows if row.one_sided),
+        same=tuple(row for row in rows if not row.differs and not row.one_sided),
+        sections=sections(alignment),
+    )
+
+
+def _has_shift(prompt: PromptAlignment) -> bool:
+    at = prompt.positions
+    return any(m is not None and s is not None for m, s in zip(at.margin, at.shift, strict=False))
+
+
+def embedded_prompts(prompts: Sequence[PromptAlignment], budget: int) -> tuple[int, ...]:
+    """Indices of the prompts that are shown in detail, in their own order: all
+    where they fit, else the worst as far as they do; at least one."""
+    kept: list[int] = []
+    left = budget
+    for n in worst_first(prompts):
+        left -= _weight(prompts[n])
+        if left < 0 and kept:
+            break
+        kept.append(n)
+    return tuple(sorted(kept))
+
+
+def _weight(prompt: PromptAlignment) -> int:
+    texts = len(prompt.text) + len(prompt.context_text) + len(prompt.candidate_text)
+    return _PROMPT_WEIGHT + texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
+
+
+def hero(alignment: Alignment) -> tuple[HeroView, ...]:
+    """The three figures that carry the verdict; for a refusal, what differs."""
+    if not alignment.comparability.comparable:
+        names = [d.field for d in alignment.comparability.differences]
+        note = said("hero.fields.note", names=", ".join(shortened(n, 60) for n in names[:6]))
+        return (HeroView("hero.fields", f"{len(names):,}", note, "open"),)
+    return (_hero_ratio(alignment), _hero_beyond(alignment), _hero_flips(alignment))
+
+
+def _hero_ratio(alignment: Alignment) -> HeroView:
+    found = alignment.error_ratio
+    gate = next((g for g in alignment.gates if g.name == "error_ratio"), None)
+    limit = None if gate is None else gate.threshold
+    if found.value is None:
+        return HeroView("hero.error_ratio", NONE, said("hero.error_ratio.none"), "open")
+    key = "hero.error_ratio.point" if found.low is None else "hero.error_ratio.note"
+    note = said(key, low=_two(found.low), high=_two(found.high), limit=number(limit))
+    tone = "open" if gate is None else _STATUS_TONE.get(gate.status, "open")
+    return HeroView("hero.error_ratio", f"{found.value:.2f}×", note, tone, found, limit)
+
+
+def _two(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _hero_beyond(alignment: Alignment) -> HeroView:
+    count = beyond_count(alignment)
+    if count is None:
+        return HeroView("hero.beyond", NONE, said("hero.beyond.none"), "open")
+    note = said("hero.beyond.note", all=f"{alignment.positions:,}")
+    return HeroView("hero.beyond", f"{count:,}", note, "bad" if count else "good")
+
+
+def _hero_flips(alignment: Alignment) -> HeroView:
+    flipped, judged = flip_count(alignment), alignment.positions
+    share = percent(flipped / judged if judged else None)
+    note = said("hero.flips.note", all=f"{judged:,}", percent=share)
+    return HeroView("hero.flips", f"{flipped:,}", note, "plain")
+
+
+def interval(found: Interval) -> Said:
+    """``1.02 (0.98 to 1.07)``, or what there is of it."""
+    if found.value is None:
+        return Said(NONE, NONE)
+    key = "interval.none" if found.low is None or found.high is None else "interval"
+    return said(key, value=number(found.value), low=number(found.low), high=number(found.high))
+
+
+def _gate(alignment: Alignment, gate: Gate) -> GateView:
+    found = Interval(value=gate.value, low=gate.low, high=gate.high)
+    plain = Said(number(gate.value), number(gate.value))
+    return GateView(
+        name=gate.name,
+        status=gate.status,
+        tone=_STATUS_TONE.get(gate.status, "open"),
+        mark=_STATUS_MARK.get(gate.status, "?"),
+        found=plain if gate.low is None or gate.high is None else interval(found),
+        threshold=number(gate.threshold),
+        sentence=gate_sentence(alignment, gate),
+        asks=_asks(gate.name),
+    )
+
+
+def _asks(name: str) -> Said | None:
+    base, path = gate_base(name)
+    if f"asks.{base}" not in MESSAGES["en"]:
+        return None
+    asks = said(f"asks.{base}")
+    if not path:
+        return asks
+    only = said(f"asks.{path}")
+    return Said(f"{asks.en} {only.en}", asks.zh + only.zh)
+
+
+def _diverged(alignment: Alignment) -> str:
+    free = [prompt for prompt in alignment.prompts if ran_free(alignment, prompt)]
+    left = sum(prompt.first_divergence is not None for prompt in free)
+    return f"{left:,} / {len(free):,}" if free else NONE

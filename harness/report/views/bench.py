@@ -1,0 +1,218 @@
+"""What the report of a bench shows: tables and charts from raw samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from harness.bench.figures import DEFINITIONS, Summary, figures, roofline
+from harness.bench.result import Bench, CellTimes
+from harness.report.text import NONE, number, seconds, visible
+
+_SECONDS = {"ttft_s", "itl_s", "decode_tpot_s", "e2e_s"}
+#: Names of the parts of a cold start, in the order in which they happen.
+_COLD = {
+    "load_weights_s": "weights",
+    "load_compile_s": "compilation",
+    "load_graph_s": "graph capture",
+    "load_warmup_s": "warm-up",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: its head and its cells."""
+
+    head: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BenchView:
+    """A bench, ready for a template. ``aligned`` False crosses figures out."""
+
+    source: Bench
+    title: str
+    aligned: bool
+    verdict: str
+    load: tuple[Row, ...]
+    throughput: tuple[Row, ...]
+    latency: tuple[Row, ...]
+    memory: tuple[Row, ...]
+    roofline: tuple[Row, ...]
+    charts: tuple[tuple[str, Markup], ...]
+    definitions: tuple[Row, ...]
+
+
+def bench_view(bench: Bench) -> BenchView:
+    """Every table of a bench."""
+    measured = [c for c in bench.cells if c.repeats]
+    return BenchView(
+        source=bench,
+        title=f"{bench.device}, {bench.model.name}, {bench.dtype}",
+        aligned=bench.aligned,
+        verdict=bench.accuracy.verdict or "NOT JUDGED",
+        load=tuple(_load(bench)),
+        throughput=tuple(map(_throughput, measured)),
+        latency=tuple(row for cell in measured for row in _latency(cell)),
+        memory=tuple(_memory(bench)),
+        roofline=tuple(_roofline(bench, measured)),
+        charts=tuple(_charts(bench, measured)),
+        definitions=tuple(Row(name, (text,)) for name, text in DEFINITIONS.items()),
+    )
+
+
+def size(value: float | None) -> str:
+    """Bytes in binary units."""
+    if value is None:
+        return NONE
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{number(float(value))} {unit}"
+        value /= 1024
+    raise AssertionError  # the loop ends at GiB
+
+
+def cold_parts(bench: Bench) -> list[tuple[str, float]]:
+    """The cold start in parts, seconds: those that the engine tells, the rest
+    of the load, and the first request."""
+    parts = [(label, bench.load[key]) for key, label in _COLD.items() if key in bench.load]
+    rest = bench.load.get("load_s", 0.0) - sum(value for _, value in parts)
+    label = "the rest of the load" if parts else "load"
+    found = [*parts, (label, max(rest, 0.0))]
+    if bench.first_request_s is not None:
+        found.append(("first request", bench.first_request_s))
+    return found
+
+
+def _load(bench: Bench) -> Iterator[Row]:
+    yield Row("load, whole", (seconds(bench.load.get("load_s")),))
+    for label, value in cold_parts(bench):
+        yield Row(label, (seconds(value),))
+
+
+def _throughput(times: CellTimes) -> Row:
+    found = figures(times)
+    cell = times.cell
+
+    def rate(name: str) -> str:
+        one = found.get(name)
+        return NONE if one is None else number(one.median)
+
+    return Row(
+        cell.name,
+        (
+            rate("prefill_tok_s"),
+            rate("decode_tok_s"),
+            rate("total_tok_s"),
+            str(len(times.repeats)),
+            "yes" if times.stable else "no",
+        ),
+    )
+
+
+def _latency(times: CellTimes) -> Iterator[Row]:
+    found = figures(times)
+    for name in ("ttft_s", "itl_s", "decode_tpot_s", "e2e_s"):
+        one = found.get(name)
+        if one is not None:
+            yield Row(
+                times.cell.name,
+                (name, seconds(one.median), seconds(one.p90), seconds(one.p99), str(one.samples)),
+            )
+
+
+def _memory(bench: Bench) -> Iterator[Row]:
+    load = bench.load
+    yield Row("weights", (size(load.get("weights_bytes")),))
+    host = max((c.peak_host_bytes or 0 for c in bench.cells), default=0)
+    yield Row("peak of the host process", (size(host or load.get("peak_rss_bytes")),))
+    device = max((c.peak_device_bytes or 0 for c in bench.cells), default=0)
+    yield Row("peak of the accelerator", (size(device or load.get("peak_device_bytes")),))
+    yield Row("KV cache", (size(load.get("kv_cache_bytes")),))
+    tokens = load.get("kv_cache_tokens")
+    yield Row("KV cache, tokens", (NONE if tokens is None else number(int(tokens)),))
+
+
+def _roofline(bench: Bench, measured: Sequence[CellTimes]) -> Iterator[Row]:
+    if bench.limits is None:
+        return
+    for times in measured:
+        found = roofline(times, bench.limits)
+        yield Row(times.cell.name, (_share(found.decode_memory), _share(found.prefill_compute)))
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.0f} %"
+
+
+def _charts(bench: Bench, measured: Sequence[CellTimes]) -> Iterator[tuple[str, Markup]]:
+    yield "Cold start", bars([(label, value, seconds(value)) for label, value in cold_parts(bench)])
+    for name, title in (
+        ("decode_tok_s", "Decode throughput, tokens a second"),
+        ("decode_tpot_s", "Time per decoded token"),
+    ):
+        found = [(times.cell.name, figures(times).get(name)) for times in measured]
+        yield title, bars([(cell, one.median, _shown(name, one)) for cell, one in found if one])
+    gaps = [gap / 1e9 for t in measured for r in t.repeats for q in r.requests for gap in q.itl_ns]
+    if gaps:
+        yield "Gaps between tokens, all cells", histogram(gaps)
+
+
+def _shown(name: str, one: Summary) -> str:
+    return seconds(one.median) if name in _SECONDS else number(one.median)
+
+
+def bars(items: Sequence[tuple[str, float, str]]) -> Markup:
+    """Horizontal bars with their label and figure; each also stands in a table."""
+    top = max((value for _, value, _ in items), default=0.0) or 1.0
+    parts = [
+        Markup(
+            '<text x="0" y="{y}">{label}</text><rect x="190" y="{r}" width="{w}" '
+            'height="12"/><text x="{e}" y="{y}">{shown}</text>'
+        ).format(
+            y=20 * i + 15,
+            r=20 * i + 5,
+            label=visible(label),
+            w=f"{max(360 * value / top, 1):.1f}",
+            e=f"{196 + max(360 * value / top, 1):.1f}",
+            shown=shown,
+        )
+        for i, (label, value, shown) in enumerate(items)
+    ]
+    return _svg(20 * len(items) + 6, parts)
+
+
+def histogram(values: Sequence[float], bins: int = 40) -> Markup:
+    """Counts of equal bins from 0 to the 99th percentile; the last holds the rest."""
+    ordered = sorted(values)
+    top = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1.05 or 1.0
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, int(bins * value / top))] += 1
+    most = max(counts)
+    width = 680 / bins
+    parts = [
+        Markup('<rect x="{}" y="{}" width="{}" height="{}"/>').format(
+            f"{i * width:.1f}",
+            f"{100 - 95 * count / most:.1f}",
+            f"{width - 1:.1f}",
+            f"{95 * count / most:.1f}",
+        )
+        for i, count in enumerate(counts)
+        if count
+    ]
+    labels = [(0, "start", "0"), (340, "middle", seconds(top / 2)), (680, "end", seconds(top))]
+    parts += [
+        Markup('<text x="{}" y="116" text-anchor="{}">{}</text>').format(x, anchor, text)
+        for x, anchor, text in labels
+    ]
+    return _svg(122, parts)
+
+
+def _svg(height: int, parts: Sequence[Markup]) -> Markup:
+    return Markup(
+        '<svg class="bars" viewBox="0 0 720 {}" role="img" aria-hidden="true">{}</svg>'
+    ).format(height, Markup("").join(parts))

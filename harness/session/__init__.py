@@ -1,0 +1,1 @@
+"""What one run of ``pytest --device`` does."""

@@ -1,0 +1,274 @@
+"""The magnifier: candidate and reference again where noise is lower.
+
+bfloat16 hides a fault that moves logits by less than its own rounding. In
+float16 that rounding is an eighth, so the same fault stands out; in float32,
+where the engine has it, it is 1/65,536. Kernels differ more there, in the order
+of their sums and in approximations, so its limit is another one.
+
+It warns and never decides: the port computes in another dtype.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.alignment.align import compare
+from harness.alignment.result import Alignment, Magnifier
+from harness.baseline.baseline import Baseline
+from harness.baseline.controls import control_ratio
+from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
+from harness.baseline.make import Plan, make_baseline
+from harness.devices.base import Replay
+from harness.devices.registry import Target
+from harness.errors import BaselineError, DeviceError, EmptyComparison, UsageError
+from harness.process.progress import Progress
+from harness.recording.context import Context
+from harness.recording.format import Recording, load_recording
+from harness.recording.recorder import Options, record
+from harness.statistics.intervals import Interval
+from harness.suite.suite import Suite
+
+#: What is judged in, and the largest error of a correct engine there, relative
+#: to the reference's own or to a control's that is larger
+#: (docs/magnifier-and-matrix.md).
+LIMITS = {"float16": 1.1, "float32": 8.0}
+
+
+@dataclass(frozen=True)
+class MagnifierPlan:
+    """What to magnify.
+
+    ``open_target`` is called with a dtype; ``recordings`` is the folder where
+    the candidate's recordings go, ``stem`` the name of the run there.
+    """
+
+    model: str
+    suite: Suite
+    suite_source: str
+    baseline: Baseline
+    candidate: Recording
+    open_target: Callable[[str], Target]
+    recordings: Path
+    stem: str
+    allow_weights: bool = False
+    trust_remote_code: bool = False
+
+
+def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
+    """Judge the candidate in float16 and, unless that warns, in float32."""
+    own = plan.baseline.reference.dtype
+    if own in LIMITS:
+        return _not_applicable("float16", f"the run itself is in {own}")
+    found = _run(plan, "float16", progress)
+    if found.status == "WARN":
+        return found
+    progress.note(f"magnifier: {found.sentence}")
+    return both(found, _run(plan, "float32", progress))
+
+
+def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
+    """The finer of two outcomes that was run, with the sentences of both."""
+    decides = coarse if fine.status == "NOT_RUN" else fine
+    return decides.model_copy(update={"sentence": f"{coarse.sentence} {fine.sentence}"})
+
+
+def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
+    try:
+        baseline = _baseline(plan, dtype, progress)
+        if not is_finite(baseline):
+            return _not_applicable(dtype, _INFINITE)
+        progress.note(f"magnifier: the candidate in {dtype}")
+        target = plan.open_target(dtype)
+        out = plan.recordings / f"{plan.stem}-magnified-{dtype}.json"
+        options = Options(replay=_replay(target), context=Context.of(baseline.reference))
+        made = record(
+            target.device, target.subject, plan.suite, options, out=out, progress=progress
+        )
+    except DeviceError as error:
+        return _not_applicable(dtype, str(error))
+    except BaselineError as error:
+        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
+    return magnified(made, baseline, allow_weights=plan.allow_weights, file=out.as_posix())
+
+
+_INFINITE = "the reference itself is not finite in it"
+
+
+def _not_applicable(dtype: str, why: str) -> Magnifier:
+    return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not applicable in {dtype}: {why}.")
+
+
+def _replay(target: Target) -> Replay:
+    """One pass per prompt where a device has one; engines make a request of each token."""
+    return "forced-prefill" if target.device.name.startswith("hf-") else "forced-decode"
+
+
+def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
+    """The baseline beside the run's own, made where it is missing.
+
+    Raises:
+        BaselineError: where it is missing and the candidate's checkpoint is
+            not the reference's, so that it cannot be made from it.
+    """
+    stands = plan.baseline.folder
+    if stands is None:
+        raise BaselineError("the run was not held against a baseline folder")
+    folder = stands.parent / dtype
+    if is_baseline(folder):
+        return load_baseline(folder)
+    reference, candidate = plan.baseline.reference, plan.candidate
+    root = stands.parents[2] if len(stands.parts) > 3 else Path(".")
+    # In float32 a prefill is the oracle's own pass: the reference decodes there.
+    forced = dtype != "float32"
+    same = (candidate.model.weights, candidate.model.config) == (
+        reference.model.weights,
+        reference.model.config,
+    )
+    if not same or baseline_folder(root, reference.model.name, plan.suite.name, dtype) != folder:
+        command = ["harness", "baseline", "make", "--device", reference.device]
+        command += ["--model", reference.model.name, "--suite", plan.suite_source]
+        command += ["--dtype", dtype, "--baseline-dir", root.as_posix()]
+        command += ["--context", plan.baseline.file("reference")] if forced else []
+        raise BaselineError(
+            f"{folder.as_posix()}: no baseline in {dtype}, and the candidate's checkpoint is "
+            f"another; make it with {shlex.join(command)}"
+        )
+    made = Plan(
+        device=reference.device,
+        model=plan.model,
+        suite=plan.suite,
+        dtype=dtype,
+        root=root,
+        context=Context.of(reference) if forced else None,
+        trust_remote_code=plan.trust_remote_code,
+        suite_source=plan.suite_source,
+    )
+    return make_baseline(made, progress)
+
+
+def is_finite(baseline: Baseline) -> bool:
+    """Whether no arm has a row with NaN or infinite logits."""
+    return not any(
+        (p.run.rows.nonfinite > 0).any() for _, arm in baseline.arms() for p in arm.prompts
+    )
+
+
+def magnified(
+    candidate: Recording, baseline: Baseline, *, allow_weights: bool = False, file: str = ""
+) -> Magnifier:
+    """Judge a candidate of the magnifying dtype against a baseline of it. Pure."""
+    dtype = baseline.reference.dtype
+    if not is_finite(baseline):
+        return _not_applicable(dtype, _INFINITE)
+    try:
+        found = compare(candidate, baseline, allow_weights=allow_weights)
+    except EmptyComparison as error:
+        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
+    if not found.comparability.comparable:
+        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {found.sentence}")
+    limit = LIMITS[dtype] * max(1.0, *_control_ratios(baseline))
+    beyond = _beyond(found, limit)
+    return Magnifier(
+        dtype=dtype,
+        status="WARN" if beyond else "PASS",
+        sentence=_sentence(found, limit, beyond),
+        verdict=found.verdict,
+        error_ratio=found.error_ratio,
+        top_k_error_ratio=found.top_k_error_ratio,
+        limit=limit,
+        positions=found.positions,
+        gates=found.gates,
+        candidate=file,
+        baseline="" if baseline.folder is None else baseline.folder.as_posix(),
+    )
+
+
+def with_magnifier(
+    found: Alignment, recording: Path, baseline: Path, *, allow_weights: bool = False
+) -> Alignment:
+    """An alignment with what a recording of the magnifying dtype says.
+
+    Args:
+        recording: the candidate's, on the tokens of that dtype's baseline.
+        baseline: the folder of the alignment's own; the other stands beside it.
+
+    Raises:
+        UsageError: if the recording is not of a dtype that magnifies.
+        BaselineError, FormatError: if either cannot be read.
+    """
+    candidate = load_recording(recording)
+    if candidate.dtype not in LIMITS or candidate.dtype == found.candidate.dtype:
+        raise UsageError(
+            f"{recording}: is in {candidate.dtype}, which does not magnify "
+            f"{found.candidate.dtype}; record it with --dtype float16"
+        )
+    beside = load_baseline(baseline.resolve().parent / candidate.dtype)
+    closer = magnified(candidate, beside, allow_weights=allow_weights, file=recording.as_posix())
+    return added(found, closer)
+
+
+def added(found: Alignment, closer: Magnifier) -> Alignment:
+    """The alignment with the magnifier's outcome, and its warning among the others."""
+    warnings = [closer.sentence] if closer.status == "WARN" else []
+    return found.model_copy(update={"magnifier": closer, "warnings": (*found.warnings, *warnings)})
+
+
+def _control_ratios(baseline: Baseline) -> list[float]:
+    """Each control's error over the reference's; none without an oracle."""
+    oracle = baseline.oracle
+    if oracle is None:
+        return []
+    found = [control_ratio(c, baseline.reference, oracle) for c in baseline.controls.values()]
+    return [f.value or 0.0 for f in found]
+
+
+def _beyond(found: Alignment, limit: float) -> list[str]:
+    """What leaves the noise, each in a few words."""
+    beyond = []
+    for what, ratio in (
+        ("over the whole vocabulary", found.error_ratio),
+        ("among the likeliest tokens", found.top_k_error_ratio),
+    ):
+        if _above(ratio, limit):
+            beyond.append(f"error {ratio.value:.2f} times the reference's {what}")
+    beyond += [
+        f"{gate.name}: {gate.sentence.rstrip('.')}"
+        for gate in found.gates
+        if gate.status == "FAIL" and _tells(gate.name, found.candidate.dtype)
+    ]
+    return beyond
+
+
+def _tells(gate: str, dtype: str) -> bool:
+    """Whether a failing gate is news beside the error ratios.
+
+    In float32 a correct engine's other order of summing is more than the
+    reference's own noise, which the finer gates would take for a fault.
+    """
+    return gate == "nonfinite" or (dtype == "float16" and "error_ratio" not in gate)
+
+
+def _above(ratio: Interval, limit: float) -> bool:
+    decides = ratio.value if ratio.low is None else ratio.low
+    return decides is not None and decides > limit
+
+
+def _sentence(found: Alignment, limit: float, beyond: list[str]) -> str:
+    dtype = found.candidate.dtype
+    if beyond:
+        return f"In {dtype}, whose noise is lower, the computation differs: {'; '.join(beyond)}."
+    ratio = found.error_ratio
+    if ratio.value is None:
+        return (
+            f"Every logit is bit-equal in {dtype}."
+            if found.verdict == "BIT_EXACT"
+            else (f"In {dtype} there is no error to compare with: {found.sentence}")
+        )
+    ends = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
+    return (
+        f"In {dtype}, whose noise is lower, the error is {ratio.value:.2f} times the "
+        f"reference's{ends}, not shown to exceed {limit:.2f}."
+    )

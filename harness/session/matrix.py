@@ -1,0 +1,284 @@
+"""Determinism and invariance: the candidate run again with one thing changed.
+
+Each cell opens the device anew with one argument changed (a repeat needs none)
+and holds the rows against the candidate's own. Where bits differ, the variation
+is judged by itself against the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.alignment.align import compare
+from harness.alignment.outcomes import ALIGNED, NO_JUDGEMENT, Status
+from harness.alignment.result import Alignment, MatrixCell
+from harness.baseline.baseline import Baseline
+from harness.devices.base import Completion, Device, Opened, Request, ignore_token
+from harness.devices.registry import BATCHING, Target
+from harness.errors import DeviceError, HarnessError, UsageError
+from harness.process.progress import Progress
+from harness.recording.context import Context
+from harness.recording.format import Recording, Repeat
+from harness.recording.recorder import Options, record
+from harness.recording.repeats import repeat_of
+from harness.suite.suite import Suite
+
+#: Names of the cells, in the order of a report.
+CELLS = ("repeat", "batch", "graph", "prefix_cache", "chunked_prefill")
+#: How many prompts each cell runs: the longest, where caching and chunks show.
+PROMPTS = 16
+#: The batch that batch 1 is held against, and the tokens in a piece of a prompt.
+BATCH = 8
+PIECE = 16
+
+#: Why a device without an engine of its own has no such cell.
+_LACKING = {
+    "batch": "runs one request at a time",
+    "graph": "runs no graphs",
+    "prefix_cache": "keeps no prefix between requests",
+    "chunked_prefill": "takes every prompt whole",
+}
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One thing to change.
+
+    ``warm`` runs everything once before, so that a cache has something in it;
+    ``why_not`` says why it cannot be changed.
+    """
+
+    name: str
+    change: str
+    batch_size: int = 1
+    engine_args: Mapping[str, str] = field(default_factory=dict)
+    warm: bool = False
+    why_not: str | None = None
+
+
+#: Called with a batch size and further engine arguments.
+OpenTarget = Callable[[int, Mapping[str, str]], Target]
+
+
+@dataclass(frozen=True)
+class MatrixPlan:
+    """What the cells are held against."""
+
+    candidate: Recording
+    baseline: Baseline
+    suite: Suite
+    open_target: OpenTarget
+    allow_weights: bool = False
+    allow_dtype: bool = False
+
+
+class Warmed:
+    """A device that has run every request once before it is asked."""
+
+    def __init__(self, device: Device) -> None:
+        self.name = device.name
+        self._device = device
+
+    def open(self) -> Opened:
+        return self._device.open()
+
+    def generate(
+        self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
+    ) -> Iterator[Completion]:
+        for _ in self._device.generate([replace(r, keep="nothing") for r in requests]):
+            pass
+        yield from self._device.generate(requests, on_token)
+
+    def close(self) -> None:
+        self._device.close()
+
+
+def run_matrix(
+    plan: MatrixPlan, alignment: Alignment, progress: Progress
+) -> tuple[MatrixCell, ...]:
+    """All cells; one that cannot run says why.
+
+    Args:
+        alignment: of the candidate, for its repeats.
+    """
+    cells = [repeat_cell(plan.candidate, alignment)]
+    ids = longest_prompts(plan.candidate)
+    for variation in variations(plan.candidate, ids):
+        if variation.why_not is not None:
+            cells.append(_not_run(variation, variation.why_not))
+            continue
+        progress.note(f"matrix: {variation.change}")
+        try:
+            cells.append(_run(plan, variation, ids, progress))
+        except (DeviceError, UsageError) as error:
+            cells.append(_not_run(variation, str(error)))
+    return tuple(cells)
+
+
+def longest_prompts(candidate: Recording) -> tuple[str, ...]:
+    """Ids of the PROMPTS longest prompts."""
+    ordered = sorted(candidate.prompts, key=lambda p: -len(p.prompt_token_ids))
+    return tuple(p.id for p in ordered[:PROMPTS])
+
+
+def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
+    """What to change, given what the candidate's own run had in force."""
+    engine, device = candidate.engine, candidate.device
+    batch = int(engine.get("batch_size") or 1)
+    lacking = {} if device in BATCHING else _LACKING
+    if device == "server":
+        lacking = dict.fromkeys(_LACKING, "was started by somebody else, with arguments of its own")
+    other = BATCH if batch == 1 else 1
+    eager, cached = bool(engine.get("enforce_eager")), bool(engine.get("prefix_caching"))
+    lengths = [len(p.prompt_token_ids) for p in candidate.prompts if p.id in ids]
+    block = int(engine.get("block_size") or 0)
+    short = (
+        f"no prompt is as long as a block of {block} tokens, so nothing would be cached; "
+        "take a suite with longer prompts, or --engine-arg block_size"
+    )
+    found = [
+        Variation("batch", f"batch {batch} against {other}", batch_size=other),
+        Variation(
+            "graph",
+            "eager against graph" if eager else "graph against eager",
+            batch,
+            {"enforce_eager": "false" if eager else "true"},
+        ),
+        Variation(
+            "prefix_cache",
+            f"prefix cache {'on' if cached else 'off'} against {'off' if cached else 'on'}",
+            batch,
+            {"enable_prefix_caching": "false" if cached else "true"},
+            warm=not cached,
+            why_not=short if max(lengths) <= block else None,
+        ),
+        Variation(
+            "chunked_prefill",
+            f"whole prompts against pieces of {max(PIECE, batch)} tokens",
+            batch,
+            {
+                "enable_chunked_prefill": "true",
+                "max_num_batched_tokens": str(max(PIECE, batch)),
+            },
+            why_not="no prompt is longer than a piece" if max(lengths) <= PIECE else None,
+        ),
+    ]
+    for variation in found:
+        why = lacking.get(variation.name)
+        yield variation if why is None else replace(variation, why_not=f"{device} {why}")
+
+
+def _run(
+    plan: MatrixPlan, variation: Variation, ids: Sequence[str], progress: Progress
+) -> MatrixCell:
+    target = plan.open_target(variation.batch_size, variation.engine_args)
+    device: Device = Warmed(target.device) if variation.warm else target.device
+    options = Options(context=Context.of(plan.baseline.reference), prompt_ids=frozenset(ids))
+    made = record(device, target.subject, plan.suite, options, progress=progress)
+    return judged_cell(variation, made, plan)
+
+
+def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> MatrixCell:
+    """The variation's rows beside the candidate's own, and its own verdict."""
+    repeats = [_beside(plan.candidate, made, plan.baseline, p.id) for p in made.prompts]
+    rows, equal, shift = _totals(repeats)
+    if equal == rows:
+        return MatrixCell(
+            name=variation.name,
+            change=variation.change,
+            status="PASS",
+            rows=rows,
+            rows_equal=equal,
+            shift=None,
+            verdict=None,
+            error_ratio=None,
+            sentence=f"The same bits in all {rows} rows.",
+        )
+    judged = compare(
+        made,
+        only(plan.baseline, [p.id for p in made.prompts]),
+        allow_weights=plan.allow_weights,
+        allow_dtype=plan.allow_dtype,
+    )
+    status: Status = "FAIL"
+    if judged.verdict in ALIGNED:
+        status = "PASS"
+    elif judged.verdict in NO_JUDGEMENT:
+        status = "WARN"
+    ratio = judged.error_ratio
+    shown = "" if ratio.value is None else f", error {ratio.value:.2f} times the reference's"
+    return MatrixCell(
+        name=variation.name,
+        change=variation.change,
+        status=status,
+        rows=rows,
+        rows_equal=equal,
+        shift=shift,
+        verdict=judged.verdict,
+        error_ratio=ratio,
+        sentence=f"{rows - equal} of {rows} rows have other bits, by up to {shift:.4g} logits; "
+        f"judged by itself: {judged.verdict}{shown}.",
+    )
+
+
+def repeat_cell(candidate: Recording, alignment: Alignment) -> MatrixCell:
+    """The determinism gate of the run as a cell."""
+    rows, equal, shift = _totals(candidate.repeats)
+    gate = next((g for g in alignment.gates if g.name == "determinism"), None)
+    return MatrixCell(
+        name="repeat",
+        change="first run against second",
+        status="NOT_RUN" if gate is None else gate.status,
+        rows=rows,
+        rows_equal=equal,
+        shift=None if equal == rows else shift,
+        verdict="NON_DETERMINISTIC" if gate is not None and gate.status == "FAIL" else None,
+        error_ratio=None,
+        sentence="The run was not judged." if gate is None else gate.sentence,
+    )
+
+
+def only(baseline: Baseline, ids: Sequence[str]) -> Baseline:
+    """The baseline with these prompts alone, so that the others are not missed."""
+
+    def part(arm: Recording) -> Recording:
+        kept = tuple(p for p in arm.prompts if p.id in ids)
+        return arm.model_copy(update={"prompts": kept})
+
+    return replace(
+        baseline,
+        reference=part(baseline.reference),
+        oracle=None if baseline.oracle is None else part(baseline.oracle),
+        controls={name: part(arm) for name, arm in baseline.controls.items()},
+    )
+
+
+def _beside(candidate: Recording, made: Recording, baseline: Baseline, prompt_id: str) -> Repeat:
+    """The same prompt in both, as far as both follow the baseline's tokens."""
+    mine, other = candidate.prompt(prompt_id), made.prompt(prompt_id)
+    context = baseline.reference.prompt(prompt_id)
+    if mine is None or other is None or context is None:
+        raise HarnessError(f"prompt {prompt_id} is not in every recording")
+    tokens = context.run.token_ids
+    return repeat_of(prompt_id, mine.on(tokens), other.on(tokens))
+
+
+def _totals(repeats: Sequence[Repeat]) -> tuple[int, int, float]:
+    shifts = [abs(d.shift) for r in repeats for d in r.differences if d.shift is not None]
+    rows = sum(r.rows_compared for r in repeats)
+    return rows, sum(r.rows_equal for r in repeats), max(shifts, default=0.0)
+
+
+def _not_run(variation: Variation, why: str) -> MatrixCell:
+    return MatrixCell(
+        name=variation.name,
+        change=variation.change,
+        status="NOT_RUN",
+        rows=0,
+        rows_equal=0,
+        shift=None,
+        verdict=None,
+        error_ratio=None,
+        sentence=f"Not run: {why}.",
+    )

@@ -1,0 +1,1 @@
+"""Row statistics, margins, noise and intervals: pure functions of arrays."""

@@ -1,0 +1,124 @@
+"""The reference's own noise: errors against the oracle, and the tolerance.
+
+All from sketches and top-20 lists, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.statistics.rows import NO_TOKEN, RowStatistics, squared_norm
+
+#: Bits of the significand after the leading one.
+FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float32": 23}
+#: How far beyond the largest shift of any control a candidate may go. With t
+#: noise of 5 degrees of freedom and two controls the largest of as many draws
+#: is beyond 1.5 times theirs in 5 suites of 100, beyond twice in 1 at most.
+HEADROOM = 2.0
+
+
+def squared_error(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float64]:
+    """Squared norm of ``centred(z_arm) - centred(z_oracle)`` per position,
+    over the whole vocabulary, estimated from the sketches. Shape (n,).
+
+    Raises:
+        ValueError: if one of them holds no whole rows.
+    """
+    if arm.sketch is None or oracle.sketch is None:
+        raise ValueError("rows without a sketch have no error over the whole vocabulary")
+    return squared_norm(arm.sketch.astype(np.float64) - oracle.sketch.astype(np.float64))
+
+
+def rms_error(arm: RowStatistics, oracle: RowStatistics, width: int) -> NDArray[np.float64]:
+    """Root-mean-square logit error per position, float64 (n,), in logits.
+
+    Args:
+        width: size of the vocabulary.
+    """
+    return np.asarray(np.sqrt(squared_error(arm, oracle) / width))
+
+
+def top_k_squared_errors(
+    arms: Sequence[RowStatistics], oracle: RowStatistics
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    """Squared errors over the ids of the oracle's top 20, or of as many as the
+    shortest list has, each row re-centred on those ids.
+
+    An id that an arm does not list counts with the last logit it lists, which
+    it lies at or below: left out instead, a likely token that a fault pushed
+    down would take its own error with it.
+
+    Returns:
+        One float64 (n,) per arm, and the number of ids, int64 (n,). Positions
+        with fewer than two ids carry no information about differences and
+        have 0 and 0.
+    """
+    told = [np.sum(rows.top_ids != NO_TOKEN, axis=1) for rows in (oracle, *arms)]
+    counts = np.min(told, axis=0)
+    counts = np.where(counts >= 2, counts, 0).astype(np.int64)
+    used = np.arange(oracle.top_ids.shape[1])[None, :] < counts[:, None]
+    base = _centred(oracle.top_logits, used)
+    return [np.sum((_centred(_at(arm, oracle), used) - base) ** 2, axis=1) for arm in arms], counts
+
+
+def _at(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float32]:
+    """The arm's logits of the oracle's largest ids, (n, 20)."""
+    match = oracle.top_ids[:, :, None] == arm.top_ids[:, None, :]
+    logits = np.take_along_axis(arm.top_logits, match.argmax(axis=2), axis=1)
+    last = np.maximum(np.sum(arm.top_ids != NO_TOKEN, axis=1) - 1, 0)[:, None]
+    return np.where(match.any(axis=2), logits, np.take_along_axis(arm.top_logits, last, axis=1))
+
+
+def _centred(logits: NDArray[np.float32], shared: NDArray[np.bool_]) -> NDArray[np.float64]:
+    wide = np.where(shared, logits, 0.0).astype(np.float64)
+    count = np.maximum(shared.sum(axis=1), 1)
+    return np.where(shared, wide - (wide.sum(axis=1) / count)[:, None], 0.0)
+
+
+def spacing(dtype: str, magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance between neighbouring numbers of ``dtype`` at ``magnitude``.
+
+    ``2 ** (floor(log2 |z|) - fraction bits)``, for normal numbers.
+
+    Raises:
+        ValueError: for a dtype that is not bfloat16, float16 or float32.
+    """
+    if dtype not in FRACTION_BITS:
+        raise ValueError(f"no spacing is known for {dtype}")
+    _, exponent = np.frexp(np.maximum(np.abs(magnitude), np.finfo(np.float64).tiny))
+    return np.asarray(np.ldexp(1.0, exponent - 1 - FRACTION_BITS[dtype]))
+
+
+def row_spacing(dtype: str, rows: RowStatistics) -> NDArray[np.float64]:
+    """Spacing at the largest magnitude among each row's top 20, float64 (n,)."""
+    return spacing(dtype, np.abs(rows.top_logits.astype(np.float64)).max(axis=1))
+
+
+def local_noise(
+    errors: Sequence[NDArray[np.float64]], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``s_t``: root-mean-square over the model-dtype baseline arms of their
+    rms error at position t, at least ``unit / sqrt(12)``, the standard
+    deviation of one rounding. Shape (n,)."""
+    pooled = np.sqrt(np.mean(np.square(np.stack(errors)), axis=0))
+    return np.asarray(np.maximum(pooled, unit / np.sqrt(12.0)))
+
+
+def largest_relative_shift(
+    shifts: Sequence[NDArray[np.float64]], noise: Sequence[NDArray[np.float64]]
+) -> float:
+    """``kappa``: the largest ``|shift| / s_t`` over all positions of the
+    like-with-like control pairs. 0 for no pairs."""
+    ratios = [np.abs(d) / s for d, s in zip(shifts, noise, strict=True) if d.size]
+    return max((float(r.max()) for r in ratios), default=0.0)
+
+
+def tolerance(
+    kappa: float, noise: NDArray[np.float64], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``tau_t = max(2 u, HEADROOM kappa s_t)``: the largest margin shift at each
+    position that the reference's own variations explain. Shape (n,)."""
+    return np.asarray(np.maximum(2.0 * unit, HEADROOM * kappa * noise))

@@ -1,0 +1,1 @@
+"""Suites: prompts and generation settings."""

@@ -1,0 +1,105 @@
+"""A suite: prompts and generation settings, identified by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from harness.errors import UsageError
+
+ROLES = ("system", "user", "assistant")
+
+
+# Ids and suite names become names of tests, files and folders.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+_NAME_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
+
+
+#: What is wrong with equal prompts, or prompts and outputs.
+TWICE = "which counts one prompt twice"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat; ``role`` is one of ROLES."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt; exactly one of ``text``, ``messages``, ``token_ids`` is not None.
+
+    ``line`` is where the prompt begins in its file, from 1, or 0 where it stands
+    in none. ``text`` is the whole text, repetitions included. ``tokens``, with
+    ``text`` only, is how many leading tokens (special ones included) are given.
+    """
+
+    id: str
+    line: int
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How far a free run goes: at most ``max_new_tokens``, past eos or not."""
+
+    max_new_tokens: int
+    ignore_eos: bool
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file.
+
+    ``name`` is the file's stem and ``path`` the file, relative to the working
+    directory where it lies below it. ``digest`` is the SHA-256, in hex, of the
+    content: prompts in their order and generation settings, whatever the name,
+    comments or formatting of the file. ``matrix`` asks for the runs of
+    ``--matrix``; it changes nothing that is compared, so it is no part of the
+    digest. ``given``: the prompts come with outputs of their own, as those that
+    ``verify`` reads, so one prompt may stand with several of them.
+    """
+
+    name: str
+    path: Path
+    prompts: tuple[Prompt, ...]
+    generation: Generation
+    digest: str
+    matrix: bool = False
+    given: bool = False
+
+    def with_max_new_tokens(self, max_new_tokens: int) -> Suite:
+        """The same prompts with another length, and so another digest.
+
+        Raises UsageError when ``max_new_tokens`` is less than 1.
+        """
+        generation = replace(self.generation, max_new_tokens=_length(max_new_tokens))
+        return replace(self, generation=generation, digest=_digest(self.prompts, generation))
+
+
+def _length(max_new_tokens: int) -> int:
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    return max_new_tokens
+
+
+def _digest(prompts: tuple[Prompt, ...], generation: Generation) -> str:
+    content = {"generation": asdict(generation), "prompts": [_content(p) for p in prompts]}
+    # Escapes would write a surrogate pair and the character it stands for alike.
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _content(prompt: Prompt) -> dict[str, object]:
+    fields = asdict(prompt).items()
+    return {name: value for name, value in fields if name != "line" and value is not None}

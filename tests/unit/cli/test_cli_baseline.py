@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+MAKE = ("baseline", "make", "--device", "fake-reference", "--model", "fake", "--suite", "s.yaml")
+FOLDER = Path("baselines/fake/s/bfloat16")
+
+
+def _files(folder: Path = FOLDER) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_make_names_the_arms_and_how_to_approve(command: Command) -> None:
+    ended = command(*MAKE, "--baseline-dir", "other")
+    assert ended.status == 0
+    assert ended.out == (
+        "other/fake/s/bfloat16: 24 positions; reference, oracle, control-seed-1, control-seed-2\n"
+        "Approve it by committing it.\n"
+    )
+    for arm in ("reference: free", "oracle: forced-prefill", "control-seed-2: forced-decode"):
+        assert arm in ended.err
+
+
+def test_make_replaces_what_stood_there(command: Command) -> None:
+    before = _files()
+    assert command(*MAKE, "--max-new-tokens", "3").status == 0
+    after = _files()
+    assert after.keys() == before.keys()
+    assert after["reference.json"] != before["reference.json"]
+    assert os.listdir(FOLDER.parent) == ["bfloat16"]
+
+
+def test_make_around_a_recording_follows_its_tokens(command: Command) -> None:
+    record = ("record", "--device", "fake", "--suite", "s.yaml", "--out", "c.json")
+    assert command(*record, "--engine-arg", "seed=4").status == 0
+    assert command(*MAKE, "--context", "c.json", "--baseline-dir", "other").status == 0
+    ended = command("compare", "c.json", "other/fake/s/bfloat16")
+    assert ended.status == 0
+    assert ended.out.startswith("EQUIVALENT: ")
+
+
+def test_make_around_tokens_of_another_suite_is_refused(
+    command: Command, project_folder: Path
+) -> None:
+    file = project_folder / "s.yaml"
+    file.write_text(file.read_text("utf-8").replace("Hello there", "Hello where"), "utf-8")
+    ended = command(*MAKE, "--context", FOLDER / "reference.json", "--baseline-dir", "other")
+    assert ended.status == 2
+    assert "no prompt alpha with these token ids" in ended.error
+    assert not list(project_folder.glob("other/*/*/bfloat16"))
+
+
+def test_an_interrupted_making_is_taken_up_again(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.devices.fake import FakeDevice
+
+    original = FakeDevice.open
+
+    def stop_at_seed_2(self: FakeDevice) -> Any:
+        if self.seed == 2:
+            raise KeyboardInterrupt
+        return original(self)
+
+    before = _files()
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeDevice, "open", stop_at_seed_2)
+        assert command(*MAKE).status == 130
+    staging = FOLDER.with_name(".bfloat16.making")
+    left = _files(staging)
+    assert sorted(left) == ["control-seed-1.json", "oracle.json", "reference.json"]
+    assert _files() == before
+
+    ended = command(*MAKE)
+    assert ended.status == 0
+    assert ended.err.count("finished before") == 3
+    made = _files()
+    assert {name: made[name] for name in left} == left
+    assert "control-seed-2.json" in made
+    assert not staging.exists()
+
+
+def test_what_an_interrupted_making_left_is_not_taken_around_other_tokens(
+    command: Command,
+) -> None:
+    record = ("record", "--device", "fake", "--suite", "s.yaml", "--out", "c.json")
+    assert command(*record, "--engine-arg", "seed=4").status == 0
+    shutil.copytree(FOLDER, "other/fake/s/.bfloat16.making")
+    ended = command(*MAKE, "--context", "c.json", "--baseline-dir", "other")
+    assert ended.status == 0
+    assert "finished before" not in ended.err
+    assert command("compare", "c.json", "other/fake/s/bfloat16").out.startswith("EQUIVALENT: ")
+
+
+def test_a_full_disk_leaves_the_old_baseline_and_no_half_new_one(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).name == "oracle.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(source, target)
+
+    before = _files()
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.files.jsonfile.os.replace", full)
+        for place in ("baselines", "other"):
+            ended = command(*MAKE, "--baseline-dir", place)
+            assert ended.status == 2
+            assert "oracle.json: cannot be written (No space left on device)" in ended.error
+    assert _files() == before
+    assert not Path("other/fake/s/bfloat16").exists()
+    assert command("baseline", "list", "--baseline-dir", "other").out == "other: no baselines\n"
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(command: Command) -> None:
+    Path("other").write_text("in the way")
+    ended = command(*MAKE, "--baseline-dir", "other")
+    assert ended.status == 2
+    assert "other/fake/s/bfloat16: cannot be written" in ended.error
+
+
+@pytest.mark.parametrize("action", ["list", "prune"])
+def test_a_mistyped_folder_is_one_line(command: Command, action: str) -> None:
+    ended = command("baseline", action, "--baseline-dir", "baselnes")
+    assert ended.status == 2
+    assert ended.error == (
+        "--baseline-dir baselnes: no such folder; name the folder of all baselines"
+    )
+    ended = command("baseline", action, "--baseline-dir", "s.yaml")
+    assert ended.status == 2
+    assert ended.error.startswith("--baseline-dir s.yaml: is a file; ")
+
+
+def test_a_project_without_baselines_is_no_mistake(command: Command) -> None:
+    shutil.rmtree("baselines")
+    ended = command("baseline", "list")
+    assert (ended.status, ended.out) == (0, "baselines: no baselines\n")
+
+
+def test_list_says_what_each_baseline_holds(command: Command) -> None:
+    ended = command("baseline", "list")
+    assert ended.status == 0
+    (line,) = ended.out.splitlines()
+    assert line.startswith("baselines/fake/s/bfloat16  4 prompts  24 positions  fake-reference  20")
+    assert line.endswith("reference, oracle, control-seed-1, control-seed-2")
+
+
+def test_list_goes_on_after_a_damaged_baseline(command: Command) -> None:
+    shutil.copytree(FOLDER, "baselines/fake/r/bfloat16")
+    Path("baselines/fake/r/bfloat16/oracle.json").write_text("{")
+    ended = command("baseline", "list")
+    assert ended.status == 2
+    damaged, good = ended.out.splitlines()
+    assert damaged.startswith("baselines/fake/r/bfloat16  unusable: ")
+    assert "oracle.json" in damaged
+    assert good.startswith("baselines/fake/s/bfloat16  4 prompts")
+
+
+def test_diff_of_equal_baselines_is_status_zero(command: Command) -> None:
+    shutil.copytree(FOLDER, "copy")
+    ended = command("baseline", "diff", FOLDER, "copy")
+    assert (ended.status, ended.out) == (0, "0 of 24 reference rows differ\n")
+
+
+def test_diff_names_fields_and_counts_rows(command: Command) -> None:
+    assert command(*MAKE, "--baseline-dir", "other", "--max-new-tokens", "5").status == 0
+    ended = command("baseline", "diff", FOLDER, "other/fake/s/bfloat16")
+    assert ended.status == 1
+    lines = ended.out.splitlines()
+    assert "settings.max_new_tokens: 6 -> 5" in lines
+    assert lines[0].startswith("suite.digest: ")
+    assert lines[-1] == "4 of 24 reference rows differ"
+
+
+def test_diff_takes_single_recordings(command: Command) -> None:
+    ended = command("baseline", "diff", FOLDER, FOLDER / "control-seed-1.json")
+    assert ended.status == 1
+    assert ended.out.splitlines()[-1] == "24 of 24 reference rows differ"
+
+
+def test_prune_lists_and_removes_with_yes_only(command: Command) -> None:
+    staging = FOLDER.with_name(".float16.making")
+    shutil.copytree(FOLDER, staging)
+    Path("prompts").mkdir()
+    shutil.copy("s.yaml", "prompts/s.yaml")
+    line = f"{staging.as_posix()}: left by an interrupted making\n"
+
+    dry = command("baseline", "prune")
+    assert (dry.status, dry.out) == (0, f"would remove {line}give --yes to remove\n")
+    assert staging.exists()
+
+    done = command("baseline", "prune", "--yes")
+    assert (done.status, done.out) == (0, f"removed {line}")
+    assert not staging.exists()
+    assert FOLDER.exists()
+    assert command("baseline", "prune").out == "nothing to prune\n"
+
+
+def test_prune_finds_baselines_of_a_changed_suite(command: Command) -> None:
+    Path("prompts").mkdir()
+    text = Path("s.yaml").read_text("utf-8")
+    Path("prompts/s.yaml").write_text(text.replace("Hello there", "Hello where"), "utf-8")
+    ended = command("baseline", "prune")
+    assert f"would remove {FOLDER.as_posix()}: its suite has changed\n" in ended.out
+
+
+def test_prune_finds_unreadable_baselines_and_suites_that_are_gone(command: Command) -> None:
+    assert "there is no suite s in prompts/" in command("baseline", "prune").out
+    (FOLDER / "reference.json").write_text("{")
+    assert "unreadable (is not JSON" in command("baseline", "prune").out
+
+
+def test_prune_keeps_baselines_of_a_suite_with_a_mistake(command: Command) -> None:
+    Path("prompts").mkdir()
+    Path("prompts/s.yaml").write_text("prompts: [", "utf-8")
+    assert command("baseline", "prune", "--yes").out == "nothing to prune\n"
+    assert FOLDER.exists()
+
+
+def test_other_lengths_of_an_unchanged_suite_are_not_stale(command: Command) -> None:
+    Path("prompts").mkdir()
+    shutil.copy("s.yaml", "prompts/s.yaml")
+    assert command(*MAKE, "--max-new-tokens", "3").status == 0
+    assert command("baseline", "prune").out == "nothing to prune\n"

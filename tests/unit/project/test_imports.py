@@ -1,0 +1,100 @@
+"""A reviewer needs no torch: nothing of the judgement imports it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from factories import fake_record, fake_suite
+
+from harness.devices.fake import FakeDevice
+from harness.recording.format import save_recording
+
+ROOT = Path(__file__).parents[3]
+HEAVY = ("torch", "transformers", "vllm", "safetensors")
+RUNNER = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY!r}:
+            raise ImportError("refused: " + name)
+sys.meta_path.insert(0, Refuse())
+{{code}}
+loaded = sorted(set(sys.modules) & set({HEAVY!r}))
+assert not loaded, loaded
+"""
+BASE = [
+    "harness",
+    "harness.alignment.align",
+    "harness.alignment.tokens",
+    "harness.api",
+    "harness.baseline.make",
+    "harness.baseline.folder",
+    "harness.checkpoint.fuse",
+    "harness.checkpoint.inspect",
+    "harness.checkpoint.verify",
+    "harness.cli.main",
+    "harness.cli.checkpoint",
+    "harness.devices.hf.qat",
+    "harness.devices.registry",
+    "harness.recording.full_logits",
+    "harness.plugin",
+    "harness.recording.recorder",
+    "harness.report",
+    "harness.suite.read",
+    "harness.devices.fake",
+    "harness.alignment.verify",
+]
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUNNER.format(code=code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(*arguments: str) -> str:
+    return python(
+        "from harness.cli.main import main\n"
+        "try:\n"
+        f"    main({list(arguments)!r})\n"
+        "except SystemExit as end:\n"
+        "    print('status', end.code)\n"
+    )
+
+
+def test_the_base_install_imports_without_torch_and_without_a_warning() -> None:
+    python("import importlib\n" + f"for name in {BASE!r}: importlib.import_module(name)")
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    python(
+        "import harness\n"
+        "others = {'numpy', 'pydantic', 'pandas', 'jinja2', 'typer', 'yaml', 'rich', 'pytest'}\n"
+        "assert not others & set(sys.modules)\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--version"]])
+def test_help_needs_no_torch(arguments: list[str]) -> None:
+    assert "status 0" in command(*arguments)
+
+
+def test_two_recordings_are_compared_and_reported_without_torch(tmp_path: Path) -> None:
+    suite = fake_suite(prompts=2, tokens=3)
+    for name, seed in (("a", 0), ("b", 5)):
+        save_recording(fake_record(FakeDevice(seed=seed), suite), tmp_path / f"{name}.json")
+    a, b, report = (str(tmp_path / name) for name in ("a.json", "b.json", "r.html"))
+    text = command("compare", a, a, "--report", report)
+    assert "BIT_EXACT" in text
+    assert "status 0" in text
+    assert (tmp_path / "r.html").stat().st_size > 1000
+    assert "status 3" in command("compare", a, b)
