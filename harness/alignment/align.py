@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from harness.alignment.verdict import sentence_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.errors import EmptyComparison
+from harness.files.timestamp import utc_now
 from harness.recording.format import Recording
 from harness.statistics.intervals import Interval
 
@@ -78,7 +78,7 @@ def compare(
         outcome = (_judge_texts if texts else _judge)(candidate, baseline, found)
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         verdict=outcome.verdict,
         sentence=outcome.sentence,
         error_ratio=outcome.error_ratio,

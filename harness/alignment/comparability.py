@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from harness.alignment.result import Comparability, FieldDifference
+from harness.files.jsonfile import readable
 from harness.recording.format import Recording
 
 #: Fields that ``--allow-weights`` waives: a quantized checkpoint held against
@@ -86,13 +86,9 @@ def _keys(
         # As JSON, so that null, true and 1 are told apart from "null", 1 and 1.0.
         yield (
             f"{name}.{key}",
-            _json(mine[key]) if key in mine else absent,
-            _json(theirs[key]) if key in theirs else absent,
+            readable(mine[key]) if key in mine else absent,
+            readable(theirs[key]) if key in theirs else absent,
         )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _prompt_fields(

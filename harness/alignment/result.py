@@ -17,6 +17,7 @@ from harness.alignment.prompt_result import PromptAlignment
 from harness.devices.base import EnvironmentValue
 from harness.doctor.finding import Finding
 from harness.files import jsonfile
+from harness.files.atomic import write_bytes
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.model.facts import ModelFacts
 from harness.recording.format import SuiteFacts
@@ -223,7 +224,7 @@ class Alignment(StrictModel):
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
     """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    jsonfile.write_bytes(path, alignment_bytes(alignment))
+    write_bytes(path, alignment_bytes(alignment))
 
 
 def alignment_bytes(alignment: Alignment) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from harness.alignment.align import compare
@@ -26,6 +25,7 @@ from harness.bench.result import (
 from harness.devices.base import Device, Opened
 from harness.devices.registry import Target
 from harness.errors import DeviceError, FormatError, HarnessError
+from harness.files.timestamp import utc_now
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import Options, opened, record
@@ -186,7 +186,7 @@ def _fitting(cells: Sequence[Cell], facts: Opened, progress: Progress) -> list[C
 
 def _head(target: Target, facts: Opened, accuracy: Accuracy) -> Bench:
     return Bench(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         complete=False,
         device=target.device.name,
         dtype=facts.declared_dtype,

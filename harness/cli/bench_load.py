@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from harness.cli.options import ModelName, whole_numbers
 from harness.cli.outputs import tell_and_write
 from harness.errors import UsageError
 from harness.files.outputs import check_outputs
+from harness.files.timestamp import utc_now
 
 
 def bench_load(
@@ -77,7 +77,7 @@ def bench_load(
             )  # fmt: skip
             loads.append(run_load(asked))
     made = LoadBench(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         url=url,
         model=model,
         prompt_tokens=prompt_tokens,

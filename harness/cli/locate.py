@@ -11,6 +11,7 @@ import typer
 
 from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
 from harness.cli.outputs import tell_and_write
+from harness.errors import printable
 from harness.files.outputs import check_outputs
 
 
@@ -64,7 +65,6 @@ def locate(
     from harness.locate.run import locate as find
     from harness.process.progress import Progress
     from harness.report.location_text import location_lines
-    from harness.report.summary import printable
     from harness.suite.read import load_suite
 
     plan = LocatePlan(

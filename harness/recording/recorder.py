@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
 from harness.errors import DeviceError, FormatError, UsageError
+from harness.files.timestamp import utc_now
 from harness.model.subject import Subject
 from harness.process.progress import Progress, Silent
 from harness.process.watchdog import Watchdog, step_limit_s
@@ -289,7 +289,7 @@ class _Session:
         return {
             "device": self.device.name,
             "dtype": self.facts.declared_dtype,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": utc_now(),
             "model": self.subject.facts,
             "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
             "settings": self.settings,
