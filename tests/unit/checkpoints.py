@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import struct
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +168,22 @@ class Harmful:
 
 def harmful_pickle(target: Path) -> bytes:
     return pickle.dumps({"model.norm.weight": Harmful(target)}, protocol=2)
+
+
+@contextmanager
+def folder_that_takes_no_file() -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A folder to fill, and the function that closes it, for a user who is not root."""
+    folder = Path(tempfile.mkdtemp())
+    user = os.geteuid()
+
+    def close() -> None:
+        os.chmod(folder, 0o555)
+        if user == 0:
+            os.seteuid(65534)
+
+    try:
+        yield folder, close
+    finally:
+        os.seteuid(user)
+        os.chmod(folder, 0o755)
+        shutil.rmtree(folder)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from harness.report.text import number
@@ -120,8 +121,5 @@ def line(frame: Frame, values: Sequence[float | None]) -> str:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that this share lies at or below; 0.0 of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return 0.0
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    """The value that this share lies below, between neighbours; 0.0 without values."""
+    return float(np.quantile(np.clip(values, -LARGEST, LARGEST), share)) if values else 0.0

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import CONFIG, checkpoint, latents
+from checkpoints import CONFIG, checkpoint, folder_that_takes_no_file, latents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,19 +131,10 @@ def test_an_earlier_backup_is_kept(tmp_path: Path) -> None:
 @pytest.fixture
 def read_only() -> Iterator[Path]:
     """A checkpoint in a folder that takes no file, for a user who is not root."""
-    folder = Path(tempfile.mkdtemp())
-    checkpoint(folder, config=WRONG)
-    os.chmod(folder, 0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
+    with folder_that_takes_no_file() as (folder, close):
+        checkpoint(folder, config=WRONG)
+        close()
         yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        os.chmod(folder, 0o755)
-        shutil.rmtree(folder)
 
 
 def test_a_read_only_folder_is_one_line_and_stays_as_it_was(read_only: Path) -> None:

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from checkpoints import (
     CONFIG,
     Weights,
     checkpoint,
+    folder_that_takes_no_file,
     latents,
     sharded,
     write_bin,
@@ -206,19 +205,10 @@ def test_a_disk_without_room_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def read_only() -> Iterator[Path]:
     """A folder that takes no file, for a user who is not root."""
-    folder = Path(tempfile.mkdtemp())
-    checkpoint(folder / "in")
-    os.chmod(folder, 0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
+    with folder_that_takes_no_file() as (folder, close):
+        checkpoint(folder / "in")
+        close()
         yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        os.chmod(folder, 0o755)
-        shutil.rmtree(folder)
 
 
 def test_a_read_only_folder_is_one_line(read_only: Path) -> None:
