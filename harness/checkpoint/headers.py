@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.checkpoint.torchfile import torch_entries
 from harness.errors import ModelError
 from harness.model.hub import first_line
-from harness.model.weights import safetensors_header, tensors_of_files
+from harness.model.safetensors_file import safetensors_header
+from harness.model.weights import tensors_of_files
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from harness.checkpoint.names import plain_names
 from harness.checkpoint.rope import check_rope
 from harness.checkpoint.vocabulary import tokenizer_size
 from harness.model.model import Model, read_json
-from harness.model.weights import BITS
+from harness.model.safetensors_file import BITS
 
 _SHOWN = 3
 _LARGE = 1e15  # beyond any factor of muP; larger integers do not fit a float

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.model.weights import BITS
+from harness.model.safetensors_file import BITS
 
 #: Bytes of tensors in a shard, unless a single tensor is longer.
 SHARD_BYTES = 1 << 30

@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.errors import ModelError
 from harness.model.hub import first_line
-from harness.model.weights import BITS, MOST_DIMENSIONS
+from harness.model.safetensors_file import BITS, MOST_DIMENSIONS
 
 #: Bytes; a pickle of 100,000 tensors takes 10 MB. A byte of it takes up to 100 of memory.
 _MAX_PICKLE = 16 << 20

@@ -6,7 +6,6 @@ being imported, because it imports llama.cpp, which nothing here needs.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import json
@@ -24,6 +23,7 @@ from harness.files import jsonfile
 from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
 from harness.files.locks import try_lock
 from harness.model.hub import first_line, install_command, quiet_transformers, require
+from harness.model.weights import sha256_of
 
 #: sha256 of model.safetensors, the same from Transformers 4.57 and 5.19.
 WEIGHTS_SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
@@ -35,7 +35,7 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FOLDER = f"smollm2-135m-bf16-{WEIGHTS_SHA256[:12]}"
 _NEEDED_FOR = "the embedded model smollm2"
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 def cache_folder() -> Path:
@@ -59,7 +59,7 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"harness-cache-{user}"
 
 
-def embedded_model(progress: Progress | None = None) -> str:
+def embedded_model(progress: Say | None = None) -> str:
     """Path of the embedded model in the Transformers layout, bfloat16.
 
     Converts it on first use (269 MB, about 20 s). Processes that come at the
@@ -116,7 +116,7 @@ def _locate() -> Path:
 
 
 @contextmanager
-def _only_one(final: Path, say: Progress) -> Iterator[None]:
+def _only_one(final: Path, say: Say) -> Iterator[None]:
     """Hold the lock of this conversion, after whoever holds it.
 
     The kernel drops a dead process's lock. Where locks do not exist, two
@@ -129,7 +129,7 @@ def _only_one(final: Path, say: Progress) -> Iterator[None]:
         yield
 
 
-def _convert_into(final: Path, gguf: Path, say: Progress) -> None:
+def _convert_into(final: Path, gguf: Path, say: Say) -> None:
     with staged_folder(final) as work:
         _convert(gguf, work, say)
         if final.exists() and not is_finished(final):
@@ -141,7 +141,7 @@ def _convert_into(final: Path, gguf: Path, say: Progress) -> None:
                 raise
 
 
-def _convert(gguf: Path, work: Path, say: Progress) -> None:
+def _convert(gguf: Path, work: Path, say: Say) -> None:
     say("converting the embedded model smollm2, once, about 20 s: 1/3 unpacking the weights")
     with quiet_transformers(), _no_bars_off_a_terminal():
         try:
@@ -155,12 +155,10 @@ def _convert(gguf: Path, work: Path, say: Progress) -> None:
     say("converting the embedded model smollm2: 3/3 checking the result")
     weights = work / "model.safetensors"
     with open(weights, "rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    if digest.hexdigest() != WEIGHTS_SHA256:
+        digest = sha256_of(weights, stream, weights.stat().st_size)
+    if digest != WEIGHTS_SHA256:
         raise ModelError(
-            f"{_NEEDED_FOR}: the conversion gave weights with sha256 {digest.hexdigest()[:12]}…, "
+            f"{_NEEDED_FOR}: the conversion gave weights with sha256 {digest[:12]}…, "
             f"not {WEIGHTS_SHA256[:12]}…; this release of transformers or gguf unpacks otherwise"
         )
     marker = {"sha256": WEIGHTS_SHA256, "bytes": weights.stat().st_size, "source": gguf.name}
@@ -183,7 +181,7 @@ def _no_bars_off_a_terminal() -> Iterator[None]:
         yield
 
 
-def _save(gguf: Path, work: Path, say: Progress) -> None:
+def _save(gguf: Path, work: Path, say: Say) -> None:
     torch = require("torch", _NEEDED_FOR)
     transformers = require("transformers", _NEEDED_FOR)
     options: dict[str, Any] = {"gguf_file": gguf.name, "dtype": torch.bfloat16}
