@@ -11,6 +11,7 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.folder import resolve
 from harness.devices.base import Replay
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -41,8 +42,7 @@ def record(
     """Run a suite on a device and return what it said.
 
     Args:
-        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu``,
-            ``server`` or ``fake``.
+        device: as in ``--device`` of ``harness record``, which lists them all.
         model: ``smollm2``, a directory, or a Hub name.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
         out: also write the recording there.
@@ -60,16 +60,10 @@ def record(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     if max_new_tokens is not None:
         chosen = chosen.with_max_new_tokens(max_new_tokens)
-    target = open_target(
-        device,
-        model,
-        dtype=dtype,
-        batch_size=batch_size,
-        engine_args=engine_args,
-        trust_remote_code=trust_remote_code,
-        server_url=server_url,
-        progress=progress,
+    spec = DeviceSpec(
+        device, model, dtype, batch_size, engine_args or {}, server_url, trust_remote_code
     )
+    target = open_target(spec, progress=progress)
     options = Options(replay=replay, context=None if context is None else Context.of(context))
     return _record(
         target.device,

@@ -14,6 +14,8 @@ from harness import checks
 from harness.alignment.outcomes import Verdict, exit_status
 from harness.alignment.result import Alignment, Magnifier
 from harness.bench.result import Bench
+from harness.devices.kinds import devices_help
+from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
 from harness.process.progress import Progress
@@ -47,8 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
     add(
         "--device",
-        help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (Transformers), npu, "
-        "vllm-cpu, vllm-gpu (vLLM), server (OpenAI-compatible; fake: no model)",
+        help=f"run the checks on this device. {devices_help()}",
     )
     # Before it knows the options of a conftest, pytest takes `--model /outside`
     # apart and looks for the project at /outside.
@@ -145,13 +146,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def _run_options(config: pytest.Config) -> RunOptions:
     get = config.getoption
     return RunOptions(
-        device=get("device"),
-        model=get("model"),
+        DeviceSpec(
+            get("device"),
+            get("model"),
+            get("dtype"),
+            get("batch_size"),
+            parse_engine_args(get("engine_arg")),
+            get("server_url"),
+            get("trust_remote_code"),
+        ),
         suite=get("suite"),
-        dtype=get("dtype"),
         max_new_tokens=get("max_new_tokens"),
-        batch_size=get("batch_size"),
-        engine_args=tuple(get("engine_arg")),
         baseline_dir=Path(get("baseline_dir")),
         context=None if get("context") is None else Path(get("context")),
         allow_weights=get("allow_weights"),
@@ -159,11 +164,9 @@ def _run_options(config: pytest.Config) -> RunOptions:
         reports=tuple(map(Path, get("report"))),
         lang=get("lang"),
         update_baselines=get("update_baselines"),
-        trust_remote_code=get("trust_remote_code"),
         matrix=get("matrix"),
         magnify=get("magnify"),
         no_doctor=get("no_doctor"),
-        server_url=get("server_url"),
     )
 
 

@@ -19,6 +19,7 @@ from harness.cli.options import (
     Trust,
 )
 from harness.cli.outputs import tell_and_write
+from harness.devices.kinds import REFERENCE_DEVICE
 from harness.files.outputs import check_outputs
 
 
@@ -70,7 +71,7 @@ def verify(
         Path,
         typer.Argument(help='A recording, or a JSON list of {"prompt_token_ids", "token_ids"}.'),
     ],
-    device: Device = "hf-cpu",
+    device: Device = REFERENCE_DEVICE,
     model: ModelName = "smollm2",
     dtype: Dtype = None,
     oracle: Annotated[bool, typer.Option(help="Also run the float32 oracle.")] = True,
@@ -91,19 +92,12 @@ def verify(
     Example:  harness verify npu.json --device hf-cpu --model ./BitCPM4-CANN-1B
     """
     from harness.alignment.verify import verify_file
+    from harness.devices.spec import DeviceSpec
     from harness.process.progress import Progress
 
     _check_outputs(json, report, table, lang, inputs=[recording])
-    alignment = verify_file(
-        recording,
-        device,
-        model,
-        dtype=dtype,
-        oracle=oracle,
-        controls=controls,
-        trust_remote_code=trust_remote_code,
-        progress=Progress(),
-    )
+    spec = DeviceSpec(device, model, dtype, trust_remote_code=trust_remote_code)
+    alignment = verify_file(recording, spec, oracle=oracle, controls=controls, progress=Progress())
     _finish(alignment, json, report, table, lang)
 
 

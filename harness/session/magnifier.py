@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.alignment.align import compare
@@ -22,7 +22,9 @@ from harness.baseline.controls import control_ratio
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices.base import Replay
+from harness.devices.kinds import kind_of
 from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, DeviceError, EmptyComparison, UsageError
 from harness.process.progress import Progress
 from harness.recording.context import Context
@@ -41,20 +43,20 @@ LIMITS = {"float16": 1.1, "float32": 8.0}
 class MagnifierPlan:
     """What to magnify.
 
-    ``open_target`` is called with a dtype; ``recordings`` is the folder where
-    the candidate's recordings go, ``stem`` the name of the run there.
+    ``spec`` is the candidate's device, which ``open_target`` makes in another
+    dtype; ``recordings`` is the folder where the candidate's recordings go,
+    ``stem`` the name of the run there.
     """
 
-    model: str
+    spec: DeviceSpec
     suite: Suite
     suite_source: str
     baseline: Baseline
     candidate: Recording
-    open_target: Callable[[str], Target]
+    open_target: Callable[[DeviceSpec], Target]
     recordings: Path
     stem: str
     allow_weights: bool = False
-    trust_remote_code: bool = False
 
 
 def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
@@ -81,7 +83,7 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
         if not is_finite(baseline):
             return _not_applicable(dtype, _INFINITE)
         progress.note(f"magnifier: the candidate in {dtype}")
-        target = plan.open_target(dtype)
+        target = plan.open_target(replace(plan.spec, dtype=dtype))
         out = plan.recordings / f"{plan.stem}-magnified-{dtype}.json"
         options = Options(replay=_replay(target), context=Context.of(baseline.reference))
         made = record(
@@ -103,7 +105,7 @@ def _not_applicable(dtype: str, why: str) -> Magnifier:
 
 def _replay(target: Target) -> Replay:
     """One pass per prompt where a device has one; engines make a request of each token."""
-    return "forced-prefill" if target.device.name.startswith("hf-") else "forced-decode"
+    return "forced-prefill" if kind_of(target.device.name).one_pass else "forced-decode"
 
 
 def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
@@ -128,22 +130,19 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
         reference.model.config,
     )
     if not same or baseline_folder(root, reference.model.name, plan.suite.name, dtype) != folder:
-        command = ["harness", "baseline", "make", "--device", reference.device]
-        command += ["--model", reference.model.name, "--suite", plan.suite_source]
-        command += ["--dtype", dtype, "--baseline-dir", root.as_posix()]
+        maker = DeviceSpec(reference.device, reference.model.name, dtype)
+        command = ["harness", "baseline", "make", *maker.options()]
+        command += ["--suite", plan.suite_source, "--baseline-dir", root.as_posix()]
         command += ["--context", plan.baseline.file("reference")] if forced else []
         raise BaselineError(
             f"{folder.as_posix()}: no baseline in {dtype}, and the candidate's checkpoint is "
             f"another; make it with {shlex.join(command)}"
         )
     made = Plan(
-        device=reference.device,
-        model=plan.model,
-        suite=plan.suite,
-        dtype=dtype,
-        root=root,
+        replace(plan.spec.plain(reference.device), dtype=dtype),
+        plan.suite,
+        root,
         context=Context.of(reference) if forced else None,
-        trust_remote_code=plan.trust_remote_code,
         suite_source=plan.suite_source,
     )
     return make_baseline(made, progress)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.devices.spec import DeviceSpec
+
 
 @dataclass(frozen=True)
 class RunOptions:
     """The plugin's options; see ``pytest --help``."""
 
-    device: str
-    model: str = "smollm2"
+    spec: DeviceSpec
     suite: str = "mixed"
-    dtype: str | None = None
     max_new_tokens: int | None = None
-    batch_size: int = 1
-    engine_args: tuple[str, ...] = ()
     baseline_dir: Path = Path("baselines")
     context: Path | None = None
     allow_weights: bool = False
@@ -24,8 +22,6 @@ class RunOptions:
     reports: tuple[Path, ...] = ()
     lang: str | None = None
     update_baselines: bool = False
-    trust_remote_code: bool = False
     matrix: bool = False
     magnify: bool = False
     no_doctor: bool = False
-    server_url: str | None = None

@@ -18,15 +18,9 @@ from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.bench.result import Accuracy, Bench
 from harness.bench.run import BenchPlan, run_bench
-from harness.devices.registry import (
-    DEVICES,
-    REFERENCE_DEVICES,
-    Target,
-    check_batch_size,
-    is_fake,
-    open_target,
-    parse_engine_args,
-)
+from harness.devices.kinds import REFERENCE_DEVICE, reference_for
+from harness.devices.registry import Target, open_target
+from harness.devices.spec import DeviceSpec
 from harness.doctor import Diagnosis, diagnose
 from harness.errors import BaselineError, UsageError
 from harness.files.outputs import refuse_inputs
@@ -46,10 +40,6 @@ from harness.suite.suite import Suite
 REPORTS = Path("reports")
 #: How many prompts are run twice to see whether bits repeat.
 REPEATS = 2
-#: Devices whose host the doctor examines in full before a run: their engines take
-#: minutes to start, and fail with messages that name no cause. Elsewhere it
-#: starts no process: what is missing there, the device says itself.
-EXAMINED = ("npu", "hf-npu")
 
 
 class Session:
@@ -60,22 +50,10 @@ class Session:
     """
 
     def __init__(self, options: RunOptions, progress: Progress) -> None:
-        if options.device not in DEVICES:
+        if options.update_baselines and not options.spec.kind.reference:
             raise UsageError(
-                f"no device {options.device!r} in this version; there are {', '.join(DEVICES)}"
-            )
-        if options.server_url is not None:
-            if options.device != "server":
-                raise UsageError(
-                    f"--server-url goes with --device=server, not with {options.device}"
-                )
-            from harness.devices.server.http import base_url
-
-            base_url(options.server_url)
-        if options.update_baselines and options.device not in REFERENCE_DEVICES:
-            raise UsageError(
-                f"--update-baselines replaces the reference and {options.device} is none; "
-                f"use it with --device={REFERENCE_DEVICES[0]}"
+                f"--update-baselines replaces the reference and {options.spec.device} is not a "
+                f"reference device; use it with --device={REFERENCE_DEVICE}"
             )
         if options.update_baselines and is_baseline(options.baseline_dir):
             raise UsageError(
@@ -85,11 +63,9 @@ class Session:
         for report in options.reports:
             if report.suffix not in (".html", ".md", ".json"):
                 raise UsageError(f"--report {report}: the suffix must be .html, .md or .json")
-        check_batch_size(options.device, options.batch_size)
         self.language = language_of(options.lang)
         self.options = options
         self.progress = progress
-        self.engine_args = parse_engine_args(list(options.engine_args))
         self.suite = load_suite(options.suite, options.max_new_tokens)
         self._only: frozenset[str] | None = None
         self._made_baseline = False
@@ -97,8 +73,9 @@ class Session:
 
     def describe(self) -> str:
         """Device, model and suite in one line."""
-        dtype = f", {self.options.dtype}" if self.options.dtype else ""
-        return f"{self.options.device}, {self.options.model}, {self.suite.name}{dtype}"
+        spec = self.options.spec
+        dtype = f", {spec.dtype}" if spec.dtype else ""
+        return f"{spec.device}, {spec.model}, {self.suite.name}{dtype}"
 
     def select(self, prompt_ids: frozenset[str] | None) -> None:
         """Run only these prompts; None for all."""
@@ -106,13 +83,12 @@ class Session:
 
     def examine(self) -> Diagnosis | None:
         """Ask the doctor about this host; None if there is nothing to ask."""
-        device = self.options.device
-        if is_fake(device) or self.options.no_doctor:
+        kind = self.options.spec.kind
+        if not kind.needs_model or self.options.no_doctor:
             return None
-        full = device in EXAMINED
-        if full:
+        if kind.examined:
             self.progress.note("doctor: examining this host")
-        self.diagnosis = diagnose(device, quick=not full)
+        self.diagnosis = diagnose(kind.name, quick=not kind.examined)
         return self.diagnosis
 
     @property
@@ -162,20 +138,12 @@ class Session:
     @cached_property
     def target(self) -> Target:
         """The device and its model, not yet opened."""
-        return self.reopen(None, None, {})
+        return self.open_target(self.options.spec)
 
-    def reopen(
-        self, dtype: str | None, batch_size: int | None, engine_args: Mapping[str, str]
-    ) -> Target:
-        """The device with some of its arguments changed; None leaves what was asked for."""
+    def open_target(self, spec: DeviceSpec) -> Target:
+        """The device of this run, perhaps with some of its settings changed."""
         return open_target(
-            self.options.device,
-            self.options.model,
-            dtype=dtype or self.options.dtype,
-            batch_size=self.options.batch_size if batch_size is None else batch_size,
-            engine_args={**self.engine_args, **engine_args},
-            trust_remote_code=self.options.trust_remote_code,
-            server_url=self.options.server_url,
+            spec,
             subject=self.__dict__["target"].subject if "target" in self.__dict__ else None,
             progress=self.progress,
         )
@@ -190,7 +158,7 @@ class Session:
         """
         found = self.alignment
         accuracy = Accuracy(verdict=found.verdict, sentence=found.sentence, suite=self.suite.name)
-        plan = BenchPlan(batch_sizes=(self.options.batch_size,))
+        plan = BenchPlan(batch_sizes=(self.options.spec.batch_size,))
         out = self.recording_path.with_suffix(".bench.json")
         made = run_bench(self.target, self.suite, plan, accuracy, out, self.progress)
         render_bench([made], out.with_suffix(".html"))
@@ -227,7 +195,7 @@ class Session:
         """Where the recording of this run goes."""
         if self.options.context is not None:
             return self.options.context
-        parts = [self.target.slug, self.suite.name, self.target.dtype, self.options.device]
+        parts = [self.target.slug, self.suite.name, self.target.dtype, self.options.spec.device]
         if self._only is not None and len(self._only) < len(self.suite.prompts):
             parts.append("selected")  # a few prompts must not replace a whole run
         return REPORTS / f"{'-'.join(parts)}.json"
@@ -256,7 +224,7 @@ class Session:
         elif self.alignment.verdict == "NOT_COMPARABLE" and self.options.context is None:
             lines.append(
                 f"stale baseline: {self.folder.as_posix()}; if the change is meant, make it again "
-                f"with pytest --device={REFERENCE_DEVICES[0]} --update-baselines"
+                f"with pytest --device={REFERENCE_DEVICE} --update-baselines"
             )
         paths = self.report_paths()
         if "bench" in self.__dict__:
@@ -266,17 +234,12 @@ class Session:
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""
         o = self.options
-        parts = ["pytest", f"--device={o.device}", f"--model={o.model}", f"--suite={o.suite}"]
-        parts += [f"--dtype={o.dtype}"] if o.dtype else []
+        parts = ["pytest", *o.spec.pytest_options(), f"--suite={o.suite}"]
         parts += [f"--max-new-tokens={o.max_new_tokens}"] if o.max_new_tokens else []
-        parts += [f"--server-url={o.server_url}"] if o.server_url else []
-        parts += [f"--batch-size={o.batch_size}"] if o.batch_size > 1 else []
-        parts += [f"--engine-arg={pair}" for pair in o.engine_args]
         parts += [f"--context={o.context.as_posix()}"] if o.context else []
         if o.baseline_dir != Path("baselines"):
             parts.append(f"--baseline-dir={o.baseline_dir.as_posix()}")
         parts += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
-        parts += ["--trust-remote-code"] * o.trust_remote_code
         if prompt_id is None:
             parts += ["--matrix"] * o.matrix + ["--magnify"] * o.magnify
         parts += ["--no-doctor"] * o.no_doctor
@@ -289,7 +252,7 @@ class Session:
         present = is_baseline(self.folder)
         if present and not self.options.update_baselines:
             return load_baseline(self.folder)
-        if self.options.device not in REFERENCE_DEVICES:
+        if not self.options.spec.kind.reference:
             return None
         why = "replacing it (--update-baselines)" if present else "there is none yet"
         self.progress.note(f"baseline {self.folder.as_posix()}: {why}")
@@ -297,13 +260,10 @@ class Session:
         if (path := self.options.context) is not None:
             context = context_for(self.suite, load_recording(path), path, self.progress)
         plan = Plan(
-            device=self.options.device,
-            model=self.options.model,
-            suite=self.suite,
-            dtype=self.options.dtype,
-            root=self.options.baseline_dir,
+            self.options.spec.plain(),
+            self.suite,
+            self.options.baseline_dir,
             context=context,
-            trust_remote_code=self.options.trust_remote_code,
             suite_source=self.options.suite,
         )
         self._made_baseline = True
@@ -344,7 +304,7 @@ class Session:
         subject = self.target.subject
         return reference.model_copy(
             update={
-                "device": self.options.device,
+                "device": self.options.spec.device,
                 "dtype": self.target.dtype,
                 "model": subject.facts,
                 "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
@@ -360,13 +320,11 @@ class Session:
         if o.context is None:
             self._record(None)  # else there is one, which must stay as it is
         recording = self.recording_path.as_posix()
-        reference = REFERENCE_DEVICES[is_fake(o.device)]
-        make = ["harness", "baseline", "make", "--device", reference]
-        make += ["--model", o.model, "--suite", o.suite, "--context", recording]
+        reference = o.spec.plain(reference_for(o.spec.kind))
+        make = ["harness", "baseline", "make", *reference.options()]
+        make += ["--suite", o.suite, "--context", recording]
         make += ["--baseline-dir", o.baseline_dir.as_posix()]
-        make += ["--dtype", o.dtype] if o.dtype else []
         make += ["--max-new-tokens", str(o.max_new_tokens)] if o.max_new_tokens else []
-        make += ["--trust-remote-code"] * o.trust_remote_code
         judge = ["harness", "compare", recording, self.folder.as_posix()]
         judge += ["--allow-weights"] * o.allow_weights + ["--allow-dtype"] * o.allow_dtype
         return BaselineError(
@@ -381,13 +339,12 @@ def _closer_of(session: Session) -> Closer:
     return Closer(
         matrix=session.wants_matrix,
         magnify=o.magnify,
-        model=o.model,
+        spec=o.spec,
         suite=session.suite,
         suite_source=o.suite,
-        reopen=session.reopen,
+        open_target=session.open_target,
         recordings=session.recording_path.parent,
         stem=session.recording_path.stem,
         allow_weights=o.allow_weights,
         allow_dtype=o.allow_dtype,
-        trust_remote_code=o.trust_remote_code,
     )

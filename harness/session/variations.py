@@ -6,22 +6,19 @@ the verdict in the alignment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
 from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.session.magnifier import MagnifierPlan, added, run_magnifier
 from harness.session.matrix import MatrixPlan, run_matrix
 from harness.suite.suite import Suite
-
-#: Called with dtype (None is the run's own), batch size (None likewise) and
-#: further engine arguments.
-Reopen = Callable[[str | None, int | None, Mapping[str, str]], Target]
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,14 @@ class Closer:
 
     matrix: bool
     magnify: bool
-    model: str
+    spec: DeviceSpec
     suite: Suite
     suite_source: str
-    reopen: Reopen
+    open_target: Callable[[DeviceSpec], Target]
     recordings: Path
     stem: str
     allow_weights: bool
     allow_dtype: bool
-    trust_remote_code: bool
 
     def look(
         self, found: Alignment, candidate: Recording, baseline: Baseline, progress: Progress
@@ -59,21 +55,21 @@ class Closer:
             candidate=candidate,
             baseline=baseline,
             suite=self.suite,
-            open_target=lambda batch_size, args: self.reopen(None, batch_size, args),
+            spec=self.spec,
+            open_target=self.open_target,
             allow_weights=self.allow_weights,
             allow_dtype=self.allow_dtype,
         )
 
     def _magnifier(self, candidate: Recording, baseline: Baseline) -> MagnifierPlan:
         return MagnifierPlan(
-            model=self.model,
+            spec=self.spec,
             suite=self.suite,
             suite_source=self.suite_source,
             baseline=baseline,
             candidate=candidate,
-            open_target=lambda dtype: self.reopen(dtype, None, {}),
+            open_target=self.open_target,
             recordings=self.recordings,
             stem=self.stem,
             allow_weights=self.allow_weights,
-            trust_remote_code=self.trust_remote_code,
         )

@@ -21,6 +21,7 @@ from harness.baseline.make import LOWER_ISA
 from harness.devices.base import Request
 from harness.devices.hf.device import HfDevice
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.model.model import Model
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -155,7 +156,7 @@ def test_a_lower_instruction_set_is_equivalent_though_no_row_is_bit_equal(
 
 
 def forced_prefill(model: str, engine_args: dict[str, str], context: Recording) -> Recording:
-    target = open_target("hf-cpu", model, engine_args=engine_args)
+    target = open_target(DeviceSpec("hf-cpu", model, engine_args=engine_args))
     options = Options(replay="forced-prefill", context=Context.of(context))
     return record(target.device, target.subject, load_suite("mixed"), options)
 
