@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.alignment.align import compare as _compare
+from harness.alignment.allow import Allow
 from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import resolve
@@ -90,6 +91,4 @@ def compare(
     mine = candidate if isinstance(candidate, Recording) else load_recording(candidate)
     theirs = baseline if isinstance(baseline, Baseline | Recording) else resolve(Path(baseline))
     file = "" if isinstance(candidate, Recording) else Path(candidate).as_posix()
-    return _compare(
-        mine, theirs, allow_weights=allow_weights, allow_dtype=allow_dtype, candidate_file=file
-    )
+    return _compare(mine, theirs, allow=Allow(allow_weights, allow_dtype), candidate_file=file)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.alignment.align import compare
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.result import Alignment, Magnifier
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import control_ratio
@@ -56,7 +57,7 @@ class MagnifierPlan:
     open_target: Callable[[DeviceSpec], Target]
     recordings: Path
     stem: str
-    allow_weights: bool = False
+    allow: Allow = STRICT
 
 
 def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
@@ -93,7 +94,7 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
         return _not_applicable(dtype, str(error))
     except BaselineError as error:
         return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
-    return magnified(made, baseline, allow_weights=plan.allow_weights, file=out.as_posix())
+    return magnified(made, baseline, allow=plan.allow, file=out.as_posix())
 
 
 _INFINITE = "the reference itself is not finite in it"
@@ -156,14 +157,15 @@ def is_finite(baseline: Baseline) -> bool:
 
 
 def magnified(
-    candidate: Recording, baseline: Baseline, *, allow_weights: bool = False, file: str = ""
+    candidate: Recording, baseline: Baseline, *, allow: Allow = STRICT, file: str = ""
 ) -> Magnifier:
     """Judge a candidate of the magnifying dtype against a baseline of it. Pure."""
     dtype = baseline.reference.dtype
     if not is_finite(baseline):
         return _not_applicable(dtype, _INFINITE)
     try:
-        found = compare(candidate, baseline, allow_weights=allow_weights)
+        # The dtype is what magnifies, so another one is never allowed.
+        found = compare(candidate, baseline, allow=replace(allow, dtype=False))
     except EmptyComparison as error:
         return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
     if not found.comparability.comparable:
@@ -186,7 +188,7 @@ def magnified(
 
 
 def with_magnifier(
-    found: Alignment, recording: Path, baseline: Path, *, allow_weights: bool = False
+    found: Alignment, recording: Path, baseline: Path, *, allow: Allow = STRICT
 ) -> Alignment:
     """An alignment with what a recording of the magnifying dtype says.
 
@@ -205,7 +207,7 @@ def with_magnifier(
             f"{found.candidate.dtype}; record it with --dtype float16"
         )
     beside = load_baseline(baseline.resolve().parent / candidate.dtype)
-    closer = magnified(candidate, beside, allow_weights=allow_weights, file=recording.as_posix())
+    closer = magnified(candidate, beside, allow=allow, file=recording.as_posix())
     return added(found, closer)
 
 

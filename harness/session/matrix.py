@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.alignment.align import compare
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.outcomes import ALIGNED, NO_JUDGEMENT, Status
 from harness.alignment.result import Alignment, MatrixCell
 from harness.baseline.baseline import Baseline
@@ -71,8 +72,7 @@ class MatrixPlan:
     suite: Suite
     spec: DeviceSpec
     open_target: Callable[[DeviceSpec], Target]
-    allow_weights: bool = False
-    allow_dtype: bool = False
+    allow: Allow = STRICT
 
 
 class Warmed:
@@ -203,8 +203,7 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
     judged = compare(
         made,
         only(plan.baseline, [p.id for p in made.prompts]),
-        allow_weights=plan.allow_weights,
-        allow_dtype=plan.allow_dtype,
+        allow=plan.allow,
     )
     status: Status = "FAIL"
     if judged.verdict in ALIGNED:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from harness.alignment.align import compare
+from harness.alignment.allow import Allow
 from harness.alignment.outcomes import ALIGNED
 from harness.alignment.result import Alignment, load_alignment
 from harness.baseline.baseline import Baseline
@@ -169,7 +170,7 @@ def test_a_zeroed_attention_head_is_found_where_few_tokens_tell(
     broken = tmp_path / "broken"
     zero_one_head(Path(embedded_model.path), broken)
     candidate = forced_prefill(str(broken), {}, baseline.reference)
-    alignment = compare(candidate, baseline, allow_weights=True)
+    alignment = compare(candidate, baseline, allow=Allow(weights=True))
     assert alignment.verdict in ("DRIFT", "DIVERGENT"), alignment.sentence
     assert gate(alignment, "error_ratio") == "FAIL"
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
 
+from harness.alignment.allow import Allow
 from harness.alignment.result import Magnifier
 from harness.baseline.baseline import Baseline
 from harness.baseline.make import Plan, make_baseline
@@ -71,7 +72,7 @@ def closer(model: str, suite: Suite, baseline: Baseline, **args: str) -> Magnifi
     target = open_target(spec, progress=Silent())
     options = Options("forced-decode", Context.of(baseline.reference))
     made = record(target.device, target.subject, suite, options, progress=Silent())
-    return magnified(made, baseline, allow_weights=True)
+    return magnified(made, baseline, allow=Allow(weights=True))
 
 
 @pytest.mark.parametrize("fault", [rope_base_10_percent_off, one_weight_corrupted])
