@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -18,9 +17,8 @@ from harness.cli.options import (
     Trust,
     whole_numbers,
 )
-from harness.cli.outputs import tell_and_write
+from harness.cli.outputs import BenchFiles, tell_and_write
 from harness.errors import UsageError
-from harness.files.outputs import check_outputs
 
 if TYPE_CHECKING:
     from harness.bench.against import Paired
@@ -85,7 +83,7 @@ def bench(
     from harness.bench.run import BenchPlan
     from harness.devices.spec import DeviceSpec, parse_engine_args
 
-    files = _Files(out, tuple(report or ()))
+    files = BenchFiles(out, tuple(report or ()))
     files.check()
     _check_budget(budget)
     lengths, sizes = _grid(device, prompt_lengths, batch_sizes)
@@ -96,28 +94,6 @@ def bench(
         _one(spec, suite, plan, baseline_dir if judge else None, files)
     else:
         _two(spec, against, Paired(plan.grid(), suite, baseline_dir, judge, budget), files)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Where the samples go, and the reports."""
-
-    out: Path
-    reports: tuple[Path, ...]
-
-    def check(self) -> None:
-        """Check that every file can be written, before hours of work.
-
-        Raises:
-            UsageError: naming the first that cannot, or holds something else.
-        """
-        from harness.bench.result import check_replaces_bench
-        from harness.report.bench import check_bench_report
-
-        for path in self.reports:
-            check_bench_report(path)
-        check_outputs([self.out, *self.reports])
-        check_replaces_bench(self.out)
 
 
 def _check_budget(budget: float) -> None:
@@ -141,7 +117,7 @@ def _grid(
 
 
 def _one(
-    spec: DeviceSpec, suite: str, plan: BenchPlan, baselines: Path | None, files: _Files
+    spec: DeviceSpec, suite: str, plan: BenchPlan, baselines: Path | None, files: BenchFiles
 ) -> NoReturn:
     """Measure one configuration; ``baselines`` is where the tokens are judged, if at all."""
     from harness.alignment.outcomes import exit_status
@@ -166,7 +142,7 @@ def _one(
     raise typer.Exit(exit_status(accuracy.verdict))
 
 
-def _two(spec: DeviceSpec, against: str, paired: Paired, files: _Files) -> NoReturn:
+def _two(spec: DeviceSpec, against: str, paired: Paired, files: BenchFiles) -> NoReturn:
     """Compare two configurations on this host."""
     from harness.bench.against import Configuration, parse_against, run_against
     from harness.bench.result import save_bench
