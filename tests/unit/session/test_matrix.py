@@ -4,7 +4,7 @@ import pytest
 from factories import fake_baseline, fake_record, fake_suite
 
 from harness.alignment.align import compare
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EnvironmentValue
 from harness.devices.fake import FakeDevice, fake_subject
 from harness.devices.registry import Target
 from harness.errors import DeviceError
