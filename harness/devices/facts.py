@@ -36,32 +36,33 @@ class LoadFigures(SparseModel):
 
     load_s: Seconds | None = None
     weights_s: Seconds | None = None
-    init_engine_s: Seconds | None = None
     compile_s: Seconds | None = None
     warmup_s: Seconds | None = None
     graph_capture_s: Seconds | None = None
+    init_engine_s: Seconds | None = None
     weights_bytes: _Amount | None = None
     peak_rss_bytes: _Amount | None = None
     peak_device_bytes: _Amount | None = None
-    kv_cache_bytes: _Amount | None = None
     kv_cache_tokens: _Amount | None = None
+    kv_cache_bytes: _Amount | None = None
 
 
 class EngineFacts(SparseModel):
     """What decides bits in an engine, and what is worth a column in a report.
 
-    The fields are those that code reads; beside them, in the same JSON object,
-    a device puts facts of its own, which are shown and read by nobody. A fact
-    that an engine does not have is left out.
+    The fields are those that code reads or several devices have. Beside them, in
+    the same JSON object, a device puts facts of its own, which a report shows
+    and no code reads. A fact that an engine does not have is left out.
 
     Attributes:
         device: torch's name of the place: ``cpu``, ``cuda`` or ``npu``.
-        instruction_set: the CPU's vector instructions, or an accelerator's architecture.
         matmul: ``native`` or ``widened``, the latter perhaps in one replay only.
+        float32_matmul_precision: torch's own word.
+        instruction_set: the CPU's vector instructions, or an accelerator's architecture.
         qat_group_size: of the quantizer in the forward pass, where there is one.
+        enforce_eager: whether nothing is compiled and no graph is captured.
         batch_size: how many requests the device hands over at a time.
         block_size: tokens in a block of the KV cache.
-        enforce_eager: whether nothing is compiled and no graph is captured.
         warning: what a reader of the verdict must know of this run.
     """
 
@@ -72,13 +73,14 @@ class EngineFacts(SparseModel):
     dtype: str | None = None
     attention: str | None = None
     threads: _Count | None = None
-    instruction_set: str | None = None
     matmul: str | None = None
+    float32_matmul_precision: str | None = None
+    instruction_set: str | None = None
     qat_group_size: int | None = None
-    batch_size: _Count | None = None
-    block_size: _Count | None = None
     enforce_eager: bool | None = None
+    batch_size: _Count | None = None
     prefix_caching: bool | None = None
+    block_size: _Count | None = None
     warning: str | None = None
 
     def with_facts(self, facts: Mapping[str, EnvironmentValue]) -> EngineFacts:

@@ -291,16 +291,16 @@ class HfDevice:
     def _engine(self, dtype: str) -> EngineFacts:
         partial = len(self._widened_replays) == 1
         matmul = "widened" if self._widened_replays else "native"
-        precision = str(self._torch.get_float32_matmul_precision())
         return EngineFacts(
             device=self._backend,
             dtype=dtype,
             attention=str(getattr(self._model.config, "_attn_implementation", self._attention)),
             threads=int(self._torch.get_num_threads()),
             matmul=f"{matmul} in forced-prefill" if partial else matmul,
+            float32_matmul_precision=str(self._torch.get_float32_matmul_precision()),
             instruction_set=instruction_set(self._torch, self._backend),
             qat_group_size=self._qat_group_size,
-        ).with_facts({"float32_matmul_precision": precision})
+        )
 
     def _load_figures(self, seconds: float) -> LoadFigures:
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
