@@ -256,8 +256,8 @@ def _warnings(
     candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
 ) -> tuple[str, ...]:
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
-    if candidate.engine.get("warning"):
-        lines.append(f"{candidate.device}: {candidate.engine['warning']}")
+    if candidate.engine.warning:
+        lines.append(f"{candidate.device}: {candidate.engine.warning}")
     prompts = len(candidate.prompts)
     if prompts < FEW_PROMPTS:
         lines.append(

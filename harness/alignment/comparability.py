@@ -65,13 +65,14 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
         yield "model.template", mine or "none", theirs or "none"
     yield "model.vocab_size", candidate.model.vocab_size, reference.model.vocab_size
     yield from _keys("model.config", candidate.model.config, reference.model.config)
-    yield from _keys("settings", candidate.settings, reference.settings)
+    asked = [arm.settings.model_dump(mode="json") for arm in (candidate, reference)]
+    yield from _keys("settings", *asked)
     for prompt in candidate.prompts:
         yield from _prompt_fields(prompt.id, candidate, reference)
 
 
 def _quantizer(recording: Recording) -> str:
-    size = recording.engine.get("qat_group_size")
+    size = recording.engine.qat_group_size
     return "none" if size is None else f"group size {size}"
 
 

@@ -117,9 +117,9 @@ def run_bench(
             done = _finished(before, cell)
             bench = _measure(target.device, bench, cell, text, plan.repeats, done, out, progress)
         if plan.limits:
-            backend = str(facts.engine.get("device", "cpu"))
+            backend = facts.engine.device or "cpu"
             limits = measure_limits(
-                target.subject.facts, facts.declared_dtype, backend, facts.load.get("weights_bytes")
+                target.subject.facts, facts.declared_dtype, backend, facts.load.weights_bytes
             )
             bench = bench.model_copy(update={"limits": limits})
     bench = bench.model_copy(update={"complete": True, "warnings": _warnings(bench)})
@@ -192,9 +192,9 @@ def _head(target: Target, facts: Opened, accuracy: Accuracy) -> Bench:
         dtype=facts.declared_dtype,
         machine=machine_fingerprint(facts.environment),
         model=target.subject.facts,
-        engine=dict(facts.engine),
+        engine=facts.engine,
         environment=dict(facts.environment),
-        load=dict(facts.load),
+        load=facts.load,
         cells=(),
         accuracy=accuracy,
     )

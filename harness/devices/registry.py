@@ -184,13 +184,12 @@ def _server_target(
     from harness.devices.server.device import ServerDevice
     from harness.devices.server.http import base_url
     from harness.devices.server.options import server_options
-    from harness.model.dtype import DTYPES, checkpoint_dtype
+    from harness.model.dtype import check_dtype, checkpoint_dtype
     from harness.model.find import find_model
 
     server_options(args, own_server=url is None)  # before a model is looked for
     url = None if url is None else base_url(url)
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    check_dtype(dtype)
     model = find_model(
         name, trust_remote_code=trust_remote_code, progress=progress.note, weights=url is None
     )

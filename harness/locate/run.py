@@ -229,7 +229,7 @@ def _side(target: Target, facts: Opened) -> Side:
         device=target.device.name,
         model=target.subject.facts.name,
         dtype=facts.declared_dtype,
-        engine=dict(facts.engine),
+        engine=facts.engine,
         environment=dict(facts.environment),
     )
 

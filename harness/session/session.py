@@ -18,6 +18,7 @@ from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.bench.result import Accuracy, Bench
 from harness.bench.run import BenchPlan, run_bench
+from harness.devices.facts import EngineFacts, LoadFigures
 from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
@@ -349,9 +350,9 @@ class Session:
                 "model": subject.facts,
                 "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
                 "settings": subject.settings(generation.max_new_tokens, generation.ignore_eos),
-                "engine": {},
+                "engine": EngineFacts(),
                 "environment": {},
-                "load": {},
+                "load": LoadFigures(),
             }
         )
 
