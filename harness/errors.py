@@ -18,19 +18,23 @@ class carries; a traceback is printed with ``--debug`` only.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Text on one line, with an escape for each character that a terminal may obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class HarnessError(Exception):
     """Base of all errors that are the user's to mend.
 
-    ``exit_status`` is what the ``harness`` command ends with. Whatever a file
-    or a path brings into the message, it stays one line that a terminal shows
-    as it is: other characters stand as escapes.
+    ``exit_status`` is what the ``harness`` command ends with. The message
+    stays one line without control characters, also where it quotes a file or
+    a path: see :func:`printable`.
     """
 
     exit_status = 2
 
     def __init__(self, message: str = "") -> None:
-        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__("".join(shown))
+        super().__init__(printable(message))
 
 
 class UsageError(HarnessError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from harness.alignment.verdict import sentence_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.errors import EmptyComparison
+from harness.files.timestamp import utc_now
 from harness.recording.format import Recording
 from harness.statistics.intervals import Interval
 
@@ -75,7 +75,7 @@ def compare(
         outcome = (_judge_texts if texts else _judge)(candidate, baseline, found)
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         verdict=outcome.verdict,
         sentence=outcome.sentence,
         error_ratio=outcome.error_ratio,
@@ -253,8 +253,8 @@ def _warnings(
     candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
 ) -> tuple[str, ...]:
     lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
-    if candidate.engine.get("warning"):
-        lines.append(f"{candidate.device}: {candidate.engine['warning']}")
+    if candidate.engine.warning:
+        lines.append(f"{candidate.device}: {candidate.engine.warning}")
     prompts = len(candidate.prompts)
     if prompts < FEW_PROMPTS:
         lines.append(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from harness.alignment.allow import STRICT, Allow
 from harness.alignment.result import Comparability, FieldDifference
+from harness.files.jsonfile import readable
 from harness.recording.format import Recording
 
 #: Fields that ``--allow-weights`` waives: a quantized checkpoint held against
@@ -62,13 +62,14 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
         yield "model.template", mine or "none", theirs or "none"
     yield "model.vocab_size", candidate.model.vocab_size, reference.model.vocab_size
     yield from _keys("model.config", candidate.model.config, reference.model.config)
-    yield from _keys("settings", candidate.settings, reference.settings)
+    asked = [arm.settings.model_dump(mode="json") for arm in (candidate, reference)]
+    yield from _keys("settings", *asked)
     for prompt in candidate.prompts:
         yield from _prompt_fields(prompt.id, candidate, reference)
 
 
 def _quantizer(recording: Recording) -> str:
-    size = recording.engine.get("qat_group_size")
+    size = recording.engine.qat_group_size
     return "none" if size is None else f"group size {size}"
 
 
@@ -83,13 +84,9 @@ def _keys(
         # As JSON, so that null, true and 1 are told apart from "null", 1 and 1.0.
         yield (
             f"{name}.{key}",
-            _json(mine[key]) if key in mine else absent,
-            _json(theirs[key]) if key in theirs else absent,
+            readable(mine[key]) if key in mine else absent,
+            readable(theirs[key]) if key in theirs else absent,
         )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _prompt_fields(

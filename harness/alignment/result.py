@@ -14,11 +14,13 @@ from pydantic import Field
 from harness.alignment.frame import frame_of
 from harness.alignment.outcomes import Status, Verdict
 from harness.alignment.prompt_result import PromptAlignment
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.doctor.finding import Finding
 from harness.files import jsonfile
+from harness.files.atomic import write_bytes
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.model.facts import ModelFacts
+from harness.model.settings import GenerationSettings
 from harness.recording.format import SuiteFacts
 from harness.statistics.intervals import Interval
 
@@ -77,11 +79,11 @@ class Arm(StrictModel):
     created: str
     model: ModelFacts
     suite: SuiteFacts
-    settings: dict[str, Any]
+    settings: GenerationSettings
     overridden: dict[str, Any]
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
-    load: dict[str, float]
+    load: LoadFigures
 
 
 class Figures(StrictModel):
@@ -223,7 +225,7 @@ class Alignment(StrictModel):
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
     """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    jsonfile.write_bytes(path, alignment_bytes(alignment))
+    write_bytes(path, alignment_bytes(alignment))
 
 
 def alignment_bytes(alignment: Alignment) -> bytes:

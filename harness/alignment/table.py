@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.alignment.frame import COLUMNS
 from harness.alignment.result import Alignment
 from harness.errors import MissingDependency, UsageError
-from harness.files import jsonfile
+from harness.files.atomic import write_bytes
 
 #: Spreadsheets run a cell that begins like this, and pieces are a model's output.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -59,7 +59,7 @@ def write_table(alignment: Alignment, path: Path) -> None:
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
         data = buffer.getvalue()
-    jsonfile.write_bytes(path, data)
+    write_bytes(path, data)
 
 
 def _harmless(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from harness.alignment.verdict import sentence_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import choices, noise_floor
 from harness.errors import EmptyComparison
+from harness.files.timestamp import utc_now
 from harness.recording.format import PromptRecord
 from harness.statistics.intervals import Interval
 from harness.statistics.margins import logit_of, runner_up
@@ -63,7 +63,7 @@ def compare_tokens(
         update={"device": "tokens", "engine": {}, "environment": {}, "load": {}, "settings": {}}
     )
     return Alignment(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         verdict=verdict,
         sentence=sentence_of(verdict, found, _NO_INTERVAL, gates, flips, len(classes)),
         error_ratio=_NO_INTERVAL,

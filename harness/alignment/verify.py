@@ -86,12 +86,8 @@ def _suite(recording: Recording) -> Suite:
     prompts = tuple(
         Prompt(id=p.id, line=0, token_ids=p.prompt_token_ids) for p in recording.prompts
     )
-    longest = max(len(p.run.token_ids) for p in recording.prompts)
     settings = recording.settings
-    generation = Generation(
-        max_new_tokens=int(settings.get("max_new_tokens", longest)),
-        ignore_eos=bool(settings.get("ignore_eos", False)),
-    )
+    generation = Generation(settings.max_new_tokens, settings.ignore_eos)
     return Suite(
         recording.suite.name,
         Path(recording.suite.name),

@@ -194,10 +194,10 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
     if stepwise and dtype != "float32":
         controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
     if not stepwise:
-        widened = str(reference.engine.get("matmul")).startswith("widened")
+        widened = (reference.engine.matmul or "").startswith("widened")
         other = "native" if widened else "widened"
         controls.append(ArmPlan(f"{CONTROL}{other}", replay, dtype, {"matmul": other}))
-    lower = LOWER_ISA.get(str(reference.engine.get("instruction_set")))
+    lower = LOWER_ISA.get(reference.engine.instruction_set or "")
     if kind.one_pass and kind.backend == "cpu" and lower:
         controls.append(ArmPlan(f"{CONTROL}isa", replay, dtype, {}, lower))
     return [oracle, *controls]

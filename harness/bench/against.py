@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +20,7 @@ from harness.bench.gate import LOOKS, decided, judge_pairs, log_ratio
 from harness.bench.result import Accuracy, Cell, Comparison, PairedCell, RepeatTimes, Side
 from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.errors import DeviceError, UsageError
+from harness.files.timestamp import utc_now
 from harness.process.progress import Progress
 
 
@@ -98,7 +98,7 @@ def run_against(
             share = (end - time.monotonic()) / (len(plan.cells) - number)
             cells.append(_compare_cell(a, b, cell, max(share, 0.0), progress))
         return Comparison(
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=utc_now(),
             first=a.side(first),
             second=b.side(second),
             cells=tuple(cells),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+
+import numpy as np
 
 from harness.bench.result import CellTimes, Limits, RepeatTimes
 
@@ -22,6 +23,8 @@ DEFINITIONS: dict[str, str] = {
     "token to the last token",
     "total_tok_s": "output tokens of the batch over its wall clock",
 }
+#: From this many samples on there is a 90th percentile.
+P90_FROM = 10
 #: From this many samples on a 99th percentile has an upper confidence bound
 #: inside the sample (0.99 ** 299 < 0.05).
 P99_FROM = 299
@@ -43,18 +46,19 @@ def summary(values: Sequence[float]) -> Summary | None:
     from 10 samples on, p99 from 299."""
     if not values:
         return None
-    ordered = sorted(values)
-    n = len(ordered)
-
-    def rank(share: float) -> float:
-        return ordered[min(n - 1, int(share * n))]
-
+    n = len(values)
     return Summary(
-        median=median(ordered),
-        p90=rank(0.90) if n >= 10 else None,
-        p99=rank(0.99) if n >= P99_FROM else None,
+        median=float(np.median(values)),
+        p90=quantile(values, 0.90) if n >= P90_FROM else None,
+        p99=quantile(values, 0.99) if n >= P99_FROM else None,
         samples=n,
     )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """A sample itself, never a mix of two: the smallest with at least ``share`` of
+    the others below or equal to it."""
+    return float(np.quantile(np.asarray(values, np.float64), share, method="higher"))
 
 
 def figures(cell: CellTimes) -> dict[str, Summary]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from harness.alignment.outcomes import Verdict
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.errors import UsageError
 from harness.files import jsonfile
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
@@ -113,9 +113,9 @@ class Bench(StrictModel):
     dtype: str
     machine: str
     model: ModelFacts
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
-    load: dict[str, float]
+    load: LoadFigures
     first_request_s: Annotated[float, Field(ge=0)] | None = None
     cells: Annotated[tuple[CellTimes, ...], FROM_LIST]
     limits: Limits | None = None
@@ -192,7 +192,7 @@ class Side(StrictModel):
     dtype: str
     options: str
     machine: str
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
     accuracy: Accuracy
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from harness.alignment.align import compare
@@ -26,6 +25,7 @@ from harness.bench.result import (
 from harness.devices.base import Device, Opened
 from harness.devices.registry import Target
 from harness.errors import DeviceError, FormatError, HarnessError
+from harness.files.timestamp import utc_now
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import Options, opened, record
@@ -115,9 +115,9 @@ def run_bench(
             done = _finished(before, cell)
             bench = _measure(target.device, bench, cell, text, plan.repeats, done, out, progress)
         if plan.limits:
-            backend = str(facts.engine.get("device", "cpu"))
+            backend = facts.engine.device or "cpu"
             limits = measure_limits(
-                target.subject.facts, facts.declared_dtype, backend, facts.load.get("weights_bytes")
+                target.subject.facts, facts.declared_dtype, backend, facts.load.weights_bytes
             )
             bench = bench.model_copy(update={"limits": limits})
     bench = bench.model_copy(update={"complete": True, "warnings": _warnings(bench)})
@@ -184,15 +184,15 @@ def _fitting(cells: Sequence[Cell], facts: Opened, progress: Progress) -> list[C
 
 def _head(target: Target, facts: Opened, accuracy: Accuracy) -> Bench:
     return Bench(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         complete=False,
         device=target.device.name,
         dtype=facts.declared_dtype,
         machine=machine_fingerprint(facts.environment),
         model=target.subject.facts,
-        engine=dict(facts.engine),
+        engine=facts.engine,
         environment=dict(facts.environment),
-        load=dict(facts.load),
+        load=facts.load,
         cells=(),
         accuracy=accuracy,
     )

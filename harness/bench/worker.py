@@ -94,7 +94,7 @@ def _serve(asked: dict[str, Any], lines: TextIO, answers: TextIO) -> None:
                 "model": target.subject.facts.name,
                 "dtype": facts.declared_dtype,
                 "machine": machine_fingerprint(facts.environment),
-                "engine": dict(facts.engine),
+                "engine": facts.engine.told(),
                 "environment": dict(facts.environment),
                 "accuracy": accuracy.model_dump(),
                 "max_positions": facts.max_positions,

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.checkpoint.findings import Inspection
 from harness.errors import ModelError
-from harness.files.jsonfile import write_bytes
+from harness.files.atomic import write_bytes
 from harness.model.hub import first_line
 
 #: Where a missing field goes: after the first of these that is there.

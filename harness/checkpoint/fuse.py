@@ -7,13 +7,10 @@ output that gets its name when everything is on the disk.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +22,11 @@ from harness.checkpoint.fuse_plan import FusePlan, Item
 from harness.checkpoint.shards import Shard, index_of
 from harness.checkpoint.ternary import quantize, to_bfloat16, widen
 from harness.errors import HarnessError, ModelError, UsageError
+from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
+from harness.files.jsonfile import indented
 from harness.model.hub import first_line
 
 _MAX_WORKERS = 4
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,11 @@ def fuse(plan: FusePlan, step: Callable[[int], None] | None = None) -> Fused:
     """
     check_output(plan.output)
     try:
-        with _staging(plan.output) as folder:
+        with staged_folder(plan.output) as folder:
             _write_tensors(plan, folder, step or _ignore)
             _write_files(plan, folder)
-            (folder / _LOCK).unlink()
             # Onto an empty folder too; a folder that was filled meanwhile is refused.
-            os.rename(folder, plan.output)
-            _sync(plan.output.parent)
+            put_in_place(folder, plan.output)
     except OSError as error:
         raise HarnessError(
             f"{plan.output}: cannot be written ({error.strerror or error}); nothing was left "
@@ -91,48 +87,6 @@ def _ignore(_bytes: int) -> None:
     """The progress of a caller that wants none."""
 
 
-@contextmanager
-def _staging(output: Path) -> Iterator[Path]:
-    """A hidden folder beside the output, removed unless it was renamed.
-
-    What a killed run left there is removed first; a run that lives holds a
-    lock on its own.
-    """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{output.name}.part-"
-    for left in output.parent.glob(f"{prefix}*"):
-        _remove_dead(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
-    try:
-        with open(folder / _LOCK, "wb") as lock:
-            _locked(lock)
-            folder.chmod(0o777 & ~_umask())
-            yield folder
-    finally:
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _locked(stream: Any) -> bool:
-    """Take the lock of a file; True where it is ours, or where locks do not exist."""
-    try:
-        import fcntl
-
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return True
-    return True
-
-
-def _remove_dead(folder: Path) -> None:
-    # A folder without the file was just made, or is nearly removed.
-    with suppress(OSError), open(folder / _LOCK, "rb") as lock:
-        if _locked(lock):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _write_tensors(plan: FusePlan, folder: Path, step: Callable[[int], None]) -> None:
     items = {item.name: item for item in plan.items}
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
@@ -142,7 +96,7 @@ def _write_tensors(plan: FusePlan, folder: Path, step: Callable[[int], None]) ->
             for shard in plan.shards:
                 path = folder / shard.file
                 _write_shard(pool, shard, path, items, plan.group_size, step)
-                synced.append(syncing.submit(_sync, path))
+                synced.append(syncing.submit(sync, path))
             for future in synced:
                 future.result()
         except BaseException:
@@ -218,29 +172,9 @@ def _write_files(plan: FusePlan, folder: Path) -> None:
     """Everything beside the weights; config.json, without which nothing loads, last."""
     for file in plan.copies:
         shutil.copyfile(plan.source / file, folder / file)
-        _sync(folder / file)
+        sync(folder / file)
     index = index_of(plan.shards)
     if index is not None:
-        _write_json(folder / "model.safetensors.index.json", index)
-    _write_json(folder / "config.json", plan.config)
-    _sync(folder)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        write_bytes(folder / "model.safetensors.index.json", indented(index))
+    write_bytes(folder / "config.json", indented(plan.config))
+    sync(folder)

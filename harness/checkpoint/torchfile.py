@@ -2,14 +2,17 @@
 
 Such a file is a zip archive: a pickle that describes the tensors, and one
 uncompressed member of raw bytes for each storage. A pickle is a program. It is
-read here by a stack machine of its own, which knows the two dozen
-instructions that torch writes for a table of tensors and the six names that
-they refer to; every name is a mark, nothing is imported or called.
+read here by the standard library's unpickler with the two dozen instructions
+that torch writes for a table of tensors, and no others; the names in it are
+marks, and nothing is imported. docs/decisions.md says why that is not
+``pickle.Unpickler``.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
 import pickletools
 import struct
 import warnings
@@ -23,8 +26,11 @@ from harness.errors import ModelError
 from harness.model.hub import first_line
 from harness.model.weights import BITS
 
-#: A pickle of 100,000 tensors takes 10 MB.
-_MAX_PICKLE = 64 << 20
+#: Bytes; a pickle of 100,000 tensors takes 10 MB. A byte of it takes up to 100 of memory.
+_MAX_PICKLE = 16 << 20
+#: Torch itself allows 64 dimensions.
+_MOST_DIMENSIONS = 64
+_MOST_ARGUMENTS = 8
 
 #: Torch's classes of storages, in the words of safetensors.
 _STORAGES = {
@@ -33,6 +39,21 @@ _STORAGES = {
     **{"BFloat16Storage": "BF16", "FloatStorage": "F32", "DoubleStorage": "F64"},
     **{"ComplexFloatStorage": "C64"},
 }
+
+#: The instructions that make numbers, strings, lists and tuples, or move them.
+_PLAIN = b"".join(
+    (
+        *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.NONE),
+        *(pickle.NEWTRUE, pickle.NEWFALSE, pickle.BINFLOAT, pickle.INT, pickle.LONG),
+        *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.UNICODE),
+        *(pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8),
+        *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+        *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS),
+        *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE),
+        *(pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
+        *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID),
+    )
+)
 
 Entry = tuple[str, str, tuple[int, ...], int, int]
 
@@ -62,7 +83,14 @@ class _View:
 
 
 class _Refused(ValueError):
-    """What the pickle holds is no table of tensors."""
+    """What the pickle holds is not a table of tensors."""
+
+
+#: What the standard library raises for a damaged archive or pickle, too.
+_DAMAGE = (
+    *(_Refused, ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError),
+    *(struct.error, pickle.UnpicklingError),
+)
 
 
 def torch_entries(path: Path) -> list[Entry]:
@@ -76,7 +104,7 @@ def torch_entries(path: Path) -> list[Entry]:
     try:
         with zipfile.ZipFile(path) as archive:
             prefix, content = _pickle_of(archive)
-            table = _run(content)
+            table = _read(content)
             members = {info.filename: info for info in archive.infolist()}
             with open(path, "rb") as stream:
                 return [
@@ -88,7 +116,7 @@ def torch_entries(path: Path) -> list[Entry]:
             f"{path}: no torch file of release 1.6 or later, or one cut short: "
             f"{first_line(error)}; download it again, or load it and save it as safetensors"
         ) from error
-    except (_Refused, ValueError, IndexError, KeyError, TypeError, struct.error) as error:
+    except _DAMAGE as error:
         problem = first_line(error) if isinstance(error, _Refused) else "its pickle is damaged"
         raise ModelError(f"{path}: {problem}; nothing of it was executed") from error
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
@@ -102,6 +130,8 @@ def _pickle_of(archive: zipfile.ZipFile) -> tuple[str, bytes]:
         raise _Refused("holds no single data.pkl, so it was not written by torch.save")
     if found[0].file_size > _MAX_PICKLE:
         raise _Refused(f"its pickle takes {found[0].file_size} bytes, more than any table needs")
+    if found[0].compress_type != zipfile.ZIP_STORED:
+        raise _Refused("its pickle is compressed, as torch never writes it; save it again")
     prefix = found[0].filename.removesuffix("data.pkl")
     order = prefix + "byteorder"
     if order in archive.namelist() and archive.read(order).strip() != b"little":
@@ -111,12 +141,12 @@ def _pickle_of(archive: zipfile.ZipFile) -> tuple[str, bytes]:
 
 def _tensors(table: Any) -> list[tuple[str, _View]]:
     if not isinstance(table, dict):
-        raise _Refused("holds no table of tensors")
+        raise _Refused("its pickle is not a table of tensors")
     named = [(k, v) for k, v in table.items() if isinstance(v, _View)]
     if not named or not all(isinstance(name, str) for name, _ in named):
         nested = next((k for k, v in table.items() if isinstance(v, dict) and v), None)
         hint = f"; one may be inside {str(nested)[:40]!r}, save it alone" if nested else ""
-        raise _Refused(f"holds no table of named tensors{hint}")
+        raise _Refused(f"its pickle is not a table of named tensors{hint}")
     return named
 
 
@@ -153,162 +183,112 @@ def _contiguous(view: _View) -> bool:
     return True
 
 
-def _run(content: bytes) -> Any:
+def _read(content: bytes) -> Any:
     """The value that a pickle describes, with tensors as _View."""
-    machine = _Machine()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of strange escapes in a damaged string
-        for opcode, argument, _ in pickletools.genops(content):
-            step = _STEPS.get(opcode.name)
-            if step is None:
-                raise _Refused(
-                    f"its pickle uses the instruction {opcode.name}, which no tensor needs"
-                )
-            step(machine, argument)
-    return machine.stack.pop()
+        return _Reader(io.BytesIO(content)).load()
 
 
-class _Machine:
-    """The stack, the marks in it and the memo of a pickle."""
+class _Table(dict[Any, Any]):
+    """A table whose keys are names, none of them twice.
 
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+    A tuple as a key would be hashed through all that it holds, which a short
+    pickle makes as deep, or as large, as it likes.
+    """
 
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
-
-    def nothing(self, _argument: Any) -> None:
-        """PROTO, FRAME, STOP."""
-
-    def mark(self, _argument: Any) -> None:
-        self.marks.append(len(self.stack))
-
-    def since_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        values = self.stack[start:]
-        del self.stack[start:]
-        return values
-
-    def take(self, count: int) -> tuple[Any, ...]:
-        if len(self.stack) < count:
-            raise IndexError("empty stack")
-        values = tuple(self.stack[len(self.stack) - count :])
-        del self.stack[len(self.stack) - count :]
-        return values
-
-    def memoize(self, index: int | None) -> None:
-        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
-
-    def recall(self, index: int) -> None:
-        self.push(self.memo[index])
-
-    def set_items(self, pairs: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict):
-            raise _Refused("its pickle sets items of something that is no table")
-        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, str | int):
-                raise _Refused("its pickle holds a table whose keys are no names")
-            if key in target:
-                raise _Refused(f"the tensor {str(key)[:80]!r} is there twice")
-            target[key] = value
-
-    def append(self, values: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise _Refused("its pickle appends to something that is no list")
-        target.extend(values)
-
-    def name(self, text: str) -> None:
-        if text not in _CALLS and text.removeprefix("torch.") not in _STORAGES:
-            raise _Refused(f"its pickle asks for {text[:80]!r}, which no table of tensors needs")
-        self.push(_Name(text))
-
-    def stack_name(self, _argument: Any) -> None:
-        module, name = self.take(2)
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise _Refused("its pickle asks for a name that is none")
-        self.name(f"{module}.{name}")
-
-    def storage(self, _argument: Any) -> None:
-        """BINPERSID: ("storage", class, key, place, elements)."""
-        kind, cls, key, _place, elements = self.take(1)[0]
-        dtype = _STORAGES.get(cls.text.removeprefix("torch.")) if isinstance(cls, _Name) else None
-        if kind != "storage" or dtype is None or not isinstance(key, str):
-            raise _Refused("its pickle refers to something that is no storage of numbers")
-        self.push(_Storage(dtype, key, elements))
-
-    def call(self, _argument: Any) -> None:
-        function, arguments = self.take(2)
-        if not isinstance(function, _Name) or function.text not in _CALLS:
-            raise _Refused("its pickle calls something that makes no tensor")
-        self.push(_CALLS[function.text](*arguments))
-
-    def state(self, _argument: Any) -> None:
-        """BUILD: the ``_metadata`` of a state dict, of no use here."""
-        if not isinstance(self.stack[-2], dict):
-            raise _Refused("its pickle sets the state of something that is no table")
-        self.take(1)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(key, str | int):
+            raise _Refused("its pickle holds a table with a key that is not a name")
+        if key in self:
+            raise _Refused(f"the tensor {str(key)[:80]!r} is there twice")
+        super().__setitem__(key, value)
 
 
 def _tensor(
     storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, _meta: Any = None
 ) -> _View:
     if not isinstance(storage, _Storage):
-        raise _Refused("its pickle builds a tensor out of no storage")
-    return _View(storage, offset, tuple(shape), tuple(stride))
+        raise _Refused("its pickle builds a tensor without a storage")
+    return _View(storage, offset, _size(shape), _size(stride))
+
+
+def _size(dimensions: Any) -> tuple[int, ...]:
+    """A shape or a stride, never a copy of it: a pickle can ask for any number of them."""
+    if not isinstance(dimensions, tuple) or len(dimensions) > _MOST_DIMENSIONS:
+        raise _Refused(f"its pickle has a shape that is not up to {_MOST_DIMENSIONS} numbers")
+    return dimensions
 
 
 def _parameter(view: Any, _grad: Any, _hooks: Any) -> Any:
     return view
 
 
-def _table(*pairs: Any) -> dict[Any, Any]:
+def _table(*pairs: Any) -> _Table:
     if pairs not in ((), ([],)):
-        raise _Refused("its pickle makes a table out of other things than tensors")
-    return {}
+        raise _Refused("its pickle makes a table of other things than tensors")
+    return _Table()
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _table,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
-    "torch.Size": tuple,
+    "torch.Size": _size,
 }
 
-_Step = Callable[[_Machine, Any], None]
-_STEPS: dict[str, _Step] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _Machine.nothing),
-    "MARK": _Machine.mark,
-    **dict.fromkeys(
-        ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BINFLOAT", "INT", "LONG"),
-        _Machine.push,
-    ),
-    **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1"),
-        _Machine.push,
-    ),
-    "NONE": lambda m, _: m.push(None),
-    "NEWTRUE": lambda m, _: m.push(True),
-    "NEWFALSE": lambda m, _: m.push(False),
-    "EMPTY_TUPLE": lambda m, _: m.push(()),
-    "EMPTY_LIST": lambda m, _: m.push([]),
-    "EMPTY_DICT": lambda m, _: m.push({}),
-    "TUPLE1": lambda m, _: m.push(m.take(1)),
-    "TUPLE2": lambda m, _: m.push(m.take(2)),
-    "TUPLE3": lambda m, _: m.push(m.take(3)),
-    "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"), _Machine.memoize),
-    **dict.fromkeys(("BINGET", "LONG_BINGET", "GET"), _Machine.recall),
-    "SETITEM": lambda m, _: m.set_items(list(m.take(2))),
-    "SETITEMS": lambda m, _: m.set_items(m.since_mark()),
-    "APPEND": lambda m, _: m.append(list(m.take(1))),
-    "APPENDS": lambda m, _: m.append(m.since_mark()),
-    "GLOBAL": lambda m, text: m.name(text.replace(" ", ".", 1)),
-    "STACK_GLOBAL": _Machine.stack_name,
-    "BINPERSID": _Machine.storage,
-    "REDUCE": _Machine.call,
-    "BUILD": _Machine.state,
-}
+
+class _Steps(dict[int, Callable[[Any], None]]):
+    """The instructions that are followed, by their codes."""
+
+    def __missing__(self, code: int) -> Callable[[Any], None]:
+        names = (op.name for op in pickletools.opcodes if op.code == chr(code))
+        name = next(names, f"0x{code:02x}")
+        raise _Refused(f"its pickle uses the instruction {name}, which no tensor needs")
+
+
+class _Reader(pickle._Unpickler):
+    """The standard library's unpickler, written in Python, without all that acts.
+
+    Only instructions that make numbers, strings, lists, tuples and tables are
+    left of it; those that import, call or change objects are replaced.
+    """
+
+    stack: list[Any]
+    append: Callable[[Any], None]
+    dispatch = _Steps({code: pickle._Unpickler.dispatch[code] for code in _PLAIN})
+
+    def find_class(self, module: str, name: str) -> _Name:
+        text = f"{module}.{name}"
+        if text not in _CALLS and text.removeprefix("torch.") not in _STORAGES:
+            raise _Refused(f"its pickle asks for {text[:80]!r}, which no table of tensors needs")
+        return _Name(text)
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Of ("storage", class, key, place, elements)."""
+        kind, cls, key, _place, elements = pid
+        dtype = _STORAGES.get(cls.text.removeprefix("torch.")) if isinstance(cls, _Name) else None
+        if kind != "storage" or dtype is None or not isinstance(key, str):
+            raise _Refused("its pickle refers to something that is not a storage of numbers")
+        return _Storage(dtype, key, elements)
+
+    def _empty_table(self) -> None:
+        self.append(_Table())
+
+    def _call(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, _Name) or function.text not in _CALLS:
+            raise _Refused("its pickle calls something that does not make a tensor")
+        if not isinstance(arguments, tuple) or len(arguments) > _MOST_ARGUMENTS:
+            raise _Refused("its pickle calls something with arguments that no tensor needs")
+        self.append(_CALLS[function.text](*arguments))
+
+    def _state(self) -> None:
+        """The ``_metadata`` of a state dict, of no use here."""
+        self.stack.pop()
+        if not isinstance(self.stack[-1], _Table):
+            raise _Refused("its pickle sets the state of something that is not a table")
+
+    dispatch[pickle.EMPTY_DICT[0]] = _empty_table
+    dispatch[pickle.REDUCE[0]] = _call
+    dispatch[pickle.BUILD[0]] = _state

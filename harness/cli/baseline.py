@@ -177,15 +177,10 @@ def _stale(folder: Path) -> str | None:
     if reference.suite.name not in suite_names():
         return f"there is no suite {reference.suite.name} in prompts/"
     try:
-        suite = load_suite(reference.suite.name, _length(reference))
+        suite = load_suite(reference.suite.name, reference.settings.max_new_tokens)
     except SuiteError:
         return None  # a file with a mistake in it says nothing of its baselines
     return None if suite.digest == reference.suite.digest else "its suite has changed"
-
-
-def _length(reference: Recording) -> int | None:
-    tokens = reference.settings.get("max_new_tokens")
-    return tokens if isinstance(tokens, int) else None
 
 
 def _differing_rows(mine: Recording, theirs: Recording) -> int:

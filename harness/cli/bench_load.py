@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -15,6 +14,7 @@ import typer
 from harness.cli.options import ModelName, whole_numbers
 from harness.cli.outputs import BenchFiles, tell_and_write
 from harness.errors import UsageError
+from harness.files.timestamp import utc_now
 
 if TYPE_CHECKING:
     from harness.bench.load import Load
@@ -97,7 +97,7 @@ def _load(model: str, loads: Sequence[Load], files: BenchFiles, progress: Progre
         )
         times.append(run_load(load))
     made = LoadBench(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         url=loads[0].url,
         model=model,
         prompt_tokens=loads[0].prompt_tokens,

@@ -12,6 +12,7 @@ import typer
 from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
 from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
+from harness.errors import printable
 from harness.files.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ def _locate(plan: LocatePlan, json: Path | None, alignment: Path | None) -> NoRe
     from harness.locate.run import locate as find
     from harness.process.progress import Progress
     from harness.report.location_text import location_lines
-    from harness.report.summary import printable
 
     judged = None if alignment is None else load_alignment(alignment)  # before the work
     check_outputs([json, alignment], [plan.baseline, plan.suite.path])

@@ -117,13 +117,12 @@ def _server_target(spec: DeviceSpec, subject: Subject | None, progress: Progress
     """A server of our own runs the checkpoint; what a running one runs is unknown."""
     from harness.devices.server.device import ServerDevice
     from harness.devices.server.options import server_options
-    from harness.model.dtype import DTYPES, checkpoint_dtype
+    from harness.model.dtype import check_dtype, checkpoint_dtype
     from harness.model.find import find_model
 
     own = spec.server_url is None
     server_options(spec.engine_args, own_server=own)  # before a model is looked for
-    if spec.dtype is not None and spec.dtype not in DTYPES:
-        raise UsageError(f"dtype {spec.dtype!r} is not one of {', '.join(DTYPES)}")
+    check_dtype(spec.dtype)
     trust = spec.trust_remote_code
     model = find_model(spec.model, trust_remote_code=trust, progress=progress.note, weights=own)
     if subject is None:

@@ -7,17 +7,15 @@ changed) and ``checksum`` (SHA-256 of everything else, which decides).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ChecksumError, FormatError, HarnessError
+from harness.errors import ChecksumError, FormatError
+from harness.files.atomic import write_bytes
 
 #: Larger files are refused before they are read.
 MAX_BYTES = 1 << 30
@@ -43,30 +41,6 @@ def encoded(document: dict[str, Any]) -> bytes:
     sealed["checksum"] = _sha256(document)
     # Lone surrogates, which UTF-8 cannot hold, become JSON's own \\uXXXX.
     return _pretty(sealed).encode("utf-8", "backslashreplace")
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing; see :func:`write` for the errors."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise HarnessError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "nothing was changed there, choose another place or make room"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def read(path: Path, *schemas: str) -> dict[str, Any]:
@@ -135,11 +109,30 @@ def parse_any(path: Path) -> Any:
         raise FormatError(str(path), None, f"is not strict JSON: {error}") from error
 
 
-def canonical(value: Any) -> bytes:
-    """One spelling for equal values: what checksums and digests are taken of."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode("ascii")
+def canonical(value: Any, *, ascii_only: bool = True) -> bytes:
+    """One spelling for equal values: what checksums and digests are taken of.
+
+    Args:
+        value: of JSON's types.
+        ascii_only: other characters as escapes, which spell a pair of
+            surrogates and the character that it stands for alike; else as
+            UTF-8, which does not.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=ascii_only, allow_nan=False
+    )
+    return text.encode("utf-8", "surrogatepass")
+
+
+def readable(value: Any) -> str:
+    """A value on one line for readers, keys sorted."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def indented(document: dict[str, Any]) -> bytes:
+    """A file of JSON as Transformers writes it: keys in their order, two spaces."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _sha256(value: Any) -> str:
@@ -202,12 +195,6 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _pretty(value: Any, indent: int = 0) -> str:

@@ -21,24 +21,63 @@ def lock(descriptor: int, what: Path) -> None:
     Raises:
         HarnessError: if another process holds it.
     """
+    if try_lock(descriptor) is False:
+        raise _taken(what)
+
+
+def try_lock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """Lock an open file or folder until it is closed, or the process ends.
+
+    Args:
+        descriptor: of the file or folder.
+        wait: for a process that holds it; else the answer is False then.
+
+    Returns:
+        Whether it is ours; None where there are no locks (Windows, some
+        network file systems).
+    """
     if fcntl is None:
-        return
+        return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
-        raise HarnessError(
-            f"{what}: another harness is writing there; wait for it, or choose another place"
-        ) from None
+        return False
     except OSError:
-        return  # a network file system without locks: as good as it gets
+        return None
+    return True
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[bool | None]:
+    """Try to lock a folder for the length of the block; yields what :func:`try_lock` says.
+
+    Raises:
+        OSError: if there is no such folder.
+    """
+    if fcntl is None:  # Windows opens no folders
+        yield None
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; see :func:`lock`."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        lock(descriptor, folder)
+    """Hold a folder for this process alone.
+
+    Raises:
+        HarnessError: if another process holds it.
+    """
+    with held_folder(folder) as held:
+        if held is False:
+            raise _taken(folder)
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _taken(what: Path) -> HarnessError:
+    return HarnessError(
+        f"{what}: another harness is writing there; wait for it, or choose another place"
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.files.atomic import new_file
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:
@@ -77,9 +77,7 @@ def _check_writable(path: Path) -> None:
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
-        handle, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
-        os.close(handle)
-        os.unlink(probe)
+        new_file(folder, path.name).unlink()
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror or error}); choose another place"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.devices.trace import Trace
 from harness.errors import UsageError
+from harness.files.timestamp import utc_now
 from harness.locate.judge import block_of, first_beyond, places, shows_at
 from harness.locate.result import HandOver, LocatedPrompt, Location, Place, Side
 from harness.process.progress import Progress
@@ -91,7 +91,7 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
     found = places(candidate.traces, reference.traces, oracle.traces, controls, target.dtype)
     first = first_beyond(found)
     return Location(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         module=None if first is None else block_of(first.name),
         place=None if first is None else first.name,
         sentence=_sentence(found, first, prompts),
@@ -210,7 +210,7 @@ def _side(target: Target, facts: Opened) -> Side:
         device=target.device.name,
         model=target.subject.facts.name,
         dtype=facts.declared_dtype,
-        engine=dict(facts.engine),
+        engine=facts.engine,
         environment=dict(facts.environment),
     )
 

@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MissingDependency, ModelError
+from harness.files import jsonfile
+from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
+from harness.files.locks import try_lock
 from harness.model.hub import first_line, install_command, quiet_transformers, require
 
 #: sha256 of model.safetensors, the same from Transformers 4.57 and 5.19.
@@ -76,9 +79,9 @@ def embedded_model(progress: Progress | None = None) -> str:
     require("gguf", _NEEDED_FOR, "pip install gguf")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(final, say) as alone:
+        with _only_one(final, say):
             if not is_finished(final):
-                _convert_into(final, gguf, say, alone)
+                _convert_into(final, gguf, say)
     except OSError as error:
         raise ModelError(
             f"{_NEEDED_FOR} cannot be converted into {final.parent}: {first_line(error)}; "
@@ -113,44 +116,29 @@ def _locate() -> Path:
 
 
 @contextmanager
-def _only_one(final: Path, say: Progress) -> Iterator[bool]:
-    """Hold the lock of this conversion; yields whether there is one.
+def _only_one(final: Path, say: Progress) -> Iterator[None]:
+    """Hold the lock of this conversion, after whoever holds it.
 
     The kernel drops a dead process's lock. Where locks do not exist, two
     conversions run side by side and the first to finish wins.
     """
     with open(final.with_name(f".{final.name}.lock"), "ab") as lock:
-        try:
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("another process is converting the embedded model; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            yield False
-            return
-        yield True
+        if try_lock(lock.fileno()) is False:
+            say("another process is converting the embedded model; waiting for it")
+            try_lock(lock.fileno(), wait=True)
+        yield
 
 
-def _convert_into(final: Path, gguf: Path, say: Progress, alone: bool) -> None:
-    prefix = f".{final.name}.part-"
-    if alone:  # so whatever lies here belongs to a process that died
-        for leftover in final.parent.glob(f"{prefix}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
-    try:
+def _convert_into(final: Path, gguf: Path, say: Progress) -> None:
+    with staged_folder(final) as work:
         _convert(gguf, work, say)
         if final.exists() and not is_finished(final):
-            shutil.rmtree(final)  # of this name, yet not one of ours: damaged
+            shutil.rmtree(final)  # damaged: the name is right, the content is not
         try:
-            os.rename(work, final)
+            put_in_place(work, final)
         except OSError:
             if not is_finished(final):  # else another process was faster
                 raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _convert(gguf: Path, work: Path, say: Progress) -> None:
@@ -180,9 +168,10 @@ def _convert(gguf: Path, work: Path, say: Progress) -> None:
     for file in work.iterdir():
         file.chmod(0o644)
     work.chmod(0o755)
-    _sync(work)
-    (work / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-    _sync(work)
+    for path in [*work.iterdir(), work]:
+        sync(path)
+    write_bytes(work / MARKER, jsonfile.indented(marker))
+    sync(work)
 
 
 @contextmanager
@@ -218,17 +207,4 @@ def _make_portable(tokenizer_config: Path) -> None:
     content["tokenizer_class"] = "PreTrainedTokenizerFast"
     for key in ("backend", "is_local", "local_files_only"):
         content.pop(key, None)
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    tokenizer_config.write_text(text, encoding="utf-8")
-
-
-def _sync(folder: Path) -> None:
-    """Everything in the folder, and the folder itself, onto the disk."""
-    for path in [*folder.iterdir(), folder]:
-        if path.is_dir() and os.name == "nt":
-            continue  # Windows opens no directories
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    tokenizer_config.write_bytes(jsonfile.indented(content))

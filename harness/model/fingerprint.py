@@ -7,12 +7,12 @@ order and the releases of Transformers that wrote them make no difference.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.files import jsonfile
 from harness.model.model import Model, read_json
 from harness.model.tokenizer import Tokenizer
 from harness.model.weights import Tensor, read_tensors
@@ -96,7 +96,7 @@ def fingerprint(
         weight_bytes=sum(t.bytes for t in tensors),
         config=config,
         tokenizer=_sha256(tokenizer.vocabulary),
-        template=None if template is None else hashlib.sha256(_utf8(template)).hexdigest(),
+        template=None if template is None else _sha256_of_text(template),
     )
 
 
@@ -192,10 +192,9 @@ def _loaded(tensors: list[Tensor], *, tied: bool) -> list[Tensor]:
     ]
 
 
+def _sha256_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _sha256(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(_utf8(text)).hexdigest()
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(jsonfile.canonical(content, ascii_only=False)).hexdigest()

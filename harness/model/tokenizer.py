@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ModelError
+from harness.files import jsonfile
 from harness.model.hub import first_line, quiet_transformers, require
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class Tokenizer:
 
     @property
     def template(self) -> str | None:
-        """The chat template; several named ones as canonical JSON."""
+        """The chat template; several named ones as JSON."""
         template = getattr(self._tokenizer, "chat_template", None)
         if template is None or isinstance(template, str):
             return template
-        return json.dumps(template, sort_keys=True, ensure_ascii=False)
+        return jsonfile.readable(template)
 
 
 def open_tokenizer(model: Model) -> Tokenizer:

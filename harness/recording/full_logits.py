@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import FormatError, HarnessError, MissingDependency
+from harness.files.atomic import replacing
 
 _INSTALL = "pip install safetensors"
 
@@ -27,14 +27,11 @@ def save_logits(logits: dict[str, NDArray[np.float32]], recording: Path) -> None
     except ImportError as error:
         raise MissingDependency("safetensors", "--logits full", _INSTALL) from error
     path = logits_path(recording)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(logits, str(temporary))
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
+        with replacing(path) as temporary:
+            save_file(logits, str(temporary))
+    except SafetensorError as error:
         raise HarnessError(f"{path}: cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_logits(recording: Path) -> dict[str, NDArray[np.float32]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
 from harness.errors import DeviceError, FormatError, UsageError
+from harness.files.timestamp import utc_now
 from harness.model.subject import Subject
 from harness.process.progress import Progress, Silent
 from harness.process.watchdog import Watchdog, step_limit_s
@@ -191,7 +191,6 @@ class _Session:
         return {**head, "replay": self.options.replay, "context": tokens}
 
     def _requests(self, replay: Replay, only: Iterable[str] | None = None) -> list[Request]:
-        stops = () if self.settings["ignore_eos"] else tuple(self.settings["eos_token_ids"])
         keep: Keep = "full" if self.options.full_logits else "statistics"
         wanted = None if only is None else set(only)
         return [
@@ -199,8 +198,8 @@ class _Session:
                 prompt_id=p.id,
                 prompt_token_ids=p.token_ids,
                 replay=replay,
-                max_new_tokens=self.settings["max_new_tokens"],
-                stop_token_ids=stops,
+                max_new_tokens=self.settings.max_new_tokens,
+                stop_token_ids=self.settings.stop_token_ids,
                 forced_token_ids=None if replay == "free" else self._context_of(p),
                 keep=keep,
             )
@@ -289,14 +288,14 @@ class _Session:
         return {
             "device": self.device.name,
             "dtype": self.facts.declared_dtype,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": utc_now(),
             "model": self.subject.facts,
             "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
             "settings": self.settings,
             "overridden": dict(self.subject.overridden),
-            "engine": dict(self.facts.engine),
+            "engine": self.facts.engine,
             "environment": dict(self.facts.environment),
-            "load": dict(self.facts.load),
+            "load": self.facts.load,
         }
 
     def _recording(

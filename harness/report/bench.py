@@ -8,11 +8,10 @@ from pathlib import Path
 
 from harness.bench.figures import summary
 from harness.bench.result import Bench, Comparison, LoadBench, LoadTimes
-from harness.errors import UsageError
-from harness.files import jsonfile
+from harness.errors import UsageError, printable
+from harness.files.atomic import write_bytes
 from harness.report.html import page
 from harness.report.markdown import plain
-from harness.report.summary import printable
 from harness.report.text import number, seconds
 from harness.report.views.bench import Row, bench_view
 
@@ -50,7 +49,7 @@ def render_comparison(found: Comparison, path: Path) -> None:
 
 def _write(path: Path, name: str, **values: object) -> None:
     render = page if path.suffix.lower() == ".html" else plain
-    jsonfile.write_bytes(path, render(name, **values).encode("utf-8"))
+    write_bytes(path, render(name, **values).encode("utf-8"))
 
 
 def bench_lines(bench: Bench) -> Iterator[str]:

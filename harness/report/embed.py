@@ -1,8 +1,9 @@
 """The alignment within its page: what the script reads, and the reader downloads.
 
-It is the JSON file of the alignment, deflated and in base64. Where all prompts
-fit it is the whole file, byte for byte; else it holds the worst of them and
-says so in its warnings.
+It is the JSON file of the alignment, deflated (RFC 1951) and in base64; a
+browser inflates it with ``DecompressionStream("deflate-raw")``. Where all
+prompts fit it is the whole file, byte for byte; else it holds the worst of them
+and says so in its warnings.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import zlib
 from dataclasses import dataclass
 
 from harness.alignment.result import alignment_bytes
-from harness.report.deflate import deflate
 from harness.report.language import message
 from harness.report.text import shortened, visible
 from harness.report.views.alignment import AlignmentView
@@ -22,8 +23,16 @@ from harness.report.views.prompt import MOST_PIECE
 
 @dataclass(frozen=True)
 class Embedded:
-    """``data`` is base64 of deflated JSON; ``odd`` is JSON of the token texts
-    that cannot stand as they are, by token id."""
+    """The embedded file and what the page needs beside it.
+
+    Attributes:
+        data: base64 of deflated JSON. Builds of zlib differ in its bytes,
+            never in what it inflates to.
+        odd: JSON of the token texts that the page must escape, by token id.
+        name: of the download.
+        kept: prompts in ``data``.
+        prompts: prompts of the alignment.
+    """
 
     data: str
     odd: str
@@ -39,7 +48,7 @@ def embed(view: AlignmentView) -> Embedded:
         note = message("en", "embedded.part", n=len(view.embedded), all=len(source.prompts))
         kept = tuple(source.prompts[n] for n in view.embedded)
         source = source.model_copy(update={"prompts": kept, "warnings": (*source.warnings, note)})
-    data = base64.b64encode(deflate(alignment_bytes(source))).decode("ascii")
+    data = base64.b64encode(_deflated(alignment_bytes(source))).decode("ascii")
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source.candidate.name)[:60].strip(".-")
     return Embedded(
         data=data,
@@ -48,6 +57,11 @@ def embed(view: AlignmentView) -> Embedded:
         kept=len(view.embedded),
         prompts=len(view.source.prompts),
     )
+
+
+def _deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
 
 
 def _odd(pieces: dict[str, str]) -> str:

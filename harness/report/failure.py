@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.result import Alignment
-from harness.report.summary import number, printable
+from harness.errors import printable
+from harness.report.summary import number
 
 #: Decoded tokens shown on either side of the position.
 AROUND = 8

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.alignment.result import Alignment, save_alignment
 from harness.errors import UsageError
-from harness.files import jsonfile
+from harness.files.atomic import write_bytes
 from harness.report.html import to_html
 from harness.report.language import Language
 from harness.report.markdown import to_markdown
@@ -35,9 +35,9 @@ def render(alignments: Sequence[Alignment], path: Path, language: Language = "en
     if not alignments:
         raise UsageError(f"{path}: there is no alignment to report; name at least one")
     if suffix == ".html":
-        jsonfile.write_bytes(path, to_html(alignments, language).encode("utf-8"))
+        write_bytes(path, to_html(alignments, language).encode("utf-8"))
     elif suffix == ".md":
-        jsonfile.write_bytes(path, to_markdown(alignments, language=language).encode("utf-8"))
+        write_bytes(path, to_markdown(alignments, language=language).encode("utf-8"))
     elif len(alignments) > 1:
         raise UsageError(
             f"{path}: one .json holds one alignment, not {len(alignments)}; "

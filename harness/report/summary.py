@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from harness.alignment.outcomes import ALIGNED
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.result import Alignment
+from harness.errors import printable
 
 
 def summary_lines(alignment: Alignment) -> Iterator[str]:
@@ -44,8 +45,3 @@ def _prompt_line(prompt: PromptAlignment) -> str:
 def number(value: float | None) -> str:
     """Four significant digits, or a dash."""
     return "—" if value is None else f"{value:.4g}"
-
-
-def printable(text: str) -> str:
-    """Model output without control characters: a terminal obeys those."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

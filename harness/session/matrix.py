@@ -127,15 +127,15 @@ def longest_prompts(candidate: Recording) -> tuple[str, ...]:
 def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
     """What to change, given what the candidate's own run had in force."""
     engine, device = candidate.engine, candidate.device
-    batch = int(engine.get("batch_size") or 1)
+    batch = engine.batch_size or 1
     kind = kind_of(device)
     lacking = {} if kind.batching else _LACKING
     if kind.remote:
         lacking = dict.fromkeys(_LACKING, "was started by somebody else, with arguments of its own")
     other = BATCH if batch == 1 else 1
-    eager, cached = bool(engine.get("enforce_eager")), bool(engine.get("prefix_caching"))
+    eager, cached = bool(engine.enforce_eager), bool(engine.prefix_caching)
     lengths = [len(p.prompt_token_ids) for p in candidate.prompts if p.id in ids]
-    block = int(engine.get("block_size") or 0)
+    block = engine.block_size or 0
     short = (
         f"no prompt is as long as a block of {block} tokens, so nothing would be cached; "
         "take a suite with longer prompts, or --engine-arg block_size"

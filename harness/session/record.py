@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.alignment.comparability import comparability
 from harness.baseline.baseline import Baseline
+from harness.devices.facts import EngineFacts, LoadFigures
 from harness.errors import BaselineError
 from harness.process.progress import Progress
 from harness.recording import recorder
@@ -77,9 +78,9 @@ def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
             "model": subject.facts,
             "suite": SuiteFacts(name=suite.name, digest=suite.digest),
             "settings": subject.settings(generation.max_new_tokens, generation.ignore_eos),
-            "engine": {},
+            "engine": EngineFacts(),
             "environment": {},
-            "load": {},
+            "load": LoadFigures(),
         }
     )
 

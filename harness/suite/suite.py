@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.files import jsonfile
 
 ROLES = ("system", "user", "assistant")
 
@@ -96,8 +96,7 @@ def _length(max_new_tokens: int) -> int:
 def _digest(prompts: tuple[Prompt, ...], generation: Generation) -> str:
     content = {"generation": asdict(generation), "prompts": [_content(p) for p in prompts]}
     # Escapes would write a surrogate pair and the character it stands for alike.
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(jsonfile.canonical(content, ascii_only=False)).hexdigest()
 
 
 def _content(prompt: Prompt) -> dict[str, object]:

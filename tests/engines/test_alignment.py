@@ -151,7 +151,7 @@ def test_a_lower_instruction_set_is_equivalent_though_no_row_is_bit_equal(
     assert alignment.verdict in ALIGNED
     reference = alignment.reference
     assert reference is not None
-    if reference.engine["instruction_set"] == capability:
+    if reference.engine.instruction_set == capability:
         assert alignment.verdict == "EQUIVALENT"
         assert not any(any(p.positions.bit_equal) for p in alignment.prompts)
 

@@ -61,7 +61,7 @@ def forced(free: Request, completion: Completion, replay: Replay) -> Request:
 def oracle(embedded_model: Model, free: Request, completion: Completion) -> Completion:
     device = HfDevice("hf-cpu", embedded_model, dtype="float32", matmul="native")
     opened = device.open()
-    assert (opened.declared_dtype, opened.engine["matmul"]) == ("float32", "native")
+    assert (opened.declared_dtype, opened.engine.matmul) == ("float32", "native")
     try:
         return run(device, forced(free, completion, "forced-prefill"))
     finally:
@@ -139,7 +139,7 @@ def test_widened_products_err_no_more_than_native_ones(
     errors = {}
     for matmul in ("native", "widened"):
         device = HfDevice("hf-cpu", embedded_model, matmul=matmul)
-        assert device.open().engine["matmul"] == matmul
+        assert device.open().engine.matmul == matmul
         errors[matmul] = error(run(device, forced(free, completion, "forced-prefill")), oracle)
         device.close()
     assert 0.5 < errors["widened"] / errors["native"] < 1.5
@@ -151,7 +151,7 @@ def test_float16_prefills_the_same_way_and_errs_far_less(
     """Three more bits of significand: an eighth of the noise, or nearly."""
     request = forced(free, completion, "forced-prefill")
     device = HfDevice("hf-cpu", embedded_model, dtype="float16")
-    matmul = device.open().engine["matmul"]
+    matmul = device.open().engine.matmul
     fine = error(run(device, request), oracle)
     device.close()
     from harness.devices.hf.matmul import has_half_gemm
@@ -312,8 +312,8 @@ def test_opening_tells_what_decides_bits(embedded_model: Model) -> None:
     assert torch.get_num_threads() == before
     assert (opened.vocab_size, opened.max_positions) == (49152, 8192)
     assert opened.declared_dtype == "bfloat16"
-    assert opened.engine["attention"] == "eager"
-    assert opened.engine["threads"] == 1
+    assert opened.engine.attention == "eager"
+    assert opened.engine.threads == 1
     assert opened.environment["torch"] == torch.__version__
-    assert opened.load["weights_bytes"] == 2 * 134_515_008
-    assert 0 < opened.load["load_s"] < 60
+    assert opened.load.weights_bytes == 2 * 134_515_008
+    assert 0 < opened.load.load_s < 60

@@ -54,7 +54,7 @@ def arm(role: Any, text: str = "hf-cpu", **changes: Any) -> Arm:
         "created": "2025-01-02T03:04:05Z",
         "model": facts(),
         "suite": SuiteFacts(name="mixed", digest="ef" * 32),
-        "settings": {"max_new_tokens": 64, "ignore_eos": True},
+        "settings": {"max_new_tokens": 64, "ignore_eos": True, "eos_token_ids": [2]},
         "overridden": {},
         "engine": {"attention": "eager" if role == "control" else "sdpa", "threads": 8},
         "environment": {"torch": "2.9.0", "processor": text, "driver": None},

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.bench.figures import DEFINITIONS, Summary, figures, roofline
+from harness.bench.figures import DEFINITIONS, Summary, figures, quantile, roofline
 from harness.bench.result import Bench, CellTimes
+from harness.devices.facts import LoadFigures
 from harness.report.text import NONE, number, seconds, visible
 
 _SECONDS = {"ttft_s", "itl_s", "decode_tpot_s", "e2e_s"}
-#: Names of the parts of a cold start, in the order in which they happen.
-_COLD = {
-    "load_weights_s": "weights",
-    "load_compile_s": "compilation",
-    "load_graph_s": "graph capture",
-    "load_warmup_s": "warm-up",
-}
+_NOT_TIMED = "not timed by the engine"
+#: The bar of a load of which no part is known.
+_WHOLE = "load"
 
 
 @dataclass(frozen=True)
@@ -76,21 +73,50 @@ def size(value: float | None) -> str:
 
 
 def cold_parts(bench: Bench) -> list[tuple[str, float]]:
-    """The cold start in parts, seconds: those that the engine tells, the rest
-    of the load, and the first request."""
-    parts = [(label, bench.load[key]) for key, label in _COLD.items() if key in bench.load]
-    rest = bench.load.get("load_s", 0.0) - sum(value for _, value in parts)
-    label = "the rest of the load" if parts else "load"
-    found = [*parts, (label, max(rest, 0.0))]
+    """The cold start in parts that do not overlap, seconds: those that the
+    engine tells, the rest of the load, and the first request."""
+    load = bench.load
+    told = [
+        ("weights", load.weights_s),
+        ("compilation", load.compile_s),
+        ("warm-up", load.warmup_s),
+        ("profiling and KV cache", _besides(load)),
+        ("graph capture", load.graph_capture_s),
+    ]
+    found = [(label, value) for label, value in told if value is not None]
+    if load.load_s is not None:
+        rest = load.load_s - sum(value for _, value in found)
+        found.append(("the rest of the load" if found else _WHOLE, max(rest, 0.0)))
     if bench.first_request_s is not None:
         found.append(("first request", bench.first_request_s))
     return found
 
 
+def _besides(load: LoadFigures) -> float | None:
+    """What the engine's initialization took besides the parts that have a figure."""
+    if load.init_engine_s is None:
+        return None
+    inside = (load.compile_s, load.warmup_s, load.graph_capture_s)
+    return max(load.init_engine_s - sum(part or 0.0 for part in inside), 0.0)
+
+
 def _load(bench: Bench) -> Iterator[Row]:
-    yield Row("load, whole", (seconds(bench.load.get("load_s")),))
+    yield Row("load, whole", (seconds(bench.load.load_s),))
+    yield from _untimed(bench)
     for label, value in cold_parts(bench):
-        yield Row(label, (seconds(value),))
+        if label != _WHOLE:  # which is said above
+            yield Row(label, (seconds(value),))
+
+
+def _untimed(bench: Bench) -> Iterator[Row]:
+    """Parts of an engine that can compile, of which it tells no time, and why."""
+    eager = bench.engine.enforce_eager
+    if eager is None:
+        return
+    if bench.load.compile_s is None:
+        yield Row("compilation", ("not compiled (enforce_eager)" if eager else _NOT_TIMED,))
+    if bench.load.warmup_s is None:
+        yield Row("warm-up", (_NOT_TIMED,))
 
 
 def _throughput(times: CellTimes) -> Row:
@@ -126,13 +152,13 @@ def _latency(times: CellTimes) -> Iterator[Row]:
 
 def _memory(bench: Bench) -> Iterator[Row]:
     load = bench.load
-    yield Row("weights", (size(load.get("weights_bytes")),))
+    yield Row("weights", (size(load.weights_bytes),))
     host = max((c.peak_host_bytes or 0 for c in bench.cells), default=0)
-    yield Row("peak of the host process", (size(host or load.get("peak_rss_bytes")),))
+    yield Row("peak of the host process", (size(host or load.peak_rss_bytes),))
     device = max((c.peak_device_bytes or 0 for c in bench.cells), default=0)
-    yield Row("peak of the accelerator", (size(device or load.get("peak_device_bytes")),))
-    yield Row("KV cache", (size(load.get("kv_cache_bytes")),))
-    tokens = load.get("kv_cache_tokens")
+    yield Row("peak of the accelerator", (size(device or load.peak_device_bytes),))
+    yield Row("KV cache", (size(load.kv_cache_bytes),))
+    tokens = load.kv_cache_tokens
     yield Row("KV cache, tokens", (NONE if tokens is None else number(int(tokens)),))
 
 
@@ -187,8 +213,7 @@ def bars(items: Sequence[tuple[str, float, str]]) -> Markup:
 
 def histogram(values: Sequence[float], bins: int = 40) -> Markup:
     """Counts of equal bins from 0 to the 99th percentile; the last holds the rest."""
-    ordered = sorted(values)
-    top = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1.05 or 1.0
+    top = quantile(values, 0.99) * 1.05 or 1.0
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, int(bins * value / top))] += 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.alignment.result import Alignment, Arm
+from harness.files.jsonfile import readable
 from harness.report.text import NONE, shortened
 
 #: Facts that open the comparison, as (message, section and field of an arm).
@@ -42,7 +42,7 @@ def compared_rows(alignment: Alignment) -> tuple[EnvironmentRow, ...]:
 
 def _leading(arm: Arm) -> tuple[str, ...]:
     device = arm.device
-    processor = arm.environment.get("processor") or arm.environment.get("device_name")
+    processor = arm.environment.get("accelerator") or arm.environment.get("processor")
     if isinstance(processor, str) and processor:
         device += f" ({shortened(processor, 60)})"
     return (device, arm.dtype, arm.model.name, arm.suite.name, arm.replay, moment(arm.created))
@@ -93,4 +93,4 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return readable(value)

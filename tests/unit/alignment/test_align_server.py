@@ -14,6 +14,7 @@ from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment, Gate, load_alignment, save_alignment
 from harness.alignment.texts import first_difference
 from harness.baseline.baseline import Baseline, check_arm
+from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
 from harness.errors import BaselineError, UsageError
 from harness.recording.context import Context
@@ -117,7 +118,7 @@ def test_a_server_makes_no_arm_of_a_baseline() -> None:
 
 def test_what_the_device_warned_of_stands_in_the_alignment() -> None:
     made = told(candidate())
-    made = made.model_copy(update={"engine": {"warning": "the server samples"}})
+    made = made.model_copy(update={"engine": EngineFacts(warning="the server samples")})
     assert "server: the server samples" in compare(made, BASELINE).warnings
 
 
@@ -159,7 +160,7 @@ def test_another_text_shows_where() -> None:
 
 def test_texts_are_refused_like_everything_else_that_was_asked_differently() -> None:
     made = texts_of(BASELINE.reference, {})
-    settings = {**made.settings, "max_new_tokens": 9}
+    settings = made.settings.model_copy(update={"max_new_tokens": 9})
     found = compare(made.model_copy(update={"settings": settings}), BASELINE)
     assert found.verdict == "NOT_COMPARABLE"
 

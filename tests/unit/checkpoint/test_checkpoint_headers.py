@@ -6,7 +6,11 @@ import io
 import json
 import os
 import pickletools
+import re
+import resource
 import struct
+import time
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -165,13 +169,19 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
         (b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "os.system"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "os.system"),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02tR.", "damaged"),
-        (b"\x80\x02]q\x00.", "no table of tensors"),
-        (b"\x80\x02}.", "no table of named tensors"),
+        (b"\x80\x02]q\x00.", "not a table of tensors"),
+        (b"\x80\x02}.", "not a table of named tensors"),
         (b"\x80\x02r\xff\xff\xff\x7f.", "damaged"),
         (b"\x80\x02" + b"(" * 100_000 + b".", "damaged"),
-        (b"\x80\x02}X\x01\x00\x00\x00a}K\x01K\x02ssX\x01\x00\x00\x00a}s.", "no table|twice"),
+        (b"\x80\x02}X\x01\x00\x00\x00a}K\x01K\x02ssX\x01\x00\x00\x00a}s.", "not a table|twice"),
         (b"\x80\x02(i__main__\nx\n.", "INST"),
         (b"\x80\x02\x82\x01.", "EXT1"),
+        (b"\x80\x02)\x81.", "NEWOBJ"),
+        (b"\x80\x02\xff.", "0xff"),
+        (b"\x80\x02ctorch\nSize\n}K\x01K\x01sb.", "not a table"),
+        (b"\x80\x02K\x01)R.", "calls something"),
+        (b"\x80\x02X\x01\x00\x00\x00aQ.", "damaged"),
+        (b"\x80\x02(X\x01\x00\x00\x00aK\x01K\x01K\x01K\x01tQ.", "storage of numbers"),
         (b"not a pickle", "damaged|instruction"),
         (b"", "damaged"),
     ],
@@ -180,6 +190,50 @@ def test_odd_pickles_are_refused(tmp_path: Path, content: bytes, said: str) -> N
     write_bin(tmp_path / "pytorch_model.bin", latents(), content)
     with pytest.raises(ModelError, match=said):
         read_headers(tmp_path)
+
+
+_MANY_ONES = b"K\x01" * 100_000
+_SIZE = b"ctorch\nSize\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"})" + b"\x85" * 2_000_000 + b"K\x01s", "key that is not a name"),
+        (b"})" + b"q\x00h\x00\x86" * 40 + b"K\x01s", "key that is not a name"),
+        (b"}r\xff\xff\xff\x7f", "not a table of named tensors"),
+        (b"]q\x00(" + _MANY_ONES + b"e" + _SIZE + b"q\x01" + b"h\x01h\x00\x85R" * 9_000, "shape"),
+        (b"(" + _MANY_ONES + b"tq\x00" + _SIZE + b"q\x01" + b"h\x01h\x00R" * 9_000, "arguments"),
+    ],
+    ids=["a nested key", "a key of 2^40 parts", "a huge memo", "copied lists", "copied arguments"],
+)
+def test_a_short_pickle_costs_no_more_than_its_length(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    """The unpickler in C dies of the first, and takes hours or gigabytes for the others."""
+    write_bin(tmp_path / "pytorch_model.bin", latents(), b"\x80\x02" + content + b".")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    assert re.search(said, refused(tmp_path))
+    assert time.process_time() - start < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
+
+
+def test_a_compressed_pickle_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02" + b"]" * 10_000_000 + b".")
+    assert "its pickle is compressed" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("dimensions", [65, 100_000])
+def test_a_shape_of_many_dimensions_is_refused(tmp_path: Path, dimensions: int) -> None:
+    good = torch_pickle(OrderedDict(w=np.zeros((2, 2), np.uint16)))
+    shape = b"(" + 2 * (b"J" + struct.pack("<i", 2)) + b"t"
+    assert shape in good
+    long = b"(" + b"K\x01" * dimensions + b"t"
+    write_bin(tmp_path / "pytorch_model.bin", {}, good.replace(shape, long, 1))
+    assert "shape that is not" in refused(tmp_path)
 
 
 def test_a_state_dict_inside_another_table_is_named(tmp_path: Path) -> None:

@@ -154,6 +154,15 @@ CHANGES: list[tuple[tuple[Any, ...], Any, str]] = [
     (("model", "parameters"), 1.5, "model.parameters"),
     (("model", "vocab_size"), True, "model.vocab_size"),
     (("settings",), [], "settings"),
+    (("settings",), {}, "settings.max_new_tokens"),
+    (("settings", "max_new_tokens"), "4", "settings.max_new_tokens"),
+    (("settings", "max_new_tokens"), True, "settings.max_new_tokens"),
+    (("settings", "ignore_eos"), 1, "settings.ignore_eos"),
+    (("settings", "eos_token_ids"), [True], "settings.eos_token_ids[0]"),
+    (("settings", "temperature"), 0.7, "settings.temperature"),
+    (("load", "load_weights_s"), 1.0, "load.load_weights_s"),
+    (("load", "weights_s"), -1.0, "load.weights_s"),
+    (("engine", "seed"), [1], "engine.seed"),
     (("load", "load_s"), "fast", "load.load_s"),
     (("engine", "threads"), [2], "engine.threads"),
     (("environment",), {"x": {}}, "environment.x"),
@@ -209,6 +218,16 @@ def test_a_sealed_file_of_other_content_is_refused_by_field(
     assert problem in message
     assert message.startswith(str(file))
     assert "\n" not in message
+
+
+def test_settings_that_are_neutral_may_be_left_out(file: Path) -> None:
+    document = jsonfile.read(file, SCHEMA)
+    said = {"max_new_tokens": 4, "ignore_eos": True, "eos_token_ids": [0]}
+    document["settings"] = said
+    jsonfile.write(file, document)
+    neutral = {"sampling": "greedy", "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+    rest = {"suppress_tokens": [], "min_new_tokens": 0}
+    assert load_recording(file).settings.model_dump(mode="json") == {**said, **neutral, **rest}
 
 
 def test_a_missing_field_is_named(file: Path) -> None:

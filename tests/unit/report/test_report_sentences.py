@@ -13,6 +13,7 @@ from harness.alignment.align import compare
 from harness.alignment.gates import GATES
 from harness.alignment.outcomes import VERDICTS
 from harness.alignment.result import Alignment, Gate
+from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice, fake_subject
 from harness.recording.context import Context
 from harness.recording.recorder import Options, record
@@ -139,7 +140,7 @@ def test_what_matrix_and_magnifier_say_is_said_in_chinese(english: str, chinese:
 def test_chinese_follows_why_a_cell_was_not_run(device: str) -> None:
     """The reasons are the matrix's own, so one that is worded anew there fails here."""
     candidate = record(FakeDevice(), fake_subject(), fake_suite(prompts=2, tokens=2), Options())
-    shaped = candidate.model_copy(update={"device": device, "engine": {"block_size": 128}})
+    shaped = candidate.model_copy(update={"device": device, "engine": EngineFacts(block_size=128)})
     reasons = [v.why_not for v in variations(shaped, ["p0", "p1"]) if v.why_not is not None]
     assert len(reasons) == (2 if device == "vllm-cpu" else 4)
     for reason in reasons:

@@ -26,7 +26,7 @@ def test_differing_fields_of_the_environment_stand_apart_from_equal_ones() -> No
 def test_a_setting_that_only_one_engine_has_is_no_difference() -> None:
     """A variable that only one side has set is one."""
     candidate = arm("candidate")
-    engine = {**candidate.engine, "block_size": 128}
+    engine = candidate.engine.model_copy(update={"block_size": 128})
     environment = {**candidate.environment, "VLLM_X": "1"}
     made = candidate.model_copy(update={"engine": engine, "environment": environment})
     shown = view(alignment(candidate=made))

@@ -9,9 +9,10 @@ from harness.alignment.allow import Allow
 from harness.alignment.result import Alignment
 from harness.baseline.folder import load_baseline
 from harness.devices.fake import FakeDevice, fake_subject
+from harness.errors import printable
 from harness.recording.context import Context
 from harness.recording.recorder import Options, record
-from harness.report.summary import number, printable, summary_lines
+from harness.report.summary import number, summary_lines
 from harness.suite.read import load_suite
 
 

@@ -4,7 +4,7 @@ import pytest
 from factories import fake_baseline, fake_record, fake_suite
 
 from harness.alignment.align import compare
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue
 from harness.devices.fake import FakeDevice, fake_subject
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
@@ -58,7 +58,11 @@ def on_vllm(prompt_tokens: int = 40, **engine: EnvironmentValue) -> Recording:
         p.model_copy(update={"prompt_token_ids": tuple(range(prompt_tokens))})
         for p in CANDIDATE.prompts
     )
-    changes = {"device": "vllm-cpu", "engine": facts | engine, "prompts": long}
+    changes = {
+        "device": "vllm-cpu",
+        "engine": EngineFacts.model_validate(facts | engine),
+        "prompts": long,
+    }
     return CANDIDATE.model_copy(update=changes)
 
 

@@ -1,0 +1,130 @@
+"""Files and folders that are there whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.files.locks import held_folder
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing.
+
+    Raises:
+        HarnessError: if the folder or the disk does not take it; an older
+            file of that name is unchanged.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file to fill, which takes the place of ``path`` when the block ends.
+
+    It is on the disk before it takes its place, and is removed if the block fails.
+
+    Raises:
+        HarnessError: for any OSError, also of the block.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = new_file(path.parent, path.name)
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise HarnessError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "nothing was changed there, choose another place or make room"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def new_file(folder: Path, name: str) -> Path:
+    """An empty file in ``folder`` under a hidden name of its own.
+
+    The system applies the umask, which no program can ask for without setting it.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    while True:
+        path = folder / f".{name}.{secrets.token_hex(4)}"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return path
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, onto the disk.
+
+    Raises:
+        OSError: if the disk does not take it.
+    """
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """A hidden folder beside ``final``, for :func:`put_in_place`; removed if it is still there.
+
+    Folders that killed processes left are removed first: a living process
+    holds a lock on its own.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{final.name}.part-"
+    for left in final.parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), held_folder(left) as held:
+            if held:
+                shutil.rmtree(left, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        folder = _held_new_folder(final.parent, prefix, stack)
+        try:
+            yield folder
+        finally:
+            if folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _held_new_folder(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
+    while True:
+        folder = parent / f"{prefix}{secrets.token_hex(4)}"
+        folder.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            held = stack.enter_context(held_folder(folder))
+            # Else another process took it for a dead one's, before it was locked.
+            if held is not False and folder.exists():
+                return folder
+
+
+def put_in_place(folder: Path, final: Path) -> None:
+    """Give a staged folder its name, and force that onto the disk.
+
+    Raises:
+        OSError: if ``final`` is a folder with files in it, among others.
+    """
+    os.rename(folder, final)
+    sync(final.parent)

@@ -1,0 +1,85 @@
+"""Files and folders appear whole or not at all, with the rights that the umask leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.files.atomic import put_in_place, replacing, staged_folder, write_bytes
+from harness.files.locks import held_folder
+
+
+@pytest.fixture
+def narrow() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_umask_holds_and_is_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting it to read it would widen what another thread makes at that moment."""
+
+    def forbidden(_mask: int) -> int:
+        raise AssertionError("the umask was set")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.umask", forbidden)
+        write_bytes(tmp_path / "a", b"1")
+        with staged_folder(tmp_path / "folder") as folder:
+            put_in_place(folder, tmp_path / "folder")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"old")
+    with suppress(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        raise KeyboardInterrupt
+    with pytest.raises(HarnessError, match=r"a: cannot be written \(No space"), replacing(path):
+        raise OSError(28, "No space left on device")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "below" / "out"
+    with suppress(KeyboardInterrupt), staged_folder(final) as folder:
+        (folder / "a").write_bytes(b"1")
+        raise KeyboardInterrupt
+    assert list(final.parent.iterdir()) == []
+    with staged_folder(final) as folder:
+        (folder / "a").write_bytes(b"1")
+        put_in_place(folder, final)
+    assert [str(p.relative_to(final.parent)) for p in final.parent.rglob("*")] == ["out", "out/a"]
+
+
+def test_a_full_place_is_not_replaced(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    final.mkdir()
+    (final / "mine").write_bytes(b"1")
+    with pytest.raises(OSError, match="not empty"), staged_folder(final) as folder:
+        put_in_place(folder, final)
+    assert list(tmp_path.rglob("*")) == [final, final / "mine"]
+
+
+def test_what_dead_processes_left_is_removed_and_a_living_one_keeps_its_own(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    dead, living = tmp_path / ".out.part-0123", tmp_path / ".out.part-4567"
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "half").write_bytes(b"1")
+    with held_folder(living) as held:
+        assert held
+        with staged_folder(final) as one, staged_folder(final) as other:
+            assert one != other
+            assert one.is_dir()
+            assert not dead.exists()
+        assert (living / "half").exists()
