@@ -18,16 +18,16 @@ from harness.alignment.gates.ratio import (
     top_k_ratio_gate,
 )
 from harness.alignment.result import Gate
+from harness.messages.message import message
 from harness.statistics.intervals import Estimate
 
+WHY = message("reason.no_oracle")
 SPREAD = np.linspace(0.5, 1.5, 20)
 
 
 def ratio(value: float | None, error: float | None = None, prompts: int = 20) -> Gate:
     found = Estimate(value, error, max(prompts - 1, 1), log=True, prompts=prompts)
-    return error_ratio_gate(
-        "error_ratio", "over the whole vocabulary", found, 10 * prompts, "there is none"
-    )
+    return error_ratio_gate("error_ratio", "where.vocabulary", found, 10 * prompts, WHY)
 
 
 def one(prompts: int, index: int, value: float) -> np.ndarray:
@@ -52,26 +52,26 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (ratio(1.4, 0.05), "INCONCLUSIVE", "more prompts like these ("),
     (ratio(1.5, 0.05), "INCONCLUSIVE", "at its limit, and more prompts would not decide"),
     (ratio(29.0, None, 1), "INCONCLUSIVE", "29.000 times the reference's, too few prompts"),
-    (ratio(None), "NOT_RUN", "Error over the whole vocabulary: there is none."),
-    (ratio_gate(evidence(), ""), "PASS", "1.000 (95 % interval 1.000 to 1.000)"),
-    (ratio_gate(evidence(error=paths(3.0)), ""), "FAIL", "3.000"),
-    (top_k_ratio_gate(evidence(top_error=9 * np.ones(20)), ""), "FAIL", "among the likeliest"),
-    (path_ratio_gate(evidence(), 0, ""), "PASS", "Error of the prefill path: 1.000"),
-    (path_ratio_gate(evidence(error=paths(3.0)), 1, ""), "FAIL", "of the decode path: 3.000"),
-    (path_ratio_gate(evidence(15), 0, ""), "NOT_RUN", "15 prompts and 15 rows, and 16 of each"),
+    (ratio(None), "NOT_RUN", "whole vocabulary: there is no oracle to measure it against."),
+    (ratio_gate(evidence(), None), "PASS", "1.000 (95 % interval 1.000 to 1.000)"),
+    (ratio_gate(evidence(error=paths(3.0)), None), "FAIL", "3.000"),
+    (top_k_ratio_gate(evidence(top_error=9 * np.ones(20)), None), "FAIL", "among the likeliest"),
+    (path_ratio_gate(evidence(), 0, None), "PASS", "Error of the prefill path: 1.000"),
+    (path_ratio_gate(evidence(error=paths(3.0)), 1, None), "FAIL", "of the decode path: 3.000"),
+    (path_ratio_gate(evidence(15), 0, None), "NOT_RUN", "15 prompts and 15 rows, and 16 of each"),
     (
         path_ratio_gate(evidence(rows=np.tile([10, 0], (20, 1)), error=paths(1) * [1, 0],
-                                 reference_error=paths(1) * [1, 0]), 1, ""),
+                                 reference_error=paths(1) * [1, 0]), 1, None),
         "NOT_RUN",
         "no row of it came by decode",
     ),
-    (point_guard(evidence()), "PASS", "all 200 positions; 20 flipped tokens, all within it."),
+    (point_guard(evidence()), "PASS", "all 200 positions; 20 tokens flip, within the noise."),
     (point_guard(evidence(3, flips=np.zeros(3))), "PASS", "all 30 positions."),
     (point_guard(evidence(controls=0)), "NOT_RUN", "no oracle and controls"),
     (
         point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0)))),
         "FAIL",
-        "10 of 20 positions fail: 1 DIVERGENT, 9 SILENT-DRIFT.",
+        "10 of 20 positions fail: 1 DIVERGENT, 9 SILENT_DRIFT.",
     ),
     (point_guard(evidence(3, nonfinite=one(3, 1, 4))), "FAIL", "4 of 30 positions fail: 4"),
     (exceedance_gate(evidence()), "PASS", "at 40 positions (20.0 %), the controls' at 40"),
@@ -79,25 +79,25 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (exceedance_gate(evidence(large=np.tile([9.0, 7.0], (20, 1)))), "FAIL", "inflated by 1.5"),
     (exceedance_gate(evidence(2, large=np.tile([5.0, 3.0], (2, 1)))), "WARN", "too few to tell"),
     (exceedance_gate(evidence(controls=0)), "NOT_RUN", "No controls"),
-    (flip_gate(evidence()), "PASS", "20 tokens differ, where margins and noise predict 20 and"),
+    (flip_gate(evidence()), "PASS", "20 tokens flip, where margins and noise predict 20 and"),
     (flip_gate(evidence(flips=2.5 * np.ones(20))), "WARN", "more flips than"),
     (flip_gate(evidence(flips=6 * np.ones(20))), "FAIL", "more flips than their noise explains"),
     (flip_gate(evidence(controls=0)), "NOT_RUN", "No controls"),
     (flip_gate(evidence(predicted=np.zeros((20, 2)))), "NOT_RUN", "nothing to compare with"),
-    (bias_gate(evidence(), ""), "PASS", "0.0000 (95 % interval 0.0000 to 0.0000)"),
-    (bias_gate(evidence(drift=np.ones((20, 64))), ""), "FAIL", "more than 0.05"),
-    (bias_gate(evidence(drift=np.outer(SPREAD, one(64, 0, 2.5))), ""), "INCONCLUSIVE", "0.0622"),
-    (bias_gate(evidence(8, drift=np.outer(SPREAD[:8], one(64, 0, 4.0))), ""), "WARN", "0.0"),
-    (bias_gate(evidence(2), ""), "NOT_RUN", "at least three prompts"),
-    (bias_gate(evidence(rows=np.zeros((20, 2), int)), "why"), "NOT_RUN", "Systematic error: why."),
-    (slope_gate(evidence(), ""), "PASS", "1 + 0.00000 against the reference's (95 % interval"),
-    (slope_gate(evidence(along=10 * np.ones(20)), ""), "FAIL", "1 + 0.01000"),
-    (slope_gate(evidence(along=-10 * np.ones(20)), ""), "FAIL", "1 - 0.01000"),
-    (slope_gate(evidence(along=2.8 * SPREAD), ""), "INCONCLUSIVE", "would decide"),
-    (slope_gate(evidence(along=-3.2 * SPREAD), ""), "INCONCLUSIVE", "would decide"),
-    (slope_gate(evidence(8, along=2.8 * 1.4 * SPREAD[:8]), ""), "WARN", "not yet decided"),
-    (slope_gate(evidence(1, along=np.ones(1)), ""), "INCONCLUSIVE", "too few prompts"),
-    (slope_gate(evidence(power=np.zeros(20)), "why"), "NOT_RUN", "Scale of the logits: why."),
+    (bias_gate(evidence(), None), "PASS", "0.0000 (95 % interval 0.0000 to 0.0000)"),
+    (bias_gate(evidence(drift=np.ones((20, 64))), None), "FAIL", "more than 0.05"),
+    (bias_gate(evidence(drift=np.outer(SPREAD, one(64, 0, 2.5))), None), "INCONCLUSIVE", "0.0622"),
+    (bias_gate(evidence(8, drift=np.outer(SPREAD[:8], one(64, 0, 4.0))), None), "WARN", "0.0"),
+    (bias_gate(evidence(2), None), "NOT_RUN", "at least 3 prompts"),
+    (bias_gate(evidence(rows=np.zeros((20, 2), int)), WHY), "NOT_RUN", "ic error: there is no"),
+    (slope_gate(evidence(), None), "PASS", "by +0.00000 (95 % interval"),
+    (slope_gate(evidence(along=10 * np.ones(20)), None), "FAIL", "by +0.01000"),
+    (slope_gate(evidence(along=-10 * np.ones(20)), None), "FAIL", "by -0.01000"),
+    (slope_gate(evidence(along=2.8 * SPREAD), None), "INCONCLUSIVE", "would decide"),
+    (slope_gate(evidence(along=-3.2 * SPREAD), None), "INCONCLUSIVE", "would decide"),
+    (slope_gate(evidence(8, along=2.8 * 1.4 * SPREAD[:8]), None), "WARN", "not yet decided"),
+    (slope_gate(evidence(1, along=np.ones(1)), None), "INCONCLUSIVE", "too few prompts"),
+    (slope_gate(evidence(power=np.zeros(20)), WHY), "NOT_RUN", "logits: there is no"),
     (nonfinite_gate(evidence(2)), "PASS", "All logits of 20 rows are finite."),
     (
         nonfinite_gate(evidence(3, nonfinite=one(3, 1, 2), first_nonfinite=np.array([-1, 7, -1]))),
@@ -134,7 +134,7 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (determinism_gate(4, 2, [0.1, -0.5], [0.3, 0.3]), "FAIL", "by up to 0.5 logits"),
     (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
     (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities or an"),
-    (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differ between two runs"),
+    (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differs between two runs"),
     (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), 4.1), "PASS", "all 20"),
 ]  # fmt: skip
 
@@ -150,7 +150,7 @@ def test_every_sentence_is_one_and_shows_no_missing_figure(gate: Gate) -> None:
     assert gate.sentence.endswith(".")
     assert ".." not in gate.sentence
     assert not {"nan", "None", "inf"}.intersection(gate.sentence.replace(".", " ").split())
-    assert gate.threshold is not None
+    assert gate.limit is not None
     if gate.status in ("FAIL", "INCONCLUSIVE", "WARN"):
         assert gate.value is not None
         assert any(c.isdigit() for c in gate.sentence)
@@ -159,8 +159,8 @@ def test_every_sentence_is_one_and_shows_no_missing_figure(gate: Gate) -> None:
 @pytest.mark.parametrize("gate", [gate for gate, _, _ in EVERY_GATE])
 def test_a_pass_with_an_interval_lies_within_its_limit(gate: Gate) -> None:
     if gate.status == "PASS" and gate.value is not None and gate.name != "coverage":
-        assert gate.threshold is not None
-        assert abs(gate.value) <= gate.threshold
+        assert gate.limit is not None
+        assert abs(gate.value) <= gate.limit
 
 
 def test_a_missing_prompt_is_not_mended_by_a_replay() -> None:
