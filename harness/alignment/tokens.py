@@ -56,7 +56,7 @@ def compare_tokens(
         for p in prompts
         for a, b in zip(p.positions.reference_token, p.positions.candidate_token, strict=True)
     )
-    gates = (_guard(classes, flips, judged=bool(noise)),)
+    gates = (token_guard(classes, flips, judged=bool(noise)),)
     verdict: Verdict = "DIVERGENT" if "DIVERGENT" in classes else "INCONCLUSIVE"
     found = Comparability(
         comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
@@ -83,7 +83,7 @@ def compare_tokens(
     )
 
 
-def _guard(classes: Sequence[PointClass | None], flips: int, judged: bool) -> Gate:
+def token_guard(classes: Sequence[PointClass | None], flips: int, judged: bool) -> Gate:
     """The point guard, which without shifts can fail and never pass."""
     wrong, positions = classes.count("DIVERGENT"), len(classes)
     if not judged:

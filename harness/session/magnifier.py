@@ -182,7 +182,7 @@ def magnified(
         return _not_run(dtype, str(error))
     if not found.comparability.comparable:
         return _not_run(dtype, found.message or found.sentence)
-    limit = LIMITS[dtype] * max(1.0, *_control_ratios(baseline))
+    limit = LIMITS[dtype] * max([1.0, *_control_ratios(baseline)])
     beyond = _beyond(found, limit)
     return Magnifier(
         dtype=dtype,

@@ -54,7 +54,7 @@ MESSAGES: dict[str, str] = {
     "field": "字段",
     "candidate": "待测",
     "reference": "参考",
-    "oracle": "oracle（float32）",
+    "oracle": "oracle",
     "control": "对照",
     "baseline": "基线",
     "no_reference": "基线中没有参考",

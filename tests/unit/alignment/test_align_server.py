@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from factories import fake_baseline, fake_record, fake_suite, recording, text_run
+from factories import fake_baseline, fake_record, fake_suite, recording, text_run, told_rows
 from factories import prompt as prompt_record
 
 from harness.alignment.align import compare
@@ -21,19 +20,10 @@ from harness.recording.format import PromptRecord, Recording, Run
 from harness.recording.recorder import Options
 from harness.recording.repeats import repeat_of
 from harness.report.render import render
-from harness.statistics.rows import NO_TOKEN, RowStatistics
 
 SUITE = fake_suite(prompts=6, tokens=8)
 BASELINE = fake_baseline(SUITE)
 CONTEXT = Context.of(BASELINE.reference)
-
-
-def told_rows(rows: RowStatistics, top: int = 20) -> RowStatistics:
-    """What a server would tell of these rows."""
-    ids, best = rows.top_ids.copy(), rows.top_logits - rows.logsumexp[:, None]
-    ids[:, top:], best[:, top:] = NO_TOKEN, 0.0
-    zeros = np.zeros(len(rows))
-    return RowStatistics(ids, best.astype(np.float32), None, zeros, rows.nonfinite, None, None)
 
 
 def told(made: Recording, top: int = 20) -> Recording:
