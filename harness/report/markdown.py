@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.alignment.result import Alignment
 from harness.report.environment import environment
-from harness.report.language import Language, message
+from harness.report.language import Language, say
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,7 +48,7 @@ def to_markdown(
             alignments=shown,
             overview=together,
             cut=_cut(shown, size),
-            t=partial(message, language),
+            t=partial(say, language),
             to=lambda text: text.to(language),
         )
         return text.rstrip("\n") + "\n"

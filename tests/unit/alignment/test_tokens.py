@@ -35,7 +35,7 @@ def test_the_same_tokens_are_inconclusive_at_best() -> None:
     found = judge(TOKENS)
     assert found.verdict == "INCONCLUSIVE"
     assert not any(gate.status == "PASS" for gate in found.gates)
-    assert "0 of 24 tokens differ" in found.sentence
+    assert "0 of 24 tokens flip" in found.sentence
     assert found.positions == 24
     assert found.error_ratio.value is None
 
@@ -68,8 +68,8 @@ def test_a_token_within_the_noise_is_a_near_tie() -> None:
     for name, position in near:
         found = judge(with_rank(1, name, position))
         assert found.verdict == "INCONCLUSIVE"
-        assert set(found.classes) <= {"NEAR-TIE", "TIE"}
-        assert "1 of 24 tokens differ, none across a margin beyond the noise" in found.sentence
+        assert set(found.classes) <= {"NEAR_TIE", "TIE"}
+        assert "1 of 24 tokens flips, none across a margin beyond the noise" in found.sentence
 
 
 def test_without_controls_nothing_is_judged() -> None:

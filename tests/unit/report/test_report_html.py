@@ -11,6 +11,8 @@ import pytest
 from report_alignments import HOSTILE, LINK, Page, alignment, arm, prompt
 
 from harness.alignment.outcomes import VERDICTS
+from harness.messages.message import message
+from harness.messages.statement import remark
 from harness.report import to_html, to_markdown
 
 
@@ -136,7 +138,7 @@ def test_prompts_beyond_the_detailed_ones_are_counted() -> None:
     good = [prompt(f"good-{n}", count=400) for n in range(30)]
     found = alignment("DRIFT", prompts=(*good, prompt("bad", verdict="DRIFT", bad=3)))
     page = Page(to_html([found]))
-    left = re.search(r"(\d+) more prompts are in this list with their figures only", page.text)
+    left = re.search(r"(\d+) more prompts are in this list with figures only", page.text)
     assert left is not None
     assert f"Embedded: {31 - int(left[1])} of 31 prompts" in page.text
     assert "a1-p30" in page.ids  # the failing one is among those shown
@@ -179,8 +181,8 @@ def test_every_chart_has_a_name_and_a_table_beneath_it() -> None:
 
 def test_a_chinese_page_says_everything_in_chinese() -> None:
     """Words of Latin letters that are left are names: verdicts, gates, fields, terms."""
-    found = alignment("DRIFT", warnings=("The candidate ran forced-prefill only: no decode step "
-                                         "of it was judged.",))  # fmt: skip
+    found = alignment("DRIFT", message=message("meaning.DRIFT"),
+                      warnings=(remark(message("warning.prefill_only")),))  # fmt: skip
     said = Page(to_html([found], "zh"), "zh").text
     for word in ("Gates", "Prompts", "margin ", "Error", "How to", "candidate", "Positions by"):
         assert word not in said, word

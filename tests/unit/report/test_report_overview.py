@@ -69,4 +69,4 @@ def test_the_details_of_several_keep_to_one_budget() -> None:
     many = tuple(prompt(f"p{n}", count=128, flip=3) for n in range(60))
     html = to_html([alignment(prompts=many), alignment(prompts=many), alignment(prompts=many)])
     assert len(html.encode()) < 5_000_000
-    assert "prompts are in this list with their figures only" in html.replace("more ", "")
+    assert "prompts are in this list with figures only" in html.replace("more ", "")

@@ -40,7 +40,7 @@ def test_the_hero_figures_carry_the_verdict() -> None:
     ratio, beyond, flips = view(alignment()).hero
     assert (ratio.value, ratio.note.en) == ("1.02×", "95 % interval 0.98 to 1.07; limit 1.5")
     assert (beyond.value, beyond.note.en, beyond.tone) == ("1", "of 48 judged; limit 0", "bad")
-    assert (flips.value, flips.note.zh) == ("1", "上文相同，共 48 个位置（2.08 %）")
+    assert (flips.value, flips.note.zh) == ("1", "共 48 个位置：上文相同而词元不同（2.08 %）")
 
 
 def test_a_refusal_shows_how_many_fields_differ_instead() -> None:
