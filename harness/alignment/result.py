@@ -19,7 +19,7 @@ from harness.doctor.finding import Finding
 from harness.files import jsonfile
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.model.facts import ModelFacts
-from harness.model.settings import GenerationSettings
+from harness.model.settings import SettingsIfKnown
 from harness.recording.format import SuiteFacts
 from harness.statistics.intervals import Interval
 
@@ -78,7 +78,7 @@ class Arm(StrictModel):
     created: str
     model: ModelFacts
     suite: SuiteFacts
-    settings: GenerationSettings
+    settings: SettingsIfKnown
     overridden: dict[str, Any]
     engine: EngineFacts
     environment: dict[str, EnvironmentValue]

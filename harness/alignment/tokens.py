@@ -24,6 +24,7 @@ from harness.alignment.result import Alignment, Comparability, Figures, Gate, Pe
 from harness.alignment.verdict import sentence_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import choices, noise_floor
+from harness.devices.facts import EngineFacts, LoadFigures
 from harness.errors import EmptyComparison
 from harness.recording.format import PromptRecord
 from harness.statistics.intervals import Interval
@@ -60,7 +61,13 @@ def compare_tokens(
         comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
     )
     candidate = baseline.reference.model_copy(
-        update={"device": "tokens", "engine": {}, "environment": {}, "load": {}, "settings": {}}
+        update={
+            "device": "tokens",
+            "engine": EngineFacts(),
+            "environment": {},
+            "load": LoadFigures(),
+            "settings": None,
+        }
     )
     return Alignment(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
