@@ -23,7 +23,7 @@ from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.messages.message import Message, message
 from harness.messages.statement import Remark, Statement
 from harness.model.facts import ModelFacts
-from harness.model.settings import GenerationSettings
+from harness.model.settings import SettingsIfKnown
 from harness.recording.format import SuiteFacts
 from harness.statistics.intervals import Interval
 
@@ -96,7 +96,7 @@ class Arm(StrictModel):
     created: str
     model: ModelFacts
     suite: SuiteFacts
-    settings: GenerationSettings
+    settings: SettingsIfKnown
     overridden: dict[str, Any]
     engine: EngineFacts
     environment: dict[str, EnvironmentValue]

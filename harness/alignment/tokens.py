@@ -23,6 +23,7 @@ from harness.alignment.result import Alignment, Comparability, Figures, Gate, Pe
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import choices, noise_floor
+from harness.devices.facts import EngineFacts, LoadFigures
 from harness.errors import EmptyComparison
 from harness.files.timestamp import utc_now
 from harness.messages.message import message
@@ -62,7 +63,13 @@ def compare_tokens(
         comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
     )
     candidate = baseline.reference.model_copy(
-        update={"device": "tokens", "engine": {}, "environment": {}, "load": {}, "settings": {}}
+        update={
+            "device": "tokens",
+            "engine": EngineFacts(),
+            "environment": {},
+            "load": LoadFigures(),
+            "settings": None,
+        }
     )
     return Alignment(
         created=utc_now(),

@@ -13,6 +13,7 @@ from harness.alignment.tokens import compare_tokens
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import noise_floor
 from harness.errors import EmptyComparison
+from harness.files import jsonfile
 
 BASELINE = arms()
 TOKENS = {p.id: list(p.run.token_ids) for p in BASELINE.reference.prompts}
@@ -105,3 +106,6 @@ def test_the_alignment_comes_back_from_its_file(tmp_path: Path) -> None:
     found = judge(with_rank(19))
     save_alignment(found, path)
     assert load_alignment(path) == found
+    # Nobody knows with which settings plain tokens were made.
+    assert found.candidate.settings is None
+    assert jsonfile.parse(path)["candidate"]["settings"] == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from report_alignments import alignment, arm, prompt
 
 from harness.report.views.alignment import view
+from harness.report.views.environment import compared_rows
 
 
 def test_flips_and_error_ratio_are_computed_from_the_positions() -> None:
@@ -34,6 +35,14 @@ def test_a_setting_that_only_one_engine_has_is_no_difference() -> None:
     assert shown.one_sided[0].values[0] == "128"
     assert "environment.VLLM_X" in [row.name for row in shown.differing]
     assert "engine.block_size" not in [row.name for row in (*shown.differing, *shown.same)]
+
+
+def test_an_arm_is_said_to_have_run_on_its_accelerator() -> None:
+    """Its host's processor says nothing of the bits; without one it does."""
+    environment = {**arm("candidate").environment, "accelerator": "Ascend910B2"}
+    made = arm("candidate").model_copy(update={"environment": environment})
+    device = next(r for r in compared_rows(alignment(candidate=made)) if r.name == "device")
+    assert device.values == ("hf-cpu (Ascend910B2)", "hf-cpu (hf-cpu)")
 
 
 def test_the_hero_figures_carry_the_verdict() -> None:
