@@ -98,6 +98,7 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
     assert "status 0" in command(*arguments)
 
 
+@pytest.mark.process
 def test_two_recordings_are_compared_and_reported_without_torch(tmp_path: Path) -> None:
     suite = fake_suite(prompts=2, tokens=3)
     for name, seed in (("a", 0), ("b", 5)):
