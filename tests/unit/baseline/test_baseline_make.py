@@ -121,6 +121,7 @@ def test_too_few_controls_are_refused_and_nothing_takes_the_place(
     assert not Path("other/fake/s/bfloat16").exists()
 
 
+@pytest.mark.process
 def test_an_arm_with_an_environment_runs_in_a_process_of_its_own(
     reference: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +152,7 @@ def test_an_arm_with_an_environment_runs_in_a_process_of_its_own(
     ]
 
 
+@pytest.mark.process
 def test_a_child_that_fails_is_named_with_its_environment(
     reference: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_names_and_ids_in_a_file_are_no_paths(
     ]
 
 
+@pytest.mark.slow
 def test_fifty_megabytes_for_one_value_are_refused(command: Command, project_folder: Path) -> None:
     command("record", "--device", "fake", "--suite", "s.yaml", "--out", "a.json")
     document = jsonfile.read(Path("a.json"), load_recording("a.json").schema_)

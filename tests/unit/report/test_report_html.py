@@ -122,11 +122,13 @@ def test_several_alignments_stand_side_by_side_first() -> None:
     assert all(found.verdict in beginning for found in several)
 
 
+@pytest.mark.slow
 def test_ten_thousand_characters_are_shown_whole() -> None:
     long = "x" * 9_990 + "end-of-text"
     assert long in Page(to_html([alignment(text=long)])).text
 
 
+@pytest.mark.slow
 def test_a_report_of_thirty_two_prompts_by_128_positions_stays_below_its_limit() -> None:
     many = tuple(prompt(f"prompt-{n}", count=128, flip=20, bad=40) for n in range(32))
     html = to_html([alignment("DRIFT", prompts=many)])
@@ -134,6 +136,7 @@ def test_a_report_of_thirty_two_prompts_by_128_positions_stays_below_its_limit()
     assert Page(html).tags["details"] >= 4 * 32
 
 
+@pytest.mark.slow
 def test_prompts_beyond_the_detailed_ones_are_counted() -> None:
     good = [prompt(f"good-{n}", count=400) for n in range(30)]
     found = alignment("DRIFT", prompts=(*good, prompt("bad", verdict="DRIFT", bad=3)))

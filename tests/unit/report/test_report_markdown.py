@@ -122,6 +122,7 @@ def test_it_names_the_verdict_the_sentence_and_the_error_ratio(verdict: str) -> 
     assert "1.021 (0.98 to 1.07)" in markdown
 
 
+@pytest.mark.slow
 def test_ten_thousand_characters_are_cut_and_their_number_is_told() -> None:
     markdown = to_markdown([alignment(text="x" * 9_990 + "end-of-text")])
     assert "10,001 characters" in markdown
