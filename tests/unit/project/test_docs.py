@@ -140,9 +140,18 @@ def test_the_example_of_a_suite_loads_and_shows_every_key(tmp_path: Path) -> Non
     assert keys == set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
 
 
+def test_the_architecture_names_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"^\|[^|]*\| ((?:`[^`]+`(?:, )?)+) \|", page, re.MULTILINE))
+    rooms = {word for cell in named for word in re.findall(r"`([^`]+)`", cell)}
+    inside = [path for path in (ROOT / "harness").iterdir() if not path.name.startswith("__p")]
+    there = {f"{p.name}/" if p.is_dir() else p.name for p in inside if p.suffix in ("", ".py")}
+    assert there - {"__init__.py"} == rooms
+
+
 def test_there_are_pages_and_commands_that_a_test_runs() -> None:
     found = [block for path in pages() for block in _blocks(path)]
-    for name in ("README.md", "docs/tutorial.md", "docs/howto/hf-cpu.md"):
+    for name in ("docs/usage.md", "docs/tutorial.md", "docs/howto/hf-cpu.md"):
         assert [b for b in found if b.page == name and b.marker == "run"], name
     assert [b for b in found if b.marker == "run: vllm"]
 
