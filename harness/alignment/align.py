@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.comparability import comparability
 from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
@@ -50,8 +51,7 @@ def compare(
     candidate: Recording,
     baseline: Baseline | Recording,
     *,
-    allow_weights: bool = False,
-    allow_dtype: bool = False,
+    allow: Allow = STRICT,
     candidate_file: str = "",
     reproduce: Sequence[str] = (),
 ) -> Alignment:
@@ -61,8 +61,7 @@ def compare(
     INCONCLUSIVE or NOT_COMPARABLE.
 
     Args:
-        allow_weights: checkpoints may differ in weights and config.
-        allow_dtype: declared dtypes may differ.
+        allow: what may differ between the two.
         candidate_file: where the candidate was read from, for the report.
         reproduce: commands that repeat this comparison, for the report.
 
@@ -71,9 +70,7 @@ def compare(
     """
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
-    found = comparability(
-        candidate, baseline.reference, allow_weights=allow_weights, allow_dtype=allow_dtype
-    )
+    found = comparability(candidate, baseline.reference, allow)
     outcome = _refuse(found)
     if found.comparable:
         texts = candidate.text_only or baseline.reference.text_only

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.result import Comparability, FieldDifference
 from harness.files.jsonfile import readable
 from harness.recording.format import Recording
@@ -18,11 +19,7 @@ _SHOWN = 60
 
 
 def comparability(
-    candidate: Recording,
-    reference: Recording,
-    *,
-    allow_weights: bool = False,
-    allow_dtype: bool = False,
+    candidate: Recording, reference: Recording, allow: Allow = STRICT
 ) -> Comparability:
     """Every field that decides what was computed, held side by side.
 
@@ -40,8 +37,8 @@ def comparability(
         if mine == theirs:
             continue
         found = FieldDifference(field=field, candidate=_short(mine), baseline=_short(theirs))
-        waived = (allow_dtype and field == "dtype") or (
-            allow_weights and field.startswith(_WEIGHTS)
+        waived = (allow.dtype and field == "dtype") or (
+            allow.weights and field.startswith(_WEIGHTS)
         )
         (allowed if waived else differences).append(found)
     return Comparability(

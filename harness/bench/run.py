@@ -44,7 +44,6 @@ class BenchPlan:
         prompt_lengths, batch_sizes: the grid.
         output_tokens: of every request.
         repeats: warm runs of each cell.
-        judge: whether to hold the device against its baseline first.
         limits: whether to measure bandwidth and matrix rate.
     """
 
@@ -52,7 +51,6 @@ class BenchPlan:
     batch_sizes: tuple[int, ...] = (1,)
     output_tokens: int = 32
     repeats: int = 5
-    judge: bool = True
     limits: bool = True
 
     def grid(self) -> tuple[Cell, ...]:

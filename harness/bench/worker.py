@@ -21,6 +21,7 @@ from harness.bench.result import Accuracy, Cell
 from harness.bench.run import bench_text, judge_first
 from harness.devices.base import Completion, Device, Opened, Request, ignore_token
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.errors import HarnessError
 from harness.process.progress import Progress
 from harness.recording.recorder import opened
@@ -76,15 +77,7 @@ def main() -> None:
 
 def _serve(asked: dict[str, Any], lines: TextIO, answers: TextIO) -> None:
     progress = Progress(live=False)
-    target = open_target(
-        asked["device"],
-        asked["model"],
-        dtype=asked["dtype"],
-        batch_size=asked["batch_size"],
-        engine_args=asked["engine_args"],
-        trust_remote_code=asked["trust_remote_code"],
-        progress=progress,
-    )
+    target = open_target(DeviceSpec(**asked["spec"]), progress=progress)
     suite = load_suite(asked["suite"])
     accuracy = Accuracy(verdict=None, sentence="the tokens were not judged")
     if asked["judge"]:

@@ -1,9 +1,33 @@
-"""Print an outcome, then write its files."""
+"""Check the files of an outcome; print it, then write them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class BenchFiles:
+    """Where the samples of a bench go, and its reports."""
+
+    out: Path
+    reports: tuple[Path, ...]
+
+    def check(self) -> None:
+        """Check that every file can be written, before hours of work.
+
+        Raises:
+            UsageError: naming the first that cannot, or holds something else.
+        """
+        from harness.bench.result import check_replaces_bench
+        from harness.files.outputs import check_outputs
+        from harness.report.bench import check_bench_report
+
+        for path in self.reports:
+            check_bench_report(path)
+        check_outputs([self.out, *self.reports])
+        check_replaces_bench(self.out)
 
 
 def tell_and_write(

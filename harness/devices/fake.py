@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from harness.devices.base import Completion, Opened, Replay, Request, Stop, Timings, ignore_token
 from harness.devices.facts import EngineFacts, LoadFigures
+from harness.devices.kinds import kind_of
 from harness.errors import DeviceError, UsageError
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
@@ -72,9 +73,7 @@ class FakeDevice:
     @classmethod
     def from_args(cls, name: str, dtype: str, args: Mapping[str, str]) -> FakeDevice:
         """From ``--engine-arg`` pairs: seed, fault, delay."""
-        unknown = sorted(set(args) - {"seed", "fault", "delay"})
-        if unknown:
-            raise UsageError(f"fake has no --engine-arg {unknown[0]}; it knows seed, fault, delay")
+        kind_of(name).check_engine_args(args)
         try:
             seed, delay = int(args.get("seed", "0")), float(args.get("delay", "0"))
         except ValueError as error:

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.alignment.align import compare
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.result import Alignment, Magnifier, span
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import control_ratio
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices.base import Replay
+from harness.devices.kinds import kind_of
 from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, DeviceError, EmptyComparison, UsageError
 from harness.messages.message import Message, message
 from harness.messages.statement import Remark, remark
@@ -43,20 +46,20 @@ LIMITS = {"float16": 1.1, "float32": 8.0}
 class MagnifierPlan:
     """What to magnify.
 
-    ``open_target`` is called with a dtype; ``recordings`` is the folder where
-    the candidate's recordings go, ``stem`` the name of the run there.
+    ``spec`` is the candidate's device, which ``open_target`` makes in another
+    dtype; ``recordings`` is the folder where the candidate's recordings go,
+    ``stem`` the name of the run there.
     """
 
-    model: str
+    spec: DeviceSpec
     suite: Suite
     suite_source: str
     baseline: Baseline
     candidate: Recording
-    open_target: Callable[[str], Target]
+    open_target: Callable[[DeviceSpec], Target]
     recordings: Path
     stem: str
-    allow_weights: bool = False
-    trust_remote_code: bool = False
+    allow: Allow = STRICT
 
 
 def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
@@ -88,7 +91,7 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
         if not is_finite(baseline):
             return _not_applicable(dtype, _INFINITE)
         progress.note(f"magnifier: the candidate in {dtype}")
-        target = plan.open_target(dtype)
+        target = plan.open_target(replace(plan.spec, dtype=dtype))
         out = plan.recordings / f"{plan.stem}-magnified-{dtype}.json"
         options = Options(replay=_replay(target), context=Context.of(baseline.reference))
         made = record(
@@ -98,7 +101,7 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
         return _not_applicable(dtype, str(error))
     except BaselineError as error:
         return _not_run(dtype, str(error))
-    return magnified(made, baseline, allow_weights=plan.allow_weights, file=out.as_posix())
+    return magnified(made, baseline, allow=plan.allow, file=out.as_posix())
 
 
 _INFINITE = message("magnifier.infinite")
@@ -116,7 +119,7 @@ def _not_run(dtype: str, why: Message | str) -> Magnifier:
 
 def _replay(target: Target) -> Replay:
     """One pass per prompt where a device has one; engines make a request of each token."""
-    return "forced-prefill" if target.device.name.startswith("hf-") else "forced-decode"
+    return "forced-prefill" if kind_of(target.device.name).one_pass else "forced-decode"
 
 
 def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
@@ -141,22 +144,19 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
         reference.model.config,
     )
     if not same or baseline_folder(root, reference.model.name, plan.suite.name, dtype) != folder:
-        command = ["harness", "baseline", "make", "--device", reference.device]
-        command += ["--model", reference.model.name, "--suite", plan.suite_source]
-        command += ["--dtype", dtype, "--baseline-dir", root.as_posix()]
+        maker = DeviceSpec(reference.device, reference.model.name, dtype)
+        command = ["harness", "baseline", "make", *maker.options()]
+        command += ["--suite", plan.suite_source, "--baseline-dir", root.as_posix()]
         command += ["--context", plan.baseline.file("reference")] if forced else []
         raise BaselineError(
             f"{folder.as_posix()}: no baseline in {dtype}, and the candidate's checkpoint is "
             f"another; make it with {shlex.join(command)}"
         )
     made = Plan(
-        device=reference.device,
-        model=plan.model,
-        suite=plan.suite,
-        dtype=dtype,
-        root=root,
+        replace(plan.spec.plain(reference.device), dtype=dtype),
+        plan.suite,
+        root,
         context=Context.of(reference) if forced else None,
-        trust_remote_code=plan.trust_remote_code,
         suite_source=plan.suite_source,
     )
     return make_baseline(made, progress)
@@ -170,14 +170,15 @@ def is_finite(baseline: Baseline) -> bool:
 
 
 def magnified(
-    candidate: Recording, baseline: Baseline, *, allow_weights: bool = False, file: str = ""
+    candidate: Recording, baseline: Baseline, *, allow: Allow = STRICT, file: str = ""
 ) -> Magnifier:
     """Judge a candidate of the magnifying dtype against a baseline of it. Pure."""
     dtype = baseline.reference.dtype
     if not is_finite(baseline):
         return _not_applicable(dtype, _INFINITE)
     try:
-        found = compare(candidate, baseline, allow_weights=allow_weights)
+        # The dtype is what magnifies, so another one is never allowed.
+        found = compare(candidate, baseline, allow=replace(allow, dtype=False))
     except EmptyComparison as error:
         return _not_run(dtype, str(error))
     if not found.comparability.comparable:
@@ -200,7 +201,7 @@ def magnified(
 
 
 def with_magnifier(
-    found: Alignment, recording: Path, baseline: Path, *, allow_weights: bool = False
+    found: Alignment, recording: Path, baseline: Path, *, allow: Allow = STRICT
 ) -> Alignment:
     """An alignment with what a recording of the magnifying dtype says.
 
@@ -219,7 +220,7 @@ def with_magnifier(
             f"{found.candidate.dtype}; record it with --dtype float16"
         )
     beside = load_baseline(baseline.resolve().parent / candidate.dtype)
-    closer = magnified(candidate, beside, allow_weights=allow_weights, file=recording.as_posix())
+    closer = magnified(candidate, beside, allow=allow, file=recording.as_posix())
     return added(found, closer)
 
 

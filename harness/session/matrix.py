@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.alignment.align import compare
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.outcomes import ALIGNED, NO_JUDGEMENT, Status
 from harness.alignment.result import Alignment, MatrixCell
 from harness.baseline.baseline import Baseline
 from harness.devices.base import Completion, Device, Opened, Request, ignore_token
-from harness.devices.registry import BATCHING, Target
+from harness.devices.kinds import kind_of
+from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError, HarnessError, UsageError
 from harness.messages.message import Message, Value, message
 from harness.process.progress import Progress
@@ -58,20 +61,19 @@ class Variation:
     why_not: Message | None = None
 
 
-#: Called with a batch size and further engine arguments.
-OpenTarget = Callable[[int, Mapping[str, str]], Target]
-
-
 @dataclass(frozen=True)
 class MatrixPlan:
-    """What the cells are held against."""
+    """What the cells are held against.
+
+    ``spec`` is the candidate's device; ``open_target`` makes it with something changed.
+    """
 
     candidate: Recording
     baseline: Baseline
     suite: Suite
-    open_target: OpenTarget
-    allow_weights: bool = False
-    allow_dtype: bool = False
+    spec: DeviceSpec
+    open_target: Callable[[DeviceSpec], Target]
+    allow: Allow = STRICT
 
 
 class Warmed:
@@ -127,8 +129,9 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
     """What to change, given what the candidate's own run had in force."""
     engine, device = candidate.engine, candidate.device
     batch = engine.batch_size or 1
-    lacking = {} if device in BATCHING else _LACKING
-    if device == "server":
+    kind = kind_of(device)
+    lacking = {} if kind.batching else _LACKING
+    if kind.remote:
         lacking = dict.fromkeys(_LACKING, "matrix.not_started_here")
     other = BATCH if batch == 1 else 1
     eager, cached = bool(engine.enforce_eager), bool(engine.prefix_caching)
@@ -172,7 +175,9 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
 def _run(
     plan: MatrixPlan, variation: Variation, ids: Sequence[str], progress: Progress
 ) -> MatrixCell:
-    target = plan.open_target(variation.batch_size, variation.engine_args)
+    args = {**plan.spec.engine_args, **variation.engine_args}
+    spec = replace(plan.spec, batch_size=variation.batch_size, engine_args=args)
+    target = plan.open_target(spec)
     device: Device = Warmed(target.device) if variation.warm else target.device
     options = Options(context=Context.of(plan.baseline.reference), prompt_ids=frozenset(ids))
     made = record(device, target.subject, plan.suite, options, progress=progress)
@@ -198,8 +203,7 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
     judged = compare(
         made,
         only(plan.baseline, [p.id for p in made.prompts]),
-        allow_weights=plan.allow_weights,
-        allow_dtype=plan.allow_dtype,
+        allow=plan.allow,
     )
     status: Status = "FAIL"
     if judged.verdict in ALIGNED:

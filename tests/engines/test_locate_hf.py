@@ -13,6 +13,7 @@ from harness.baseline.folder import load_baseline
 from harness.devices.base import Request, TraceableDevice
 from harness.devices.hf.device import HfDevice
 from harness.devices.hooks import hooked
+from harness.devices.spec import DeviceSpec
 from harness.devices.trace import EMBEDDING, HEAD, IN_LAYER, NORM, Trace, layer_place, order_of
 from harness.errors import DeviceError
 from harness.locate.judge import block_of, first_beyond, places
@@ -218,7 +219,7 @@ def test_the_whole_of_it_on_one_command(embedded_model: Model, tmp_path: Path) -
     with small_suite(tmp_path) as suite:
         found = locate(
             LocatePlan(
-                "hf-cpu", "smollm2", suite, engine_args={"attention": "eager"}, root=tmp_path
+                DeviceSpec("hf-cpu", engine_args={"attention": "eager"}), suite, root=tmp_path
             ),
             Silent(),
         )

@@ -25,6 +25,7 @@ from harness.devices.base import Completion, Request
 from harness.devices.registry import open_target
 from harness.devices.server.device import ServerDevice
 from harness.devices.server.dialect import Dialect
+from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError
 from harness.model.model import Model
 from harness.model.tokenizer import open_tokenizer
@@ -139,7 +140,7 @@ def told(url: str) -> Recording:
 
 
 def open_device(url: str, **args: str) -> ServerDevice:
-    device = open_target("server", "smollm2", server_url=url, engine_args=args).device
+    device = open_target(DeviceSpec("server", server_url=url, engine_args=args)).device
     assert isinstance(device, ServerDevice)
     device.open()
     return device
@@ -335,7 +336,7 @@ def test_a_server_that_penalizes_is_divergent(url: str, monkeypatch: pytest.Monk
         return greedy(self, *args, **kwargs) | {"repetition_penalty": 1.5}
 
     monkeypatch.setattr(Dialect, "body", penalized)
-    target = open_target("server", "smollm2", server_url=url)
+    target = open_target(DeviceSpec("server", server_url=url))
     context = Context.of(load_recording(REFERENCE))
     options = Options(context=context, prompt_ids=frozenset({"capital"}))
     made = record_on(target.device, target.subject, load_suite("port"), options)

@@ -87,7 +87,7 @@ def alignments() -> Iterator[Alignment]:
     yield from (compare(wide, baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
     warned = made().model_copy(update={"engine": {"warning": "it samples"}, "dtype": "float16"})
-    yield compare(warned, BASELINE, allow_dtype=True)
+    yield compare(warned, BASELINE, allow=Allow(dtype=True))
     yield compare(warned, BASELINE)
     texts = [p.run.text for p in BASELINE.reference.prompts]
     for parted in (0, 1, 5):

@@ -35,6 +35,7 @@ from harness.devices.hf.choice import chooser
 from harness.devices.hf.hooks import trace_model
 from harness.devices.hf.load import import_torch, load_model
 from harness.devices.hf.matmul import Matmul, has_half_gemm, widened_linears
+from harness.devices.kinds import backends_of
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import DTYPES, check_dtype, checkpoint_dtype
@@ -45,7 +46,7 @@ from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
 #: Device name to torch's name of the place.
-BACKENDS = {"hf-cpu": "cpu", "hf-gpu": "cuda", "hf-npu": "npu"}
+BACKENDS = backends_of("transformers")
 
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1

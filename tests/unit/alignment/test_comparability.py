@@ -9,6 +9,7 @@ import pytest
 from factories import RNG, facts, forced_recording, free_recording, prompt, recording, run
 
 from harness.alignment.align import compare
+from harness.alignment.allow import Allow
 from harness.alignment.comparability import comparability
 from harness.devices.facts import EngineFacts
 from harness.errors import EmptyComparison
@@ -125,11 +126,11 @@ def test_environment_engine_and_clock_never_refuse() -> None:
 
 def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
     candidate = free_recording(LOGITS, dtype="float16")
-    found = comparability(candidate, REFERENCE, allow_dtype=True)
+    found = comparability(candidate, REFERENCE, allow=Allow(dtype=True))
     assert found.comparable
     assert [d.field for d in found.allowed] == ["dtype"]
-    assert not comparability(candidate, REFERENCE, allow_weights=True).comparable
-    warnings = compare(candidate, REFERENCE, allow_dtype=True).warnings
+    assert not comparability(candidate, REFERENCE, allow=Allow(weights=True)).comparable
+    warnings = compare(candidate, REFERENCE, allow=Allow(dtype=True)).warnings
     said = [w.sentence for w in warnings]
     assert "dtype differs and was allowed: float16 against bfloat16." in said
 
@@ -137,7 +138,7 @@ def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
 def test_allow_weights_waives_weights_and_config_and_nothing_else() -> None:
     model = facts(weights="0" * 64, config={"quantization": "w8a8"})
     candidate = free_recording(LOGITS, model=model)
-    found = comparability(candidate, REFERENCE, allow_weights=True)
+    found = comparability(candidate, REFERENCE, allow=Allow(weights=True))
     assert found.comparable
     assert {d.field for d in found.allowed} == {
         "model.weights",
@@ -145,9 +146,9 @@ def test_allow_weights_waives_weights_and_config_and_nothing_else() -> None:
         "model.config.rope",
         "model.config.quantization",
     }
-    assert not comparability(candidate, REFERENCE, allow_dtype=True).comparable
+    assert not comparability(candidate, REFERENCE, allow=Allow(dtype=True)).comparable
     other = free_recording(LOGITS, model=facts(tokenizer="0" * 64))
-    assert not comparability(other, REFERENCE, allow_weights=True).comparable
+    assert not comparability(other, REFERENCE, allow=Allow(weights=True)).comparable
 
 
 def test_what_a_server_cannot_tell_is_unknown_and_refuses_nothing() -> None:
@@ -195,6 +196,6 @@ def test_a_training_form_is_comparable_with_its_fused_form_when_weights_may_diff
         engine=quantized(64),
         model=facts(weights="0" * 64),
     )
-    found = comparability(training, REFERENCE, allow_weights=True)
+    found = comparability(training, REFERENCE, allow=Allow(weights=True))
     assert found.comparable
     assert {d.field: d.candidate for d in found.allowed}["model.quantizer"] == "group size 64"

@@ -13,6 +13,7 @@ from harness.baseline.baseline import equals_reference
 from harness.baseline.folder import load_baseline
 from harness.baseline.make import LOWER_ISA, ArmPlan, Plan, arm_plans, arms_in_memory, make_baseline
 from harness.devices.facts import EngineFacts
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, HarnessError, UsageError
 from harness.process.progress import Progress, Silent
 from harness.recording.context import Context
@@ -28,8 +29,9 @@ def reference(project_folder: Path) -> Recording:
 
 
 def _plan(device: str = "fake", **changes: Any) -> Plan:
-    fields = {"dtype": None, "root": Path("other"), "suite_source": "s.yaml", **changes}
-    return Plan(device, "fake", load_suite("s.yaml"), **fields)
+    fields = {"root": Path("other"), "suite_source": "s.yaml", **changes}
+    spec = DeviceSpec(device, "fake", fields.pop("dtype", None))
+    return Plan(spec, load_suite("s.yaml"), **fields)
 
 
 def _arms(plan: Plan, reference: Recording) -> dict[str, ArmPlan]:
