@@ -12,6 +12,7 @@ from every_gate import EVERY_GATE
 from factories import arms, fake_baseline, fake_record, fake_suite, text_run, told_rows
 
 from harness.alignment.align import compare
+from harness.alignment.allow import Allow
 from harness.alignment.outcomes import VERDICTS
 from harness.alignment.result import Alignment, Comparability, FieldDifference, Magnifier
 from harness.alignment.tokens import compare_tokens
