@@ -12,6 +12,7 @@ from harness.cli.options import (
     Device,
     Dtype,
     EngineArgs,
+    Lang,
     ModelName,
     SuiteName,
     Trust,
@@ -24,6 +25,7 @@ from harness.files.outputs import check_outputs
 if TYPE_CHECKING:
     from harness.bench.against import Configuration
     from harness.bench.run import BenchPlan
+    from harness.messages.tables import Language
 
 PromptLengths = Annotated[str, typer.Option(help="Prompt tokens of the grid, with commas.")]
 BatchSizes = Annotated[
@@ -68,6 +70,7 @@ def bench(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
     ] = None,
+    lang: Lang = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Measure throughput and latency, accuracy first; with --against, compare.
@@ -84,10 +87,12 @@ def bench(
     from harness.bench.run import BenchPlan
     from harness.devices.registry import BATCHING, check_batch_size, parse_engine_args
     from harness.report.bench import check_bench_report
+    from harness.report.language import language_of
 
     for path in report or []:
         check_bench_report(path)
     check_outputs([out, *(report or [])])
+    language = language_of(lang)
     check_replaces_bench(out)
     if not budget > 0:  # nan, too
         raise UsageError(f"--budget {budget:g}: give seconds, more than 0")
@@ -104,9 +109,9 @@ def bench(
     args = parse_engine_args(engine_arg or [])
     side = Configuration(device, model, dtype, args, trust_remote_code, most)
     if against is None:
-        _one(side, suite, plan, judge, baseline_dir, out, report or [])
+        _one(side, suite, plan, judge, baseline_dir, out, report or [], language)
     else:
-        _two(side, against, suite, plan, judge, baseline_dir, budget, out, report or [])
+        _two(side, against, suite, plan, judge, baseline_dir, budget, out, report or [], language)
 
 
 def _one(
@@ -117,11 +122,13 @@ def _one(
     baseline_dir: Path,
     out: Path,
     reports: list[Path],
+    language: Language,
 ) -> None:
     from harness.alignment.outcomes import exit_status
     from harness.bench.result import Accuracy
     from harness.bench.run import judge_first, run_bench
     from harness.devices.registry import open_target
+    from harness.messages.message import message
     from harness.process.progress import Progress
     from harness.report.bench import bench_lines, render_bench
     from harness.suite.read import load_suite
@@ -137,12 +144,12 @@ def _one(
         trust_remote_code=side.trust_remote_code,
         progress=progress,
     )
-    accuracy = Accuracy(verdict=None, sentence="the tokens were not judged (--no-judge)")
+    accuracy = Accuracy(verdict=None, message=message("bench.not_judged"))
     if judge:
         accuracy, _ = judge_first(target, chosen, baseline_dir, progress)
     made = run_bench(target, chosen, plan, accuracy, out, progress)
-    writers = dict.fromkeys(reports, partial(render_bench, [made]))
-    tell_and_write(bench_lines(made), writers, also=[out])
+    writers = dict.fromkeys(reports, partial(render_bench, [made], language=language))
+    tell_and_write(bench_lines(made, language), writers, also=[out])
     if accuracy.verdict is None:
         raise typer.Exit(3 if judge else 0)
     raise typer.Exit(exit_status(accuracy.verdict))
@@ -158,6 +165,7 @@ def _two(
     budget: float,
     out: Path,
     reports: list[Path],
+    language: Language,
 ) -> None:
     from harness.bench.against import Paired, parse_against, run_against
     from harness.bench.result import save_bench
@@ -168,6 +176,6 @@ def _two(
     paired = Paired(plan.grid(), suite, baseline_dir, judge, budget)
     found = run_against(side, other, paired, Progress())
     writers = {out: partial(save_bench, found)}
-    writers |= dict.fromkeys(reports, partial(render_comparison, found))
-    tell_and_write(comparison_lines(found), writers)
+    writers |= dict.fromkeys(reports, partial(render_comparison, found, language=language))
+    tell_and_write(comparison_lines(found, language), writers)
     raise typer.Exit({"REGRESSED": 1, "INCONCLUSIVE": 3}.get(found.outcome, 0))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import ModelName, whole_numbers
+from harness.cli.options import Lang, ModelName, whole_numbers
 from harness.cli.outputs import tell_and_write
 from harness.errors import UsageError
 from harness.files.outputs import check_outputs
@@ -43,6 +43,7 @@ def bench_load(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
     ] = None,
+    lang: Lang = None,
 ) -> None:
     """Load a running server with vLLM's generator, at each rate and concurrency.
 
@@ -57,11 +58,13 @@ def bench_load(
     from harness.model.find import find_model
     from harness.process.progress import Progress
     from harness.report.bench import check_bench_report, load_lines, render_load
+    from harness.report.language import language_of
 
     for path in report or []:
         check_bench_report(path)
     check_outputs([out, *(report or [])])
     check_replaces_bench(out)
+    language = language_of(lang)
     url = base_url(server_url)
     in_flight = whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
     a_second = _rates(rates)
@@ -85,8 +88,8 @@ def bench_load(
         loads=tuple(loads),
     )
     writers: dict[Path, Callable[[Path], None]] = {out: partial(save_bench, made)}
-    writers |= dict.fromkeys(report or [], partial(render_load, made))
-    tell_and_write(load_lines(made), writers)
+    writers |= dict.fromkeys(report or [], partial(render_load, made, language=language))
+    tell_and_write(load_lines(made, language), writers)
     lost = any(t.errors or t.completed < t.requests or t.counters_agree is False for t in loads)
     raise typer.Exit(1 if lost else 0)
 

@@ -16,8 +16,8 @@ from harness.alignment.result import Alignment, save_alignment
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
-from harness.bench.result import Accuracy, Bench
-from harness.bench.run import BenchPlan, run_bench
+from harness.bench.result import Bench
+from harness.bench.run import BenchPlan, accuracy_of, run_bench
 from harness.devices.registry import (
     DEVICES,
     REFERENCE_DEVICES,
@@ -189,11 +189,11 @@ class Session:
             HarnessError: whatever the device raises before the first repeat.
         """
         found = self.alignment
-        accuracy = Accuracy(verdict=found.verdict, sentence=found.sentence, suite=self.suite.name)
+        accuracy = accuracy_of(found, self.suite)
         plan = BenchPlan(batch_sizes=(self.options.batch_size,))
         out = self.recording_path.with_suffix(".bench.json")
         made = run_bench(self.target, self.suite, plan, accuracy, out, self.progress)
-        render_bench([made], out.with_suffix(".html"))
+        render_bench([made], out.with_suffix(".html"), self.language)
         return made
 
     @cached_property
