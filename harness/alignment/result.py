@@ -39,7 +39,8 @@ SCHEMAS = ("harness.alignment/1", SCHEMA)
 class Gate(Statement):
     """One rule of the judgement.
 
-    ``value``, ``low``, ``high`` and ``limit`` are in the gate's own unit;
+    ``value``, ``low``, ``high`` and ``limit`` (in JSON ``threshold``) are in
+    the gate's own unit;
     ``message`` says the outcome, ``sentence`` the same in English.
     """
 

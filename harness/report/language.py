@@ -65,12 +65,13 @@ def said_of(stated: Stated) -> Said:
 
 def both(key: str, **values: Any) -> Markup:
     """A message in both languages for HTML, of which the page shows one."""
-    texts = [
-        # The messages are the project's own, and their values are escaped.
-        Markup(fill(MESSAGES[name][key], _in(name, values), _Escaping(name)))  # noqa: S704
-        for name in LANGUAGES
-    ]
-    return pair(*texts)
+    return pair(*(one(name, key, **values) for name in LANGUAGES))
+
+
+def one(language: Language, key: str, **values: Any) -> Markup:
+    """A message in one language for HTML."""
+    # The messages are the project's own, and their values are escaped.
+    return Markup(fill(MESSAGES[language][key], _in(language, values), _Escaping(language)))  # noqa: S704
 
 
 def pair(english: Markup, chinese: Markup) -> Markup:
