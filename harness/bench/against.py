@@ -21,6 +21,7 @@ from harness.bench.result import Accuracy, Cell, Comparison, PairedCell, RepeatT
 from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.errors import DeviceError, UsageError
 from harness.files.timestamp import utc_now
+from harness.messages.message import message
 from harness.process.progress import Progress
 
 
@@ -123,14 +124,16 @@ def _compare_cell(
             step()
     judged = found or judge_pairs(_ratios(blocks))
     counters = _differing(runs)
-    outcome, sentence = judged.outcome, judged.sentence
+    outcome, said = judged.outcome, judged.message
     more = {name: pair for name, pair in counters.items() if pair[1] > pair[0]}
     if more and outcome != "REGRESSED":
         outcome = "REGRESSED"
-        told = ", ".join(f"{name} {x} to {y}" for name, (x, y) in more.items())
-        sentence = f"exact counters grew ({told}); the clock: {sentence}"
+        told = tuple(
+            message("bench.counter", name=name, first=x, second=y) for name, (x, y) in more.items()
+        )
+        said = message("bench.counters", counters=told, clock=said)
     if found is None:
-        sentence += f"; stopped by the budget of {budget_s:.0f} s"
+        said = message("bench.stopped", clock=said, seconds=budget_s)
     return PairedCell(
         cell=cell,
         blocks_ns=tuple(blocks),
@@ -139,7 +142,7 @@ def _compare_cell(
         low=judged.low,
         high=judged.high,
         detectable=judged.detectable,
-        sentence=sentence,
+        message=said,
         counters=counters,
     )
 

@@ -13,16 +13,16 @@ import numpy as np
 
 from harness.bench.result import CellTimes, Limits, RepeatTimes
 
-DEFINITIONS: dict[str, str] = {
-    "ttft_s": "request handed over to its first token",
-    "itl_s": "every gap between two tokens of a request",
-    "decode_tpot_s": "(last token - first token) / (tokens - 1) of a request",
-    "e2e_s": "request handed over to its last token",
-    "prefill_tok_s": "prompt tokens of the batch over the time to the last first token",
-    "decode_tok_s": "tokens after the first, of the batch, over the time from the first first "
-    "token to the last token",
-    "total_tok_s": "output tokens of the batch over its wall clock",
-}
+#: In the order of a report; what each is, the messages say (``bench.is``).
+FIGURES = (
+    "ttft_s",
+    "itl_s",
+    "decode_tpot_s",
+    "e2e_s",
+    "prefill_tok_s",
+    "decode_tok_s",
+    "total_tok_s",
+)
 #: From this many samples on there is a 90th percentile.
 P90_FROM = 10
 #: From this many samples on a 99th percentile has an upper confidence bound
@@ -62,7 +62,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def figures(cell: CellTimes) -> dict[str, Summary]:
-    """Every figure of ``DEFINITIONS`` that the cell's repeats tell, in seconds
+    """Every figure of ``FIGURES`` that the cell's repeats tell, in seconds
     or tokens a second."""
     requests = [r for repeat in cell.repeats for r in repeat.requests]
     samples: dict[str, list[float]] = {

@@ -17,6 +17,8 @@ from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.errors import UsageError
 from harness.files import jsonfile
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
+from harness.messages.message import Message
+from harness.messages.statement import Statement
 from harness.model.facts import ModelFacts
 
 SCHEMA = "harness.bench/1"
@@ -95,11 +97,12 @@ class Limits(StrictModel):
     parameters: Count
 
 
-class Accuracy(StrictModel):
+class Accuracy(Statement):
     """The verdict of the tokens of this device and model; None was not judged."""
 
     verdict: Verdict | None
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
     suite: str | None = None
 
 
@@ -197,7 +200,7 @@ class Side(StrictModel):
     accuracy: Accuracy
 
 
-class PairedCell(StrictModel):
+class PairedCell(Statement):
     """The blocks of one cell: wall clocks of A B B A, and what was judged.
 
     ``counters`` are the exact counts of both sides that differ.
@@ -213,7 +216,8 @@ class PairedCell(StrictModel):
     low: float
     high: float
     detectable: float
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
     counters: dict[str, Annotated[tuple[Count, Count], FROM_LIST]]
 
 

@@ -23,6 +23,7 @@ from harness.devices.base import Completion, Device, Opened, Request, ignore_tok
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.errors import HarnessError
+from harness.messages.message import message
 from harness.process.progress import Progress
 from harness.recording.recorder import opened
 from harness.suite.read import load_suite
@@ -79,7 +80,7 @@ def _serve(asked: dict[str, Any], lines: TextIO, answers: TextIO) -> None:
     progress = Progress(live=False)
     target = open_target(DeviceSpec(**asked["spec"]), progress=progress)
     suite = load_suite(asked["suite"])
-    accuracy = Accuracy(verdict=None, sentence="the tokens were not judged")
+    accuracy = Accuracy(verdict=None, message=message("bench.not_judged"))
     if asked["judge"]:
         accuracy, _ = judge_first(target, suite, Path(asked["baseline_dir"]), progress)
     device: Any = target.device

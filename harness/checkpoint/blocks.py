@@ -56,7 +56,7 @@ def read_rows(tensor: Stored, start: int, stop: int) -> NDArray[Any]:
         Shape (rows, columns); a vector counts as one column per row.
 
     Raises:
-        ModelError: for a dtype that is no float of 16 or 32 bits.
+        ModelError: for a dtype other than a float of 16 or 32 bits.
     """
     if tensor.dtype not in NUMPY:
         raise ModelError(
@@ -89,7 +89,7 @@ def same_bytes(first: Stored, second: Stored) -> bool:
 
 
 def nonfinite(tensor: Stored) -> int:
-    """How many numbers of a tensor are infinite or none."""
+    """How many numbers of a tensor are infinite or NaN."""
     count = 0
     for block in blocks(tensor):
         if tensor.dtype == "BF16":

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.checkpoint.findings import Field, Finding
+from harness.checkpoint.findings import CheckpointIssue, Field
 from harness.checkpoint.llama import Facts, head_choices
 from harness.checkpoint.rope import rope_parameters
 from harness.checkpoint.siblings import of_weights
@@ -115,7 +115,7 @@ def _implied_head_dim(config: Mapping[str, Any]) -> int:
     return hidden // heads if heads else 0
 
 
-def undetermined_heads(facts: Facts, config: Mapping[str, Any]) -> Finding:
+def undetermined_heads(facts: Facts, config: Mapping[str, Any]) -> CheckpointIssue:
     """That the heads do not fit the weights, and what would."""
     choices = head_choices(facts)
     shown = ", ".join(f"{s} ({h} heads, {kv} KV)" for s, h, kv in choices[:_SHOWN_CHOICES])
@@ -123,7 +123,7 @@ def undetermined_heads(facts: Facts, config: Mapping[str, Any]) -> Finding:
         f"{name} {config.get(name)}"
         for name in ("num_attention_heads", "num_key_value_heads", "head_dim")
     )
-    return Finding(
+    return CheckpointIssue(
         "error",
         f"{stated} do not fit {facts.query_rows} query and {facts.key_rows} key rows, which hold "
         f"only products; head_dim may be {shown or 'nothing usual'}",

@@ -16,7 +16,7 @@ class Field:
     Attributes:
         config: what the file states; None where it is silent.
         weights: what the tensors ask for; None where they cannot tell.
-        status: ``unknown`` is what cannot be told from weights.
+        status: ``unknown`` where weights cannot tell.
         note: why, or what would be consistent.
     """
 
@@ -32,11 +32,11 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something beyond a single field: what was seen and why it matters, what mends it.
+class CheckpointIssue:
+    """Something beyond a single field: what was seen, why it matters, how to mend it.
 
     Attributes:
-        about: ``shapes`` and ``heads`` stand in the way of deriving a config.
+        about: with ``shapes`` or ``heads`` no config can be derived.
     """
 
     severity: Severity
@@ -69,7 +69,7 @@ class Inspection:
     kv_bytes_per_token: int | None
     dtypes: dict[str, int]
     fields: tuple[Field, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckpointIssue, ...]
     copied_from: str | None
     same_shapes_as: str | None
 

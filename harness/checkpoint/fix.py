@@ -77,7 +77,7 @@ def _free_name(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Member:
-    """A key of the outermost object, and where it and its value stand."""
+    """A key of the outermost object, and where it and its value are."""
 
     key: str
     start: int
@@ -91,7 +91,7 @@ def changed(text: str, changes: Sequence[Change]) -> str:
     Every other character stays: order, indentation, spelling of numbers.
 
     Raises:
-        ValueError: if it is no JSON object, or states a key twice.
+        ValueError: if it is not a JSON object, or a key appears twice.
     """
     for change in changes:
         members = {m.key: m for m in _members(text)}
@@ -123,14 +123,16 @@ def _members(text: str) -> Iterator[_Member]:
     decoder = json.JSONDecoder()
     position = _skip(text, 0)
     if text[position : position + 1] != "{":
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     position = _skip(text, position + 1)
     seen: set[str] = set()
     while text[position : position + 1] != "}":
         start = position
         key, position = decoder.raw_decode(text, position)
-        if not isinstance(key, str) or key in seen:
-            raise ValueError(f"the key {key!r} stands twice, or is none")
+        if not isinstance(key, str):
+            raise ValueError(f"the key {key!r} is not a string")
+        if key in seen:
+            raise ValueError(f"the key {key!r} appears twice")
         seen.add(key)
         position = _skip(text, position)
         if text[position : position + 1] != ":":

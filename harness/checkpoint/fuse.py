@@ -84,7 +84,7 @@ def check_output(output: Path) -> None:
 
 
 def _ignore(_bytes: int) -> None:
-    """The progress of a caller that wants none."""
+    """Progress for callers that show nothing."""
 
 
 def _write_tensors(plan: FusePlan, folder: Path, step: Callable[[int], None]) -> None:
@@ -158,7 +158,7 @@ def _write_block(
 def _narrowed(rows: Any, dtype: str) -> Any:
     wide = widen(rows, dtype)
     if not np.isfinite(wide).all():
-        raise ModelError("a weight is infinite, or no number")
+        raise ModelError("a weight is infinite or NaN")
     return to_bfloat16(wide)
 
 

@@ -74,7 +74,7 @@ def plan_fuse(
 
     Raises:
         UsageError: for a group size that does not divide a row.
-        ModelError: if the weights are no latents of a plain Llama.
+        ModelError: if the weights are not the latents of a plain Llama.
         HarnessError: if the disk has no room.
     """
     folder = Path(model.path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.checkpoint.torchfile import torch_entries
 from harness.errors import ModelError
 from harness.model.hub import first_line
-from harness.model.weights import safetensors_header, weight_files
+from harness.model.weights import safetensors_header, tensors_of_files
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,12 @@ def read_headers(folder: Path) -> list[Stored]:
         ModelError: without weights, or with damaged or hostile ones, among
             them links that lead out of the folder.
     """
-    files, promised = weight_files(folder)
-    found: dict[str, Stored] = {}
-    for path in files:
+
+    def read(path: Path, _place: str) -> list[Stored]:
         check_inside(folder, path)
-        for tensor in _entries(path):
-            if tensor.name in found:
-                raise ModelError(
-                    f"{path}: tensor {tensor.name!r} is in {found[tensor.name].path.name} too; "
-                    "remove the files that the index does not name, or download again"
-                )
-            found[tensor.name] = tensor
-    missing = sorted(promised - set(found))
-    if missing:
-        raise ModelError(
-            f"{folder}: the index names {len(missing)} tensors that no file holds, "
-            f"as {missing[0]!r}; download the checkpoint again"
-        )
-    return list(found.values())
+        return _entries(path)
+
+    return list(tensors_of_files(folder, read).values())
 
 
 def check_inside(folder: Path, path: Path) -> None:

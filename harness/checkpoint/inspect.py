@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.checkpoint import siblings
 from harness.checkpoint.fields import Heads, compare_fields, settle_heads, undetermined_heads
-from harness.checkpoint.findings import Field, Finding, Inspection
+from harness.checkpoint.findings import CheckpointIssue, Field, Inspection
 from harness.checkpoint.headers import Stored, check_inside, read_headers, total_bytes
 from harness.checkpoint.llama import EMBEDDING, HEAD, Facts, derive, foreign_names
 from harness.checkpoint.names import plain_names
@@ -71,7 +71,7 @@ def inspect(
     return _result(folder, stored, facts if fields else None, fields, findings, config)
 
 
-def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[Finding]]:
+def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[CheckpointIssue]]:
     """Tensors under plain names, and a note where they had others."""
     names = plain_names(t.name for t in stored)
     plain = [replace(t, name=names[t.name]) for t in stored if t.name in names]
@@ -80,7 +80,7 @@ def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[Finding]
     if not changed and not dropped:
         return plain, []
     return plain, [
-        Finding(
+        CheckpointIssue(
             "error",
             f"a training form: {changed} keys are wrapped and {dropped} are parameters of a "
             "quantizer, so no plain Llama loads it",
@@ -94,7 +94,7 @@ def _result(
     stored: Sequence[Stored],
     facts: Facts | None,
     fields: Sequence[Field],
-    findings: list[Finding],
+    findings: list[CheckpointIssue],
     config: Mapping[str, Any],
 ) -> Inspection:
     dtypes: Counter[str] = Counter()
@@ -121,18 +121,18 @@ def _result(
     )
 
 
-def _more(problems: Sequence[str]) -> list[Finding]:
+def _more(problems: Sequence[str]) -> list[CheckpointIssue]:
     rest = len(problems) - _SHOWN
     return [_shape(f"{rest} more tensors are missing or misshapen")] if rest > 0 else []
 
 
-def _shape(problem: str) -> Finding:
-    return Finding("error", problem, "download the checkpoint again", "shapes")
+def _shape(problem: str) -> CheckpointIssue:
+    return CheckpointIssue("error", problem, "download the checkpoint again", "shapes")
 
 
-def _another_family(config: Mapping[str, Any], foreign: Sequence[str]) -> Finding:
+def _another_family(config: Mapping[str, Any], foreign: Sequence[str]) -> CheckpointIssue:
     known = ", ".join(map(repr, foreign[:_SHOWN])) or "too few of them"
-    return Finding(
+    return CheckpointIssue(
         "warning",
         f"not the tensors of a Llama (model_type {config.get('model_type')!r}; {known}): "
         "its dimensions are not checked",
@@ -183,25 +183,27 @@ def active_mup(config: Mapping[str, Any], facts: Facts | None) -> dict[str, floa
     }
 
 
-def _mup(config: Mapping[str, Any], facts: Facts | None) -> Iterator[Finding]:
+def _mup(config: Mapping[str, Any], facts: Facts | None) -> Iterator[CheckpointIssue]:
     active = active_mup(config, facts)
     llama = "LlamaForCausalLM" in str(config.get("architectures"))
     if active and (config.get("model_type") == "llama" or llama):
         stated = ", ".join(f"{key} {value}" for key, value in active.items())
-        yield Finding(
+        yield CheckpointIssue(
             "error",
             f"muP factors under a Llama architecture, which ignores them: {stated}",
             _FOLDING,
         )
 
 
-def _tokens(model: Model, config: Mapping[str, Any], facts: Facts | None) -> Iterator[Finding]:
+def _tokens(
+    model: Model, config: Mapping[str, Any], facts: Facts | None
+) -> Iterator[CheckpointIssue]:
     rows = facts.vocabulary if facts else config.get("vocab_size")
     found = tokenizer_size(Path(model.path))
     if found is None:
-        yield Finding("warning", "no tokenizer.json and no tokenizer.model")
+        yield CheckpointIssue("warning", "no tokenizer.json and no tokenizer.model")
     elif isinstance(rows, int) and found[0] > rows:
-        yield Finding(
+        yield CheckpointIssue(
             "error",
             f"{found[1]} has ids up to {found[0] - 1}, the embeddings only {rows} rows: "
             "it is another model's",
@@ -209,22 +211,24 @@ def _tokens(model: Model, config: Mapping[str, Any], facts: Facts | None) -> Ite
         )
     elif isinstance(rows, int) and found[0] < rows:
         what = f"{found[1]} has {found[0]} tokens, the embeddings {rows} rows"
-        yield Finding("note", f"{what}: the rest is padding, or the tokenizer another model's")
+        yield CheckpointIssue(
+            "note", f"{what}: the rest is padding, or the tokenizer another model's"
+        )
     generation = read_json(model, "generation_config.json") or {}
     stops = {"config.json": _ids(config), "generation_config.json": _ids(generation)}
     for file, ids in stops.items():
         outside = [i for i in ids if isinstance(rows, int) and not 0 <= i < rows]
         if outside:
-            yield Finding("error", f"eos id {outside[0]} of {file} is outside {rows} rows")
+            yield CheckpointIssue("error", f"eos id {outside[0]} of {file} is outside {rows} rows")
     mine, theirs = stops.values()
     if mine and theirs and mine != theirs:
-        yield Finding(
+        yield CheckpointIssue(
             "note",
             f"eos ids differ: config.json {mine}, generation_config.json {theirs}; "
             "the latter are used",
         )
     if not mine and not theirs:
-        yield Finding("warning", "no eos id in config.json or generation_config.json")
+        yield CheckpointIssue("warning", "no eos id in config.json or generation_config.json")
 
 
 def _ids(content: Mapping[str, Any]) -> list[int]:
@@ -233,9 +237,11 @@ def _ids(content: Mapping[str, Any]) -> list[int]:
     return [i for i in ids if isinstance(i, int) and not isinstance(i, bool)]
 
 
-def _code_and_dtype(config: Mapping[str, Any], stored: Sequence[Stored]) -> Iterator[Finding]:
+def _code_and_dtype(
+    config: Mapping[str, Any], stored: Sequence[Stored]
+) -> Iterator[CheckpointIssue]:
     if config.get("auto_map"):
-        yield Finding(
+        yield CheckpointIssue(
             "warning",
             "config.json asks for code of the checkpoint (auto_map): it decides what is computed",
             "a plain Llama needs none; harness checkpoint fuse leaves it out",
@@ -243,12 +249,14 @@ def _code_and_dtype(config: Mapping[str, Any], stored: Sequence[Stored]) -> Iter
     declared = config.get("dtype") or config.get("torch_dtype")
     found = sorted({_TORCH.get(t.dtype, t.dtype) for t in stored})
     if declared is not None and found != [declared]:
-        yield Finding(
+        yield CheckpointIssue(
             "note", f"config.json declares {declared}, the weights are {', '.join(found)}"
         )
 
 
-def _values(stored: Sequence[Stored], progress: Callable[[str], None] | None) -> Iterator[Finding]:
+def _values(
+    stored: Sequence[Stored], progress: Callable[[str], None] | None
+) -> Iterator[CheckpointIssue]:
     from harness.checkpoint.blocks import nonfinite
 
     for tensor in stored:
@@ -258,7 +266,7 @@ def _values(stored: Sequence[Stored], progress: Callable[[str], None] | None) ->
             progress(tensor.name)
         count = nonfinite(tensor)
         if count:
-            yield Finding(
+            yield CheckpointIssue(
                 "error",
                 f"{tensor.name}: {count} of {tensor.elements} weights are infinite or no number",
                 "download the checkpoint again, or look at the training",

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.checkpoint.findings import Finding
+from harness.checkpoint.findings import CheckpointIssue
 
 _LARGE = 1e15  # beyond any length or factor, within what floats count exactly
 
@@ -23,7 +23,7 @@ def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
 
 
-def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Finding]:
+def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[CheckpointIssue]:
     """Findings about the position encoding; none unless it is LongRoPE."""
     rope = rope_parameters(config)
     if (rope.get("rope_type") or rope.get("type")) not in ("longrope", "su"):
@@ -33,7 +33,7 @@ def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Find
     outside = config.get("original_max_position_embeddings")
     original = _whole(outside or rope.get("original_max_position_embeddings"))
     if original < 2 or not longest:
-        yield Finding(
+        yield CheckpointIssue(
             "error",
             "LongRoPE without original_max_position_embeddings and max_position_embeddings: "
             "engines guess where the long factors begin",
@@ -41,7 +41,7 @@ def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Find
         )
         return
     if original > longest:
-        yield Finding(
+        yield CheckpointIssue(
             "error",
             f"LongRoPE's original_max_position_embeddings {original} is above "
             f"max_position_embeddings {longest}",
@@ -50,7 +50,7 @@ def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Find
         return
     yield from _check_scale(rope, longest, original, has_outside=outside is not None)
     if rope.get("long_factor") != rope.get("short_factor") and longest > original:
-        yield Finding(
+        yield CheckpointIssue(
             "warning",
             f"long_factor and short_factor differ: vLLM takes the long ones for every position "
             f"once max_model_len is above {original}, Transformers by position",
@@ -60,15 +60,15 @@ def check_rope(config: Mapping[str, Any], head_dim: int | None) -> Iterator[Find
 
 def _check_lengths(
     config: Mapping[str, Any], rope: Mapping[str, Any], head_dim: int | None
-) -> Iterator[Finding]:
+) -> Iterator[CheckpointIssue]:
     stated = rope.get("partial_rotary_factor") or config.get("partial_rotary_factor")
     share = float(stated or 1) if _positive(stated) else 1.0
     for name in ("long_factor", "short_factor"):
         factors = rope.get(name)
         if not isinstance(factors, list) or not all(_positive(f) for f in factors):
-            yield Finding("error", f"LongRoPE's {name} is no list of positive numbers")
+            yield CheckpointIssue("error", f"LongRoPE's {name} is not a list of positive numbers")
         elif head_dim is not None and len(factors) != int(head_dim * share) // 2:
-            yield Finding(
+            yield CheckpointIssue(
                 "error",
                 f"LongRoPE's {name} has {len(factors)} entries, head_dim {head_dim} asks for "
                 f"{int(head_dim * share) // 2}",
@@ -78,17 +78,17 @@ def _check_lengths(
 
 def _check_scale(
     rope: Mapping[str, Any], longest: int, original: int, *, has_outside: bool
-) -> Iterator[Finding]:
+) -> Iterator[CheckpointIssue]:
     ratio = longest / original
     factor, attention = rope.get("factor"), rope.get("attention_factor")
     if factor is None and attention is None and not has_outside:
-        yield Finding(
+        yield CheckpointIssue(
             "error",
             "LongRoPE without factor: Transformers 4.57 ends with a TypeError",
             f'add "factor": {ratio} to the rope_scaling of config.json',
         )
     if factor is not None and not _positive(factor):
-        yield Finding("error", f"LongRoPE's factor is {factor!r}, not a positive number")
+        yield CheckpointIssue("error", f"LongRoPE's factor is {factor!r}, not a positive number")
         return
     theirs = attention_scale(ratio, original)
     ours = attention_scale(factor or ratio, original)
@@ -98,7 +98,7 @@ def _check_scale(
         theirs = float(rope[key]) if _positive(rope.get(key)) else theirs
     if not math.isclose(ours, theirs, rel_tol=1e-6):
         stated = f"factor {factor}" if attention is None else f"attention_factor {attention}"
-        yield Finding(
+        yield CheckpointIssue(
             "error",
             f"LongRoPE's {stated}: Transformers scales cos and sin by {ours:.4f}, vLLM by "
             f"{theirs:.4f} (from {longest} / {original}): a silent difference",

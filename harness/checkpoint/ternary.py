@@ -53,7 +53,7 @@ def group_of(columns: int, group_size: int) -> int:
     """The weights in a group, for rows of ``columns``.
 
     Raises:
-        UsageError: if the group size is none, or does not divide the row.
+        UsageError: if the group size is not valid, or does not divide the row.
     """
     if group_size == ROW:
         return columns
@@ -128,7 +128,7 @@ def quantize_float32(weights: Floats, group: int) -> Floats:
 def _scales(sums: Doubles, group: int) -> Floats:
     scale: Floats = np.maximum((sums / group).astype(np.float32), EPSILON)
     if not np.isfinite(scale).all():
-        raise ModelError("a weight is infinite, or no number")
+        raise ModelError("a weight is infinite or NaN")
     return scale
 
 

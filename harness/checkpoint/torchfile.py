@@ -24,12 +24,10 @@ from typing import Any
 
 from harness.errors import ModelError
 from harness.model.hub import first_line
-from harness.model.weights import BITS
+from harness.model.weights import BITS, MOST_DIMENSIONS
 
 #: Bytes; a pickle of 100,000 tensors takes 10 MB. A byte of it takes up to 100 of memory.
 _MAX_PICKLE = 16 << 20
-#: Torch itself allows 64 dimensions.
-_MOST_DIMENSIONS = 64
 _MOST_ARGUMENTS = 8
 
 #: Torch's classes of storages, in the words of safetensors.
@@ -113,7 +111,7 @@ def torch_entries(path: Path) -> list[Entry]:
                 ]
     except zipfile.BadZipFile as error:
         raise ModelError(
-            f"{path}: no torch file of release 1.6 or later, or one cut short: "
+            f"{path}: not a torch file of release 1.6 or later, or one cut short: "
             f"{first_line(error)}; download it again, or load it and save it as safetensors"
         ) from error
     except _DAMAGE as error:
@@ -201,7 +199,7 @@ class _Table(dict[Any, Any]):
         if not isinstance(key, str | int):
             raise _Refused("its pickle holds a table with a key that is not a name")
         if key in self:
-            raise _Refused(f"the tensor {str(key)[:80]!r} is there twice")
+            raise _Refused(f"the tensor {str(key)[:80]!r} appears twice")
         super().__setitem__(key, value)
 
 
@@ -215,8 +213,8 @@ def _tensor(
 
 def _size(dimensions: Any) -> tuple[int, ...]:
     """A shape or a stride, never a copy of it: a pickle can ask for any number of them."""
-    if not isinstance(dimensions, tuple) or len(dimensions) > _MOST_DIMENSIONS:
-        raise _Refused(f"its pickle has a shape that is not up to {_MOST_DIMENSIONS} numbers")
+    if not isinstance(dimensions, tuple) or len(dimensions) > MOST_DIMENSIONS:
+        raise _Refused(f"its pickle has a shape that is not up to {MOST_DIMENSIONS} numbers")
     return dimensions
 
 

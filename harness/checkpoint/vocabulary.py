@@ -25,7 +25,9 @@ def tokenizer_size(folder: Path) -> tuple[int, str] | None:
             continue
         check_inside(folder, path)
         if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB, no tokenizer is")
+            raise ModelError(
+                f"{path}: is larger than {_MAX_BYTES >> 20} MiB, which no tokenizer is"
+            )
         try:
             return read(path.read_bytes()), file
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:

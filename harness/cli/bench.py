@@ -12,6 +12,7 @@ from harness.cli.options import (
     Device,
     Dtype,
     EngineArgs,
+    Lang,
     ModelName,
     SuiteName,
     Trust,
@@ -68,6 +69,7 @@ def bench(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
     ] = None,
+    lang: Lang = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Measure throughput and latency, accuracy first; with --against, compare.
@@ -83,7 +85,7 @@ def bench(
     from harness.bench.run import BenchPlan
     from harness.devices.spec import DeviceSpec, parse_engine_args
 
-    files = BenchFiles(out, tuple(report or ()))
+    files = BenchFiles(out, tuple(report or ()), lang)
     files.check()
     _check_budget(budget)
     lengths, sizes = _grid(device, prompt_lengths, batch_sizes)
@@ -124,6 +126,7 @@ def _one(
     from harness.bench.result import Accuracy
     from harness.bench.run import judge_first, run_bench
     from harness.devices.registry import open_target
+    from harness.messages.message import message
     from harness.process.progress import Progress
     from harness.report.bench import bench_lines, render_bench
     from harness.suite.read import load_suite
@@ -131,12 +134,12 @@ def _one(
     progress = Progress()
     chosen = load_suite(suite)
     target = open_target(spec, progress=progress)
-    accuracy = Accuracy(verdict=None, sentence="the tokens were not judged (--no-judge)")
+    accuracy = Accuracy(verdict=None, message=message("bench.not_judged"))
     if baselines is not None:
         accuracy, _ = judge_first(target, chosen, baselines, progress)
     made = run_bench(target, chosen, plan, accuracy, files.out, progress)
-    writers = dict.fromkeys(files.reports, partial(render_bench, [made]))
-    tell_and_write(bench_lines(made), writers, also=[files.out])
+    writers = dict.fromkeys(files.reports, partial(render_bench, [made], language=files.language))
+    tell_and_write(bench_lines(made, files.language), writers, also=[files.out])
     if accuracy.verdict is None:
         raise typer.Exit(0 if baselines is None else 3)
     raise typer.Exit(exit_status(accuracy.verdict))
@@ -152,6 +155,8 @@ def _two(spec: DeviceSpec, against: str, paired: Paired, files: BenchFiles) -> N
     first = Configuration(spec)
     found = run_against(first, parse_against(against, first), paired, Progress())
     writers = {files.out: partial(save_bench, found)}
-    writers |= dict.fromkeys(files.reports, partial(render_comparison, found))
-    tell_and_write(comparison_lines(found), writers)
+    writers |= dict.fromkeys(
+        files.reports, partial(render_comparison, found, language=files.language)
+    )
+    tell_and_write(comparison_lines(found, files.language), writers)
     raise typer.Exit({"REGRESSED": 1, "INCONCLUSIVE": 3}.get(found.outcome, 0))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from harness.cli.options import ModelName, whole_numbers
+from harness.cli.options import Lang, ModelName, whole_numbers
 from harness.cli.outputs import BenchFiles, tell_and_write
 from harness.errors import UsageError
 from harness.files.timestamp import utc_now
@@ -47,6 +47,7 @@ def bench_load(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
     ] = None,
+    lang: Lang = None,
 ) -> None:
     """Load a running server with vLLM's generator, at each rate and concurrency.
 
@@ -61,7 +62,7 @@ def bench_load(
     from harness.model.find import find_model
     from harness.process.progress import Progress
 
-    files = BenchFiles(out, tuple(report or ()))
+    files = BenchFiles(out, tuple(report or ()), lang)
     files.check()
     url = base_url(server_url)
     in_flight = whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
@@ -105,8 +106,8 @@ def _load(model: str, loads: Sequence[Load], files: BenchFiles, progress: Progre
         loads=tuple(times),
     )
     writers: dict[Path, Callable[[Path], None]] = {files.out: partial(save_bench, made)}
-    writers |= dict.fromkeys(files.reports, partial(render_load, made))
-    tell_and_write(load_lines(made), writers)
+    writers |= dict.fromkeys(files.reports, partial(render_load, made, language=files.language))
+    tell_and_write(load_lines(made, files.language), writers)
     lost = any(t.errors or t.completed < t.requests or t.counters_agree is False for t in times)
     raise typer.Exit(1 if lost else 0)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json as jsonlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.errors import UsageError
+from harness.process.progress import Progress
 
 if TYPE_CHECKING:
     from harness.checkpoint.findings import Inspection
@@ -116,7 +115,9 @@ def verify_ternary(model: _Model, json: _Json = False) -> None:
     tensors = [t for t in plain_tensors(read_headers(folder))[0] if is_quantized_name(t.name)]
     if not tensors or any(len(t.shape) != 2 or not t.elements for t in tensors):
         raise UsageError(f"{folder}: no matrices of a Llama's layers, or empty ones")
-    with _bar("reading", sum(t.nbytes for t in tensors)) as step, ThreadPoolExecutor(2) as pool:
+    size = sum(t.nbytes for t in tensors)
+    stage = Progress().stage("reading", size, in_bytes=True)
+    with stage as step, ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda t: verify_tensor(t, step), tensors))
     if json:
         typer.echo(jsonlib.dumps(_ternary_json(reports), indent=2))
@@ -157,7 +158,7 @@ def fuse(
         if names:
             shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")
             typer.echo(f"{what}: {shown}")
-    with _bar("fusing", plan.input_bytes) as step:
+    with Progress().stage("fusing", plan.input_bytes, in_bytes=True) as step:
         done = write(plan, step)
     scale = "one scale a row" if group_size == -1 else f"groups of {group_size}"
     typer.echo(
@@ -167,44 +168,6 @@ def fuse(
 
 def _note(text: str) -> None:
     typer.echo(text, err=True)
-
-
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, lines elsewhere; the yielded function takes bytes, from any thread."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as Speed
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(what, total)
-        return
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(True),
-        Speed(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)
-
-
-def _lines(what: str, total: int) -> Callable[[int], None]:
-    """A line for each tenth of the work."""
-    lock, done, shown = threading.Lock(), [0], [0]
-
-    def step(count: int) -> None:
-        with lock:
-            done[0] += count
-            tenth = min(10, 10 * done[0] // max(1, total))
-            if tenth > shown[0]:
-                shown[0] = tenth
-                _note(f"{what}: {10 * tenth} % of {total / 2**30:.2f} GiB")
-
-    return step
 
 
 def _inspection_lines(found: Inspection) -> Iterator[str]:

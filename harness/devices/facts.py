@@ -54,16 +54,14 @@ class EngineFacts(SparseModel):
     the same JSON object, a device puts facts of its own, which a report shows
     and no code reads. A fact that an engine does not have is left out.
 
-    Attributes:
-        device: torch's name of the place: ``cpu``, ``cuda`` or ``npu``.
-        matmul: ``native`` or ``widened``, the latter perhaps in one replay only.
-        float32_matmul_precision: torch's own word.
-        instruction_set: the CPU's vector instructions, or an accelerator's architecture.
-        qat_group_size: of the quantizer in the forward pass, where there is one.
-        enforce_eager: whether nothing is compiled and no graph is captured.
-        batch_size: how many requests the device hands over at a time.
-        block_size: tokens in a block of the KV cache.
-        warning: what a reader of the verdict must know of this run.
+    ``device`` is torch's name of the place: ``cpu``, ``cuda`` or ``npu``.
+    ``matmul`` is ``native`` or ``widened``, the latter perhaps in one replay
+    only. ``instruction_set`` is the CPU's, or an accelerator's architecture.
+    ``qat_group_size`` is that of a quantizer in the forward pass. With
+    ``enforce_eager`` nothing is compiled and no graph is captured.
+    ``batch_size`` is how many requests the device hands over at a time,
+    ``block_size`` the tokens in a block of its KV cache. ``warning`` is what
+    a reader of the verdict must know of this run.
     """
 
     model_config = ConfigDict(extra="allow")

@@ -1,7 +1,7 @@
-"""What runs in a child process: it may crash, hang, or print whatever it likes.
+"""What runs in a child process: it may crash, hang, or print anything.
 
 The parent hands this file's text to ``python -c``, so it imports nothing of the
-harness. Each step is told on a line of its own, so that the parent knows how
+harness. Each step is reported on a separate line, so that the parent knows how
 far a child came that died.
 """
 

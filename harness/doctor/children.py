@@ -1,4 +1,4 @@
-"""Running ``child.py`` and reading what it told."""
+"""Running ``child.py`` and reading its report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Told:
-    """What a child told. ``end`` says how it died, where it did."""
+    """What a child reported. ``end`` says how it died, if it did."""
 
     steps: tuple[Step, ...]
     noise: str = ""

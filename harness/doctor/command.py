@@ -86,7 +86,7 @@ def run(
     else:
         diagnosis = Diagnosis(device, findings=explain(_read(log)))
         text = "\n".join(findings_text(diagnosis.findings, colour=_colour(out)))
-        text = text or "no message that the doctor knows"
+        text = text or "the doctor recognises no message here"
     if as_json:
         text = json.dumps(diagnosis.as_json(), indent=2, ensure_ascii=False)
     out.write(f"{text}\n")

@@ -23,13 +23,13 @@ def diagnose(
     """Examine a host.
 
     Args:
-        device: one of ``harness.devices.registry``; None for whatever the host has.
+        device: one of ``harness.devices.registry``; None to examine the host alone.
         host: this machine, unless a test says otherwise.
         quick: start no process: facts and variables only.
         limit_s: the most seconds that one child process may take.
 
     Raises:
-        ValueError: for a device that there is none of.
+        ValueError: for an unknown device.
     """
     if device is not None and device not in NEEDS:
         raise ValueError(f"no device {device!r}; there are {', '.join(NEEDS)}")

@@ -17,7 +17,7 @@ class Examination:
     """One examination of a host, in the making.
 
     Attributes:
-        device: what was asked about; None for whatever the host has.
+        device: what was asked about; None to examine the host alone.
         limit_s: how long a child process may take, in seconds.
         chips: of npu-smi; nodes: names of /dev/davinciN; pci: Ascend devices
             on the PCI bus.

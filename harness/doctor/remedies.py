@@ -120,14 +120,13 @@ ENTRIES: dict[str, Entry] = {
     ),
     "cann-environment": Entry(
         "error",
-        "The libraries of CANN are not to be found, so torch_npu cannot be imported, and with it "
-        "not torch either.",
+        "CANN's libraries are not found, so neither torch_npu nor torch can be imported.",
         "source {set_env}",
         ("vllm-ascend #262", "vllm-ascend #117"),
     ),
     "nnal": Entry(
         "error",
-        "vLLM-Ascend's attention runs through ATB, which is a package of its own (NNAL).",
+        "vLLM-Ascend's attention runs through ATB, which a separate package installs (NNAL).",
         "source {nnal_env} # if it is not there, install NNAL of CANN's version: "
         "./Ascend-cann-nnal_*.run --install",
         ("vllm-ascend #152", "vllm-ascend #130"),
@@ -152,7 +151,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "platform": Entry(
         "error",
-        "vLLM would run on another platform than the device is called after.",
+        "vLLM would run on another platform than the name of the device says.",
         "unset VLLM_PLUGINS; pip list | grep -i vllm # vllm and vllm-ascend of one version",
     ),
     "determinism": Entry(
@@ -191,7 +190,7 @@ ENTRIES: dict[str, Entry] = {
     # Packages and their versions.
     "package-missing": Entry(
         "error",
-        "The device cannot run without.",
+        "The device cannot run without this package.",
         "{install}",
     ),
     "versions-cann": Entry(
@@ -225,7 +224,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "versions-transformers": Entry(
         "error",
-        "The harness uses what came with Transformers 4.56.",
+        "The harness uses functions that Transformers has had since 4.56.",
         "pip install 'transformers>=4.56'",
     ),
     "triton-clash": Entry(
@@ -237,8 +236,8 @@ ENTRIES: dict[str, Entry] = {
     ),
     "vllm-version": Entry(
         "error",
-        "vLLM-Ascend reads vLLM's version to choose its code, and a development build has none "
-        "that it knows (InvalidVersion).",
+        "vLLM-Ascend reads vLLM's version to choose its code, and it does not know the "
+        "version of a development build (InvalidVersion).",
         "export VLLM_VERSION={share}",
         ("vllm-ascend FAQ 11",),
     ),
@@ -251,7 +250,7 @@ ENTRIES: dict[str, Entry] = {
     # Imports and the computation.
     "import-failed": Entry(
         "error",
-        "The device cannot run without it, and the message is none that the doctor knows.",
+        "The device cannot run without it, and the doctor does not recognise the message.",
         "{python} -c 'import {module}' # shows the whole traceback",
     ),
     "import-crashed": Entry(
@@ -285,7 +284,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "owner-mismatch": Entry(
         "harmless",
-        "The files belong to another user than the one who runs; they are read all the same.",
+        "The files belong to another user than the one who runs; they are read anyway.",
         "nothing to do",
     ),
     "vllm-c-missing": Entry(

@@ -47,8 +47,8 @@ def read(path: Path, *schemas: str) -> dict[str, Any]:
     """The content of a file, seals checked and removed.
 
     Raises:
-        FormatError: if it cannot be read, is no strict JSON object, or has
-            a schema that is none of the given ones, newest last.
+        FormatError: if it cannot be read, is not a strict JSON object, or its
+            schema is not one of the given ones, newest last.
         ChecksumError: if its content was changed after it was written.
     """
     document = parse(path)
@@ -99,7 +99,7 @@ def parse_any(path: Path) -> Any:
             text,
             parse_constant=_refuse_constant,
             parse_float=_finite_float,
-            object_pairs_hook=_refuse_repeats,
+            object_pairs_hook=refuse_repeats,
         )
     except json.JSONDecodeError as error:
         raise FormatError(f"{path}:{error.lineno}", None, f"is not JSON: {error.msg}") from error
@@ -171,7 +171,7 @@ def _changed_section(document: dict[str, Any], checksums: Any) -> str:
 
 
 def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite_float(text: str) -> float:
@@ -181,13 +181,18 @@ def _finite_float(text: str) -> float:
     return value
 
 
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for ``object_pairs_hook``.
+
+    Raises:
+        ValueError: naming the first key that appears twice.
+    """
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {_short(key)} stands twice in one object")
+                raise ValueError(f"the key {_short(key)} appears twice in one object")
             seen.add(key)
     return result
 

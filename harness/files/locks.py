@@ -1,4 +1,4 @@
-"""One writer for one place: two harnesses on one file would mix their lines."""
+"""One writer at a time: two processes that write one file would mix their lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that a command writes: refused before the work, written after the outcome."""
+"""Output files: checked first, written last."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harness.files.atomic import new_file
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:
-    """See that every output can be written, and that none of them stands in
-    the place of another or of an input.
+    """Check that every output can be written, and that none of them would
+    replace another or an input.
 
     Args:
-        outputs: files to write; None is one that was not asked for.
+        outputs: files to write; None for those that were not requested.
         inputs: files and folders that are read.
 
     Raises:
@@ -27,13 +27,13 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None] 
     seen: set[Path] = set()
     for path in wanted:
         if _real(path) in seen:
-            raise UsageError(f"{path}: two outputs go to this file; give each a name of its own")
+            raise UsageError(f"{path}: two outputs go to this file; give each its own name")
         seen.add(_real(path))
         _check_writable(path)
 
 
 def refuse_inputs(outputs: Sequence[Path], inputs: Iterable[Path | None]) -> None:
-    """See that no output is one of the inputs, or lies in a folder that is one.
+    """Check that no output is one of the inputs, or lies in a folder that is one.
 
     Raises:
         UsageError: naming the output and the input.
@@ -47,7 +47,7 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Iterable[Path | None]) -> Non
                 )
             if os.path.isdir(path) and _real(output).is_relative_to(_real(path)):
                 raise UsageError(
-                    f"{output}: lies inside the input {path}, which is to stay as it is; "
+                    f"{output}: lies inside the input {path}, which stays unchanged; "
                     "name another output"
                 )
 
@@ -70,7 +70,7 @@ def _check_writable(path: Path) -> None:
         raise UsageError(f"{path}: cannot be written (Is a directory); name a file in it")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UsageError(f"{path}: cannot be written (no regular file); name another")
+            raise UsageError(f"{path}: cannot be written (not a regular file); name another")
     except OSError:
         pass  # not there yet, which is the usual
     folder = path.parent

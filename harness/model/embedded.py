@@ -101,7 +101,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def _say_nothing(_line: str) -> None:
-    """The progress of a caller that wants none."""
+    """Progress for callers that show nothing."""
 
 
 def _locate() -> Path:
@@ -176,7 +176,7 @@ def _convert(gguf: Path, work: Path, say: Progress) -> None:
 
 @contextmanager
 def _no_bars_off_a_terminal() -> Iterator[None]:
-    """Drop stderr where it is no terminal: the unpacking draws a bar that cannot be turned off."""
+    """Drop stderr off a terminal: the unpacking draws a bar that cannot be turned off."""
     with ExitStack() as stack:
         if not sys.stderr.isatty():
             stack.enter_context(redirect_stderr(io.StringIO()))

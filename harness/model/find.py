@@ -54,7 +54,7 @@ def find_model(
         )
     if not os.path.isfile(os.path.join(path, "config.json")):
         raise ModelError(
-            f"model {name!r}: no config.json in {path}, so it is no Transformers checkpoint; "
+            f"model {name!r}: no config.json in {path}, so it is not a Transformers checkpoint; "
             "give the folder that holds config.json and the weights"
         )
     return Model(name, path, trust_remote_code)

@@ -35,7 +35,7 @@ _IRRELEVANT_WORDS = (
 )
 _IRRELEVANT = frozenset(_IRRELEVANT_WORDS.split())
 
-#: Fields that are no number and still change numbers.
+#: Fields that are not numbers, and change numbers.
 _MEANINGFUL = frozenset(
     (
         "architectures",

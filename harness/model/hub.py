@@ -27,7 +27,7 @@ _PICKLES = ["pytorch_model*.bin"]
 
 #: Variables that a package reads while it is imported; the user's own value wins.
 _BEFORE_IMPORT = {
-    # Else it says on stderr, at every start, that there is no torch.
+    # Without it, transformers warns on stderr at every start if torch is missing.
     "transformers": {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"},
     # OpenMP's threads wait for each other by spinning, for milliseconds. Where
     # another process wants the same cores, a token then takes up to 60 times as
@@ -114,7 +114,7 @@ def download(
         # The Hub's client raises errors of three libraries, and others in each release.
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ModelError(
-            f"model {name!r} is no directory here, and neither the Hugging Face cache nor the "
+            f"model {name!r} is not a directory here, and neither the Hugging Face cache nor the "
             f"network gave it{offline}: {first_line(error)}"
         ) from error
     return folder

@@ -45,7 +45,7 @@ class Model:
 
 
 def _as_path(name: str) -> str:
-    """Where a name leads as a directory. A NUL, which no path holds, is no separator either."""
+    """Where a name leads as a directory. A NUL becomes U+FFFD: no path can hold one."""
     return os.path.abspath(os.path.expanduser(name.replace("\0", "\ufffd")))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
 from harness.files.strict_model import FROM_LIST, StrictModel
 from harness.model.model import Model, read_json
@@ -81,6 +81,20 @@ class GenerationSettings(StrictModel):
     def stop_token_ids(self) -> tuple[int, ...]:
         """The ids after which a free run stops."""
         return () if self.ignore_eos else self.eos_token_ids
+
+
+def _or_unknown(value: Any) -> Any:
+    return None if value == {} else value
+
+
+def _written(value: Any, write: SerializerFunctionWrapHandler) -> Any:
+    return {} if value is None else write(value)
+
+
+#: Of an arm that may be tokens alone, whose settings nobody knows: ``{}`` in the file.
+SettingsIfKnown = Annotated[
+    GenerationSettings | None, BeforeValidator(_or_unknown), WrapSerializer(_written)
+]
 
 
 def effective_settings(model: Model, max_new_tokens: int, ignore_eos: bool) -> GenerationSettings:

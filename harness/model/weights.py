@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from harness.errors import ModelError
+from harness.files.jsonfile import refuse_repeats
 from harness.model.hub import first_line, require
 
 #: Bits per element of the dtypes of the safetensors format.
@@ -53,6 +54,8 @@ _FROM_TORCH = {
     "complex64": "C64",
 }
 
+#: Torch itself allows no more.
+MOST_DIMENSIONS = 64
 _MAX_HEADER = 100_000_000  # the limit of the format's own library
 _BLOCK = 1 << 22
 
@@ -90,23 +93,58 @@ def read_tensors(folder: Path, progress: Callable[[str], None] | None = None) ->
         ModelError: without weights, or with damaged or hostile ones.
         MissingDependency: for pytorch_model.bin without torch.
     """
-    files, promised = weight_files(folder)
-    tensors: dict[str, Tensor] = {}
-    for number, path in enumerate(files, 1):
+
+    def read(path: Path, place: str) -> Iterable[Tensor]:
         if progress is not None:
-            progress(f"reading the weights: {path.name} ({number} of {len(files)})")
-        pickled = path.suffix == ".bin"
-        for tensor in _pickled(path) if pickled else _safetensors(path):
+            progress(f"reading the weights: {path.name} ({place})")
+        return _pickled(path) if path.suffix == ".bin" else _safetensors(path)
+
+    tensors = tensors_of_files(folder, read)
+    return [tensors[name] for name in sorted(tensors)]
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Named)
+
+
+def tensors_of_files(folder: Path, read: Callable[[Path, str], Iterable[_T]]) -> dict[str, _T]:
+    """The tensors of a checkpoint by name, each in one file, none missing.
+
+    Args:
+        folder: of the checkpoint.
+        read: gives the tensors of one file; its second argument is the
+            file's place, as ``2 of 3``.
+
+    Raises:
+        ModelError: without weights, for a tensor in two files, or for one
+            that the index names and no file holds.
+    """
+    files, promised = weight_files(folder)
+    tensors: dict[str, _T] = {}
+    homes: dict[str, Path] = {}
+    for number, path in enumerate(files, 1):
+        for tensor in read(path, f"{number} of {len(files)}"):
             if tensor.name in tensors:
-                raise ModelError(f"{path}: tensor {tensor.name!r} is in two files")
-            tensors[tensor.name] = tensor
+                raise ModelError(
+                    f"{path}: tensor {tensor.name!r} is in {homes[tensor.name].name} too; "
+                    "remove the files that the index does not name, or download again"
+                )
+            tensors[tensor.name], homes[tensor.name] = tensor, path
     missing = sorted(promised - set(tensors))
     if missing:
         raise ModelError(
-            f"{folder}: the index names {len(missing)} tensors that no file holds, "
-            f"as {missing[0]!r}; download the checkpoint again"
+            f"{folder}: no file holds the tensor {missing[0]!r}{_others(missing)}, which the index "
+            "names; download the checkpoint again"
         )
-    return [tensors[name] for name in sorted(tensors)]
+    return tensors
+
+
+def _others(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def weight_files(folder: Path) -> tuple[list[Path], set[str]]:
@@ -133,7 +171,7 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str]]:
 def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
     try:
         text = index.read_text(encoding="utf-8")
-        names = json.loads(text, object_pairs_hook=_no_repeats)["weight_map"]
+        names = json.loads(text, object_pairs_hook=refuse_repeats)["weight_map"]
         files = sorted(set(names.values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
@@ -144,7 +182,7 @@ def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
             raise ModelError(f"{index}: {file!r} is not the name of a file beside the index")
         if not file.endswith(suffix) or not (index.parent / file).is_file():
             raise ModelError(
-                f"{index}: {file!r} is no {suffix} file in its folder; download the missing file"
+                f"{index}: {file!r} is not a {suffix} file in its folder; download the missing file"
             )
     return [index.parent / file for file in files], set(names)
 
@@ -175,11 +213,11 @@ def safetensors_header(path: Path, stream: BinaryIO) -> tuple[list[_Entry], int]
     length = int.from_bytes(stream.read(8), "little")
     if size < 8 or length > min(_MAX_HEADER, size - 8):
         raise ModelError(
-            f"{path}: no safetensors file, or one cut short: its header would be {length} bytes "
+            f"{path}: not a safetensors file, or one cut short: its header would be {length} bytes "
             f"of {size}, and at most {_MAX_HEADER} are read; download the file again"
         )
     try:
-        header = json.loads(stream.read(length), object_pairs_hook=_no_repeats)
+        header = json.loads(stream.read(length), object_pairs_hook=refuse_repeats)
         header.pop("__metadata__", None)
         entries = [_entry(name, fields) for name, fields in header.items()]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -201,24 +239,14 @@ def safetensors_header(path: Path, stream: BinaryIO) -> tuple[list[_Entry], int]
 def _entry(name: str, fields: Any) -> _Entry:
     dtype, shape = fields["dtype"], fields["shape"]
     begin, end = fields["data_offsets"]
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"tensor {name!r} has more than {MOST_DIMENSIONS} dimensions")
     numbers = [*shape, begin, end]
     if any(type(n) is not int or n < 0 for n in numbers) or dtype not in BITS:
         raise ValueError(f"tensor {name!r} has an impossible shape, dtype or offset")
     if (end - begin) * 8 != math.prod(shape) * BITS[dtype]:
         raise ValueError(f"tensor {name!r} is not as long as its shape says")
     return name, dtype, tuple(shape), begin, end
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError(f"the key {_repeated(pairs)!r} is there twice")
-    return content
-
-
-def _repeated(pairs: list[tuple[str, Any]]) -> str:
-    names = [name for name, _ in pairs]
-    return next(name for name in names if names.count(name) > 1)[:80]
 
 
 def _digest(path: Path, stream: BinaryIO, length: int) -> str:

@@ -32,7 +32,7 @@ def step_limit_s() -> float:
     """The limit that holds here, in seconds.
 
     Raises:
-        UsageError: if ``HARNESS_STEP_LIMIT`` is no number of seconds.
+        UsageError: if ``HARNESS_STEP_LIMIT`` is not a number of seconds.
     """
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
@@ -42,7 +42,7 @@ def step_limit_s() -> float:
     except ValueError:
         limit = math.nan
     if not 0 <= limit < math.inf:
-        raise UsageError(f"{VARIABLE}={text!r} is no number of seconds; 0 sets no limit")
+        raise UsageError(f"{VARIABLE}={text!r} is not a number of seconds; 0 sets no limit")
     return limit
 
 

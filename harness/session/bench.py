@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.bench.result import Accuracy, Bench
-from harness.bench.run import BenchPlan, run_bench
+from harness.bench.result import Bench
+from harness.bench.run import BenchPlan, accuracy_of, run_bench
 from harness.process.progress import Progress
 from harness.report.bench import render_bench
 from harness.session.judge import Judged
@@ -28,12 +28,10 @@ def measure(judged: Judged, progress: Progress) -> Benched:
     """
     prepared, alignment = judged.recorded.prepared, judged.alignment
     run = prepared.run
-    accuracy = Accuracy(
-        verdict=alignment.verdict, sentence=alignment.sentence, suite=run.suite.name
-    )
+    accuracy = accuracy_of(alignment, run.suite)
     plan = BenchPlan(batch_sizes=(run.options.spec.batch_size,))
     out = prepared.recording_file.with_suffix(".bench.json")
     made = run_bench(prepared.target, run.suite, plan, accuracy, out, progress)
     report = out.with_suffix(".html")
-    render_bench([made], report)
+    render_bench([made], report, run.options.outputs.language)
     return Benched(made, report)

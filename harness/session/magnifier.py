@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.alignment.align import compare
 from harness.alignment.allow import STRICT, Allow
-from harness.alignment.result import Alignment, Magnifier
+from harness.alignment.result import Alignment, Magnifier, span
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import control_ratio
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
@@ -27,6 +27,8 @@ from harness.devices.kinds import kind_of
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, DeviceError, EmptyComparison, UsageError
+from harness.messages.message import Message, message
+from harness.messages.statement import Remark, remark
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -64,7 +66,7 @@ def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
     """Judge the candidate in float16 and, unless that warns, in float32."""
     own = plan.baseline.reference.dtype
     if own in LIMITS:
-        return _not_applicable("float16", f"the run itself is in {own}")
+        return _not_applicable("float16", message("magnifier.same_dtype", dtype=own))
     found = _run(plan, "float16", progress)
     if found.status == "WARN":
         return found
@@ -75,7 +77,12 @@ def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
 def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
     """The finer of two outcomes that was run, with the sentences of both."""
     decides = coarse if fine.status == "NOT_RUN" else fine
-    return decides.model_copy(update={"sentence": f"{coarse.sentence} {fine.sentence}"})
+    said = remark(message("magnifier.both", first=_said(coarse), second=_said(fine)))
+    return decides.model_copy(update={"message": said.message, "sentence": said.sentence})
+
+
+def _said(found: Magnifier) -> Message | str:
+    return found.message or found.sentence
 
 
 def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
@@ -93,15 +100,21 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
     except DeviceError as error:
         return _not_applicable(dtype, str(error))
     except BaselineError as error:
-        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
+        return _not_run(dtype, str(error))
     return magnified(made, baseline, allow=plan.allow, file=out.as_posix())
 
 
-_INFINITE = "the reference itself is not finite in it"
+_INFINITE = message("magnifier.infinite")
 
 
-def _not_applicable(dtype: str, why: str) -> Magnifier:
-    return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not applicable in {dtype}: {why}.")
+def _not_applicable(dtype: str, why: Message | str) -> Magnifier:
+    said = message("magnifier.not_applicable", dtype=dtype, reason=why)
+    return Magnifier(dtype=dtype, status="NOT_RUN", message=said)
+
+
+def _not_run(dtype: str, why: Message | str) -> Magnifier:
+    said = message("magnifier.not_run", reason=why)
+    return Magnifier(dtype=dtype, status="NOT_RUN", message=said)
 
 
 def _replay(target: Target) -> Replay:
@@ -167,15 +180,15 @@ def magnified(
         # The dtype is what magnifies, so another one is never allowed.
         found = compare(candidate, baseline, allow=replace(allow, dtype=False))
     except EmptyComparison as error:
-        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
+        return _not_run(dtype, str(error))
     if not found.comparability.comparable:
-        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {found.sentence}")
-    limit = LIMITS[dtype] * max(1.0, *_control_ratios(baseline))
+        return _not_run(dtype, found.message or found.sentence)
+    limit = LIMITS[dtype] * max([1.0, *_control_ratios(baseline)])
     beyond = _beyond(found, limit)
     return Magnifier(
         dtype=dtype,
         status="WARN" if beyond else "PASS",
-        sentence=_sentence(found, limit, beyond),
+        message=_outcome(found, limit, beyond),
         verdict=found.verdict,
         error_ratio=found.error_ratio,
         top_k_error_ratio=found.top_k_error_ratio,
@@ -213,7 +226,8 @@ def with_magnifier(
 
 def added(found: Alignment, closer: Magnifier) -> Alignment:
     """The alignment with the magnifier's outcome, and its warning among the others."""
-    warnings = [closer.sentence] if closer.status == "WARN" else []
+    warned = Remark(message=closer.message, sentence=closer.sentence)
+    warnings = [warned] if closer.status == "WARN" else []
     return found.model_copy(update={"magnifier": closer, "warnings": (*found.warnings, *warnings)})
 
 
@@ -226,21 +240,24 @@ def _control_ratios(baseline: Baseline) -> list[float]:
     return [f.value or 0.0 for f in found]
 
 
-def _beyond(found: Alignment, limit: float) -> list[str]:
+def _beyond(found: Alignment, limit: float) -> tuple[Message, ...]:
     """What leaves the noise, each in a few words."""
-    beyond = []
-    for what, ratio in (
-        ("over the whole vocabulary", found.error_ratio),
-        ("among the likeliest tokens", found.top_k_error_ratio),
-    ):
-        if _above(ratio, limit):
-            beyond.append(f"error {ratio.value:.2f} times the reference's {what}")
+    beyond = [
+        message(
+            "magnifier.error", ratio=message("times.point", value=ratio.value), where=message(where)
+        )
+        for where, ratio in (
+            ("where.vocabulary", found.error_ratio),
+            ("where.top_k", found.top_k_error_ratio),
+        )
+        if _above(ratio, limit)
+    ]
     beyond += [
-        f"{gate.name}: {gate.sentence.rstrip('.')}"
+        message("part.gate", gate=gate.name, sentence=gate.message or gate.sentence)
         for gate in found.gates
         if gate.status == "FAIL" and _tells(gate.name, found.candidate.dtype)
     ]
-    return beyond
+    return tuple(beyond)
 
 
 def _tells(gate: str, dtype: str) -> bool:
@@ -257,19 +274,13 @@ def _above(ratio: Interval, limit: float) -> bool:
     return decides is not None and decides > limit
 
 
-def _sentence(found: Alignment, limit: float, beyond: list[str]) -> str:
+def _outcome(found: Alignment, limit: float, beyond: tuple[Message, ...]) -> Message:
     dtype = found.candidate.dtype
     if beyond:
-        return f"In {dtype}, whose noise is lower, the computation differs: {'; '.join(beyond)}."
+        return message("magnifier.beyond", dtype=dtype, parts=beyond)
     ratio = found.error_ratio
-    if ratio.value is None:
-        return (
-            f"Every logit is bit-equal in {dtype}."
-            if found.verdict == "BIT_EXACT"
-            else (f"In {dtype} there is no error to compare with: {found.sentence}")
-        )
-    ends = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
-    return (
-        f"In {dtype}, whose noise is lower, the error is {ratio.value:.2f} times the "
-        f"reference's{ends}, not shown to exceed {limit:.2f}."
-    )
+    if ratio.value is not None:
+        return message("magnifier.found", dtype=dtype, ratio=span(ratio, "times"), limit=limit)
+    if found.verdict == "BIT_EXACT":
+        return message("magnifier.equal", dtype=dtype)
+    return message("magnifier.no_error", dtype=dtype, sentence=found.message or found.sentence)

@@ -20,6 +20,7 @@ from harness.devices.kinds import kind_of
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError, HarnessError, UsageError
+from harness.messages.message import Message, Value, message
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, Repeat
@@ -37,10 +38,10 @@ PIECE = 16
 
 #: Why a device without an engine of its own has no such cell.
 _LACKING = {
-    "batch": "runs one request at a time",
-    "graph": "runs no graphs",
-    "prefix_cache": "keeps no prefix between requests",
-    "chunked_prefill": "takes every prompt whole",
+    "batch": "matrix.one_at_a_time",
+    "graph": "matrix.no_graphs",
+    "prefix_cache": "matrix.no_prefix",
+    "chunked_prefill": "matrix.whole_prompts",
 }
 
 
@@ -57,7 +58,7 @@ class Variation:
     batch_size: int = 1
     engine_args: Mapping[str, str] = field(default_factory=dict)
     warm: bool = False
-    why_not: str | None = None
+    why_not: Message | None = None
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,12 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
     kind = kind_of(device)
     lacking = {} if kind.batching else _LACKING
     if kind.remote:
-        lacking = dict.fromkeys(_LACKING, "was started by somebody else, with arguments of its own")
+        lacking = dict.fromkeys(_LACKING, "matrix.not_started_here")
     other = BATCH if batch == 1 else 1
     eager, cached = bool(engine.enforce_eager), bool(engine.prefix_caching)
     lengths = [len(p.prompt_token_ids) for p in candidate.prompts if p.id in ids]
     block = engine.block_size or 0
-    short = (
-        f"no prompt is as long as a block of {block} tokens, so nothing would be cached; "
-        "take a suite with longer prompts, or --engine-arg block_size"
-    )
+    short = message("matrix.short_for_a_block", block=block)
     found = [
         Variation("batch", f"batch {batch} against {other}", batch_size=other),
         Variation(
@@ -164,12 +162,14 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
                 "enable_chunked_prefill": "true",
                 "max_num_batched_tokens": str(max(PIECE, batch)),
             },
-            why_not="no prompt is longer than a piece" if max(lengths) <= PIECE else None,
+            why_not=message("matrix.short_for_a_piece") if max(lengths) <= PIECE else None,
         ),
     ]
     for variation in found:
-        why = lacking.get(variation.name)
-        yield variation if why is None else replace(variation, why_not=f"{device} {why}")
+        key = lacking.get(variation.name)
+        yield (
+            variation if key is None else replace(variation, why_not=message(key, device=device))
+        )
 
 
 def _run(
@@ -198,7 +198,7 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
             shift=None,
             verdict=None,
             error_ratio=None,
-            sentence=f"The same bits in all {rows} rows.",
+            message=message("matrix.same_bits", rows=rows),
         )
     judged = compare(
         made,
@@ -211,7 +211,17 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
     elif judged.verdict in NO_JUDGEMENT:
         status = "WARN"
     ratio = judged.error_ratio
-    shown = "" if ratio.value is None else f", error {ratio.value:.2f} times the reference's"
+    values: dict[str, Value] = {
+        "different": rows - equal,
+        "rows": rows,
+        "shift": shift,
+        "verdict": judged.verdict,
+    }
+    outcome = message("matrix.other_bits", **values)
+    if ratio.value is not None:
+        outcome = message(
+            "matrix.other_bits.ratio", **values, ratio=message("times.point", value=ratio.value)
+        )
     return MatrixCell(
         name=variation.name,
         change=variation.change,
@@ -221,8 +231,7 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
         shift=shift,
         verdict=judged.verdict,
         error_ratio=ratio,
-        sentence=f"{rows - equal} of {rows} rows have other bits, by up to {shift:.4g} logits; "
-        f"judged by itself: {judged.verdict}{shown}.",
+        message=outcome,
     )
 
 
@@ -239,7 +248,7 @@ def repeat_cell(candidate: Recording, alignment: Alignment) -> MatrixCell:
         shift=None if equal == rows else shift,
         verdict="NON_DETERMINISTIC" if gate is not None and gate.status == "FAIL" else None,
         error_ratio=None,
-        sentence="The run was not judged." if gate is None else gate.sentence,
+        message=message("matrix.unjudged") if gate is None else gate.message,
     )
 
 
@@ -274,7 +283,7 @@ def _totals(repeats: Sequence[Repeat]) -> tuple[int, int, float]:
     return rows, sum(r.rows_equal for r in repeats), max(shifts, default=0.0)
 
 
-def _not_run(variation: Variation, why: str) -> MatrixCell:
+def _not_run(variation: Variation, why: Message | str) -> MatrixCell:
     return MatrixCell(
         name=variation.name,
         change=variation.change,
@@ -284,5 +293,5 @@ def _not_run(variation: Variation, why: str) -> MatrixCell:
         shift=None,
         verdict=None,
         error_ratio=None,
-        sentence=f"Not run: {why}.",
+        message=message("matrix.not_run", reason=why),
     )

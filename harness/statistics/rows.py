@@ -43,7 +43,7 @@ class RowStatistics:
         top_ids: int32 (n, TOP_K), ids of the largest finite logits, largest
             first, ties to the lower id; NO_TOKEN where there are fewer.
         top_logits: float32 (n, TOP_K), their logits; 0 beside NO_TOKEN.
-        mean: float64 (n,), over the finite logits that are no mask (not MASKED
+        mean: float64 (n,), over the finite logits without masks (not MASKED
             or more below the largest).
         logsumexp: float64 (n,), natural log, over the finite logits.
         nonfinite: int32 (n,), how many logits are NaN or infinite. Where this
@@ -107,7 +107,7 @@ def bit_equal(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
 
 
 def same_rows(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_]:
-    """Which rows are the same as far as can be told, bool (n,): bit-equal, or
+    """Which rows are the same as far as is known, bool (n,): bit-equal, or
     with the same largest entries where one side has no digest."""
     equal = bit_equal(a, b)
     if equal is None:

@@ -165,6 +165,6 @@ def _message(source: YamlSource, node: yaml.Node) -> Message:
     fields = source.mapping(node, "a message", required=("role", "content"))
     role = source.string(fields["role"], "role")
     if role not in ROLES:
-        problem = f"the role {shown(role)} is none of {', '.join(ROLES)}"
+        problem = f"the role {shown(role)} is not one of {', '.join(ROLES)}"
         raise source.error(fields["role"], problem)
     return Message(role, source.string(fields["content"], "content"))

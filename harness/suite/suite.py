@@ -63,7 +63,7 @@ class Suite:
 
     ``name`` is the file's stem and ``path`` the file, relative to the working
     directory where it lies below it. ``digest`` is the SHA-256, in hex, of the
-    content: prompts in their order and generation settings, whatever the name,
+    content: prompts in their order and generation settings, without the name,
     comments or formatting of the file. ``matrix`` asks for the runs of
     ``--matrix``; it changes nothing that is compared, so it is no part of the
     digest. ``given``: the prompts come with outputs of their own, as those that

@@ -96,4 +96,5 @@ def test_another_correct_attention_passes(suite: Suite, baseline: Baseline) -> N
     assert found.status == "PASS"
     assert found.error_ratio is not None
     assert found.error_ratio.high is not None
-    assert found.error_ratio.high < 3
+    assert found.limit is not None
+    assert found.error_ratio.high < found.limit

@@ -13,7 +13,7 @@ from harness.doctor.probes.cann import values
 from harness.doctor.probes.hardware import UTILIZATION
 from harness.doctor.remedies import finding
 
-#: Of a failed import, these are told as what they follow from.
+#: Causes of a failed import that replace the report of the import itself.
 _CAUSES = (
     *("npu-missing", "driver-libraries", "device-permission", "visible-devices"),
     *("cann-environment", "nnal", "versions-cann", "versions-vllm", "versions-torch"),
@@ -33,7 +33,7 @@ _OF_TORCH_NPU = (
 
 
 def examine(exam: Examination) -> None:
-    """All children at once; what they told is judged in a fixed order."""
+    """Run all children at once; judge their reports in a fixed order."""
     children = _children(exam)
     if not children:
         return

@@ -66,7 +66,7 @@ def _vllm(exam: Examination) -> None:
         return
     said = exam.host.variable("VLLM_VERSION")
     if is_development(vllm) and not said:
-        return  # told as vllm-version: its number says nothing
+        return  # reported as vllm-version: its number says nothing
     if release_of(said or vllm) != release_of(ascend):
         shown = f"VLLM_VERSION={said}" if said else f"vllm {vllm}"
         exam.find(
@@ -105,7 +105,7 @@ def _cann(exam: Examination, known: Release, name: str, npu: str) -> None:
         f"CANN {s.cann} with torch_npu {'/'.join(s.torch_npu)}" for s in known.stacks
     )
     if exam.cann is None:
-        return  # told as cann-environment
+        return  # reported as cann-environment
     if not any(s.cann == exam.cann for s in stacks):
         here = next((s for s in known.stacks if s.cann == exam.cann), None)
         align = (

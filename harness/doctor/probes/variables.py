@@ -53,7 +53,7 @@ def _visible_devices(exam: Examination) -> None:
     shown = f"ASCEND_RT_VISIBLE_DEVICES={value}"
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdigit() for part in parts):
-        exam.find("visible-devices", f"{shown or 'empty'} is no list of numbers")
+        exam.find("visible-devices", f"{shown or 'empty'} is not a list of numbers")
         return
     ids = [int(part) for part in parts]
     count = len(exam.nodes) or len(exam.chips)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from harness.bench.figures import DEFINITIONS, Summary, figures, quantile, roofline
+from harness.bench.figures import FIGURES, Summary, figures, quantile, roofline
+from harness.bench.remarks import warnings_of
 from harness.bench.result import Bench, CellTimes
 from harness.devices.facts import LoadFigures
+from harness.messages.render import render
+from harness.messages.statement import told
+from harness.report.language import MESSAGES, Language, say
 from harness.report.text import NONE, number, seconds, visible
 
+#: In place of a verdict, where the tokens were not judged.
+NOT_JUDGED = "NOT JUDGED"
 _SECONDS = {"ttft_s", "itl_s", "decode_tpot_s", "e2e_s"}
 _NOT_TIMED = "not timed by the engine"
 #: The bar of a load of which no part is known.
@@ -34,6 +40,8 @@ class BenchView:
     title: str
     aligned: bool
     verdict: str
+    sentence: str
+    warnings: tuple[str, ...]
     load: tuple[Row, ...]
     throughput: tuple[Row, ...]
     latency: tuple[Row, ...]
@@ -43,22 +51,45 @@ class BenchView:
     definitions: tuple[Row, ...]
 
 
-def bench_view(bench: Bench) -> BenchView:
-    """Every table of a bench."""
+def bench_view(bench: Bench, language: Language = "en") -> BenchView:
+    """Every table of a bench, in one language."""
     measured = [c for c in bench.cells if c.repeats]
     return BenchView(
         source=bench,
         title=f"{bench.device}, {bench.model.name}, {bench.dtype}",
         aligned=bench.aligned,
-        verdict=bench.accuracy.verdict or "NOT JUDGED",
-        load=tuple(_load(bench)),
-        throughput=tuple(map(_throughput, measured)),
+        verdict=bench.accuracy.verdict or NOT_JUDGED,
+        sentence=told(bench.accuracy, language),
+        warnings=tuple(render(warning, language) for warning in warnings_of(bench)),
+        load=tuple(_named(language, row) for row in _load(bench)),
+        throughput=tuple(_worded(language, _throughput(times)) for times in measured),
         latency=tuple(row for cell in measured for row in _latency(cell)),
-        memory=tuple(_memory(bench)),
+        memory=tuple(_named(language, row) for row in _memory(bench)),
         roofline=tuple(_roofline(bench, measured)),
-        charts=tuple(_charts(bench, measured)),
-        definitions=tuple(Row(name, (text,)) for name, text in DEFINITIONS.items()),
+        charts=tuple(_charts(bench, measured, language)),
+        definitions=tuple(Row(name, (say(language, f"bench.is.{name}"),)) for name in FIGURES),
     )
+
+
+def label(language: Language, name: str) -> str:
+    """The word for a row, a chart or an outcome, in one language."""
+    return say(language, f"bench.{name}")
+
+
+def _named(language: Language, row: Row) -> Row:
+    """A row whose head is a name of the messages; figures stay as they are."""
+    return replace(_worded(language, row), head=label(language, row.head))
+
+
+def _worded(language: Language, row: Row) -> Row:
+    """A row whose cells may be words."""
+    return replace(row, cells=tuple(_word(language, cell) for cell in row.cells))
+
+
+def _word(language: Language, cell: str) -> str:
+    if cell in ("yes", "no"):
+        return say(language, cell)
+    return label(language, cell) if f"bench.{cell}" in MESSAGES[language] else cell
 
 
 def size(value: float | None) -> str:
@@ -174,17 +205,23 @@ def _share(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.0f} %"
 
 
-def _charts(bench: Bench, measured: Sequence[CellTimes]) -> Iterator[tuple[str, Markup]]:
-    yield "Cold start", bars([(label, value, seconds(value)) for label, value in cold_parts(bench)])
+def _charts(
+    bench: Bench, measured: Sequence[CellTimes], language: Language
+) -> Iterator[tuple[str, Markup]]:
+    cold = [(label(language, name), value, seconds(value)) for name, value in cold_parts(bench)]
+    yield label(language, "Cold start"), bars(cold)
     for name, title in (
         ("decode_tok_s", "Decode throughput, tokens a second"),
         ("decode_tpot_s", "Time per decoded token"),
     ):
         found = [(times.cell.name, figures(times).get(name)) for times in measured]
-        yield title, bars([(cell, one.median, _shown(name, one)) for cell, one in found if one])
+        yield (
+            label(language, title),
+            bars([(cell, one.median, _shown(name, one)) for cell, one in found if one]),
+        )
     gaps = [gap / 1e9 for t in measured for r in t.repeats for q in r.requests for gap in q.itl_ns]
     if gaps:
-        yield "Gaps between tokens, all cells", histogram(gaps)
+        yield label(language, "Gaps between tokens, all cells"), histogram(gaps)
 
 
 def _shown(name: str, one: Summary) -> str:

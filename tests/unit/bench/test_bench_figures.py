@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.bench.figures import DEFINITIONS, figures, quantile, rates, roofline, summary
+from harness.bench.figures import FIGURES, figures, quantile, rates, roofline, summary
 from harness.bench.limits import kv_bytes_per_token
 from harness.bench.result import Cell, CellTimes, Limits, RepeatTimes, RequestTimes
 from harness.model.facts import ModelFacts
@@ -41,7 +41,7 @@ def test_figures_of_one_request() -> None:
             "total_tok_s": 3 / 0.5,
         }
     )
-    assert set(found) == set(DEFINITIONS)
+    assert set(found) == set(FIGURES)
     assert found["itl_s"].samples == 2
     assert found["ttft_s"].samples == 1
 

@@ -90,6 +90,7 @@ def test_figures_of_wrong_tokens_are_crossed_out(command: Command, project_folde
     assert "~~" in Path("b.md").read_text("utf-8")
 
 
+@pytest.mark.process
 def test_a_killed_bench_keeps_its_repeats_and_goes_on(
     command: Command, project_folder: Path
 ) -> None:
@@ -203,6 +204,7 @@ def test_against_names_what_differs() -> None:
         parse_against("positional", base)
 
 
+@pytest.mark.process
 def test_a_comparison_is_told_written_and_rendered_again(
     command: Command, project_folder: Path
 ) -> None:
@@ -226,6 +228,7 @@ def _paired(first: Configuration, second: Configuration, folder: Path) -> Any:
     return run_against(first, second, Paired((cell,), suite, judge=False, budget_s=60), Silent())
 
 
+@pytest.mark.process
 def test_a_slower_configuration_is_found_and_every_block_kept(project_folder: Path) -> None:
     slow = DeviceSpec("fake", engine_args={"delay": "0.02"})
     found = _paired(
@@ -242,6 +245,7 @@ def test_a_slower_configuration_is_found_and_every_block_kept(project_folder: Pa
     assert back["schema"] == "harness.bench-comparison/1"
 
 
+@pytest.mark.process
 def test_a_side_that_does_not_start_is_named(project_folder: Path) -> None:
     from harness.errors import DeviceError
 

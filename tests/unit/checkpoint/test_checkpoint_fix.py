@@ -86,8 +86,8 @@ def test_any_object_keeps_its_other_members(
     assert others == [k for k in content if k != key]
 
 
-def test_a_key_that_stands_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="stands twice"):
+def test_a_key_that_appears_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="appears twice"):
         changed('{"a": 1, "a": 2}', [Change("a", 1, 3)])
 
 

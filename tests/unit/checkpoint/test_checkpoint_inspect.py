@@ -150,7 +150,7 @@ def test_a_training_form_is_said_to_be_one(tmp_path: Path) -> None:
         ({"factor": 32.0}, "scales cos and sin by 1.3093, vLLM by 1.0000"),
         ({"factor": None}, "Transformers 4.57 ends with a TypeError"),
         ({"long_factor": [1.0] * 7}, "long_factor has 7 entries, head_dim 16 asks for 8"),
-        ({"short_factor": [1.0] * 7 + [0]}, "short_factor is no list of positive numbers"),
+        ({"short_factor": [1.0] * 7 + [0]}, "short_factor is not a list of positive numbers"),
         ({"original_max_position_embeddings": 256}, "256 is above max_position_embeddings 128"),
         ({"original_max_position_embeddings": None}, "without original_max_position_embeddings"),
         ({"attention_factor": 1.5}, "attention_factor 1.5"),
@@ -289,6 +289,7 @@ KEYS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4),

@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_old_baseline_and_no_half_new_one(
 
     before = _files()
     with monkeypatch.context() as patched:
-        patched.setattr("harness.files.jsonfile.os.replace", full)
+        patched.setattr("harness.files.atomic.os.replace", full)
         for place in ("baselines", "other"):
             ended = command(*MAKE, "--baseline-dir", place)
             assert ended.status == 2

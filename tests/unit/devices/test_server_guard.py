@@ -15,7 +15,10 @@ import pytest
 
 from harness.devices.server import guard as server_guard
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX"),
+]
 
 #: Writes its own id and that of a child of its own, and stays.
 STAYS = """

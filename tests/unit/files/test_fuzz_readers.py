@@ -32,6 +32,8 @@ from harness.recording.journal import Journal
 from harness.report import to_html, to_markdown
 from harness.suite.read import load_suite
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 #: What stands in for a value somewhere in a file.
 HOSTILE = st.one_of(

@@ -74,7 +74,7 @@ def test_an_output_in_the_place_of_an_input_is_refused(
 def test_outputs_that_replace_each_other_are_refused(command: Command) -> None:
     ended = command("compare", REFERENCE, BASELINE, "--json", "r.md", "--report", "./r.md")
     assert ended.status == 2
-    assert ended.error == "r.md: two outputs go to this file; give each a name of its own"
+    assert ended.error == "r.md: two outputs go to this file; give each its own name"
     assert not Path("r.md").exists()
 
 
@@ -85,7 +85,7 @@ def test_outputs_that_replace_each_other_are_refused(command: Command) -> None:
         ("s.yaml/a.json", "Not a directory"),
         ("/proc/x.json", "cannot be written ("),
         ("/proc/new/x.json", "cannot be written ("),
-        ("/dev/null", "no regular file"),
+        ("/dev/null", "not a regular file"),
         ("a" * 300, "File name too long"),
     ],
 )
@@ -116,7 +116,7 @@ def test_the_outcome_is_told_although_a_file_cannot_be_written(
     def full(source: Any, target: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("harness.files.jsonfile.os.replace", full)
+    monkeypatch.setattr("harness.files.atomic.os.replace", full)
     ended = command("compare", recording, BASELINE, "--json", "j.json")
     assert ended.status == 2
     assert ended.out.startswith("BIT_EXACT: ")

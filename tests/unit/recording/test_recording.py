@@ -107,6 +107,7 @@ def test_saving_what_was_read_gives_the_same_bytes(file: Path) -> None:
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_float32_recording_takes_at_most_640_bytes_per_position(tmp_path: Path) -> None:
     """32 prompts of 64 tokens at the vocabulary of BitCPM4, in the widest form:
     float32 logits, three-byte ids, gaps between tokens. As many pieces per

@@ -109,7 +109,7 @@ PROBLEMS = {
     "bad role": (
         HEAD + "- id: a\n  messages:\n  - content: b\n    role: bot\n",
         7,
-        "role 'bot' is none of system, user, assistant",
+        "role 'bot' is not one of system, user, assistant",
     ),
     "no role": (HEAD + "- id: a\n  messages:\n  - content: b\n", 6, "lacks role"),
     "empty message": (HEAD + "- id: a\n  messages:\n  - {role: user, content: ''}\n", 6, "empty"),
