@@ -135,6 +135,11 @@ def backends_of(family: Family) -> dict[str, str]:
     return {k.name: k.backend for k in KINDS if k.family == family and k.backend is not None}
 
 
+def backend_of(name: str) -> str | None:
+    """What torch computes on, on a device that a recording names; None where it is unknown."""
+    return _BY_NAME[name].backend if name in _BY_NAME else None
+
+
 def reference_for(kind: DeviceKind) -> str:
     """The device that makes the baseline for one of this kind: a fake's is a fake."""
     return next(k.name for k in KINDS if k.reference and k.needs_model == kind.needs_model)

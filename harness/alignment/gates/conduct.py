@@ -9,13 +9,14 @@ import numpy as np
 from harness.alignment.evidence import Evidence
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate
+from harness.devices.kinds import backend_of
 from harness.messages.message import Message, Value, message
 
-#: Variables that make a kind of device repeat its bits, by the end of its name.
+#: Variables that make a device repeat its bits, by what torch computes on there.
 _REPEATABLE = {
     "npu": "HCCL_DETERMINISTIC=true LCCL_DETERMINISTIC=1 ATB_MATMUL_SHUFFLE_K_ENABLE=0 "
     "ATB_LLM_LCOC_ENABLE=0 CLOSE_MATMUL_K_SHIFT=1",
-    "gpu": "CUBLAS_WORKSPACE_CONFIG=:4096:8",
+    "cuda": "CUBLAS_WORKSPACE_CONFIG=:4096:8",
 }
 
 
@@ -142,7 +143,7 @@ def _repeated(
     if beyond:
         return "FAIL", message("gate.determinism.beyond", **counts, shift=max(beyond))
     judged = message("determinism.unknown" if None in tolerances else "determinism.within")
-    variables = _REPEATABLE.get(device.rpartition("-")[2])
+    variables = _REPEATABLE.get(backend_of(device) or "")
     if variables is None:
         return "WARN", message("gate.determinism.warn", **counts, judged=judged)
     return "WARN", message("gate.determinism.mend", **counts, judged=judged, variables=variables)

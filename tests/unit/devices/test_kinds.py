@@ -8,6 +8,7 @@ from harness.devices.hf.device import HfDevice
 from harness.devices.kinds import (
     KINDS,
     REFERENCE_DEVICE,
+    backend_of,
     backends_of,
     devices_help,
     kind_of,
@@ -35,6 +36,10 @@ def test_the_families_run_where_they_say() -> None:
     assert backends_of("transformers") == {"hf-cpu": "cpu", "hf-gpu": "cuda", "hf-npu": "npu"}
     assert backends_of("vllm") == {"npu": "npu", "vllm-cpu": "cpu", "vllm-gpu": "cuda"}
     assert backends_of("server") == backends_of("fake") == {}
+
+
+def test_a_recording_may_name_a_device_of_another_version() -> None:
+    assert [backend_of(name) for name in ("npu", "server", "tpu9")] == ["npu", None, None]
 
 
 def test_a_reference_has_a_model_where_the_candidate_has_one() -> None:
