@@ -17,7 +17,7 @@ from itertools import groupby
 
 from markupsafe import Markup, escape
 
-#: What stands for a figure that there is not.
+#: Placeholder for a missing figure.
 NONE = "—"
 
 #: Characters that draw nothing although their category says they would
@@ -36,7 +36,7 @@ _NAMED = {"\n": "↵", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 
 
 def number(value: float | int | None) -> str:
-    """Four significant digits; an em dash for None and for what is no number."""
+    """Four significant digits; an em dash for None, NaN and infinities."""
     if value is None or not math.isfinite(value):
         return NONE
     if isinstance(value, int) or 1e4 <= abs(value) < 1e9:
