@@ -30,6 +30,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     )
     if (
         every_quick_test
+        and not hasattr(config, "workerinput")  # a worker has no workers of its own
         and option.device is None
         and config.pluginmanager.hasplugin("xdist")
         and option.numprocesses is None
