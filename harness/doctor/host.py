@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from harness.process.child import Child
+
+#: Seconds that a command has after SIGTERM at its time limit.
+_GRACE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,29 +86,26 @@ class Host:
         limit_s: float,
         extra: Mapping[str, str] | None = None,
     ) -> Ran:
-        """Run a command to its end, or kill it and all its children at ``limit_s``."""
+        """Run a command to its end, or end it and all its children at ``limit_s``."""
         try:
-            process = subprocess.Popen(
-                list(command),
+            child = Child(
+                command,
                 cwd=self.cwd,
                 env={**self.environment, **(extra or {})},
-                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,
+                grace_s=_GRACE_S,
             )
         except OSError as error:
             return Ran(None, err=str(error))
-        try:
-            out, err = process.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
-            out, err = process.communicate()
-            return Ran(None, _text(out), _text(err), timed_out=True)
-        except BaseException:  # Ctrl-C: the child has a session of its own and would live on
-            _kill_group(process)
-            raise
-        return Ran(process.returncode, _text(out), _text(err))
+        with child:
+            try:
+                out, err = child.process.communicate(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                child.ask()
+                out, err = child.process.communicate()
+                return Ran(None, _text(out), _text(err), timed_out=True)
+        return Ran(child.process.returncode, _text(out), _text(err))
 
     def run_python(
         self, source: str, arguments: Sequence[str], limit_s: float, extra: Mapping[str, str]
@@ -120,13 +121,6 @@ def read_text(path: Path) -> str:
         return path.read_text("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (OSError, AttributeError):  # gone already; or no process groups here
-        process.kill()
 
 
 def _text(data: bytes | None) -> str:

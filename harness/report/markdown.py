@@ -116,7 +116,7 @@ def _environment() -> Environment:
     from harness.report import text
     from harness.report.views import overview
 
-    # Markdown is no HTML: its own filters make each text a code span.
+    # Not HTML: Markdown's own filters make each text a code span.
     made = environment(autoescape=False)
     made.filters.update(
         code=text.markdown_code,

@@ -32,7 +32,7 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "  PASS * nonfinite: *",
             "  PASS * coverage: *",
             "  PASS * determinism: *",
-            "  warning: The logits are scaled by *",
+            "  warning: The scale of the logits differs from *",
             "  warning: The suite has 4 prompts: too few to judge prefill and decode apart*",
             "report: reports/fake-s-bfloat16-fake.html",
             "=* 18 passed, 2 skipped in *",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import re
@@ -19,10 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from harness.devices.server import guard as server_guard
 from harness.devices.server.http import KEY_VARIABLES
 from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.model.model import Model
+from harness.process.child import Child
 from harness.process.progress import Progress
 
 HOST = "127.0.0.1"
@@ -62,7 +61,7 @@ _PREFIX = re.compile(r"^(?:\([^)]*\) *)?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] *)?")
 
 
 class ServerProcess:
-    """One server process and its guard; a context manager around its life.
+    """One server process; a context manager around its life.
 
     Args:
         model: the checkpoint.
@@ -85,7 +84,7 @@ class ServerProcess:
         self._start_timeout = start_timeout
         self._port = port
         self.arguments = _arguments(dtype, args or {})
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._folder: Path | None = None
         self._log: IO[bytes] | None = None
 
@@ -116,12 +115,10 @@ class ServerProcess:
         if self._model.trust_remote_code:
             options.append("--trust-remote-code")
         command = [sys.executable, "-m", _MODULE, "--model", self._model.path]
-        self._guard = subprocess.Popen(
-            [sys.executable, "-I", server_guard.__file__, *command, *options, *self.arguments],
-            stdin=subprocess.PIPE,
+        self._child = Child(
+            [*command, *options, *self.arguments],
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is the harness's to handle
             env=_environment(os.environ),
         )
         try:
@@ -132,16 +129,9 @@ class ServerProcess:
 
     def stop(self) -> None:
         """End it and everything that it started; twice does no harm."""
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            assert guard.stdin is not None  # a pipe was asked for
-            with contextlib.suppress(OSError):
-                guard.stdin.close()  # the guard's sign to end the server
-            try:
-                guard.wait(server_guard.GRACE_S + 10)
-            except subprocess.TimeoutExpired:
-                guard.kill()  # the server's own death signal does the rest
-                guard.wait()
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -151,9 +141,9 @@ class ServerProcess:
 
     def failure(self) -> str | None:
         """Why it has ended, in one line; None while it runs."""
-        if self._guard is None:
+        if self._child is None:
             return "it was stopped"
-        status = self._guard.poll()
+        status = self._child.process.poll()
         return None if status is None else f"{self._reason()} (status {status})"
 
     def wait(self) -> None:

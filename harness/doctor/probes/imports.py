@@ -12,6 +12,7 @@ from harness.doctor.messages import explain, share_text, shortened
 from harness.doctor.probes.cann import values
 from harness.doctor.probes.hardware import UTILIZATION
 from harness.doctor.remedies import finding
+from harness.process.child import end_all
 
 #: Causes of a failed import that replace the report of the import itself.
 _CAUSES = (
@@ -42,7 +43,11 @@ def examine(exam: Examination) -> None:
             name: pool.submit(run_child, exam.host, arguments, exam.limit_s)
             for name, arguments in children.items()
         }
-        told = {name: future.result() for name, future in running.items()}
+        try:
+            told = {name: future.result() for name, future in running.items()}
+        except BaseException:  # an interrupt reaches this thread alone
+            end_all()
+            raise
     for name, outcome in told.items():
         _judge(exam, name, outcome)
     if "torch" in told:

@@ -1,4 +1,4 @@
-"""A server's processes end with the harness, however it ends. Real processes."""
+"""Child processes end with the harness, however it ends. Real processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
-from harness.devices.server import guard as server_guard
+from harness.process import guard as guard_module
+from harness.process.child import Child, end_all
 
 pytestmark = [
     pytest.mark.process,
@@ -43,7 +46,7 @@ def guard() -> Iterator[Guard]:
             command = [sys.executable, "-c", script, str(file)]
             return stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-I", server_guard.__file__, *command],
+                    [sys.executable, "-I", guard_module.__file__, "10", *command],
                     stdin=subprocess.PIPE,
                     start_new_session=True,
                 )
@@ -94,15 +97,12 @@ def test_closing_the_pipe_ends_the_command_and_its_children(guard: Guard, file: 
     assert gone(pids)
 
 
-def test_a_command_that_ignores_sigterm_is_killed(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_guard, "GRACE_S", 0.3)
+def test_a_command_that_ignores_sigterm_is_killed(file: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", DEAF + STAYS, str(file)], start_new_session=True
     )
     pids = started(file)
-    server_guard.end_group(process)
+    guard_module.end_group(process, 0.3)
     assert process.wait(5) == -signal.SIGKILL
     assert gone(pids)
 
@@ -136,11 +136,9 @@ def test_killing_the_guard_ends_the_command(guard: Guard, file: Path) -> None:
 def test_killing_the_harness_ends_all(file: Path) -> None:
     """The harness, killed so that it can do nothing about it."""
     starts = f"""
-import subprocess, sys, time
-guard = subprocess.Popen(
-    [sys.executable, "-I", {server_guard.__file__!r}, sys.executable, "-c", {STAYS!r}, sys.argv[1]],
-    stdin=subprocess.PIPE, start_new_session=True,
-)
+import sys, time
+from harness.process.child import Child
+child = Child([sys.executable, "-c", {STAYS!r}, sys.argv[1]])
 time.sleep(60)
 """
     harness = subprocess.Popen([sys.executable, "-c", starts, str(file)])
@@ -148,3 +146,58 @@ time.sleep(60)
     harness.kill()
     harness.wait(5)
     assert gone(pids)
+
+
+def python(code: str, *arguments: str, **options: Any) -> Child:
+    return Child([sys.executable, "-c", code, *arguments], **options)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("raise SystemExit(7)", 7),
+        ("import os; os.abort()", -signal.SIGABRT),
+        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL),
+    ],
+)
+def test_the_status_and_the_signal_are_those_of_the_command(code: str, status: int) -> None:
+    with python(code) as child:
+        assert child.process.wait(20) == status
+    assert child.end() == status
+
+
+def test_a_child_has_an_empty_input_and_the_pipes_that_it_was_given() -> None:
+    read, write = os.pipe()
+    code = f"import os, sys; os.write({write}, sys.stdin.buffer.read() + b'said'); print('out')"
+    with python(code, pass_fds=(write,), stdout=subprocess.PIPE) as child:
+        os.close(write)
+        assert child.process.communicate(timeout=20)[0] == b"out\n"
+    with os.fdopen(read, "rb") as stream:
+        assert stream.read() == b"said"
+
+
+def test_the_end_of_the_block_ends_the_command_and_its_children(file: Path) -> None:
+    with python(STAYS, str(file)) as child:
+        pids = started(file)
+    assert child.process.returncode == -signal.SIGTERM
+    assert gone(pids, 0)
+
+
+def test_one_thread_can_end_what_another_waits_for(file: Path) -> None:
+    with python(STAYS, str(file), stdout=subprocess.PIPE) as child:
+        waits = Thread(target=child.process.communicate)
+        waits.start()
+        pids = started(file)
+        end_all()
+        waits.join(20)
+        assert not waits.is_alive()
+    assert gone(pids)
+
+
+def test_a_program_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("")
+    for program, error in (("no-such-program", FileNotFoundError), (tmp_path, PermissionError)):
+        with pytest.raises(error):
+            Child([str(program)])
+    with pytest.raises(PermissionError):
+        Child([str(tmp_path / "text")])
