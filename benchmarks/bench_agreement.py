@@ -27,6 +27,7 @@ from harness.bench.measure import Text, measure_cell, requests_of, run_once
 from harness.bench.result import Cell, CellTimes
 from harness.devices.base import Device
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.process.progress import Silent
 from harness.recording.recorder import opened
 
@@ -42,7 +43,7 @@ def main() -> None:
     cell = Cell(
         prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens, batch_size=1
     )
-    target = open_target(options.device, options.model, progress=Silent())
+    target = open_target(DeviceSpec(options.device, options.model), progress=Silent())
     if options.device == "hf-cpu":
         with opened(target.device, Silent()):
             _plain_loop(target.device, cell, options.pairs)

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.recording.recorder import record
 from harness.suite.suite import Generation, Prompt, Suite
 
@@ -26,7 +27,7 @@ def make(seed: int, out: Path) -> None:
     """A recording of PROMPTS x TOKENS positions."""
     prompts = tuple(Prompt(id=f"p{i}", line=0, text=f"prompt {i}") for i in range(PROMPTS))
     suite = Suite("speed", Path("speed"), prompts, Generation(TOKENS, ignore_eos=True), "0" * 64)
-    target = open_target("fake", "fake", engine_args={"seed": str(seed)})
+    target = open_target(DeviceSpec("fake", engine_args={"seed": str(seed)}))
     made = record(target.device, target.subject, suite, out=out)
     size = out.stat().st_size / made.positions
     print(f"{out.name}: {made.positions} positions, {size:.0f} bytes each")

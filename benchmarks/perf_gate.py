@@ -18,6 +18,7 @@ from collections import Counter
 
 from harness.bench.against import Configuration, Paired, run_against
 from harness.bench.result import Cell
+from harness.devices.spec import DeviceSpec
 from harness.process.progress import Silent
 
 
@@ -35,13 +36,14 @@ def main() -> None:
     cell = Cell(
         prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens, batch_size=1
     )
+    spec = DeviceSpec(options.device, options.model)
     plan = Paired((cell,), judge=False, budget_s=options.budget)
     for slowdown, count in ((0.0, options.same), (options.slowdown, options.slower)):
         outcomes: Counter[str] = Counter()
         for number in range(count):
             started = time.monotonic()
-            first = Configuration(options.device, options.model)
-            second = Configuration(options.device, options.model, slowdown=slowdown)
+            first = Configuration(spec)
+            second = Configuration(spec, slowdown=slowdown)
             found = run_against(first, second, plan, Silent()).cells[0]
             outcomes[found.outcome] += 1
             print(

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.alignment.align import compare as _compare
+from harness.alignment.allow import Allow
 from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import resolve
 from harness.devices.base import Replay
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -41,8 +43,7 @@ def record(
     """Run a suite on a device and return what it said.
 
     Args:
-        device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``, ``npu``, ``vllm-cpu``, ``vllm-gpu``,
-            ``server`` or ``fake``.
+        device: as in ``--device`` of ``harness record``, which lists them all.
         model: ``smollm2``, a directory, or a Hub name.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
         out: also write the recording there.
@@ -60,16 +61,10 @@ def record(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     if max_new_tokens is not None:
         chosen = chosen.with_max_new_tokens(max_new_tokens)
-    target = open_target(
-        device,
-        model,
-        dtype=dtype,
-        batch_size=batch_size,
-        engine_args=engine_args,
-        trust_remote_code=trust_remote_code,
-        server_url=server_url,
-        progress=progress,
+    spec = DeviceSpec(
+        device, model, dtype, batch_size, engine_args or {}, server_url, trust_remote_code
     )
+    target = open_target(spec, progress=progress)
     options = Options(replay=replay, context=None if context is None else Context.of(context))
     return _record(
         target.device,
@@ -96,6 +91,4 @@ def compare(
     mine = candidate if isinstance(candidate, Recording) else load_recording(candidate)
     theirs = baseline if isinstance(baseline, Baseline | Recording) else resolve(Path(baseline))
     file = "" if isinstance(candidate, Recording) else Path(candidate).as_posix()
-    return _compare(
-        mine, theirs, allow_weights=allow_weights, allow_dtype=allow_dtype, candidate_file=file
-    )
+    return _compare(mine, theirs, allow=Allow(allow_weights, allow_dtype), candidate_file=file)

@@ -1,29 +1,28 @@
-"""The pytest plugin: options, hooks and fixtures, and nothing else."""
+"""The pytest plugin: hooks and fixtures, and nothing else."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import checks
-from harness.alignment.outcomes import Verdict, exit_status
+from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment, Magnifier
 from harness.bench.result import Bench
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError
-from harness.process.progress import Progress
 from harness.process.signals import sigterm_as_interrupt
 from harness.recording.format import Recording
 from harness.report.summary import summary_lines
 from harness.session.matrix import CELLS
-from harness.session.options import RunOptions
+from harness.session.pytest_options import add_options, run_options
 from harness.session.session import Session
 from harness.session.smoke import Sampled
+from harness.session.terminal import TerminalProgress
 
 _SESSION = pytest.StashKey[Session]()
 #: Why there is no baseline to hold the device against.
@@ -34,87 +33,7 @@ _CHECKS = Path(checks.__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("harness", "harness: hold a device against a baseline")
-
-    def add(name: str, **settings: Any) -> None:
-        try:
-            group.addoption(name, **settings)
-        except ValueError as error:
-            raise pytest.UsageError(
-                f"harness: another plugin already owns {name}{_owner(parser, name)}; "
-                "disable it here with -p no:NAME"
-            ) from error
-
-    add(
-        "--device",
-        help="run the checks on this device: hf-cpu, hf-gpu, hf-npu (Transformers), npu, "
-        "vllm-cpu, vllm-gpu (vLLM), server (OpenAI-compatible; fake: no model)",
-    )
-    # Before it knows the options of a conftest, pytest takes `--model /outside`
-    # apart and looks for the project at /outside.
-    add(
-        "--model",
-        default="smollm2",
-        help="smollm2 (embedded), a directory, or a Hub name; paths outside the "
-        "project need the = sign, here and below",
-    )
-    add("--suite", default="mixed", help="a name in prompts/, or a YAML file (default: mixed)")
-    add("--dtype", help="bfloat16, float16 or float32 (default: the checkpoint's)")
-    add("--max-new-tokens", type=int, metavar="N", help="instead of the suite's own number")
-    add("--batch-size", type=int, default=1, metavar="N", help="requests at a time (vLLM devices)")
-    add("--engine-arg", action="append", default=[], metavar="K=V", help="an option of the device")
-    add(
-        "--server-url",
-        metavar="URL",
-        help="of a running server, with --device=server; without it one is started",
-    )
-    add(
-        "--baseline-dir",
-        default="baselines",
-        help="folder of all baselines, or one "
-        "baseline itself, as for a quantized checkpoint with --allow-weights",
-    )
-    add(
-        "--context",
-        metavar="RECORDING",
-        help="judge this recording: build the baseline around "
-        "its tokens on --device, by forced-prefill",
-    )
-    add("--allow-weights", action="store_true", help="checkpoints may differ (quantization)")
-    add("--allow-dtype", action="store_true", help="declared dtypes may differ")
-    add(
-        "--report",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="also write the report there: .html, .md or .json",
-    )
-    add(
-        "--lang",
-        metavar="en|zh",
-        help="language of the reports (default: the locale's)",
-    )
-    add(
-        "--matrix",
-        action="store_true",
-        help="also run with one thing changed each: repeat, batch, graph, prefix cache, chunks",
-    )
-    add("--magnify", action="store_true", help="also judge in float16 and float32; only warns")
-    add("--update-baselines", action="store_true", help="replace the baseline (reference device)")
-    add("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
-    add(
-        "--no-doctor",
-        action="store_true",
-        help="do not examine the host first (npu and hf-npu stop at its errors)",
-    )
-
-
-def _owner(parser: pytest.Parser, name: str) -> str:
-    for group in getattr(parser, "_groups", []):
-        for option in group.options:
-            if name in option.names():
-                return f" (its group: {group.name})"
-    return ""
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -130,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "leave out -n, --dist and --tx"
         )
     try:
-        session = Session(_run_options(config), _TerminalProgress(config))
+        session = Session(run_options(config), TerminalProgress(config))
     except HarnessError as error:
         raise pytest.UsageError(f"harness: {error}") from error
     config.stash[_SESSION] = session
@@ -142,46 +61,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "default")
 
 
-def _run_options(config: pytest.Config) -> RunOptions:
-    get = config.getoption
-    return RunOptions(
-        device=get("device"),
-        model=get("model"),
-        suite=get("suite"),
-        dtype=get("dtype"),
-        max_new_tokens=get("max_new_tokens"),
-        batch_size=get("batch_size"),
-        engine_args=tuple(get("engine_arg")),
-        baseline_dir=Path(get("baseline_dir")),
-        context=None if get("context") is None else Path(get("context")),
-        allow_weights=get("allow_weights"),
-        allow_dtype=get("allow_dtype"),
-        reports=tuple(map(Path, get("report"))),
-        lang=get("lang"),
-        update_baselines=get("update_baselines"),
-        trust_remote_code=get("trust_remote_code"),
-        matrix=get("matrix"),
-        magnify=get("magnify"),
-        no_doctor=get("no_doctor"),
-        server_url=get("server_url"),
-    )
-
-
 def pytest_report_header(config: pytest.Config) -> str | None:
     session = config.stash.get(_SESSION, None)
-    return None if session is None else f"harness: {session.describe()}"
+    return None if session is None else f"harness: {session.run.describe()}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "harness_prompt" in metafunc.fixturenames:
         session = metafunc.config.stash.get(_SESSION, None)
-        ids = [] if session is None else [p.id for p in session.suite.prompts]
+        ids = [] if session is None else [p.id for p in session.run.suite.prompts]
         metafunc.parametrize("harness_prompt", ids, ids=ids)
     if "matrix_cell" in metafunc.fixturenames:
         metafunc.parametrize("matrix_cell", CELLS, ids=CELLS)
     if "smoke_prompt" in metafunc.fixturenames:
         session = metafunc.config.stash.get(_SESSION, None)
-        ids = [] if session is None else [p.id for p in session.smoke_suite.prompts]
+        ids = [] if session is None else [p.id for p in session.run.smoke_suite().prompts]
         metafunc.parametrize("smoke_prompt", ids, ids=ids)
 
 
@@ -195,8 +89,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     wanted = {
         "test_smoke": "smoke" in markers,
         "test_bench": "perf" in markers,
-        "test_matrix": session.wants_matrix,
-        "test_magnifier": session.options.magnify,
+        "test_matrix": session.run.wants_matrix,
+        "test_magnifier": session.run.options.magnify,
     }
     name = collection_path.stem
     named = any(name in argument for argument in config.args)
@@ -226,7 +120,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     for line in lines if reporter is not None else ():
         reporter.write_line(line)
     if diagnosis.errors:
-        pytest.exit(f"harness: {outcome(diagnosis)} (--no-doctor runs all the same)", returncode=2)
+        pytest.exit(f"harness: {outcome(diagnosis)}; pass --no-doctor to run anyway", returncode=2)
 
 
 def _selected_prompts(items: list[pytest.Item]) -> frozenset[str] | None:
@@ -242,7 +136,7 @@ def _selected_prompts(items: list[pytest.Item]) -> frozenset[str] | None:
 
 @pytest.fixture(scope="session")
 def harness_session(request: pytest.FixtureRequest) -> Session:
-    """The session of this run: options, baseline, recording, alignment."""
+    """The session of this run, with the stages that it has reached."""
     session = request.config.stash.get(_SESSION, None)
     if session is None:
         pytest.skip("give --device to run the checks")
@@ -253,7 +147,7 @@ def harness_session(request: pytest.FixtureRequest) -> Session:
 def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Alignment:
     """The device held against its baseline. The first use runs the suite."""
     try:
-        return harness_session.alignment
+        return harness_session.judge().alignment
     except BaselineError as error:
         problem = str(error)
     except HarnessError as error:
@@ -275,7 +169,7 @@ def magnifier(alignment: Alignment) -> Magnifier:
 def recording(harness_session: Session, alignment: Alignment) -> Recording:
     """What the device said."""
     assert alignment is not None
-    return harness_session.candidate
+    return harness_session.judge().recorded.candidate
 
 
 @pytest.fixture(scope="session")
@@ -283,7 +177,7 @@ def bench(harness_session: Session, alignment: Alignment) -> Bench:
     """The device measured on a grid, after its tokens were judged."""
     assert alignment is not None
     try:
-        return harness_session.bench
+        return harness_session.bench().bench
     except HarnessError as error:
         pytest.exit(f"harness: {error}", returncode=2)
 
@@ -303,53 +197,30 @@ def pytest_terminal_summary(
     session = config.stash.get(_SESSION, None)
     refused = config.stash.get(_REFUSED, None)
     if session is not None and refused is not None:
-        terminalreporter.write_sep("=", f"harness: {session.describe()}", red=True)
+        terminalreporter.write_sep("=", f"harness: {session.run.describe()}", red=True)
         terminalreporter.write_line(refused)
-    if session is None or not session.has_alignment:
+    if session is None or session.judged is None:
         return
-    verdict: Verdict = session.alignment.verdict
-    good = exit_status(verdict) == 0
-    title = f"harness: {session.describe()}"
+    alignment = session.judged.alignment
+    good = exit_status(alignment.verdict) == 0
+    title = f"harness: {session.run.describe()}"
     terminalreporter.write_sep("=", title, green=good, red=not good)
-    for line in summary_lines(session.alignment):
+    for line in summary_lines(alignment):
         terminalreporter.write_line(line)
     unwritten = config.stash.get(_UNWRITTEN, None)
     if unwritten is not None:
         terminalreporter.write_line(f"harness: error: {unwritten}", red=True)
         return
-    for line in session.closing_lines():
+    for line in () if session.reported is None else session.reported.closing_lines():
         terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
-    if harness is not None and harness.has_alignment:
+    if harness is not None:
         try:
-            harness.write_reports()
+            harness.report()
         except HarnessError as error:
             # Not pytest.exit, which would take the summary away as well.
             session.config.stash[_UNWRITTEN] = str(error)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
-
-
-class _TerminalProgress(Progress):
-    """Progress that gets past pytest's capture of output."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        with self._uncaptured():
-            super().__init__(sys.stderr)
-
-    def _write(self, text: str) -> None:
-        with self._uncaptured():
-            sys.stderr.write(text)
-            sys.stderr.flush()
-
-    @contextmanager
-    def _uncaptured(self) -> Iterator[None]:
-        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
-        if capture is None:
-            yield
-        else:
-            with capture.global_and_fixture_disabled():
-                yield

@@ -12,6 +12,7 @@ import pytest
 
 from harness.baseline.make import Plan, make_baseline
 from harness.cli.main import main
+from harness.devices.spec import DeviceSpec
 from harness.process.progress import Silent
 from harness.suite.read import load_suite
 
@@ -34,7 +35,9 @@ def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "s.yaml").write_text(SUITE, "utf-8")
     suite = load_suite(root / "s.yaml")
     make_baseline(
-        Plan("fake-reference", "fake", suite, None, root / "baselines", suite_source="s.yaml"),
+        Plan(
+            DeviceSpec("fake-reference", "fake"), suite, root / "baselines", suite_source="s.yaml"
+        ),
         Silent(),
     )
     return root

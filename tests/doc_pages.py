@@ -47,7 +47,13 @@ class Command:
 
 def pages() -> list[Path]:
     """Every page that tells a reader to do something, in a fixed order."""
-    single = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")
+    single = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "benchmarks/README.md",
+    )
     folders = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "reports" / "README.md"]
     return [path for path in (*(ROOT / name for name in single), *folders) if path.exists()]
 

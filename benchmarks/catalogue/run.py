@@ -18,6 +18,7 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.folder import load_baseline
 from harness.devices.base import Request
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.model.subject import Subject
 from harness.process.progress import Silent
 from harness.recording.context import Context
@@ -71,7 +72,7 @@ def work_off(
     nothing is begun after ``seconds``."""
     missing = [e for e in sorted(entries, key=_order) if not recording_file(work, e).exists()]
     started = time.monotonic()
-    subject = open_target("hf-cpu", "smollm2").subject
+    subject = open_target(DeviceSpec("hf-cpu")).subject
     benches: dict[str | None, Workbench] = {}
     for count, entry in enumerate(missing):
         if seconds is not None and time.monotonic() - started > seconds:
@@ -138,7 +139,7 @@ def _in_child(entry: Entry, work: Path) -> None:
 
 def make_alone(entry: Entry, baseline: Baseline, work: Path) -> None:
     """An entry whose environment this process has."""
-    subject = open_target("hf-cpu", "smollm2").subject
+    subject = open_target(DeviceSpec("hf-cpu")).subject
     made = make(Workbench(entry.dtype), entry, subject, baseline, work)
     save_recording(made, recording_file(work, entry))
 

@@ -9,22 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.comparability import comparability
 from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
-from harness.alignment.gates.decide import FEW_PROMPTS, counted
+from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
-from harness.alignment.texts import NO_LOGITS, judge_texts
-from harness.alignment.verdict import sentence_of
+from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
+from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.errors import EmptyComparison
 from harness.files.timestamp import utc_now
+from harness.messages.message import Message, message
+from harness.messages.statement import remark
 from harness.recording.format import Recording
 from harness.statistics.intervals import Interval
 
@@ -36,20 +39,19 @@ class _Outcome:
     """What the judgement found, before it is laid out as an Alignment."""
 
     verdict: Verdict
-    sentence: str
+    message: Message
     error_ratio: Interval
     top_k_error_ratio: Interval
     gates: tuple[Gate, ...]
     prompts: tuple[PromptAlignment, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Message, ...] = ()
 
 
 def compare(
     candidate: Recording,
     baseline: Baseline | Recording,
     *,
-    allow_weights: bool = False,
-    allow_dtype: bool = False,
+    allow: Allow = STRICT,
     candidate_file: str = "",
     reproduce: Sequence[str] = (),
 ) -> Alignment:
@@ -59,8 +61,7 @@ def compare(
     INCONCLUSIVE or NOT_COMPARABLE.
 
     Args:
-        allow_weights: checkpoints may differ in weights and config.
-        allow_dtype: declared dtypes may differ.
+        allow: what may differ between the two.
         candidate_file: where the candidate was read from, for the report.
         reproduce: commands that repeat this comparison, for the report.
 
@@ -69,9 +70,7 @@ def compare(
     """
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
-    found = comparability(
-        candidate, baseline.reference, allow_weights=allow_weights, allow_dtype=allow_dtype
-    )
+    found = comparability(candidate, baseline.reference, allow)
     outcome = _refuse(found)
     if found.comparable:
         texts = candidate.text_only or baseline.reference.text_only
@@ -80,7 +79,7 @@ def compare(
     return Alignment(
         created=utc_now(),
         verdict=outcome.verdict,
-        sentence=outcome.sentence,
+        message=outcome.message,
         error_ratio=outcome.error_ratio,
         top_k_error_ratio=outcome.top_k_error_ratio,
         gates=outcome.gates,
@@ -92,7 +91,7 @@ def compare(
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**candidate.pieces, **baseline.reference.pieces},
-        warnings=outcome.warnings,
+        warnings=tuple(map(remark, outcome.warnings)),
         reproduce=tuple(reproduce),
     )
 
@@ -101,7 +100,7 @@ def _refuse(found: Comparability) -> _Outcome:
     verdict: Verdict = "NOT_COMPARABLE"
     return _Outcome(
         verdict=verdict,
-        sentence=sentence_of(verdict, found, _NO_INTERVAL, (), 0, 0),
+        message=message_of(verdict, found, _NO_INTERVAL, (), 0, 0),
         error_ratio=_NO_INTERVAL,
         top_k_error_ratio=_NO_INTERVAL,
         gates=(),
@@ -137,14 +136,17 @@ def _gathered(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
 
 
 def _judge_texts(candidate: Recording, baseline: Baseline, found: Comparability) -> _Outcome:
-    prompts, gate = judge_texts(candidate, baseline.reference)
+    prompts, outcome = judge_texts(candidate, baseline.reference)
     return _Outcome(
         verdict="INCONCLUSIVE",
-        sentence=gate.sentence,
+        message=outcome,
         error_ratio=_NO_INTERVAL,
         top_k_error_ratio=_NO_INTERVAL,
         gates=(
-            *(gate if name == gate.name else not_run(name, NO_LOGITS) for name in GATES),
+            *(
+                text_gate(outcome) if name == TEXT_GATE else not_run(name, NO_LOGITS)
+                for name in GATES
+            ),
             not_run("determinism", NO_LOGITS),
         ),
         prompts=prompts,
@@ -178,7 +180,7 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
     flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
         verdict=judgement.verdict,
-        sentence=_sentence(judgement, found, (ratio, top_k), (flips, positions)),
+        message=_message(judgement, found, (ratio, top_k), (flips, positions)),
         error_ratio=ratio,
         top_k_error_ratio=top_k,
         gates=judgement.gates,
@@ -190,18 +192,17 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
     )
 
 
-def _sentence(
+def _message(
     judgement: Judgement,
     found: Comparability,
     ratios: tuple[Interval, Interval],
     counts: tuple[int, int],
-) -> str:
+) -> Message:
     """With the error among the likeliest tokens where that is all there is."""
     whole, top_k = ratios
-    if whole.value is None and top_k.value is not None:
-        where = " among the likeliest tokens"
-        return sentence_of(judgement.verdict, found, top_k, judgement.gates, *counts, where=where)
-    return sentence_of(judgement.verdict, found, whole, judgement.gates, *counts)
+    only_top_k = whole.value is None and top_k.value is not None
+    ratio = top_k if only_top_k else whole
+    return message_of(judgement.verdict, found, ratio, judgement.gates, *counts, top_k=only_top_k)
 
 
 def _interval(all_gates: Sequence[Gate], name: str) -> Interval:
@@ -237,44 +238,34 @@ def _determinism(
     )
 
 
-def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> str:
+def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> Message:
     if baseline.oracle is None:
-        return "there is no oracle to measure it against"
+        return message("reason.no_oracle")
     if not any(h.usable for h in held):
-        return "no prompt is finite in every row, so it has no size"
+        return message("reason.not_finite")
     if not any(h.rows.whole for h in held):
-        return "the device tells its largest log-probabilities only, not whole rows"
-    if _same_pass(baseline.reference):
-        return (
-            "the reference was computed like the oracle, in float32 by prefill, so it shows no "
-            "noise to compare with; make the baseline without --context, or judge in bfloat16"
-        )
-    return "the reference shows none against the oracle, so there is nothing to compare with"
+        return message("reason.top_only")
+    return message("reason.same_pass" if _same_pass(baseline.reference) else "reason.no_noise")
 
 
 def _warnings(
     candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
-) -> tuple[str, ...]:
-    lines = [gate.sentence for gate in all_gates if gate.status == "WARN"]
-    if candidate.engine.get("warning"):
-        lines.append(f"{candidate.device}: {candidate.engine['warning']}")
+) -> tuple[Message, ...]:
+    warned = [g.message for g in all_gates if g.status == "WARN" and g.message is not None]
+    if candidate.engine.warning:
+        text = candidate.engine.warning
+        warned.append(message("warning.device", device=candidate.device, text=text))
     prompts = len(candidate.prompts)
     if prompts < FEW_PROMPTS:
-        lines.append(
-            f"The suite has {counted(prompts, 'prompt')}: too few to judge prefill and "
-            f"decode apart, or to find what shows in few places; from {FEW_PROMPTS} prompts on "
-            "both are."
-        )
+        warned.append(message("warning.few_prompts", prompts=prompts, enough=FEW_PROMPTS))
     if all(p.run.replay == "forced-prefill" for p in candidate.prompts):
-        lines.append("The candidate ran forced-prefill only: no decode step of it was judged.")
-    lines += [
-        f"{d.field} differs and was allowed: {d.candidate} against {d.baseline}."
+        warned.append(message("warning.prefill_only"))
+    warned += [
+        message("warning.allowed", field=d.field, candidate=d.candidate, baseline=d.baseline)
         for d in found.allowed
     ]
-    lines += [
-        f"{field} could not be told by one side, so it was not checked." for field in found.unknown
-    ]
-    return tuple(lines)
+    warned += [message("warning.unknown", field=field) for field in found.unknown]
+    return tuple(warned)
 
 
 def arms_of(baseline: Baseline) -> tuple[Arm, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.result import Comparability, FieldDifference
 from harness.files.jsonfile import readable
 from harness.recording.format import Recording
@@ -18,11 +19,7 @@ _SHOWN = 60
 
 
 def comparability(
-    candidate: Recording,
-    reference: Recording,
-    *,
-    allow_weights: bool = False,
-    allow_dtype: bool = False,
+    candidate: Recording, reference: Recording, allow: Allow = STRICT
 ) -> Comparability:
     """Every field that decides what was computed, held side by side.
 
@@ -40,8 +37,8 @@ def comparability(
         if mine == theirs:
             continue
         found = FieldDifference(field=field, candidate=_short(mine), baseline=_short(theirs))
-        waived = (allow_dtype and field == "dtype") or (
-            allow_weights and field.startswith(_WEIGHTS)
+        waived = (allow.dtype and field == "dtype") or (
+            allow.weights and field.startswith(_WEIGHTS)
         )
         (allowed if waived else differences).append(found)
     return Comparability(
@@ -65,13 +62,14 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
         yield "model.template", mine or "none", theirs or "none"
     yield "model.vocab_size", candidate.model.vocab_size, reference.model.vocab_size
     yield from _keys("model.config", candidate.model.config, reference.model.config)
-    yield from _keys("settings", candidate.settings, reference.settings)
+    asked = [arm.settings.model_dump(mode="json") for arm in (candidate, reference)]
+    yield from _keys("settings", *asked)
     for prompt in candidate.prompts:
         yield from _prompt_fields(prompt.id, candidate, reference)
 
 
 def _quantizer(recording: Recording) -> str:
-    size = recording.engine.get("qat_group_size")
+    size = recording.engine.qat_group_size
     return "none" if size is None else f"group size {size}"
 
 

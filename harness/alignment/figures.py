@@ -32,7 +32,7 @@ def figures(recording: Recording) -> Figures:
     tpots = [sum(t.itl_s) / len(t.itl_s) for t in runs if t.itl_s]
     time = sum(t.e2e_s for t in runs)
     return Figures(
-        load_s=recording.load.get("load_s"),
+        load_s=recording.load.load_s,
         ttft_s=median(t.ttft_s for t in runs) if runs else None,
         itl_s=median(gaps) if gaps else None,
         decode_tpot_s=median(tpots) if tpots else None,

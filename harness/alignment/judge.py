@@ -11,6 +11,7 @@ from harness.alignment.gates.guard import failing_positions
 from harness.alignment.outcomes import Verdict
 from harness.alignment.result import Gate
 from harness.alignment.verdict import verdict_of
+from harness.messages.message import Message
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def judge(
     evidence: Evidence,
     *,
     has_oracle: bool = True,
-    why_no_ratio: str = "",
+    why_no_ratio: Message | None = None,
     missing_prompts: int = 0,
     missing: int = 0,
     more: Sequence[Gate] = (),

@@ -51,7 +51,7 @@ def hold(mine: PromptRecord, baseline: Baseline) -> Held:
         expected=len(context),
         divergence=None if mine.free is None else _divergence(mine.free, context),
         ended=mine.free is not None and _ended(mine.free, context),
-        # A forced row that the free run's stands in for was computed all the same.
+        # The forced row, which the free run's replaces, was computed too.
         unjudged_nonfinite=seen - int((rows.nonfinite > 0).sum()),
     )
 

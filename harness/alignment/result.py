@@ -11,29 +11,37 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
 from harness.alignment.outcomes import Status, Verdict
 from harness.alignment.prompt_result import PromptAlignment
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.doctor.finding import Finding
 from harness.files import jsonfile
 from harness.files.atomic import write_bytes
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
+from harness.messages.message import Message, message
+from harness.messages.statement import Remark, Statement
 from harness.model.facts import ModelFacts
+from harness.model.settings import SettingsIfKnown
 from harness.recording.format import SuiteFacts
 from harness.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = "harness.alignment/1"
+SCHEMA = "harness.alignment/2"
+#: What is read: /1 holds sentences without messages, and spells two classes
+#: with a dash.
+SCHEMAS = ("harness.alignment/1", SCHEMA)
 
 
-class Gate(StrictModel):
+class Gate(Statement):
     """One rule of the judgement.
 
-    ``value``, ``low``, ``high`` and ``threshold`` are in the gate's own unit;
-    ``sentence`` says the outcome to an engineer.
+    ``value``, ``low``, ``high`` and ``limit`` (in JSON ``threshold``) are in
+    the gate's own unit;
+    ``message`` says the outcome, ``sentence`` the same in English.
     """
 
     name: str
@@ -41,8 +49,19 @@ class Gate(StrictModel):
     value: float | None
     low: float | None = None
     high: float | None = None
-    threshold: float | None
-    sentence: str
+    # In JSON it keeps the name that scripts read (DESIGN, section 8).
+    limit: float | None = Field(alias="threshold")
+    sentence: str = ""
+    message: Message | None = None
+
+
+def span(found: Interval, key: Literal["span", "times"] = "span") -> Message:
+    """A value with its interval, if there is one; the message around it says
+    with how many digits. ``times`` is of an error ratio: "1.02 times the
+    reference's"."""
+    if found.low is None:
+        return message(f"{key}.point", value=found.value)
+    return message(key, value=found.value, low=found.low, high=found.high)
 
 
 class FieldDifference(StrictModel):
@@ -78,11 +97,11 @@ class Arm(StrictModel):
     created: str
     model: ModelFacts
     suite: SuiteFacts
-    settings: dict[str, Any]
+    settings: SettingsIfKnown
     overridden: dict[str, Any]
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
-    load: dict[str, float]
+    load: LoadFigures
 
 
 class Figures(StrictModel):
@@ -114,7 +133,7 @@ class Performance(StrictModel):
     ratio: dict[str, float | None]
 
 
-class MatrixCell(StrictModel):
+class MatrixCell(Statement):
     """The candidate run again with one thing changed.
 
     ``change`` says what against what. PASS: every bit is the same, or the
@@ -134,10 +153,11 @@ class MatrixCell(StrictModel):
     shift: float | None
     verdict: Verdict | None
     error_ratio: Interval | None
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
 
 
-class Magnifier(StrictModel):
+class Magnifier(Statement):
     """The candidate judged again in a dtype with less noise. It only warns.
 
     PASS, WARN, or NOT_RUN where it is not applicable or has no baseline;
@@ -146,7 +166,8 @@ class Magnifier(StrictModel):
 
     dtype: str
     status: Status
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
     verdict: Verdict | None = None
     error_ratio: Interval | None = None
     top_k_error_ratio: Interval | None = None
@@ -178,7 +199,7 @@ class Located(StrictModel):
     curve: Annotated[tuple[DepthPoint, ...], FROM_LIST]
 
 
-class Alignment(StrictModel):
+class Alignment(Statement):
     """The result of holding a candidate against a baseline.
 
     ``doctor`` and ``host`` are what the doctor found on the candidate's host
@@ -188,7 +209,8 @@ class Alignment(StrictModel):
     schema_: str = Field(default=SCHEMA, alias="schema")
     created: str
     verdict: Verdict
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
     error_ratio: Interval
     top_k_error_ratio: Interval
     gates: Annotated[tuple[Gate, ...], FROM_LIST]
@@ -200,7 +222,7 @@ class Alignment(StrictModel):
     baseline: Annotated[tuple[Arm, ...], FROM_LIST]
     performance: Performance
     pieces: dict[str, str]
-    warnings: Annotated[tuple[str, ...], FROM_LIST] = ()
+    warnings: Annotated[tuple[Remark, ...], FROM_LIST] = ()
     reproduce: Annotated[tuple[str, ...], FROM_LIST] = ()
     matrix: Annotated[tuple[MatrixCell, ...], FROM_LIST] = ()
     magnifier: Magnifier | None = None
@@ -235,4 +257,7 @@ def alignment_bytes(alignment: Alignment) -> bytes:
 def load_alignment(path: str | Path) -> Alignment:
     """Read an alignment; errors as of ``recording.load_recording``."""
     path = Path(path)
-    return validated(Alignment, jsonfile.read(path, SCHEMA), path)
+    document = jsonfile.read(path, *SCHEMAS)
+    if document["schema"] != SCHEMA:
+        document = from_first(document)
+    return validated(Alignment, document, path)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from harness.alignment.prompt_result import Positions, PromptAlignment
 from harness.alignment.result import Gate
+from harness.messages.message import Message, Value, message
 from harness.recording.format import PromptRecord, Recording, Run
 
 #: Why the gates that judge logits have no data.
-NO_LOGITS = "There is only text: no token ids and no logits to judge."
+NO_LOGITS = message("gate.no_logits")
+#: The gate that texts are judged by.
+TEXT_GATE = "coverage"
 
 _SHOWN = 3  # prompts whose difference the sentence quotes
 _AROUND = 12  # characters of each text that it quotes
@@ -19,9 +22,8 @@ _AROUND = 12  # characters of each text that it quotes
 
 def judge_texts(
     candidate: Recording, reference: Recording
-) -> tuple[tuple[PromptAlignment, ...], Gate]:
-    """Each prompt with the place where its texts part, and the gate that says
-    what is missing. The prompts of both are the same."""
+) -> tuple[tuple[PromptAlignment, ...], Message]:
+    """Each prompt, and where the texts part. The prompts of both are the same."""
     prompts, parted = [], []
     for mine in candidate.prompts:
         theirs = reference.prompt(mine.id)
@@ -30,7 +32,7 @@ def judge_texts(
         if place is not None:
             parted.append(_quoted(mine.id, mine.run.text, theirs.run.text, place))
         prompts.append(_prompt(mine, theirs.run))
-    return tuple(prompts), _gate(len(prompts), parted)
+    return tuple(prompts), _outcome(len(prompts), parted)
 
 
 def plain(text: str) -> str:
@@ -49,25 +51,24 @@ def first_difference(mine: str, theirs: str) -> int | None:
     return next((i for i in range(shared) if a[i] != b[i]), shared)
 
 
-def _quoted(prompt_id: str, mine: str, theirs: str, place: int) -> str:
+def text_gate(outcome: Message) -> Gate:
+    """The gate that says that no position was judged."""
+    return Gate(name=TEXT_GATE, status="INCONCLUSIVE", value=0.0, limit=1.0, message=outcome)
+
+
+def _quoted(prompt_id: str, mine: str, theirs: str, place: int) -> Message:
     a, b = (plain(text)[place : place + _AROUND] for text in (mine, theirs))
-    return f"{prompt_id} from character {place} on ({a!r} against {b!r})"
+    return message("text.parted", prompt=prompt_id, place=place, candidate=a, reference=b)
 
 
-def _gate(count: int, parted: list[str]) -> Gate:
-    equal = count - len(parted)
-    sentence = f"Only texts were compared: {equal} of {count} are equal"
-    if parted:
-        more = f" and {len(parted) - _SHOWN} more" if len(parted) > _SHOWN else ""
-        sentence += f"; different: {', '.join(parted[:_SHOWN])}{more}"
-    return Gate(
-        name="coverage",
-        status="INCONCLUSIVE",
-        value=0.0,
-        threshold=1.0,
-        sentence=f"{sentence}. No position was judged: there are no token ids and no logits, "
-        "and texts alone cannot tell noise from error.",
-    )
+def _outcome(count: int, parted: list[Message]) -> Message:
+    counts: dict[str, Value] = {"equal": count - len(parted), "count": count}
+    shown, more = tuple(parted[:_SHOWN]), len(parted) - _SHOWN
+    if not parted:
+        return message("gate.texts.equal", **counts)
+    if more > 0:
+        return message("gate.texts.more", **counts, parted=shown, more=more)
+    return message("gate.texts.differ", **counts, parted=shown)
 
 
 def _prompt(mine: PromptRecord, reference: Run) -> PromptAlignment:

@@ -20,11 +20,14 @@ from harness.alignment.outcomes import PointClass, Verdict
 from harness.alignment.prompt_result import Positions, PromptAlignment
 from harness.alignment.prompts import top_tokens
 from harness.alignment.result import Alignment, Comparability, Figures, Gate, Performance
-from harness.alignment.verdict import sentence_of
+from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import choices, noise_floor
+from harness.devices.facts import EngineFacts, LoadFigures
 from harness.errors import EmptyComparison
 from harness.files.timestamp import utc_now
+from harness.messages.message import message
+from harness.messages.statement import remark
 from harness.recording.format import PromptRecord
 from harness.statistics.intervals import Interval
 from harness.statistics.margins import logit_of, runner_up
@@ -54,18 +57,24 @@ def compare_tokens(
         for p in prompts
         for a, b in zip(p.positions.reference_token, p.positions.candidate_token, strict=True)
     )
-    gates = (_guard(classes, flips, judged=bool(noise)),)
+    gates = (token_guard(classes, flips, judged=bool(noise)),)
     verdict: Verdict = "DIVERGENT" if "DIVERGENT" in classes else "INCONCLUSIVE"
     found = Comparability(
         comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
     )
     candidate = baseline.reference.model_copy(
-        update={"device": "tokens", "engine": {}, "environment": {}, "load": {}, "settings": {}}
+        update={
+            "device": "tokens",
+            "engine": EngineFacts(),
+            "environment": {},
+            "load": LoadFigures(),
+            "settings": None,
+        }
     )
     return Alignment(
         created=utc_now(),
         verdict=verdict,
-        sentence=sentence_of(verdict, found, _NO_INTERVAL, gates, flips, len(classes)),
+        message=message_of(verdict, found, _NO_INTERVAL, gates, flips, len(classes)),
         error_ratio=_NO_INTERVAL,
         top_k_error_ratio=_NO_INTERVAL,
         gates=gates,
@@ -77,28 +86,25 @@ def compare_tokens(
         baseline=arms_of(baseline),
         performance=_no_performance(baseline),
         pieces=baseline.reference.pieces,
-        warnings=("Only token ids were given: without logits nothing can be shown to be right.",),
+        warnings=(remark(message("warning.tokens_only")),),
     )
 
 
-def _guard(classes: Sequence[PointClass | None], flips: int, judged: bool) -> Gate:
+def token_guard(classes: Sequence[PointClass | None], flips: int, judged: bool) -> Gate:
     """The point guard, which without shifts can fail and never pass."""
-    wrong = classes.count("DIVERGENT")
+    wrong, positions = classes.count("DIVERGENT"), len(classes)
     if not judged:
-        sentence = "No noise floor to judge single positions by: no oracle and controls."
+        outcome = message("gate.point_guard.missing")
     elif wrong:
-        sentence = f"{wrong} of {len(classes)} tokens differ across a margin that no noise crosses."
+        outcome = message("gate.tokens.fail", failing=wrong, positions=positions)
     else:
-        sentence = (
-            f"{flips} of {len(classes)} tokens differ, none across a margin beyond the noise; "
-            "what changed without changing a token cannot be seen."
-        )
+        outcome = message("gate.tokens.open", flips=flips, positions=positions)
     return Gate(
         name="point_guard",
         status="NOT_RUN" if not judged else "FAIL" if wrong else "INCONCLUSIVE",
         value=float(wrong) if judged else None,
-        threshold=0.0,
-        sentence=sentence,
+        limit=0.0,
+        message=outcome,
     )
 
 
@@ -162,4 +168,4 @@ def _class(flip: bool, margin: float, limit: float | None) -> PointClass | None:
         return None
     if margin > limit:
         return "DIVERGENT"
-    return "TIE" if margin == 0.0 else "NEAR-TIE"
+    return "TIE" if margin == 0.0 else "NEAR_TIE"

@@ -1,11 +1,12 @@
-"""From gates to one word, and to one sentence."""
+"""From gates to one word, and to one message."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from harness.alignment.outcomes import PointClass, Verdict
-from harness.alignment.result import Comparability, Gate
+from harness.alignment.result import Comparability, Gate, span
+from harness.messages.message import Message, message
 from harness.statistics.intervals import Interval
 
 #: Gates without which nothing is shown to be right, beside an error ratio: over
@@ -14,17 +15,6 @@ from harness.statistics.intervals import Interval
 NEEDED = ("point_guard", "coverage")
 RATIOS = ("error_ratio", "top_k_error_ratio")
 _SHOWN_FIELDS = 4
-
-_MEANING: dict[Verdict, str] = {
-    "BIT_EXACT": "Every logit is bit-equal to the reference's",
-    "TOKEN_EXACT": "The same tokens, and the error stays within the reference's own noise",
-    "EQUIVALENT": "Tokens differ only where the reference's own noise decides them",
-    "INCONCLUSIVE": "Nothing was shown to be wrong, and not enough to be right",
-    "DRIFT": "The computation differs by more than the reference's own noise",
-    "DIVERGENT": "Tokens differ where the reference's own noise cannot explain it",
-    "NON_DETERMINISTIC": "The device does not repeat its own results",
-    "NOT_COMPARABLE": "The two were not asked the same thing",
-}
 
 
 def verdict_of(
@@ -73,46 +63,56 @@ def prompt_verdict(
         return "BIT_EXACT"
     if "DIVERGENT" in classes or "NONFINITE" in classes:
         return "DIVERGENT"
-    if "SILENT-DRIFT" in classes:
+    if "SILENT_DRIFT" in classes:
         return "DRIFT"
     if not complete or None in classes:
         return "INCONCLUSIVE"
-    return "EQUIVALENT" if {"TIE", "NEAR-TIE"}.intersection(classes) else "TOKEN_EXACT"
+    return "EQUIVALENT" if {"TIE", "NEAR_TIE"}.intersection(classes) else "TOKEN_EXACT"
 
 
-def sentence_of(
+def message_of(
     verdict: Verdict,
     comparability: Comparability,
     ratio: Interval,
     gates: Sequence[Gate],
     flips: int,
     positions: int,
-    where: str = "",
-) -> str:
-    """The verdict in one plain sentence with the figures that carry it.
+    *,
+    top_k: bool = False,
+) -> Message:
+    """The verdict with the figures that carry it.
 
-    ``where`` says that ``ratio`` is the error among the likeliest tokens.
+    ``top_k`` says that ``ratio`` is the error among the likeliest tokens.
     """
-    meaning = _MEANING[verdict]
-    if any(g.name == "nonfinite" and g.status == "FAIL" for g in gates):
-        meaning = "Logits that are NaN or infinite decide nothing"
+    broken = any(g.name == "nonfinite" and g.status == "FAIL" for g in gates)
+    meaning = message(f"meaning.{'nonfinite' if broken else verdict}")
     if verdict == "NOT_COMPARABLE":
-        return f"{meaning}: {_fields([d.field for d in comparability.differences])}."
+        return _refused(meaning, [d.field for d in comparability.differences])
     if verdict == "BIT_EXACT":
-        return f"{meaning}, at all {positions} positions."
-    parts = [f"{flips} of {positions} tokens differ"]
-    if ratio.value is not None:
-        span = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
-        parts.insert(0, f"error{where} {ratio.value:.2f} times the reference's{span}")
+        return message("verdict.equal", meaning=meaning, positions=positions)
+    parts = [message("part.flips", flips=flips, positions=positions)]
     telling = _telling(verdict, gates)
-    carrier = "top_k_error_ratio" if where else "error_ratio"
-    if telling is not None and telling.name == carrier and ratio.value is not None:
-        # Its figures stand here already; what is missing is what they mean.
-        limit = f"{telling.status} at the limit of {telling.threshold:g}"
-        parts[0] = f"{parts[0]}, {limit}"
-    elif telling is not None:
-        parts.append(f"{telling.name}: {telling.sentence.rstrip('.')}")
-    return f"{meaning}: {'; '.join(parts)}."
+    if ratio.value is not None:
+        carrier = "top_k_error_ratio" if top_k else "error_ratio"
+        key, values = f"part.error{'.top_k' if top_k else ''}", {"ratio": span(ratio, "times")}
+        if telling is not None and telling.name == carrier:
+            # The gate's figures stand here already; what is missing is what they mean.
+            status = message(f"status.{telling.status}")
+            parts.insert(0, message(f"{key}.limit", **values, status=status, limit=telling.limit))
+            telling = None
+        else:
+            parts.insert(0, message(key, **values))
+    if telling is not None:
+        said = telling.message or telling.sentence
+        parts.append(message("part.gate", gate=telling.name, sentence=said))
+    return message("verdict.found", meaning=meaning, parts=tuple(parts))
+
+
+def _refused(meaning: Message, names: Sequence[str]) -> Message:
+    more, fields = len(names) - _SHOWN_FIELDS, tuple(names[:_SHOWN_FIELDS])
+    if more > 0:
+        return message("verdict.refused.more", meaning=meaning, fields=fields, more=more)
+    return message("verdict.refused", meaning=meaning, fields=fields)
 
 
 def _telling(verdict: Verdict, gates: Sequence[Gate]) -> Gate | None:
@@ -128,11 +128,3 @@ def _telling(verdict: Verdict, gates: Sequence[Gate]) -> Gate | None:
             if gate.status == status:
                 return gate
     return None
-
-
-def _fields(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN_FIELDS])
-    more = len(names) - _SHOWN_FIELDS
-    if more > 0:
-        return f"{shown} and {more} more fields differ"
-    return f"{shown} differ{'s' if len(names) == 1 else ''}"

@@ -13,6 +13,7 @@ from harness.alignment.align import compare
 from harness.alignment.result import Alignment
 from harness.alignment.tokens import compare_tokens
 from harness.baseline.make import Plan, arms_in_memory
+from harness.devices.spec import DeviceSpec
 from harness.errors import EmptyComparison, FormatError
 from harness.files import jsonfile
 from harness.process.progress import Progress
@@ -38,13 +39,10 @@ class PlainPrompt(BaseModel):
 
 def verify_file(
     path: Path,
-    device: str,
-    model: str,
+    spec: DeviceSpec,
     *,
-    dtype: str | None = None,
     oracle: bool = True,
     controls: bool = True,
-    trust_remote_code: bool = False,
     progress: Progress,
 ) -> Alignment:
     """Build the arms around the file's own tokens, and judge them.
@@ -53,6 +51,7 @@ def verify_file(
         path: a recording, or a JSON list of ``{"prompt_token_ids",
             "token_ids"}``. A plain list holds no logits, so its best verdict
             is INCONCLUSIVE.
+        spec: where to judge; without a dtype in the recording's own.
         oracle, controls: leave out for speed; the verdict says less.
 
     Raises:
@@ -63,8 +62,7 @@ def verify_file(
     found = jsonfile.parse_any(path)
     if isinstance(found, list):
         tokens = _plain(found, path)
-        plan = Plan(device, model, _plain_suite(path, tokens), dtype, Path(), _context(tokens))
-        plan = replace(plan, trust_remote_code=trust_remote_code)
+        plan = Plan(spec, _plain_suite(path, tokens), Path(), _context(tokens))
         baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
         outputs = {_name(i): p.token_ids for i, p in enumerate(tokens)}
         return compare_tokens(outputs, baseline, file=path.as_posix())
@@ -77,15 +75,8 @@ def verify_file(
     recording = load_recording(path)
     context = Context.of(recording)
     _refuse_repeats(list(context.tokens), context.tokens.values(), path)
-    plan = Plan(
-        device,
-        model,
-        _suite(recording),
-        dtype or recording.dtype,
-        Path(),
-        context,
-        trust_remote_code,
-    )
+    spec = replace(spec, dtype=spec.dtype or recording.dtype)
+    plan = Plan(spec, _suite(recording), Path(), context)
     baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
     return compare(recording, baseline, candidate_file=path.as_posix())
 
@@ -95,12 +86,8 @@ def _suite(recording: Recording) -> Suite:
     prompts = tuple(
         Prompt(id=p.id, line=0, token_ids=p.prompt_token_ids) for p in recording.prompts
     )
-    longest = max(len(p.run.token_ids) for p in recording.prompts)
     settings = recording.settings
-    generation = Generation(
-        max_new_tokens=int(settings.get("max_new_tokens", longest)),
-        ignore_eos=bool(settings.get("ignore_eos", False)),
-    )
+    generation = Generation(settings.max_new_tokens, settings.ignore_eos)
     return Suite(
         recording.suite.name,
         Path(recording.suite.name),
@@ -112,7 +99,7 @@ def _suite(recording: Recording) -> Suite:
 
 
 def _refuse_repeats(names: Sequence[str], tokens: Iterable[object], path: Path) -> None:
-    """See that no prompt stands twice with one output: the judgement takes
+    """Check that no prompt appears twice with one output: the judgement takes
     prompts for independent samples.
 
     Raises:

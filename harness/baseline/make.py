@@ -25,7 +25,9 @@ from harness.baseline.baseline import (
 from harness.baseline.controls import disagreement
 from harness.baseline.folder import baseline_folder, load_baseline, put_in_place, staging_folder
 from harness.devices.base import Replay
-from harness.devices.registry import Target, is_fake, open_target
+from harness.devices.kinds import REFERENCE_DEVICE
+from harness.devices.registry import Target, open_target
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
 from harness.files.locks import locked_folder
 from harness.model.subject import Subject
@@ -46,15 +48,19 @@ LOWER_ISA: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a baseline is made of."""
+    """What a baseline is made of.
 
-    device: str
-    model: str
+    Attributes:
+        spec: the reference; oracle and controls differ from it in dtype and
+            engine arguments only.
+        root: the folder of all baselines.
+        suite_source: the suite as ``--suite`` takes it, for child processes.
+    """
+
+    spec: DeviceSpec
     suite: Suite
-    dtype: str | None
     root: Path
     context: Context | None = None
-    trust_remote_code: bool = False
     suite_source: str = ""
     subject: Subject | None = None
 
@@ -80,7 +86,7 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
         BaselineError: if fewer than two controls differ from the reference,
             or the place cannot be written.
     """
-    target = _target(plan, plan.dtype, {}, progress)
+    target = _target(plan, plan.spec, progress)
     plan = replace(plan, subject=target.subject)
     folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
     staging = staging_folder(folder)
@@ -120,7 +126,7 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
 def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recording]:
     """Every arm that shows noise of its own, by name, in the staging folder."""
     replay: Replay = "free" if plan.context is None else "forced-prefill"
-    first = ArmPlan(REFERENCE, replay, plan.dtype)
+    first = ArmPlan(REFERENCE, replay, plan.spec.dtype)
     reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
     kept = {REFERENCE: reference}
     for arm in arm_plans(plan, reference):
@@ -152,9 +158,9 @@ def arms_in_memory(
 ) -> Baseline:
     """The arms around ``plan.context``, kept nowhere. Arms that need a process
     of their own, that equal the reference or that are broken are left out."""
-    plan = replace(plan, subject=_target(plan, plan.dtype, {}, progress).subject)
+    plan = replace(plan, subject=_target(plan, plan.spec, progress).subject)
     reference = _record(
-        plan, ArmPlan(REFERENCE, "forced-prefill", plan.dtype), plan.context, progress
+        plan, ArmPlan(REFERENCE, "forced-prefill", plan.spec.dtype), plan.context, progress
     )
     made: dict[str, Recording] = {}
     for arm in arm_plans(plan, reference):
@@ -177,7 +183,8 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
     """Oracle and controls for a reference, most telling first."""
     dtype = reference.dtype
     oracle = ArmPlan(ORACLE, "forced-prefill", "float32")
-    if is_fake(plan.device):
+    kind = plan.spec.kind
+    if not kind.needs_model:
         seeds = ({"seed": "1"}, {"seed": "2"})
         controls = [ArmPlan(f"{CONTROL}seed-{a['seed']}", "forced-decode", dtype, a) for a in seeds]
         return [oracle, *controls]
@@ -188,32 +195,26 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
     if stepwise and dtype != "float32":
         controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
     if not stepwise:
-        widened = str(reference.engine.get("matmul")).startswith("widened")
+        widened = (reference.engine.matmul or "").startswith("widened")
         other = "native" if widened else "widened"
         controls.append(ArmPlan(f"{CONTROL}{other}", replay, dtype, {"matmul": other}))
-    lower = LOWER_ISA.get(str(reference.engine.get("instruction_set")))
-    if plan.device == "hf-cpu" and lower:
+    lower = LOWER_ISA.get(reference.engine.instruction_set or "")
+    if kind.one_pass and kind.backend == "cpu" and lower:
         controls.append(ArmPlan(f"{CONTROL}isa", replay, dtype, {}, lower))
     return [oracle, *controls]
 
 
-def _target(
-    plan: Plan, dtype: str | None, engine_args: Mapping[str, str], progress: Progress
-) -> Target:
-    if plan.device == "server":
+def _target(plan: Plan, spec: DeviceSpec, progress: Progress) -> Target:
+    if not spec.kind.whole_rows:
         raise UsageError(
             "a server tells its largest log-probabilities only, and an arm needs whole rows; "
-            "use --device hf-cpu, and judge the server's own recording against it"
+            f"use --device {REFERENCE_DEVICE}, and judge the server's own recording against it"
         )
-    return open_target(
-        plan.device,
-        plan.model,
-        dtype=dtype,
-        engine_args=engine_args,
-        trust_remote_code=plan.trust_remote_code,
-        subject=plan.subject,
-        progress=progress,
-    )
+    return open_target(spec, subject=plan.subject, progress=progress)
+
+
+def _spec_of(plan: Plan, arm: ArmPlan) -> DeviceSpec:
+    return replace(plan.spec, dtype=arm.dtype, engine_args=arm.engine_args)
 
 
 def _make_arm(
@@ -234,7 +235,7 @@ def _record(
     plan: Plan, arm: ArmPlan, context: Context | None, progress: Progress, out: Path | None = None
 ) -> Recording:
     progress.note(f"{arm.name}: {arm.replay}")
-    target = _target(plan, arm.dtype, arm.engine_args, progress)
+    target = _target(plan, _spec_of(plan, arm), progress)
     _check_vocabulary(context, target.subject.facts.vocab_size)
     options = Options(replay=arm.replay, context=context)
     return record(
@@ -282,15 +283,11 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Prog
     """Record in a process of its own: torch reads these variables at start."""
     context = staging / f"{REFERENCE}.json"
     command = [
-        *(sys.executable, "-m", "harness", "record", "--device", plan.device),
-        *("--model", plan.model, "--suite", plan.suite_source),
+        *(sys.executable, "-m", "harness", "record", *_spec_of(plan, arm).options()),
+        *("--suite", plan.suite_source, "--replay", arm.replay),
         *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
-        *("--dtype", arm.dtype or "", "--replay", arm.replay),
         *("--context", str(context), "--out", str(out)),
-        *(["--trust-remote-code"] if plan.trust_remote_code else []),
     ]
-    for key, value in arm.engine_args.items():
-        command += ["--engine-arg", f"{key}={value}"]
     status = _run(command, {**os.environ, **arm.environment}, progress)
     if status != 0:
         raise HarnessError(

@@ -12,14 +12,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.bench.gate import LOOKS, decided, judge_pairs, log_ratio
 from harness.bench.result import Accuracy, Cell, Comparison, PairedCell, RepeatTimes, Side
+from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.errors import DeviceError, UsageError
 from harness.files.timestamp import utc_now
+from harness.messages.message import message
 from harness.process.child import Child
 from harness.process.progress import Progress
 
@@ -33,22 +35,14 @@ class Configuration:
     that is added to it.
     """
 
-    device: str
-    model: str = "smollm2"
-    dtype: str | None = None
-    engine_args: dict[str, str] = field(default_factory=dict)
-    trust_remote_code: bool = False
-    batch_size: int = 1
+    spec: DeviceSpec
     python: str = sys.executable
     slowdown: float = 0.0
 
     def options(self) -> str:
         """As they would be typed."""
-        parts = ["--device", self.device, "--model", self.model]
-        parts += ["--dtype", self.dtype] if self.dtype else []
-        for key, value in self.engine_args.items():
-            parts += ["--engine-arg", f"{key}={value}"]
-        parts += ["--trust-remote-code"] * self.trust_remote_code
+        # The batch is a size of the grid here, and no option of a side.
+        parts = replace(self.spec, batch_size=1).options()
         parts += ["--python", self.python] if self.python != sys.executable else []
         return shlex.join(parts)
 
@@ -59,8 +53,6 @@ def parse_against(text: str, base: Configuration) -> Configuration:
     Raises:
         UsageError: for an option that is none of a configuration.
     """
-    from harness.devices.registry import parse_engine_args
-
     parser = _Parser(add_help=False, allow_abbrev=False)
     for name in ("--device", "--model", "--dtype", "--python"):
         parser.add_argument(name, default=argparse.SUPPRESS)
@@ -73,7 +65,8 @@ def parse_against(text: str, base: Configuration) -> Configuration:
     pairs = changed.pop("engine_arg", [])
     if "device" in changed or pairs:  # another device has other arguments
         changed["engine_args"] = parse_engine_args(pairs)
-    return Configuration(**{**asdict(base), **changed})
+    python = changed.pop("python", base.python)
+    return replace(base, spec=replace(base.spec, **changed), python=python)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -132,14 +125,16 @@ def _compare_cell(
             step()
     judged = found or judge_pairs(_ratios(blocks))
     counters = _differing(runs)
-    outcome, sentence = judged.outcome, judged.sentence
+    outcome, said = judged.outcome, judged.message
     more = {name: pair for name, pair in counters.items() if pair[1] > pair[0]}
     if more and outcome != "REGRESSED":
         outcome = "REGRESSED"
-        told = ", ".join(f"{name} {x} to {y}" for name, (x, y) in more.items())
-        sentence = f"exact counters grew ({told}); the clock: {sentence}"
+        told = tuple(
+            message("bench.counter", name=name, first=x, second=y) for name, (x, y) in more.items()
+        )
+        said = message("bench.counters", counters=told, clock=said)
     if found is None:
-        sentence += f"; stopped by the budget of {budget_s:.0f} s"
+        said = message("bench.stopped", clock=said, seconds=budget_s)
     return PairedCell(
         cell=cell,
         blocks_ns=tuple(blocks),
@@ -148,7 +143,7 @@ def _compare_cell(
         low=judged.low,
         high=judged.high,
         detectable=judged.detectable,
-        sentence=sentence,
+        message=said,
         counters=counters,
     )
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+
+import numpy as np
 
 from harness.bench.result import CellTimes, Limits, RepeatTimes
 
-DEFINITIONS: dict[str, str] = {
-    "ttft_s": "request handed over to its first token",
-    "itl_s": "every gap between two tokens of a request",
-    "decode_tpot_s": "(last token - first token) / (tokens - 1) of a request",
-    "e2e_s": "request handed over to its last token",
-    "prefill_tok_s": "prompt tokens of the batch over the time to the last first token",
-    "decode_tok_s": "tokens after the first, of the batch, over the time from the first first "
-    "token to the last token",
-    "total_tok_s": "output tokens of the batch over its wall clock",
-}
+#: In the order of a report; what each is, the messages say (``bench.is``).
+FIGURES = (
+    "ttft_s",
+    "itl_s",
+    "decode_tpot_s",
+    "e2e_s",
+    "prefill_tok_s",
+    "decode_tok_s",
+    "total_tok_s",
+)
+#: From this many samples on there is a 90th percentile.
+P90_FROM = 10
 #: From this many samples on a 99th percentile has an upper confidence bound
 #: inside the sample (0.99 ** 299 < 0.05).
 P99_FROM = 299
@@ -43,22 +46,23 @@ def summary(values: Sequence[float]) -> Summary | None:
     from 10 samples on, p99 from 299."""
     if not values:
         return None
-    ordered = sorted(values)
-    n = len(ordered)
-
-    def rank(share: float) -> float:
-        return ordered[min(n - 1, int(share * n))]
-
+    n = len(values)
     return Summary(
-        median=median(ordered),
-        p90=rank(0.90) if n >= 10 else None,
-        p99=rank(0.99) if n >= P99_FROM else None,
+        median=float(np.median(values)),
+        p90=quantile(values, 0.90) if n >= P90_FROM else None,
+        p99=quantile(values, 0.99) if n >= P99_FROM else None,
         samples=n,
     )
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """A sample itself, never a mix of two: the smallest with at least ``share`` of
+    the others below or equal to it."""
+    return float(np.quantile(np.asarray(values, np.float64), share, method="higher"))
+
+
 def figures(cell: CellTimes) -> dict[str, Summary]:
-    """Every figure of ``DEFINITIONS`` that the cell's repeats tell, in seconds
+    """Every figure of ``FIGURES`` that the cell's repeats tell, in seconds
     or tokens a second."""
     requests = [r for repeat in cell.repeats for r in repeat.requests]
     samples: dict[str, list[float]] = {

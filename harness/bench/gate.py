@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from harness.messages.message import Message, message
 from harness.statistics.intervals import student_t
 
 Outcome = Literal["REGRESSED", "EQUIVALENT", "IMPROVED", "INCONCLUSIVE"]
@@ -45,7 +46,7 @@ class Paired:
     high: float
     detectable: float
     blocks: int
-    sentence: str
+    message: Message
 
 
 def log_ratio(first: Sequence[float], second: Sequence[float]) -> float:
@@ -97,7 +98,7 @@ def judge_pairs(ratios: Sequence[float]) -> Paired:
         high=high,
         detectable=detectable,
         blocks=n,
-        sentence=_sentence(outcome, ratio, low, high, detectable, n),
+        message=_outcome(outcome, ratio, low, high, detectable, n),
     )
 
 
@@ -111,18 +112,16 @@ def decided(ratios: Sequence[float]) -> Paired | None:
     return found if found.outcome != "INCONCLUSIVE" or n >= LOOKS[-1] else None
 
 
-def _sentence(
+def _outcome(
     outcome: Outcome, ratio: float, low: float, high: float, detectable: float, blocks: int
-) -> str:
-    span = f"{ratio:.3f} times as long (interval {low:.3f} to {high:.3f}, {blocks} blocks of pairs)"
-    if outcome == "INCONCLUSIVE":
-        return (
-            f"{span}: not decided; a slowdown of {100 * (detectable - 1):.1f} % would have been "
-            "found in half of the cases"
-        )
-    meaning = {
-        "REGRESSED": f"slower by more than {100 * (WORTH - 1):.0f} %",
-        "IMPROVED": f"faster by more than {100 * (WORTH - 1):.0f} %",
-        "EQUIVALENT": f"equal within {100 * (EQUAL_WITHIN - 1):.0f} %",
-    }[outcome]
-    return f"{span}: {meaning}"
+) -> Message:
+    bounds = {
+        "REGRESSED": WORTH,
+        "IMPROVED": WORTH,
+        "EQUIVALENT": EQUAL_WITHIN,
+        "INCONCLUSIVE": detectable,
+    }
+    percent = 100 * (bounds[outcome] - 1)
+    return message(
+        f"bench.{outcome}", ratio=ratio, low=low, high=high, blocks=blocks, percent=percent
+    )

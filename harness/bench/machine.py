@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.devices.base import EnvironmentValue
 from harness.devices.environment import peak_rss_bytes, processor_name
+from harness.devices.facts import EnvironmentValue
 
 
 def machine_fingerprint(environment: Mapping[str, EnvironmentValue]) -> str:

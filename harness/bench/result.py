@@ -13,10 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from harness.alignment.outcomes import Verdict
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.errors import UsageError
 from harness.files import jsonfile
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
+from harness.messages.message import Message
+from harness.messages.statement import Statement
 from harness.model.facts import ModelFacts
 
 SCHEMA = "harness.bench/1"
@@ -95,11 +97,12 @@ class Limits(StrictModel):
     parameters: Count
 
 
-class Accuracy(StrictModel):
+class Accuracy(Statement):
     """The verdict of the tokens of this device and model; None was not judged."""
 
     verdict: Verdict | None
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
     suite: str | None = None
 
 
@@ -113,9 +116,9 @@ class Bench(StrictModel):
     dtype: str
     machine: str
     model: ModelFacts
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
-    load: dict[str, float]
+    load: LoadFigures
     first_request_s: Annotated[float, Field(ge=0)] | None = None
     cells: Annotated[tuple[CellTimes, ...], FROM_LIST]
     limits: Limits | None = None
@@ -192,12 +195,12 @@ class Side(StrictModel):
     dtype: str
     options: str
     machine: str
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
     accuracy: Accuracy
 
 
-class PairedCell(StrictModel):
+class PairedCell(Statement):
     """The blocks of one cell: wall clocks of A B B A, and what was judged.
 
     ``counters`` are the exact counts of both sides that differ.
@@ -213,7 +216,8 @@ class PairedCell(StrictModel):
     low: float
     high: float
     detectable: float
-    sentence: str
+    sentence: str = ""
+    message: Message | None = None
     counters: dict[str, Annotated[tuple[Count, Count], FROM_LIST]]
 
 

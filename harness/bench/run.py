@@ -13,6 +13,7 @@ from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.bench.limits import measure_limits
 from harness.bench.machine import machine_fingerprint
 from harness.bench.measure import Text, measure_cell, requests_of, run_once
+from harness.bench.remarks import warnings_of
 from harness.bench.result import (
     Accuracy,
     Bench,
@@ -26,14 +27,13 @@ from harness.devices.base import Device, Opened
 from harness.devices.registry import Target
 from harness.errors import DeviceError, FormatError, HarnessError
 from harness.files.timestamp import utc_now
+from harness.messages.message import message
+from harness.messages.render import render
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import Options, opened, record
 from harness.suite.encode import encode_suite
 from harness.suite.suite import Suite
-
-#: A judgement of the tokens is of another machine's devices, or of none.
-NOT_JUDGED = "the tokens of this device were not judged here"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class BenchPlan:
         prompt_lengths, batch_sizes: the grid.
         output_tokens: of every request.
         repeats: warm runs of each cell.
-        judge: whether to hold the device against its baseline first.
         limits: whether to measure bandwidth and matrix rate.
     """
 
@@ -52,7 +51,6 @@ class BenchPlan:
     batch_sizes: tuple[int, ...] = (1,)
     output_tokens: int = 32
     repeats: int = 5
-    judge: bool = True
     limits: bool = True
 
     def grid(self) -> tuple[Cell, ...]:
@@ -74,7 +72,8 @@ def judge_first(
     folder = baseline_folder(root, target.slug, suite.name, target.dtype)
     if not is_baseline(folder):
         progress.note(f"{folder}: no baseline, so the figures carry no verdict")
-        return Accuracy(verdict=None, sentence=f"{NOT_JUDGED}: {folder} is no baseline"), None
+        said = message("bench.no_baseline", folder=folder.as_posix())
+        return Accuracy(verdict=None, message=said), None
     baseline = load_baseline(folder)
     made = record(
         target.device,
@@ -84,8 +83,14 @@ def judge_first(
         progress=progress,
     )
     found = compare(made, baseline)
-    accuracy = Accuracy(verdict=found.verdict, sentence=found.sentence, suite=suite.name)
-    return accuracy, found
+    return accuracy_of(found, suite), found
+
+
+def accuracy_of(found: Alignment, suite: Suite) -> Accuracy:
+    """The verdict of an alignment, for a bench of the same device."""
+    return Accuracy(
+        verdict=found.verdict, sentence=found.sentence, message=found.message, suite=suite.name
+    )
 
 
 def run_bench(
@@ -117,12 +122,14 @@ def run_bench(
             done = _finished(before, cell)
             bench = _measure(target.device, bench, cell, text, plan.repeats, done, out, progress)
         if plan.limits:
-            backend = str(facts.engine.get("device", "cpu"))
+            backend = facts.engine.device or "cpu"
             limits = measure_limits(
-                target.subject.facts, facts.declared_dtype, backend, facts.load.get("weights_bytes")
+                target.subject.facts, facts.declared_dtype, backend, facts.load.weights_bytes
             )
             bench = bench.model_copy(update={"limits": limits})
-    bench = bench.model_copy(update={"complete": True, "warnings": _warnings(bench)})
+    bench = bench.model_copy(
+        update={"complete": True, "warnings": tuple(render(w, "en") for w in warnings_of(bench))}
+    )
     if out is not None:
         save_bench(bench, out)
     return bench
@@ -192,9 +199,9 @@ def _head(target: Target, facts: Opened, accuracy: Accuracy) -> Bench:
         dtype=facts.declared_dtype,
         machine=machine_fingerprint(facts.environment),
         model=target.subject.facts,
-        engine=dict(facts.engine),
+        engine=facts.engine,
         environment=dict(facts.environment),
-        load=dict(facts.load),
+        load=facts.load,
         cells=(),
         accuracy=accuracy,
     )
@@ -218,15 +225,3 @@ def _unfinished(out: Path, mine: Bench) -> Bench | None:
 def _finished(before: Bench | None, cell: Cell) -> tuple[RepeatTimes, ...]:
     found = () if before is None else before.cells
     return next((c.repeats for c in found if c.cell == cell), ())
-
-
-def _warnings(bench: Bench) -> tuple[str, ...]:
-    lines = []
-    for times in bench.cells:
-        if times.problem:
-            lines.append(f"{times.cell.name} was not measured: {times.problem}")
-        elif not times.stable:
-            lines.append(f"{times.cell.name}: warm-up did not settle within 5 %; a noisy host")
-        if len({r.tokens for r in times.repeats}) > 1:
-            lines.append(f"{times.cell.name}: repeats gave different tokens")
-    return tuple(lines)

@@ -21,7 +21,9 @@ from harness.bench.result import Accuracy, Cell
 from harness.bench.run import bench_text, judge_first
 from harness.devices.base import Completion, Device, Opened, Request, ignore_token
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.errors import HarnessError
+from harness.messages.message import message
 from harness.process.progress import Progress
 from harness.recording.recorder import opened
 from harness.suite.read import load_suite
@@ -76,17 +78,9 @@ def main() -> None:
 
 def _serve(asked: dict[str, Any], lines: TextIO, answers: TextIO) -> None:
     progress = Progress(live=False)
-    target = open_target(
-        asked["device"],
-        asked["model"],
-        dtype=asked["dtype"],
-        batch_size=asked["batch_size"],
-        engine_args=asked["engine_args"],
-        trust_remote_code=asked["trust_remote_code"],
-        progress=progress,
-    )
+    target = open_target(DeviceSpec(**asked["spec"]), progress=progress)
     suite = load_suite(asked["suite"])
-    accuracy = Accuracy(verdict=None, sentence="the tokens were not judged")
+    accuracy = Accuracy(verdict=None, message=message("bench.not_judged"))
     if asked["judge"]:
         accuracy, _ = judge_first(target, suite, Path(asked["baseline_dir"]), progress)
     device: Any = target.device
@@ -101,7 +95,7 @@ def _serve(asked: dict[str, Any], lines: TextIO, answers: TextIO) -> None:
                 "model": target.subject.facts.name,
                 "dtype": facts.declared_dtype,
                 "machine": machine_fingerprint(facts.environment),
-                "engine": dict(facts.engine),
+                "engine": facts.engine.told(),
                 "environment": dict(facts.environment),
                 "accuracy": accuracy.model_dump(),
                 "max_positions": facts.max_positions,

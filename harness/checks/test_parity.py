@@ -17,7 +17,7 @@ def test_prompt(
     alignment: Alignment,
     request: pytest.FixtureRequest,
 ) -> None:
-    """EXACT, TIE and NEAR-TIE pass: equal tokens are not required."""
+    """EXACT, TIE and NEAR_TIE pass: equal tokens are not required."""
     if not alignment.comparability.comparable:
         pytest.fail(alignment.sentence, pytrace=False)
     prompt = next(p for p in alignment.prompts if p.id == harness_prompt)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import Device, Dtype, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Root = Annotated[Path, typer.Option("--baseline-dir", help="Folder of all baseli
 
 @app.command()
 def make(
-    device: Device = "hf-cpu",
+    device: Device = REFERENCE_DEVICE,
     model: ModelName = "smollm2",
     suite: SuiteName = "mixed",
     dtype: Dtype = None,
@@ -42,6 +43,7 @@ def make(
     Example:  harness baseline make --device hf-cpu --suite port
     """
     from harness.baseline.make import Plan, make_baseline
+    from harness.devices.spec import DeviceSpec
     from harness.process.progress import Progress
     from harness.recording.context import context_for
     from harness.recording.format import load_recording
@@ -52,16 +54,8 @@ def make(
     tokens = None
     if context is not None:
         tokens = context_for(chosen, load_recording(context), context, progress)
-    plan = Plan(
-        device=device,
-        model=model,
-        suite=chosen,
-        dtype=dtype,
-        root=baseline_dir,
-        context=tokens,
-        trust_remote_code=trust_remote_code,
-        suite_source=suite,
-    )
+    spec = DeviceSpec(device, model, dtype, trust_remote_code=trust_remote_code)
+    plan = Plan(spec, chosen, baseline_dir, context=tokens, suite_source=suite)
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())
     typer.echo(f"{made.folder}: {made.reference.positions} positions; {arms}")
@@ -183,15 +177,10 @@ def _stale(folder: Path) -> str | None:
     if reference.suite.name not in suite_names():
         return f"there is no suite {reference.suite.name} in prompts/"
     try:
-        suite = load_suite(reference.suite.name, _length(reference))
+        suite = load_suite(reference.suite.name, reference.settings.max_new_tokens)
     except SuiteError:
         return None  # a file with a mistake in it says nothing of its baselines
     return None if suite.digest == reference.suite.digest else "its suite has changed"
-
-
-def _length(reference: Recording) -> int | None:
-    tokens = reference.settings.get("max_new_tokens")
-    return tokens if isinstance(tokens, int) else None
 
 
 def _differing_rows(mine: Recording, theirs: Recording) -> int:

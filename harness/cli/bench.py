@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,18 +12,19 @@ from harness.cli.options import (
     Device,
     Dtype,
     EngineArgs,
+    Lang,
     ModelName,
     SuiteName,
     Trust,
     whole_numbers,
 )
-from harness.cli.outputs import tell_and_write
+from harness.cli.outputs import BenchFiles, tell_and_write
 from harness.errors import UsageError
-from harness.files.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from harness.bench.against import Configuration
+    from harness.bench.against import Paired
     from harness.bench.run import BenchPlan
+    from harness.devices.spec import DeviceSpec
 
 PromptLengths = Annotated[str, typer.Option(help="Prompt tokens of the grid, with commas.")]
 BatchSizes = Annotated[
@@ -68,6 +69,7 @@ def bench(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
     ] = None,
+    lang: Lang = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Measure throughput and latency, accuracy first; with --against, compare.
@@ -79,95 +81,82 @@ def bench(
 
     Example:  harness bench --device vllm-cpu --batch-sizes 1,8 --report bench.html
     """
-    from harness.bench.against import Configuration
-    from harness.bench.result import MOST_BATCH, MOST_TOKENS, check_replaces_bench
+    from harness.bench.against import Paired
     from harness.bench.run import BenchPlan
-    from harness.devices.registry import BATCHING, check_batch_size, parse_engine_args
-    from harness.report.bench import check_bench_report
+    from harness.devices.spec import DeviceSpec, parse_engine_args
 
-    for path in report or []:
-        check_bench_report(path)
-    check_outputs([out, *(report or [])])
-    check_replaces_bench(out)
+    files = BenchFiles(out, tuple(report or ()), lang)
+    files.check()
+    _check_budget(budget)
+    lengths, sizes = _grid(device, prompt_lengths, batch_sizes)
+    args = parse_engine_args(engine_arg or [])
+    spec = DeviceSpec(device, model, dtype, max(sizes), args, trust_remote_code=trust_remote_code)
+    plan = BenchPlan(lengths, sizes, output_tokens, repeats, limits)
+    if against is None:
+        _one(spec, suite, plan, baseline_dir if judge else None, files)
+    else:
+        _two(spec, against, Paired(plan.grid(), suite, baseline_dir, judge, budget), files)
+
+
+def _check_budget(budget: float) -> None:
     if not budget > 0:  # nan, too
         raise UsageError(f"--budget {budget:g}: give seconds, more than 0")
-    sizes = batch_sizes or ("1,2,4,8,16,32" if device in BATCHING else "1")
-    plan = BenchPlan(
-        prompt_lengths=whole_numbers("--prompt-lengths", prompt_lengths, MOST_TOKENS),
-        batch_sizes=whole_numbers("--batch-sizes", sizes, MOST_BATCH),
-        output_tokens=output_tokens,
-        repeats=repeats,
-        limits=limits,
-    )
-    most = max(plan.batch_sizes)
-    check_batch_size(device, most, option="--batch-sizes")
-    args = parse_engine_args(engine_arg or [])
-    side = Configuration(device, model, dtype, args, trust_remote_code, most)
-    if against is None:
-        _one(side, suite, plan, judge, baseline_dir, out, report or [])
-    else:
-        _two(side, against, suite, plan, judge, baseline_dir, budget, out, report or [])
+
+
+def _grid(
+    device: str, prompt_lengths: str, batch_sizes: str | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The prompt lengths and the batch sizes, which the device must be able to run."""
+    from harness.bench.result import MOST_BATCH, MOST_TOKENS
+    from harness.devices.kinds import kind_of
+
+    kind = kind_of(device)
+    default = "1,2,4,8,16,32" if kind.batching else "1"
+    lengths = whole_numbers("--prompt-lengths", prompt_lengths, MOST_TOKENS)
+    sizes = whole_numbers("--batch-sizes", batch_sizes or default, MOST_BATCH)
+    kind.check_batch_size(max(sizes), option="--batch-sizes")
+    return lengths, sizes
 
 
 def _one(
-    side: Configuration,
-    suite: str,
-    plan: BenchPlan,
-    judge: bool,
-    baseline_dir: Path,
-    out: Path,
-    reports: list[Path],
-) -> None:
+    spec: DeviceSpec, suite: str, plan: BenchPlan, baselines: Path | None, files: BenchFiles
+) -> NoReturn:
+    """Measure one configuration; ``baselines`` is where the tokens are judged, if at all."""
     from harness.alignment.outcomes import exit_status
     from harness.bench.result import Accuracy
     from harness.bench.run import judge_first, run_bench
     from harness.devices.registry import open_target
+    from harness.messages.message import message
     from harness.process.progress import Progress
     from harness.report.bench import bench_lines, render_bench
     from harness.suite.read import load_suite
 
     progress = Progress()
     chosen = load_suite(suite)
-    target = open_target(
-        side.device,
-        side.model,
-        dtype=side.dtype,
-        batch_size=side.batch_size,
-        engine_args=side.engine_args,
-        trust_remote_code=side.trust_remote_code,
-        progress=progress,
-    )
-    accuracy = Accuracy(verdict=None, sentence="the tokens were not judged (--no-judge)")
-    if judge:
-        accuracy, _ = judge_first(target, chosen, baseline_dir, progress)
-    made = run_bench(target, chosen, plan, accuracy, out, progress)
-    writers = dict.fromkeys(reports, partial(render_bench, [made]))
-    tell_and_write(bench_lines(made), writers, also=[out])
+    target = open_target(spec, progress=progress)
+    accuracy = Accuracy(verdict=None, message=message("bench.not_judged"))
+    if baselines is not None:
+        accuracy, _ = judge_first(target, chosen, baselines, progress)
+    made = run_bench(target, chosen, plan, accuracy, files.out, progress)
+    writers = dict.fromkeys(files.reports, partial(render_bench, [made], language=files.language))
+    tell_and_write(bench_lines(made, files.language), writers, also=[files.out])
     if accuracy.verdict is None:
-        raise typer.Exit(3 if judge else 0)
+        raise typer.Exit(0 if baselines is None else 3)
     raise typer.Exit(exit_status(accuracy.verdict))
 
 
-def _two(
-    side: Configuration,
-    against: str,
-    suite: str,
-    plan: BenchPlan,
-    judge: bool,
-    baseline_dir: Path,
-    budget: float,
-    out: Path,
-    reports: list[Path],
-) -> None:
-    from harness.bench.against import Paired, parse_against, run_against
+def _two(spec: DeviceSpec, against: str, paired: Paired, files: BenchFiles) -> NoReturn:
+    """Compare two configurations on this host."""
+    from harness.bench.against import Configuration, parse_against, run_against
     from harness.bench.result import save_bench
     from harness.process.progress import Progress
     from harness.report.bench import comparison_lines, render_comparison
 
-    other = parse_against(against, side)
-    paired = Paired(plan.grid(), suite, baseline_dir, judge, budget)
-    found = run_against(side, other, paired, Progress())
-    writers = {out: partial(save_bench, found)}
-    writers |= dict.fromkeys(reports, partial(render_comparison, found))
-    tell_and_write(comparison_lines(found), writers)
+    first = Configuration(spec)
+    found = run_against(first, parse_against(against, first), paired, Progress())
+    writers = {files.out: partial(save_bench, found)}
+    writers |= dict.fromkeys(
+        files.reports, partial(render_comparison, found, language=files.language)
+    )
+    tell_and_write(comparison_lines(found, files.language), writers)
     raise typer.Exit({"REGRESSED": 1, "INCONCLUSIVE": 3}.get(found.outcome, 0))

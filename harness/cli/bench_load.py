@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from harness.cli.options import ModelName, whole_numbers
-from harness.cli.outputs import tell_and_write
+from harness.cli.options import Lang, ModelName, whole_numbers
+from harness.cli.outputs import BenchFiles, tell_and_write
 from harness.errors import UsageError
-from harness.files.outputs import check_outputs
 from harness.files.timestamp import utc_now
+
+if TYPE_CHECKING:
+    from harness.bench.load import Load
+    from harness.process.progress import Progress
 
 
 def bench_load(
@@ -43,6 +47,7 @@ def bench_load(
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html or .md. Repeatable.")
     ] = None,
+    lang: Lang = None,
 ) -> None:
     """Load a running server with vLLM's generator, at each rate and concurrency.
 
@@ -51,43 +56,59 @@ def bench_load(
 
     Example:  harness bench-load --server-url http://127.0.0.1:8000 --concurrencies 1,16
     """
-    from harness.bench.load import Load, run_load
-    from harness.bench.result import MOST_BATCH, LoadBench, check_replaces_bench, save_bench
+    from harness.bench.load import Load
+    from harness.bench.result import MOST_BATCH
     from harness.devices.server.http import base_url
     from harness.model.find import find_model
     from harness.process.progress import Progress
-    from harness.report.bench import check_bench_report, load_lines, render_load
 
-    for path in report or []:
-        check_bench_report(path)
-    check_outputs([out, *(report or [])])
-    check_replaces_bench(out)
+    files = BenchFiles(out, tuple(report or ()), lang)
+    files.check()
     url = base_url(server_url)
     in_flight = whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
     a_second = _rates(rates)
     progress = Progress()
-    source = str(find_model(model, progress=progress.note).path)
-    loads = []
-    for rate in a_second:
-        for concurrency in in_flight:
-            progress.note(f"{requests} requests, {rate:g} a second, {concurrency} in flight")
-            asked = Load(
-                url, source, served_model, requests, rate, concurrency,
-                prompt_tokens, output_tokens, load_python or sys.executable,
-            )  # fmt: skip
-            loads.append(run_load(asked))
-    made = LoadBench(
-        created=utc_now(),
-        url=url,
-        model=model,
+    asked = Load(
+        url,
+        str(find_model(model, progress=progress.note).path),
+        served_model,
+        requests,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
-        loads=tuple(loads),
+        python=load_python or sys.executable,
     )
-    writers: dict[Path, Callable[[Path], None]] = {out: partial(save_bench, made)}
-    writers |= dict.fromkeys(report or [], partial(render_load, made))
-    tell_and_write(load_lines(made), writers)
-    lost = any(t.errors or t.completed < t.requests or t.counters_agree is False for t in loads)
+    loads = [replace(asked, rate=r, concurrency=c) for r in a_second for c in in_flight]
+    _load(model, loads, files, progress)
+
+
+def _load(model: str, loads: Sequence[Load], files: BenchFiles, progress: Progress) -> NoReturn:
+    """Run every load, print and write, and end with the status of the outcome.
+
+    Args:
+        model: as the user named it.
+    """
+    from harness.bench.load import run_load
+    from harness.bench.result import LoadBench, save_bench
+    from harness.report.bench import load_lines, render_load
+
+    times = []
+    for load in loads:
+        progress.note(
+            f"{load.requests} requests, {load.rate:g} a second, {load.concurrency} in flight"
+        )
+        times.append(run_load(load))
+    made = LoadBench(
+        created=utc_now(),
+        url=loads[0].url,
+        model=model,
+        prompt_tokens=loads[0].prompt_tokens,
+        output_tokens=loads[0].output_tokens,
+        loads=tuple(times),
+    )
+    writers: dict[Path, Callable[[Path], None]] = {files.out: partial(save_bench, made)}
+    writers |= dict.fromkeys(files.reports, partial(render_load, made, language=files.language))
+    tell_and_write(load_lines(made, files.language), writers)
+    lost = any(t.errors or t.completed < t.requests or t.counters_agree is False for t in times)
     raise typer.Exit(1 if lost else 0)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -19,7 +17,12 @@ from harness.cli.options import (
     Trust,
 )
 from harness.cli.outputs import tell_and_write
-from harness.files.outputs import check_outputs
+from harness.devices.kinds import REFERENCE_DEVICE
+
+if TYPE_CHECKING:
+    from harness.alignment.allow import Allow
+    from harness.alignment.result import Alignment
+    from harness.report.outputs import Outputs
 
 
 def compare(
@@ -51,18 +54,28 @@ def compare(
 
     Example:  harness compare npu.json baselines/smollm2/mixed/bfloat16 --report npu.html
     """
+    from harness.alignment.allow import Allow
+    from harness.report.outputs import Outputs
+
+    outputs = Outputs(json, tuple(report or ()), table, lang)
+    outputs.check([candidate, baseline, magnify])
+    alignment = _compare(candidate, baseline, Allow(allow_weights, allow_dtype), magnify)
+    _finish(alignment, outputs)
+
+
+def _compare(candidate: Path, baseline: Path, allow: Allow, magnify: Path | None) -> Alignment:
+    """The alignment, with the command that repeats it."""
     from harness.api import compare as judge
 
-    _check_outputs(json, report, table, lang, inputs=[candidate, baseline, magnify])
-    alignment = judge(candidate, baseline, allow_weights=allow_weights, allow_dtype=allow_dtype)
+    alignment = judge(candidate, baseline, allow_weights=allow.weights, allow_dtype=allow.dtype)
+    flags = allow.options()
     if magnify is not None:
         from harness.session.magnifier import with_magnifier
 
-        alignment = with_magnifier(alignment, magnify, baseline, allow_weights=allow_weights)
-    flags = ["--allow-weights"] * allow_weights + ["--allow-dtype"] * allow_dtype
-    flags += [] if magnify is None else ["--magnify", magnify.as_posix()]
+        alignment = with_magnifier(alignment, magnify, baseline, allow=allow)
+        flags += ["--magnify", magnify.as_posix()]
     command = shlex.join(["harness", "compare", candidate.as_posix(), baseline.as_posix(), *flags])
-    _finish(alignment.model_copy(update={"reproduce": (command,)}), json, report, table, lang)
+    return alignment.model_copy(update={"reproduce": (command,)})
 
 
 def verify(
@@ -70,7 +83,7 @@ def verify(
         Path,
         typer.Argument(help='A recording, or a JSON list of {"prompt_token_ids", "token_ids"}.'),
     ],
-    device: Device = "hf-cpu",
+    device: Device = REFERENCE_DEVICE,
     model: ModelName = "smollm2",
     dtype: Dtype = None,
     oracle: Annotated[bool, typer.Option(help="Also run the float32 oracle.")] = True,
@@ -91,67 +104,22 @@ def verify(
     Example:  harness verify npu.json --device hf-cpu --model ./BitCPM4-CANN-1B
     """
     from harness.alignment.verify import verify_file
+    from harness.devices.spec import DeviceSpec
     from harness.process.progress import Progress
+    from harness.report.outputs import Outputs
 
-    _check_outputs(json, report, table, lang, inputs=[recording])
-    alignment = verify_file(
-        recording,
-        device,
-        model,
-        dtype=dtype,
-        oracle=oracle,
-        controls=controls,
-        trust_remote_code=trust_remote_code,
-        progress=Progress(),
-    )
-    _finish(alignment, json, report, table, lang)
+    outputs = Outputs(json, tuple(report or ()), table, lang)
+    outputs.check([recording])
+    spec = DeviceSpec(device, model, dtype, trust_remote_code=trust_remote_code)
+    alignment = verify_file(recording, spec, oracle=oracle, controls=controls, progress=Progress())
+    _finish(alignment, outputs)
 
 
-def _check_outputs(
-    json: Path | None,
-    reports: list[Path] | None,
-    table: Path | None,
-    lang: str | None,
-    *,
-    inputs: Sequence[Path | None],
-) -> None:
-    """What cannot be written is said before the work, not after it."""
-    from harness.alignment.table import check_table_path
-    from harness.report.language import language_of
-    from harness.report.render import check_report_path
-
-    language_of(lang)
-    for path in reports or []:
-        check_report_path(path)
-    if table is not None:
-        check_table_path(table)
-    check_outputs([json, *(reports or []), table], inputs)
-
-
-def _finish(
-    alignment: Any,
-    json: Path | None,
-    reports: list[Path] | None,
-    table: Path | None,
-    lang: str | None,
-) -> NoReturn:
+def _finish(alignment: Alignment, outputs: Outputs) -> NoReturn:
     """Print the outcome, write what was asked for, end with the verdict's status."""
     from harness.alignment.outcomes import exit_status
-    from harness.alignment.result import save_alignment
-    from harness.alignment.table import write_table
-    from harness.report.language import language_of
-    from harness.report.render import render
-    from harness.report.step_summary import append_step_summary
     from harness.report.summary import summary_lines
 
-    language = language_of(lang)
-    writers: dict[Path, Callable[[Path], None]] = {}
-    if json is not None:
-        writers[json] = partial(save_alignment, alignment)
-    for path in reports or []:
-        writers[path] = partial(render, [alignment], language=language)
-    if table is not None:
-        writers[table] = partial(write_table, alignment)
-    tell_and_write(summary_lines(alignment), writers)
-    append_step_summary([alignment], language)
+    tell_and_write(summary_lines(alignment), outputs.writers(alignment))
+    outputs.summarize(alignment)
     raise typer.Exit(exit_status(alignment.verdict))

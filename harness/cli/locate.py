@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
 from harness.cli.outputs import tell_and_write
+from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import printable
 from harness.files.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from harness.locate.run import LocatePlan
 
 
 def locate(
@@ -36,7 +40,7 @@ def locate(
     ),
     reference_device: Annotated[
         str, typer.Option(help="Where reference, control and oracle run.")
-    ] = "hf-cpu",
+    ] = REFERENCE_DEVICE,
     reference_model: Annotated[
         str | None, typer.Option(help="The reference's checkpoint, where it is another.")
     ] = None,
@@ -57,31 +61,34 @@ def locate(
 
     Example:  harness locate --device vllm-cpu --suite mixed --json where.json
     """
-    from harness.alignment.result import load_alignment, save_alignment
-    from harness.devices.registry import parse_engine_args
-    from harness.locate.judge import curve_of
-    from harness.locate.result import save_location
+    from harness.devices.spec import DeviceSpec, parse_engine_args
     from harness.locate.run import LocatePlan
-    from harness.locate.run import locate as find
-    from harness.process.progress import Progress
-    from harness.report.location_text import location_lines
     from harness.suite.read import load_suite
 
+    args = parse_engine_args(engine_arg or [])
     plan = LocatePlan(
-        device=device,
-        model=model,
-        suite=load_suite(suite, max_new_tokens),
-        dtype=dtype,
-        engine_args=parse_engine_args(engine_arg or []),
+        DeviceSpec(device, model, dtype, engine_args=args, trust_remote_code=trust_remote_code),
+        load_suite(suite, max_new_tokens),
         prompt_ids=tuple(prompt or ()),
         baseline=baseline,
         root=baseline_dir,
         reference_device=reference_device,
         reference_model=reference_model,
-        trust_remote_code=trust_remote_code,
     )
+    _locate(plan, json, alignment)
+
+
+def _locate(plan: LocatePlan, json: Path | None, alignment: Path | None) -> NoReturn:
+    """Locate, print and write, and end with the status of the outcome."""
+    from harness.alignment.result import load_alignment, save_alignment
+    from harness.locate.judge import curve_of
+    from harness.locate.result import save_location
+    from harness.locate.run import locate as find
+    from harness.process.progress import Progress
+    from harness.report.location_text import location_lines
+
     judged = None if alignment is None else load_alignment(alignment)  # before the work
-    check_outputs([json, alignment], [baseline, plan.suite.path])
+    check_outputs([json, alignment], [plan.baseline, plan.suite.path])
     location = find(plan, Progress())
     writers: dict[Path, Callable[[Path], None]] = {}
     if json is not None:

@@ -7,15 +7,10 @@ from typing import Annotated
 
 import typer
 
+from harness.devices.kinds import devices_help
 from harness.errors import UsageError
 
-Device = Annotated[
-    str,
-    typer.Option(
-        help="Transformers: hf-cpu, hf-gpu, hf-npu. vLLM: npu, vllm-cpu, vllm-gpu. "
-        "server: OpenAI-compatible. fake: no model."
-    ),
-]
+Device = Annotated[str, typer.Option(help=devices_help())]
 ModelName = Annotated[str, typer.Option(help="smollm2 (embedded), a directory, or a Hub name.")]
 SuiteName = Annotated[str, typer.Option(help="A name in prompts/, or a YAML file.")]
 Dtype = Annotated[

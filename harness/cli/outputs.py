@@ -1,9 +1,47 @@
-"""Print an outcome, then write its files."""
+"""Check the files of an outcome; print it, then write them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.messages.tables import Language
+
+
+@dataclass(frozen=True)
+class BenchFiles:
+    """Where the samples of a bench go, and its reports; ``lang`` None is the locale's."""
+
+    out: Path
+    reports: tuple[Path, ...]
+    lang: str | None = None
+
+    @property
+    def language(self) -> Language:
+        """Of the reports and of the lines that are printed."""
+        from harness.report.language import language_of
+
+        return language_of(self.lang)
+
+    def check(self) -> None:
+        """Check that every file can be written, before hours of work.
+
+        Raises:
+            UsageError: naming the first that cannot, or holds something else.
+        """
+        from harness.bench.result import check_replaces_bench
+        from harness.files.outputs import check_outputs
+        from harness.report.bench import check_bench_report
+        from harness.report.language import language_of
+
+        language_of(self.lang)
+        for path in self.reports:
+            check_bench_report(path)
+        check_outputs([self.out, *self.reports])
+        check_replaces_bench(self.out)
 
 
 def tell_and_write(

@@ -25,8 +25,10 @@ from harness.errors import UsageError
 from harness.files.outputs import check_outputs
 
 if TYPE_CHECKING:
+    from harness.devices.spec import DeviceSpec
     from harness.process.progress import Progress
     from harness.recording.context import Context
+    from harness.recording.recorder import Options
     from harness.suite.suite import Suite
 
 
@@ -78,37 +80,39 @@ def record(
 
     Example:  harness record --device hf-cpu --suite port --out a.json
     """
-    from harness.devices.registry import open_target, parse_engine_args
+    from harness.devices.spec import DeviceSpec, parse_engine_args
     from harness.process.progress import Progress
-    from harness.recording import recorder
+    from harness.recording.recorder import Options
     from harness.suite.read import load_suite
 
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file in it")
     chosen = load_suite(suite, max_new_tokens)
     check_outputs([out], [context, chosen.path])
+    args = parse_engine_args(with_qat_group_size(engine_arg, qat_group_size))
+    spec = DeviceSpec(device, model, dtype, batch_size, args, server_url, trust_remote_code)
     progress = Progress()
-    options = recorder.Options(
+    options = Options(
         replay=replay.value,
         context=None if context is None else _context(context, chosen, replay, progress),
         full_logits=logits is LogitsName.full,
         repeats=repeats,
     )
-    target = open_target(
-        device,
-        model,
-        dtype=dtype,
-        batch_size=batch_size,
-        engine_args=parse_engine_args(with_qat_group_size(engine_arg, qat_group_size)),
-        trust_remote_code=trust_remote_code,
-        server_url=server_url,
-        progress=progress,
-    )
+    _record(spec, chosen, options, out, progress)
+
+
+def _record(
+    spec: DeviceSpec, suite: Suite, options: Options, out: Path, progress: Progress
+) -> None:
+    from harness.devices.registry import open_target
+    from harness.recording import recorder
+
+    target = open_target(spec, progress=progress)
     made = recorder.record(
-        target.device, target.subject, chosen, options, out=out, progress=progress
+        target.device, target.subject, suite, options, out=out, progress=progress
     )
     what = "texts only" if made.text_only else f"{made.positions} positions"
-    typer.echo(f"{out}: {len(made.prompts)} prompts, {what} on {device}")
+    typer.echo(f"{out}: {len(made.prompts)} prompts, {what} on {spec.device}")
 
 
 def _context(path: Path, suite: Suite, replay: ReplayName, progress: Progress) -> Context:

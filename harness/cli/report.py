@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Lang
 from harness.errors import UsageError
 from harness.files.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from harness.messages.tables import Language
 
 
 def report(
@@ -47,20 +50,20 @@ def report(
     if schema is None:
         render([load_alignment(path) for path in alignments], out, language)
     else:
-        _render_figures(schema, alignments, out)
+        _render_figures(schema, alignments, out, language)
     typer.echo(f"report: {out}")
 
 
-def _render_figures(schema: str, paths: list[Path], out: Path) -> None:
+def _render_figures(schema: str, paths: list[Path], out: Path, language: Language) -> None:
     """Render what a bench, ``bench --against`` or ``bench-load`` wrote."""
     from harness.bench import result
     from harness.report.bench import render_bench, render_comparison, render_load
 
     if schema == result.SCHEMA:
-        render_bench([result.load_bench(path) for path in paths], out)
+        render_bench([result.load_bench(path) for path in paths], out, language)
     elif len(paths) > 1:
         raise UsageError(f"{out}: one report holds one {schema}, not {len(paths)}; name one")
     elif schema == result.COMPARISON_SCHEMA:
-        render_comparison(result.load_comparison(paths[0]), out)
+        render_comparison(result.load_comparison(paths[0]), out, language)
     else:
-        render_load(result.load_load_bench(paths[0]), out)
+        render_load(result.load_load_bench(paths[0]), out, language)

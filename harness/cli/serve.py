@@ -26,9 +26,9 @@ def serve(
 
     Example:  harness serve --model ./BitCPM4-CANN-1B --engine-arg max_num_seqs=8
     """
-    from harness.devices.registry import parse_engine_args
     from harness.devices.server.options import server_options
     from harness.devices.server.process import ServerProcess
+    from harness.devices.spec import parse_engine_args
     from harness.model.find import find_model
     from harness.process.progress import Progress
 

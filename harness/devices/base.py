@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.devices.trace import Trace
 from harness.errors import DeviceError
 from harness.statistics.rows import RowStatistics
@@ -20,9 +21,6 @@ Keep = Literal["statistics", "full", "nothing"]
 #: The token that stands for the choice of a row without any finite logit, with
 #: which a free run stops as ``nonfinite``. The row is kept and fails its gate.
 NO_CHOICE = 0
-
-#: A value of an environment table: readable in a diff, never a path of the host.
-EnvironmentValue = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -112,10 +110,10 @@ class Opened:
         max_positions: longest prompt + output that the model takes.
         declared_dtype: the dtype that the model computes in, as ``bfloat16``.
         engine: what decides bits and is worth a column in a report: attention,
-            threads, instruction set, matmul path. Compared by nobody, shown to
-            everybody.
+            threads, instruction set, matmul path. No comparison but that of
+            its quantizer.
         environment: versions of libraries, processor, accelerator, driver.
-        load: seconds (``load_s``) and, where known, its parts and peak bytes.
+        load: seconds and, where known, their parts and peak bytes.
         follow: the forced replay by which the device follows given tokens
             after its free run left them.
     """
@@ -123,9 +121,9 @@ class Opened:
     vocab_size: int
     max_positions: int
     declared_dtype: str
-    engine: Mapping[str, EnvironmentValue] = field(default_factory=dict)
+    engine: EngineFacts = field(default_factory=EngineFacts)
     environment: Mapping[str, EnvironmentValue] = field(default_factory=dict)
-    load: Mapping[str, float] = field(default_factory=dict)
+    load: LoadFigures = field(default_factory=LoadFigures)
     follow: Replay = "forced-decode"
 
 

@@ -8,7 +8,7 @@ import platform
 import sys
 from typing import Any
 
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EnvironmentValue
 from harness.model.hub import DISTRIBUTION
 
 #: Variables that choose kernels, and so bits. Shown when set.

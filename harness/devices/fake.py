@@ -13,14 +13,16 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.base import Completion, Opened, Replay, Request, Stop, Timings, ignore_token
+from harness.devices.facts import EngineFacts, LoadFigures
+from harness.devices.kinds import kind_of
 from harness.errors import DeviceError, UsageError
 from harness.model.facts import ModelFacts
+from harness.model.settings import GenerationSettings
 from harness.model.subject import Subject
 from harness.statistics.rows import row_statistics
 
@@ -71,9 +73,7 @@ class FakeDevice:
     @classmethod
     def from_args(cls, name: str, dtype: str, args: Mapping[str, str]) -> FakeDevice:
         """From ``--engine-arg`` pairs: seed, fault, delay."""
-        unknown = sorted(set(args) - {"seed", "fault", "delay"})
-        if unknown:
-            raise UsageError(f"fake has no --engine-arg {unknown[0]}; it knows seed, fault, delay")
+        kind_of(name).check_engine_args(args)
         try:
             seed, delay = int(args.get("seed", "0")), float(args.get("delay", "0"))
         except ValueError as error:
@@ -86,9 +86,9 @@ class FakeDevice:
             vocab_size=VOCABULARY,
             max_positions=MAX_POSITIONS,
             declared_dtype=self.dtype,
-            engine={"seed": self.seed, "fault": self.fault},
+            engine=EngineFacts().with_facts({"seed": self.seed, "fault": self.fault}),
             environment={"numpy": np.__version__},
-            load={"load_s": 0.0},
+            load=LoadFigures(load_s=0.0),
         )
 
     def generate(
@@ -201,8 +201,10 @@ def fake_subject() -> Subject:
         vocab_size=VOCABULARY,
     )
 
-    def settings(max_new_tokens: int, ignore_eos: bool) -> dict[str, Any]:
-        return {"max_new_tokens": max_new_tokens, "ignore_eos": ignore_eos, "eos_token_ids": [0]}
+    def settings(max_new_tokens: int, ignore_eos: bool) -> GenerationSettings:
+        return GenerationSettings(
+            max_new_tokens=max_new_tokens, ignore_eos=ignore_eos, eos_token_ids=(0,)
+        )
 
     return Subject(facts, FakeTokenizer(), settings, {})
 

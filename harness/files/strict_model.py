@@ -9,7 +9,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
 )
 
 from harness.errors import FormatError
@@ -26,6 +28,15 @@ class StrictModel(BaseModel):
         arbitrary_types_allowed=True,  # rows of a recording
         populate_by_name=True,
     )
+
+
+class SparseModel(StrictModel):
+    """A strict model whose unknown fields, those that are None, are left out of the file."""
+
+    @model_serializer(mode="wrap")
+    def _without_the_unknown(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        return {name: value for name, value in content.items() if value is not None}
 
 
 def _as_tuple(value: Any) -> Any:

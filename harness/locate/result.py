@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue
 from harness.files import jsonfile
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.statistics.intervals import Interval
@@ -83,7 +83,7 @@ class Side(StrictModel):
     device: str
     model: str
     dtype: str
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
 
 

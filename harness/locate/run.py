@@ -6,21 +6,22 @@ Transformers with the same hooks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import baseline_folder, is_baseline, resolve
 from harness.devices.base import Opened, TraceableDevice
+from harness.devices.kinds import KINDS, REFERENCE_DEVICE, names
 from harness.devices.registry import Target, open_target
+from harness.devices.spec import DeviceSpec
 from harness.devices.trace import Trace
 from harness.errors import UsageError
 from harness.files.timestamp import utc_now
 from harness.locate.judge import block_of, first_beyond, places, shows_at
 from harness.locate.result import HandOver, LocatedPrompt, Location, Place, Side
-from harness.model.subject import Subject
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import opened
@@ -38,7 +39,7 @@ class LocatePlan:
     """What to look into, and beside what.
 
     Attributes:
-        device, model, dtype, engine_args: the candidate.
+        spec: the candidate.
         prompt_ids: only these prompts; empty for PROMPTS of the suite, evenly spread.
         baseline: recording or baseline folder whose tokens follow the prompts;
             None looks below ``root``, and without one replays the prompts alone.
@@ -46,17 +47,13 @@ class LocatePlan:
             candidate's own model.
     """
 
-    device: str
-    model: str
+    spec: DeviceSpec
     suite: Suite
-    dtype: str | None = None
-    engine_args: Mapping[str, str] = field(default_factory=dict)
     prompt_ids: tuple[str, ...] = ()
     baseline: Path | None = None
     root: Path = Path("baselines")
-    reference_device: str = "hf-cpu"
+    reference_device: str = REFERENCE_DEVICE
     reference_model: str | None = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,11 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
             oracle, an unknown prompt, or tokens of another model.
         HarnessError: whatever devices and models raise.
     """
-    target = _target(plan, plan.device, plan.model, plan.dtype, plan.engine_args, progress)
+    target = open_target(plan.spec, progress=progress)
     if not isinstance(target.device, TraceableDevice):
         raise UsageError(
-            f"{plan.device} cannot be looked into; locate needs the model in reach, as on "
-            "hf-cpu, hf-gpu, hf-npu, vllm-cpu, vllm-gpu or npu"
+            f"{plan.spec.device} cannot be looked into; locate needs the model in reach, as on "
+            f"{names(kind for kind in KINDS if kind.traceable)}"
         )
     if target.dtype == "float32":
         raise UsageError(
@@ -107,26 +104,6 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
         controls=list(controls),
         prompts=prompts,
         warnings=_warnings(plan, prompts, found),
-    )
-
-
-def _target(
-    plan: LocatePlan,
-    device: str,
-    model: str,
-    dtype: str | None,
-    engine_args: Mapping[str, str],
-    progress: Progress,
-    subject: Subject | None = None,
-) -> Target:
-    return open_target(
-        device,
-        model,
-        dtype=dtype,
-        engine_args=engine_args,
-        trust_remote_code=plan.trust_remote_code,
-        subject=subject,
-        progress=progress,
     )
 
 
@@ -193,7 +170,8 @@ def _reference_arms(
     plan: LocatePlan, candidate: Target, sequences: _Sequences, progress: Progress
 ) -> dict[str, _Arm]:
     """Reference, oracle and controls, each opened, run and closed."""
-    model = plan.reference_model or plan.model
+    model = plan.reference_model or plan.spec.model
+    spec = replace(plan.spec.plain(plan.reference_device), model=model)
     same = candidate.subject if plan.reference_model is None else None
     plans: list[tuple[str, str, dict[str, str]]] = [
         ("reference", candidate.dtype, {}),
@@ -202,9 +180,12 @@ def _reference_arms(
     ]
     arms = {}
     for name, dtype, args in plans:
-        target = _target(plan, plan.reference_device, model, dtype, args, progress, same)
+        arm = replace(spec, dtype=dtype, engine_args=args)
+        target = open_target(arm, subject=same, progress=progress)
         if not isinstance(target.device, TraceableDevice):
-            raise UsageError(f"{plan.reference_device} cannot be looked into: use hf-cpu")
+            raise UsageError(
+                f"{plan.reference_device} cannot be looked into: use {REFERENCE_DEVICE}"
+            )
         if target.subject.facts.vocab_size != candidate.subject.facts.vocab_size:
             raise UsageError("candidate and reference have vocabularies of different sizes")
         same = target.subject
@@ -229,7 +210,7 @@ def _side(target: Target, facts: Opened) -> Side:
         device=target.device.name,
         model=target.subject.facts.name,
         dtype=facts.declared_dtype,
-        engine=dict(facts.engine),
+        engine=facts.engine,
         environment=dict(facts.environment),
     )
 
@@ -307,6 +288,6 @@ def _warnings(
         lines.append("One prompt gives no interval: the ratio alone decides. Name more prompts.")
     if any(p.status == "UNJUDGED" for p in found):
         lines.append("The reference is not finite somewhere: those places were not judged.")
-    if plan.device == plan.reference_device and plan.engine_args == {}:
+    if plan.spec.device == plan.reference_device and not plan.spec.engine_args:
         lines.append("Candidate and reference are the same device: only the model can differ.")
     return tuple(lines)

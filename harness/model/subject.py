@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from harness.model.facts import ModelFacts
 from harness.model.fingerprint import fingerprint
 from harness.model.model import Model, read_json
-from harness.model.settings import effective_settings
+from harness.model.settings import (
+    GenerationSettings,
+    effective_settings,
+    overridden_settings,
+)
 from harness.model.tokenizer import open_tokenizer
 from harness.suite.encode import SuiteTokenizer
 
-_Settings = Callable[[int, bool], dict[str, object]]
+_Settings = Callable[[int, bool], GenerationSettings]
 
 
 class SubjectTokenizer(SuiteTokenizer, Protocol):
@@ -32,7 +37,7 @@ class Subject:
 
     facts: ModelFacts
     tokenizer: SubjectTokenizer
-    settings: Callable[[int, bool], dict[str, Any]]
+    settings: _Settings
     overridden: Mapping[str, Any]
 
 
@@ -40,7 +45,6 @@ def unknown_subject(model: Model) -> Subject:
     """A model whose tokenizer and settings are ours, and whose weights and
     config the server does not tell."""
     tokenizer = open_tokenizer(model)
-    settings, overridden = _settings(model)
     facts = ModelFacts(
         name=model.slug,
         weights=None,
@@ -51,7 +55,8 @@ def unknown_subject(model: Model) -> Subject:
         template=None,
         vocab_size=_config_number(model, "vocab_size") or tokenizer.vocab_size,
     )
-    return Subject(facts, tokenizer, settings, overridden)
+    settings = partial(effective_settings, model)
+    return Subject(facts, tokenizer, settings, overridden_settings(model))
 
 
 def max_positions(model: Model) -> int:
@@ -68,16 +73,6 @@ def _config_number(model: Model, key: str) -> int | None:
     return None
 
 
-def _settings(model: Model) -> tuple[_Settings, dict[str, object]]:
-    """The effective settings for given limits, and what was set aside."""
-
-    def settings(max_new_tokens: int, ignore_eos: bool) -> dict[str, object]:
-        effective = effective_settings(model, max_new_tokens, ignore_eos)
-        return {k: v for k, v in effective.items() if k != "overridden"}
-
-    return settings, effective_settings(model, 1, True)["overridden"]
-
-
 def subject_of(model: Model, progress: Callable[[str], None]) -> Subject:
     """Fingerprint a checkpoint and open its tokenizer.
 
@@ -89,7 +84,6 @@ def subject_of(model: Model, progress: Callable[[str], None]) -> Subject:
     """
     tokenizer = open_tokenizer(model)
     found = fingerprint(model, tokenizer, progress)
-    settings, overridden = _settings(model)
     facts = ModelFacts(
         name=model.slug,
         weights=found.weights,
@@ -100,4 +94,5 @@ def subject_of(model: Model, progress: Callable[[str], None]) -> Subject:
         template=found.template,
         vocab_size=int(found.config["vocab_size"]),
     )
-    return Subject(facts, tokenizer, settings, overridden)
+    settings = partial(effective_settings, model)
+    return Subject(facts, tokenizer, settings, overridden_settings(model))

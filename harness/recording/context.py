@@ -54,8 +54,8 @@ def context_for(suite: Suite, recording: Recording, path: Path, progress: Progre
         ("max_new_tokens", generation.max_new_tokens, "give --max-new-tokens {}"),
         ("ignore_eos", generation.ignore_eos, f"set ignore_eos to {{}} in {suite.path}"),
     ):
-        made = recording.settings.get(name)
-        if type(made) is type(asked) and made != asked:  # a recording need not tell it
+        made = getattr(recording.settings, name)
+        if made != asked:
             told, wanted = str(made).lower(), str(asked).lower()
             raise UsageError(
                 f"{path} was made with {name} {told}, this asks for {wanted}; {remedy.format(told)}"

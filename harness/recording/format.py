@@ -20,11 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from harness.devices.base import EnvironmentValue, Replay, Stop
+from harness.devices.base import Replay, Stop
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures, Seconds
 from harness.files import jsonfile
 from harness.files.packing import pack, unpack
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.model.facts import ModelFacts
+from harness.model.settings import GenerationSettings
 from harness.statistics.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, WHOLE_ONLY, RowStatistics
 
 SCHEMA = "harness.recording/2"
@@ -84,8 +86,6 @@ PackedRows = Annotated[RowStatistics, BeforeValidator(_unpack_rows), PlainSerial
 #: A list in JSON, a tuple here.
 Ids = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FROM_LIST]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-#: More than thirty years are no timing.
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class RunTimings(StrictModel):
@@ -207,11 +207,11 @@ class Recording(StrictModel):
     created: str
     model: ModelFacts
     suite: SuiteFacts
-    settings: dict[str, Any]
+    settings: GenerationSettings
     overridden: dict[str, Any]
-    engine: dict[str, EnvironmentValue]
+    engine: EngineFacts
     environment: dict[str, EnvironmentValue]
-    load: dict[str, float]
+    load: LoadFigures
     prompts: Annotated[tuple[PromptRecord, ...], FROM_LIST, Field(min_length=1)]
     repeats: Annotated[tuple[Repeat, ...], FROM_LIST] = ()
     pieces: dict[str, str] = Field(default_factory=dict)

@@ -191,7 +191,6 @@ class _Session:
         return {**head, "replay": self.options.replay, "context": tokens}
 
     def _requests(self, replay: Replay, only: Iterable[str] | None = None) -> list[Request]:
-        stops = () if self.settings["ignore_eos"] else tuple(self.settings["eos_token_ids"])
         keep: Keep = "full" if self.options.full_logits else "statistics"
         wanted = None if only is None else set(only)
         return [
@@ -199,8 +198,8 @@ class _Session:
                 prompt_id=p.id,
                 prompt_token_ids=p.token_ids,
                 replay=replay,
-                max_new_tokens=self.settings["max_new_tokens"],
-                stop_token_ids=stops,
+                max_new_tokens=self.settings.max_new_tokens,
+                stop_token_ids=self.settings.stop_token_ids,
                 forced_token_ids=None if replay == "free" else self._context_of(p),
                 keep=keep,
             )
@@ -294,9 +293,9 @@ class _Session:
             "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
             "settings": self.settings,
             "overridden": dict(self.subject.overridden),
-            "engine": dict(self.facts.engine),
+            "engine": self.facts.engine,
             "environment": dict(self.facts.environment),
-            "load": dict(self.facts.load),
+            "load": self.facts.load,
         }
 
     def _recording(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from harness.bench.figures import summary
 from harness.bench.result import Bench, Comparison, LoadBench, LoadTimes
 from harness.errors import UsageError, printable
 from harness.files.atomic import write_bytes
+from harness.messages.statement import told
 from harness.report.html import page
+from harness.report.language import Language, say
 from harness.report.markdown import plain
 from harness.report.text import number, seconds
-from harness.report.views.bench import Row, bench_view
+from harness.report.views.bench import NOT_JUDGED, Row, bench_view
 
 
 def check_bench_report(path: Path) -> None:
@@ -26,7 +29,7 @@ def check_bench_report(path: Path) -> None:
         raise UsageError(f"{path}: a bench report is .html or .md; end its name in one of them")
 
 
-def render_bench(benches: Sequence[Bench], path: Path) -> None:
+def render_bench(benches: Sequence[Bench], path: Path, language: Language = "en") -> None:
     """Write a report of one bench, or of several as a trend.
 
     Raises:
@@ -34,51 +37,59 @@ def render_bench(benches: Sequence[Bench], path: Path) -> None:
         HarnessError: if the file cannot be written.
     """
     check_bench_report(path)
-    views = [bench_view(bench) for bench in benches]
+    views = [bench_view(bench, language) for bench in benches]
     name = "bench.html.j2" if path.suffix.lower() == ".html" else "bench.md.j2"
-    _write(path, name, benches=views, trend=list(trend(benches)))
+    _write(path, name, language, benches=views, trend=list(trend(benches, language)))
 
 
-def render_comparison(found: Comparison, path: Path) -> None:
+def render_comparison(found: Comparison, path: Path, language: Language = "en") -> None:
     """Write a report of a comparison; errors as of ``render_bench``."""
     check_bench_report(path)
     html = path.suffix.lower() == ".html"
     name = "bench_comparison.html.j2" if html else "bench_comparison.md.j2"
-    _write(path, name, found=found)
+    _write(path, name, language, found=found)
 
 
-def _write(path: Path, name: str, **values: object) -> None:
+def _write(path: Path, name: str, language: Language, **values: object) -> None:
     render = page if path.suffix.lower() == ".html" else plain
-    write_bytes(path, render(name, **values).encode("utf-8"))
+    write_bytes(path, render(name, language, **values).encode("utf-8"))
 
 
-def bench_lines(bench: Bench) -> Iterator[str]:
+def bench_lines(bench: Bench, language: Language = "en") -> Iterator[str]:
     """A bench in a few lines, for a terminal."""
-    view = bench_view(bench)
-    yield f"{view.title}: tokens {view.verdict}: {printable(bench.accuracy.sentence)}"
+    t = partial(say, language)
+    view = bench_view(bench, language)
+    tokens = t("bench.tokens", verdict=word(language, bench.accuracy.verdict))
+    yield f"{view.title}: {tokens}: {printable(view.sentence)}"
     if not view.aligned:
-        yield "  the figures below are of a device whose tokens were not shown to be right"
+        yield f"  {t('bench.not_right')}"
     for row, near in zip_longest(view.throughput, view.roofline):
-        prefill, decode, total, count, _ = row.cells
-        limit = f", decode at {near.cells[0]} of the memory limit" if near else ""
-        yield (
-            f"  {row.head:<14} prefill {prefill} tok/s, decode {decode} tok/s, total {total} tok/s"
-            f" ({count} runs){limit}"
-        )
-    for line in bench.warnings:
-        yield f"  warning: {printable(line)}"
+        prefill, decode, total, runs, _ = row.cells
+        cell = f"{row.head:<14}"
+        line = t("bench.line", cell=cell, prefill=prefill, decode=decode, total=total, runs=runs)
+        yield "  " + (t("bench.line.limit", line=line, share=near.cells[0]) if near else line)
+    for warning in view.warnings:
+        yield f"  {t('bench.warning', text=printable(warning))}"
 
 
-def comparison_lines(found: Comparison) -> Iterator[str]:
+def comparison_lines(found: Comparison, language: Language = "en") -> Iterator[str]:
     """A comparison in a few lines, for a terminal."""
-    yield f"{found.outcome}: {found.second.options} against {found.first.options}"
+    t = partial(say, language)
+    options = {"first": found.first.options, "second": found.second.options}
+    yield f"{found.outcome}: {t('bench.against', **options)}"
     for cell in found.cells:
-        yield f"  {cell.outcome:<12} {cell.cell.name}: {cell.sentence}"
+        yield f"  {cell.outcome:<12} {cell.cell.name}: {printable(told(cell, language))}"
     for side in (found.first, found.second):
-        yield f"  tokens of {side.options}: {side.accuracy.verdict or 'NOT JUDGED'}"
+        verdict = word(language, side.accuracy.verdict)
+        yield f"  {t('bench.tokens_of', options=side.options, verdict=verdict)}"
 
 
-def trend(benches: Sequence[Bench]) -> Iterator[tuple[str, ...]]:
+def word(language: Language, verdict: str | None) -> str:
+    """A verdict, or that there is none."""
+    return verdict or say(language, f"bench.{NOT_JUDGED}")
+
+
+def trend(benches: Sequence[Bench], language: Language = "en") -> Iterator[tuple[str, ...]]:
     """One line a bench, oldest first: stored figures show a trend and judge
     nothing, and those of another machine are not comparable."""
     if len(benches) < 2:
@@ -86,53 +97,57 @@ def trend(benches: Sequence[Bench]) -> Iterator[tuple[str, ...]]:
     ordered = sorted(benches, key=lambda b: b.created)
     newest = ordered[-1].machine
     for bench in ordered:
-        rows = bench_view(bench).throughput
+        rows = bench_view(bench, language).throughput
         decode = ", ".join(f"{row.head}: {row.cells[1]}" for row in rows[:3])
-        where = "this machine" if bench.machine == newest else "not comparable: another machine"
-        yield bench.created, bench.device, str(bench.environment.get("torch", "")), decode, where
+        where = "this_machine" if bench.machine == newest else "another_machine"
+        torch = str(bench.environment.get("torch", ""))
+        yield bench.created, bench.device, torch, decode, say(language, f"bench.{where}")
 
 
-def render_load(found: LoadBench, path: Path) -> None:
+def render_load(found: LoadBench, path: Path, language: Language = "en") -> None:
     """Write a report of a server under load; errors as of ``render_bench``."""
     check_bench_report(path)
     name = "bench_load.html.j2" if path.suffix.lower() == ".html" else "bench_load.md.j2"
-    _write(path, name, found=found, head=LOAD_HEAD, rows=list(map(_load_row, found.loads)))
+    head = [say(language, f"bench.head.{column}") for column in LOAD_HEAD]
+    rows = [_load_row(times, language) for times in found.loads]
+    _write(path, name, language, found=found, head=head, rows=rows)
 
 
-def load_lines(found: LoadBench) -> Iterator[str]:
+def load_lines(found: LoadBench, language: Language = "en") -> Iterator[str]:
     """A server under load in a few lines, for a terminal."""
-    yield f"{printable(found.url)}: {found.prompt_tokens} + {found.output_tokens} tokens a request"
-    for times, row in zip(found.loads, map(_load_row, found.loads), strict=True):
-        cells = dict(zip(LOAD_HEAD[1:], row.cells, strict=True))
-        yield f"  {row.head}: " + ", ".join(f"{name} {value}" for name, value in cells.items())
+    yield say(
+        language,
+        "bench.under_load.short",
+        url=printable(found.url),
+        prompt=found.prompt_tokens,
+        output=found.output_tokens,
+    )
+    head = [say(language, f"bench.head.{column}") for column in LOAD_HEAD[1:]]
+    for times in found.loads:
+        row = _load_row(times, language)
+        cells = zip(head, row.cells, strict=True)
+        yield f"  {row.head}: " + ", ".join(f"{name} {value}" for name, value in cells)
         if times.first_error:
-            yield f"  first error: {printable(times.first_error)}"
+            error = printable(times.first_error)
+            yield f"  {say(language, 'bench.first_error', text=error)}"
 
 
 LOAD_HEAD = (
-    "load",
-    "completed",
-    "lost",
-    "requests/s",
-    "output tok/s",
-    "ttft_s median",
-    "ttft_s p90",
-    "itl_s median",
-    "itl_s p99",
-    "server counts alike",
+    *("load", "completed", "lost", "requests_s", "output_tok_s", "ttft_median", "ttft_p90"),
+    *("itl_median", "itl_p99", "counts_alike"),
 )
 
 
-def _load_row(times: LoadTimes) -> Row:
+def _load_row(times: LoadTimes, language: Language) -> Row:
     ttft = summary([t / 1e9 for t in times.ttft_ns])
     gaps = summary([g / 1e9 for request in times.itl_ns for g in request])
-    alike = {True: "yes", False: "no", None: "it does not count"}[times.counters_agree]
-    rate = "all at once" if times.rate is None else f"{times.rate:g} a second"
+    alike = {True: "yes", False: "no", None: "bench.counts_nothing"}[times.counters_agree]
+    rate = "bench.all_at_once" if times.rate is None else "bench.a_second"
     wall = times.wall_ns / 1e9
     return Row(
-        f"{rate}, {times.concurrency} in flight",
+        say(language, rate, rate=times.rate, concurrency=times.concurrency),
         (
-            f"{times.completed} of {times.requests}",
+            say(language, "of", n=times.completed, all=times.requests),
             str(times.errors),
             number(times.completed / wall),
             number(times.output_tokens / wall),
@@ -140,6 +155,6 @@ def _load_row(times: LoadTimes) -> Row:
             seconds(ttft.p90 if ttft else None),
             seconds(gaps.median if gaps else None),
             seconds(gaps.p99 if gaps else None),
-            alike,
+            say(language, alike),
         ),
     )

@@ -15,7 +15,8 @@ import zlib
 from dataclasses import dataclass
 
 from harness.alignment.result import alignment_bytes
-from harness.report.language import message
+from harness.messages.message import message
+from harness.messages.statement import remark
 from harness.report.text import shortened, visible
 from harness.report.views.alignment import AlignmentView
 from harness.report.views.prompt import MOST_PIECE
@@ -45,7 +46,7 @@ def embed(view: AlignmentView) -> Embedded:
     """The alignment of a view, with the prompts that the page shows in detail."""
     source = view.source
     if len(view.embedded) < len(source.prompts):
-        note = message("en", "embedded.part", n=len(view.embedded), all=len(source.prompts))
+        note = remark(message("warning.part", kept=len(view.embedded), all=len(source.prompts)))
         kept = tuple(source.prompts[n] for n in view.embedded)
         source = source.model_copy(update={"prompts": kept, "warnings": (*source.warnings, note)})
     data = base64.b64encode(_deflated(alignment_bytes(source))).decode("ascii")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jinja2 import Environment
+
+    from harness.messages.tables import Language
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -28,6 +33,14 @@ def environment(*, autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def in_one(language: Language, say: Callable[..., str]) -> dict[str, Any]:
+    """What a template of one language calls: ``t`` for a message by its key,
+    ``told`` for what a statement says."""
+    from harness.messages.statement import told
+
+    return {"language": language, "t": partial(say, language), "told": lambda s: told(s, language)}
 
 
 def _final(value: Any) -> Any:

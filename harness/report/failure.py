@@ -34,7 +34,7 @@ def _lines(alignment: Alignment, prompt: PromptAlignment, command: str) -> Itera
         f"tolerance {number(positions.tolerance[at])} (logits)"
     )
     shift, tolerance = positions.shift[at], positions.tolerance[at]
-    if positions.class_[at] in ("DIVERGENT", "SILENT-DRIFT") and abs(shift or 0) <= (
+    if positions.class_[at] in ("DIVERGENT", "SILENT_DRIFT") and abs(shift or 0) <= (
         tolerance or 0
     ):
         yield "  its own logits do not lead to this token: look for a penalty, sampling or a mask"

@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 
 from harness.alignment.result import Alignment
 from harness.report import charts
-from harness.report.environment import environment, source
-from harness.report.language import LANGUAGES, MESSAGES, Language, Said, both, pair
+from harness.report.environment import environment, in_one, source
+from harness.report.language import LANGUAGES, MESSAGES, Language, Said, both, one, pair
 from harness.report.views.environment import moment
 
 if TYPE_CHECKING:
@@ -115,8 +115,11 @@ def _environment() -> Environment:
     return made
 
 
-def page(template: str, **values: Any) -> str:
-    """A page of another report, under the same guards and without a script."""
+def page(template: str, language: Language, **values: Any) -> str:
+    """A page of another report in one language, under the same guards and
+    without a script."""
     style = source("report.css") + source("bench.css")
     made = Markup(style)  # noqa: S704 - the project's own files
-    return _environment().get_template(template).render(style=made, **values)
+    return (
+        _environment().get_template(template).render(style=made, **in_one(language, one), **values)
+    )

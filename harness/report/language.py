@@ -1,8 +1,8 @@
 """The two languages of a report, and how a message comes to be in both.
 
 An HTML page holds both languages and shows one, so its reader can change it;
-Markdown is written in one. Messages are Python's format strings; what is put
-into them is escaped, what stands in them is the project's own.
+Markdown is written in one. What is put into a message is escaped, what stands
+in it is the project's own.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.errors import UsageError
-from harness.report.messages import en, zh
+from harness.messages.render import Formatter, fill
+from harness.messages.statement import Stated, told
+from harness.messages.tables import LANGUAGES, MESSAGES, Language
 
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
-MESSAGES: dict[Language, Mapping[str, str]] = {"en": en.MESSAGES, "zh": zh.MESSAGES}
+__all__ = ["LANGUAGES", "MESSAGES", "Language"]
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,44 @@ class Said:
         return self.zh if language == "zh" else self.en
 
 
-def message(language: Language, key: str, **values: Any) -> str:
+class _Escaping(Formatter):
+    """Makes every value harmless in HTML, unless it is markup already."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, Markup) and "|" not in format_spec:
+            return value
+        return escape(super().format_field(value, format_spec))
+
+
+def say(language: Language, key: str, **values: Any) -> str:
     """A message in one language, as plain text; a Said among the values comes
     in that language.
 
     Raises:
         KeyError: if there is no such message, or it needs a value more.
     """
-    return MESSAGES[language][key].format(**_in(language, values))
+    return fill(MESSAGES[language][key], _in(language, values), Formatter(language))
 
 
 def said(key: str, **values: Any) -> Said:
     """A message in both languages."""
-    return Said(message("en", key, **values), message("zh", key, **values))
+    return Said(say("en", key, **values), say("zh", key, **values))
+
+
+def said_of(stated: Stated) -> Said:
+    """What the judgement says, in both languages."""
+    return Said(told(stated, "en"), told(stated, "zh"))
 
 
 def both(key: str, **values: Any) -> Markup:
     """A message in both languages for HTML, of which the page shows one."""
-    # The messages are the project's own.
-    texts = [Markup(MESSAGES[name][key]) for name in LANGUAGES]  # noqa: S704
-    filled = [t.format(**_in(name, values)) for name, t in zip(LANGUAGES, texts, strict=True)]
-    return pair(*filled)
+    return pair(*(one(name, key, **values) for name in LANGUAGES))
+
+
+def one(language: Language, key: str, **values: Any) -> Markup:
+    """A message in one language for HTML."""
+    # The messages are the project's own, and their values are escaped.
+    return Markup(fill(MESSAGES[language][key], _in(language, values), _Escaping(language)))  # noqa: S704
 
 
 def pair(english: Markup, chinese: Markup) -> Markup:

@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from harness.alignment.result import Alignment
-from harness.report.environment import environment
-from harness.report.language import Language, message
+from harness.report.environment import environment, in_one
+from harness.report.language import Language, say
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,7 +48,7 @@ def to_markdown(
             alignments=shown,
             overview=together,
             cut=_cut(shown, size),
-            t=partial(message, language),
+            t=partial(say, language),
             to=lambda text: text.to(language),
         )
         return text.rstrip("\n") + "\n"
@@ -116,7 +116,7 @@ def _environment() -> Environment:
     from harness.report import text
     from harness.report.views import overview
 
-    # Markdown is no HTML: its own filters make each text a code span.
+    # Not HTML: Markdown's own filters make each text a code span.
     made = environment(autoescape=False)
     made.filters.update(
         code=text.markdown_code,
@@ -128,6 +128,7 @@ def _environment() -> Environment:
     return made
 
 
-def plain(template: str, **values: Any) -> str:
-    """Markdown of another report, under the same guards."""
-    return _environment().get_template(template).render(**values).rstrip("\n") + "\n"
+def plain(template: str, language: Language, **values: Any) -> str:
+    """Markdown of another report in one language, under the same guards."""
+    made = _environment().get_template(template)
+    return made.render(**in_one(language, say), **values).rstrip("\n") + "\n"

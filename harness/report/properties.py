@@ -16,13 +16,13 @@ Property = tuple[str, object]
 
 
 def gate_properties(gate: Gate) -> Iterator[Property]:
-    """Status, value, interval and threshold of a gate; the value also under the gate's name."""
+    """Status, value, interval and limit of a gate; the value also under the gate's name."""
     yield f"harness.{gate.name}.status", gate.status
     figures = (
         ("", gate.value),
         (".low", gate.low),
         (".high", gate.high),
-        (".threshold", gate.threshold),
+        (".threshold", gate.limit),
     )
     yield from ((f"harness.{gate.name}{end}", v) for end, v in figures if v is not None)
 

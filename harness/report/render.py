@@ -26,7 +26,7 @@ def render(alignments: Sequence[Alignment], path: Path, language: Language = "en
     """Write a report, whole or not at all; the format is that of the suffix.
 
     Raises:
-        UsageError: if the suffix is none of .html, .md and .json, if there is
+        UsageError: if the suffix is not .html, .md or .json, if there is
             no alignment, or if several are to go into one .json.
         HarnessError: if the file cannot be written.
     """
@@ -51,7 +51,7 @@ def check_report_path(path: Path) -> None:
     """See that there is a format of that suffix.
 
     Raises:
-        UsageError: if it is none of .html, .md and .json.
+        UsageError: if it is not .html, .md or .json.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: a report is .html, .md or .json; end its name in one of them")

@@ -17,7 +17,7 @@ from itertools import groupby
 
 from markupsafe import Markup, escape
 
-#: What stands for a figure that there is not.
+#: Placeholder for a missing figure.
 NONE = "—"
 
 #: Characters that draw nothing although their category says they would
@@ -36,7 +36,7 @@ _NAMED = {"\n": "↵", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 
 
 def number(value: float | int | None) -> str:
-    """Four significant digits; an em dash for None and for what is no number."""
+    """Four significant digits; an em dash for None, NaN and infinities."""
     if value is None or not math.isfinite(value):
         return NONE
     if isinstance(value, int) or 1e4 <= abs(value) < 1e9:
@@ -163,6 +163,8 @@ def _marked(text: str, *, breaks: bool) -> Markup:
     return Markup().join(parts)
 
 
+#: Chinese punctuation, which means nothing in Markdown.
+_STOPS = re.compile("([，。：；（）、])")
 #: A signed number, or a percent sign with what closes a sentence or brackets.
 _FIGURE = re.compile(r"(?:\(?[+\-−][0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?%?|%)[),.;:]{0,3}")
 #: Words that Markdown and GitHub leave as they are: no markup, mention, link,
@@ -193,10 +195,16 @@ def markdown_cell(text: str, limit: int = 200) -> str:
 
 
 def markdown_prose(text: str, limit: int = 600) -> str:
-    """A sentence: plain words stay, any other word becomes a code span."""
+    """A sentence: plain words stay, any other word becomes a code span. Chinese
+    punctuation, which no space follows, ends a word too."""
     # Right in a table and outside of one: no pipe stays a pipe.
     words = visible(shortened(text, limit)).replace("|", r"\x7c").split()
-    return " ".join(word if _is_plain(word) else markdown_code(word, limit) for word in words)
+    return " ".join("".join(_prose(part, limit) for part in _STOPS.split(w)) for w in words)
+
+
+def _prose(word: str, limit: int) -> str:
+    plain = not word or _STOPS.fullmatch(word) or _is_plain(word)
+    return word if plain else markdown_code(word, limit)
 
 
 def _is_plain(word: str) -> bool:

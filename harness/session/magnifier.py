@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.alignment.align import compare
-from harness.alignment.result import Alignment, Magnifier
+from harness.alignment.allow import STRICT, Allow
+from harness.alignment.result import Alignment, Magnifier, span
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import control_ratio
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices.base import Replay
+from harness.devices.kinds import kind_of
 from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, DeviceError, EmptyComparison, UsageError
+from harness.messages.message import Message, message
+from harness.messages.statement import Remark, remark
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -41,27 +46,27 @@ LIMITS = {"float16": 1.1, "float32": 8.0}
 class MagnifierPlan:
     """What to magnify.
 
-    ``open_target`` is called with a dtype; ``recordings`` is the folder where
-    the candidate's recordings go, ``stem`` the name of the run there.
+    ``spec`` is the candidate's device, which ``open_target`` makes in another
+    dtype; ``recordings`` is the folder where the candidate's recordings go,
+    ``stem`` the name of the run there.
     """
 
-    model: str
+    spec: DeviceSpec
     suite: Suite
     suite_source: str
     baseline: Baseline
     candidate: Recording
-    open_target: Callable[[str], Target]
+    open_target: Callable[[DeviceSpec], Target]
     recordings: Path
     stem: str
-    allow_weights: bool = False
-    trust_remote_code: bool = False
+    allow: Allow = STRICT
 
 
 def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
     """Judge the candidate in float16 and, unless that warns, in float32."""
     own = plan.baseline.reference.dtype
     if own in LIMITS:
-        return _not_applicable("float16", f"the run itself is in {own}")
+        return _not_applicable("float16", message("magnifier.same_dtype", dtype=own))
     found = _run(plan, "float16", progress)
     if found.status == "WARN":
         return found
@@ -72,7 +77,12 @@ def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
 def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
     """The finer of two outcomes that was run, with the sentences of both."""
     decides = coarse if fine.status == "NOT_RUN" else fine
-    return decides.model_copy(update={"sentence": f"{coarse.sentence} {fine.sentence}"})
+    said = remark(message("magnifier.both", first=_said(coarse), second=_said(fine)))
+    return decides.model_copy(update={"message": said.message, "sentence": said.sentence})
+
+
+def _said(found: Magnifier) -> Message | str:
+    return found.message or found.sentence
 
 
 def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
@@ -81,7 +91,7 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
         if not is_finite(baseline):
             return _not_applicable(dtype, _INFINITE)
         progress.note(f"magnifier: the candidate in {dtype}")
-        target = plan.open_target(dtype)
+        target = plan.open_target(replace(plan.spec, dtype=dtype))
         out = plan.recordings / f"{plan.stem}-magnified-{dtype}.json"
         options = Options(replay=_replay(target), context=Context.of(baseline.reference))
         made = record(
@@ -90,20 +100,26 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
     except DeviceError as error:
         return _not_applicable(dtype, str(error))
     except BaselineError as error:
-        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
-    return magnified(made, baseline, allow_weights=plan.allow_weights, file=out.as_posix())
+        return _not_run(dtype, str(error))
+    return magnified(made, baseline, allow=plan.allow, file=out.as_posix())
 
 
-_INFINITE = "the reference itself is not finite in it"
+_INFINITE = message("magnifier.infinite")
 
 
-def _not_applicable(dtype: str, why: str) -> Magnifier:
-    return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not applicable in {dtype}: {why}.")
+def _not_applicable(dtype: str, why: Message | str) -> Magnifier:
+    said = message("magnifier.not_applicable", dtype=dtype, reason=why)
+    return Magnifier(dtype=dtype, status="NOT_RUN", message=said)
+
+
+def _not_run(dtype: str, why: Message | str) -> Magnifier:
+    said = message("magnifier.not_run", reason=why)
+    return Magnifier(dtype=dtype, status="NOT_RUN", message=said)
 
 
 def _replay(target: Target) -> Replay:
     """One pass per prompt where a device has one; engines make a request of each token."""
-    return "forced-prefill" if target.device.name.startswith("hf-") else "forced-decode"
+    return "forced-prefill" if kind_of(target.device.name).one_pass else "forced-decode"
 
 
 def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
@@ -128,22 +144,19 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
         reference.model.config,
     )
     if not same or baseline_folder(root, reference.model.name, plan.suite.name, dtype) != folder:
-        command = ["harness", "baseline", "make", "--device", reference.device]
-        command += ["--model", reference.model.name, "--suite", plan.suite_source]
-        command += ["--dtype", dtype, "--baseline-dir", root.as_posix()]
+        maker = DeviceSpec(reference.device, reference.model.name, dtype)
+        command = ["harness", "baseline", "make", *maker.options()]
+        command += ["--suite", plan.suite_source, "--baseline-dir", root.as_posix()]
         command += ["--context", plan.baseline.file("reference")] if forced else []
         raise BaselineError(
             f"{folder.as_posix()}: no baseline in {dtype}, and the candidate's checkpoint is "
             f"another; make it with {shlex.join(command)}"
         )
     made = Plan(
-        device=reference.device,
-        model=plan.model,
-        suite=plan.suite,
-        dtype=dtype,
-        root=root,
+        replace(plan.spec.plain(reference.device), dtype=dtype),
+        plan.suite,
+        root,
         context=Context.of(reference) if forced else None,
-        trust_remote_code=plan.trust_remote_code,
         suite_source=plan.suite_source,
     )
     return make_baseline(made, progress)
@@ -157,24 +170,25 @@ def is_finite(baseline: Baseline) -> bool:
 
 
 def magnified(
-    candidate: Recording, baseline: Baseline, *, allow_weights: bool = False, file: str = ""
+    candidate: Recording, baseline: Baseline, *, allow: Allow = STRICT, file: str = ""
 ) -> Magnifier:
     """Judge a candidate of the magnifying dtype against a baseline of it. Pure."""
     dtype = baseline.reference.dtype
     if not is_finite(baseline):
         return _not_applicable(dtype, _INFINITE)
     try:
-        found = compare(candidate, baseline, allow_weights=allow_weights)
+        # The dtype is what magnifies, so another one is never allowed.
+        found = compare(candidate, baseline, allow=replace(allow, dtype=False))
     except EmptyComparison as error:
-        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {error}.")
+        return _not_run(dtype, str(error))
     if not found.comparability.comparable:
-        return Magnifier(dtype=dtype, status="NOT_RUN", sentence=f"Not run: {found.sentence}")
-    limit = LIMITS[dtype] * max(1.0, *_control_ratios(baseline))
+        return _not_run(dtype, found.message or found.sentence)
+    limit = LIMITS[dtype] * max([1.0, *_control_ratios(baseline)])
     beyond = _beyond(found, limit)
     return Magnifier(
         dtype=dtype,
         status="WARN" if beyond else "PASS",
-        sentence=_sentence(found, limit, beyond),
+        message=_outcome(found, limit, beyond),
         verdict=found.verdict,
         error_ratio=found.error_ratio,
         top_k_error_ratio=found.top_k_error_ratio,
@@ -187,7 +201,7 @@ def magnified(
 
 
 def with_magnifier(
-    found: Alignment, recording: Path, baseline: Path, *, allow_weights: bool = False
+    found: Alignment, recording: Path, baseline: Path, *, allow: Allow = STRICT
 ) -> Alignment:
     """An alignment with what a recording of the magnifying dtype says.
 
@@ -206,13 +220,14 @@ def with_magnifier(
             f"{found.candidate.dtype}; record it with --dtype float16"
         )
     beside = load_baseline(baseline.resolve().parent / candidate.dtype)
-    closer = magnified(candidate, beside, allow_weights=allow_weights, file=recording.as_posix())
+    closer = magnified(candidate, beside, allow=allow, file=recording.as_posix())
     return added(found, closer)
 
 
 def added(found: Alignment, closer: Magnifier) -> Alignment:
     """The alignment with the magnifier's outcome, and its warning among the others."""
-    warnings = [closer.sentence] if closer.status == "WARN" else []
+    warned = Remark(message=closer.message, sentence=closer.sentence)
+    warnings = [warned] if closer.status == "WARN" else []
     return found.model_copy(update={"magnifier": closer, "warnings": (*found.warnings, *warnings)})
 
 
@@ -225,21 +240,24 @@ def _control_ratios(baseline: Baseline) -> list[float]:
     return [f.value or 0.0 for f in found]
 
 
-def _beyond(found: Alignment, limit: float) -> list[str]:
+def _beyond(found: Alignment, limit: float) -> tuple[Message, ...]:
     """What leaves the noise, each in a few words."""
-    beyond = []
-    for what, ratio in (
-        ("over the whole vocabulary", found.error_ratio),
-        ("among the likeliest tokens", found.top_k_error_ratio),
-    ):
-        if _above(ratio, limit):
-            beyond.append(f"error {ratio.value:.2f} times the reference's {what}")
+    beyond = [
+        message(
+            "magnifier.error", ratio=message("times.point", value=ratio.value), where=message(where)
+        )
+        for where, ratio in (
+            ("where.vocabulary", found.error_ratio),
+            ("where.top_k", found.top_k_error_ratio),
+        )
+        if _above(ratio, limit)
+    ]
     beyond += [
-        f"{gate.name}: {gate.sentence.rstrip('.')}"
+        message("part.gate", gate=gate.name, sentence=gate.message or gate.sentence)
         for gate in found.gates
         if gate.status == "FAIL" and _tells(gate.name, found.candidate.dtype)
     ]
-    return beyond
+    return tuple(beyond)
 
 
 def _tells(gate: str, dtype: str) -> bool:
@@ -256,19 +274,13 @@ def _above(ratio: Interval, limit: float) -> bool:
     return decides is not None and decides > limit
 
 
-def _sentence(found: Alignment, limit: float, beyond: list[str]) -> str:
+def _outcome(found: Alignment, limit: float, beyond: tuple[Message, ...]) -> Message:
     dtype = found.candidate.dtype
     if beyond:
-        return f"In {dtype}, whose noise is lower, the computation differs: {'; '.join(beyond)}."
+        return message("magnifier.beyond", dtype=dtype, parts=beyond)
     ratio = found.error_ratio
-    if ratio.value is None:
-        return (
-            f"Every logit is bit-equal in {dtype}."
-            if found.verdict == "BIT_EXACT"
-            else (f"In {dtype} there is no error to compare with: {found.sentence}")
-        )
-    ends = "" if ratio.low is None else f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
-    return (
-        f"In {dtype}, whose noise is lower, the error is {ratio.value:.2f} times the "
-        f"reference's{ends}, not shown to exceed {limit:.2f}."
-    )
+    if ratio.value is not None:
+        return message("magnifier.found", dtype=dtype, ratio=span(ratio, "times"), limit=limit)
+    if found.verdict == "BIT_EXACT":
+        return message("magnifier.equal", dtype=dtype)
+    return message("magnifier.no_error", dtype=dtype, sentence=found.message or found.sentence)

@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.alignment.align import compare
+from harness.alignment.allow import STRICT, Allow
 from harness.alignment.outcomes import ALIGNED, NO_JUDGEMENT, Status
 from harness.alignment.result import Alignment, MatrixCell
 from harness.baseline.baseline import Baseline
 from harness.devices.base import Completion, Device, Opened, Request, ignore_token
-from harness.devices.registry import BATCHING, Target
+from harness.devices.kinds import kind_of
+from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError, HarnessError, UsageError
+from harness.messages.message import Message, Value, message
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, Repeat
@@ -34,10 +38,10 @@ PIECE = 16
 
 #: Why a device without an engine of its own has no such cell.
 _LACKING = {
-    "batch": "runs one request at a time",
-    "graph": "runs no graphs",
-    "prefix_cache": "keeps no prefix between requests",
-    "chunked_prefill": "takes every prompt whole",
+    "batch": "matrix.one_at_a_time",
+    "graph": "matrix.no_graphs",
+    "prefix_cache": "matrix.no_prefix",
+    "chunked_prefill": "matrix.whole_prompts",
 }
 
 
@@ -54,23 +58,22 @@ class Variation:
     batch_size: int = 1
     engine_args: Mapping[str, str] = field(default_factory=dict)
     warm: bool = False
-    why_not: str | None = None
-
-
-#: Called with a batch size and further engine arguments.
-OpenTarget = Callable[[int, Mapping[str, str]], Target]
+    why_not: Message | None = None
 
 
 @dataclass(frozen=True)
 class MatrixPlan:
-    """What the cells are held against."""
+    """What the cells are held against.
+
+    ``spec`` is the candidate's device; ``open_target`` makes it with something changed.
+    """
 
     candidate: Recording
     baseline: Baseline
     suite: Suite
-    open_target: OpenTarget
-    allow_weights: bool = False
-    allow_dtype: bool = False
+    spec: DeviceSpec
+    open_target: Callable[[DeviceSpec], Target]
+    allow: Allow = STRICT
 
 
 class Warmed:
@@ -125,18 +128,16 @@ def longest_prompts(candidate: Recording) -> tuple[str, ...]:
 def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
     """What to change, given what the candidate's own run had in force."""
     engine, device = candidate.engine, candidate.device
-    batch = int(engine.get("batch_size") or 1)
-    lacking = {} if device in BATCHING else _LACKING
-    if device == "server":
-        lacking = dict.fromkeys(_LACKING, "was started by somebody else, with arguments of its own")
+    batch = engine.batch_size or 1
+    kind = kind_of(device)
+    lacking = {} if kind.batching else _LACKING
+    if kind.remote:
+        lacking = dict.fromkeys(_LACKING, "matrix.not_started_here")
     other = BATCH if batch == 1 else 1
-    eager, cached = bool(engine.get("enforce_eager")), bool(engine.get("prefix_caching"))
+    eager, cached = bool(engine.enforce_eager), bool(engine.prefix_caching)
     lengths = [len(p.prompt_token_ids) for p in candidate.prompts if p.id in ids]
-    block = int(engine.get("block_size") or 0)
-    short = (
-        f"no prompt is as long as a block of {block} tokens, so nothing would be cached; "
-        "take a suite with longer prompts, or --engine-arg block_size"
-    )
+    block = engine.block_size or 0
+    short = message("matrix.short_for_a_block", block=block)
     found = [
         Variation("batch", f"batch {batch} against {other}", batch_size=other),
         Variation(
@@ -161,18 +162,22 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
                 "enable_chunked_prefill": "true",
                 "max_num_batched_tokens": str(max(PIECE, batch)),
             },
-            why_not="no prompt is longer than a piece" if max(lengths) <= PIECE else None,
+            why_not=message("matrix.short_for_a_piece") if max(lengths) <= PIECE else None,
         ),
     ]
     for variation in found:
-        why = lacking.get(variation.name)
-        yield variation if why is None else replace(variation, why_not=f"{device} {why}")
+        key = lacking.get(variation.name)
+        yield (
+            variation if key is None else replace(variation, why_not=message(key, device=device))
+        )
 
 
 def _run(
     plan: MatrixPlan, variation: Variation, ids: Sequence[str], progress: Progress
 ) -> MatrixCell:
-    target = plan.open_target(variation.batch_size, variation.engine_args)
+    args = {**plan.spec.engine_args, **variation.engine_args}
+    spec = replace(plan.spec, batch_size=variation.batch_size, engine_args=args)
+    target = plan.open_target(spec)
     device: Device = Warmed(target.device) if variation.warm else target.device
     options = Options(context=Context.of(plan.baseline.reference), prompt_ids=frozenset(ids))
     made = record(device, target.subject, plan.suite, options, progress=progress)
@@ -193,13 +198,12 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
             shift=None,
             verdict=None,
             error_ratio=None,
-            sentence=f"The same bits in all {rows} rows.",
+            message=message("matrix.same_bits", rows=rows),
         )
     judged = compare(
         made,
         only(plan.baseline, [p.id for p in made.prompts]),
-        allow_weights=plan.allow_weights,
-        allow_dtype=plan.allow_dtype,
+        allow=plan.allow,
     )
     status: Status = "FAIL"
     if judged.verdict in ALIGNED:
@@ -207,7 +211,17 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
     elif judged.verdict in NO_JUDGEMENT:
         status = "WARN"
     ratio = judged.error_ratio
-    shown = "" if ratio.value is None else f", error {ratio.value:.2f} times the reference's"
+    values: dict[str, Value] = {
+        "different": rows - equal,
+        "rows": rows,
+        "shift": shift,
+        "verdict": judged.verdict,
+    }
+    outcome = message("matrix.other_bits", **values)
+    if ratio.value is not None:
+        outcome = message(
+            "matrix.other_bits.ratio", **values, ratio=message("times.point", value=ratio.value)
+        )
     return MatrixCell(
         name=variation.name,
         change=variation.change,
@@ -217,8 +231,7 @@ def judged_cell(variation: Variation, made: Recording, plan: MatrixPlan) -> Matr
         shift=shift,
         verdict=judged.verdict,
         error_ratio=ratio,
-        sentence=f"{rows - equal} of {rows} rows have other bits, by up to {shift:.4g} logits; "
-        f"judged by itself: {judged.verdict}{shown}.",
+        message=outcome,
     )
 
 
@@ -235,7 +248,7 @@ def repeat_cell(candidate: Recording, alignment: Alignment) -> MatrixCell:
         shift=None if equal == rows else shift,
         verdict="NON_DETERMINISTIC" if gate is not None and gate.status == "FAIL" else None,
         error_ratio=None,
-        sentence="The run was not judged." if gate is None else gate.sentence,
+        message=message("matrix.unjudged") if gate is None else gate.message,
     )
 
 
@@ -270,7 +283,7 @@ def _totals(repeats: Sequence[Repeat]) -> tuple[int, int, float]:
     return rows, sum(r.rows_equal for r in repeats), max(shifts, default=0.0)
 
 
-def _not_run(variation: Variation, why: str) -> MatrixCell:
+def _not_run(variation: Variation, why: Message | str) -> MatrixCell:
     return MatrixCell(
         name=variation.name,
         change=variation.change,
@@ -280,5 +293,5 @@ def _not_run(variation: Variation, why: str) -> MatrixCell:
         shift=None,
         verdict=None,
         error_ratio=None,
-        sentence=f"Not run: {why}.",
+        message=message("matrix.not_run", reason=why),
     )

@@ -43,7 +43,7 @@ def run_smoke(target: Target, suite: Suite, progress: Progress) -> Mapping[str, 
     subject = target.subject
     generation = suite.generation
     settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
-    stops = () if settings["ignore_eos"] else tuple(settings["eos_token_ids"])
+    stops = settings.stop_token_ids
     with opened(target.device, progress) as facts:
         requests = [
             Request(

@@ -78,7 +78,7 @@ def test_a_prompt_opens_by_a_click_and_shows_the_position_to_look_at(visit: Visi
     page.click("#a1-p2 > summary")
     assert page.locator("#a1-p2 .cells").is_visible()
     assert figure(page, "a1-p2", "index") == "9"
-    assert figure(page, "a1-p2", "class") == "SILENT-DRIFT"
+    assert figure(page, "a1-p2", "class") == "SILENT_DRIFT"
 
 
 def test_a_token_shows_its_figures_and_both_top_fives(visit: Visit) -> None:

@@ -15,6 +15,7 @@ import pytest
 from harness.bench.limits import measure_limits
 from harness.bench.result import Bench, load_bench
 from harness.model.facts import ModelFacts
+from harness.report.text import seconds
 
 torch = pytest.importorskip("torch", reason="torch is not installed", exc_type=ImportError)
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.usefixtures("embedded_model")]
@@ -50,7 +51,46 @@ def test_a_whole_report(device: str, tmp_path: Path) -> None:
         (length, size) for length in (8, 16) for size in sizes
     }
     _is_whole(made)
-    assert "of the memory limit" in page.read_text("utf-8")
+    text = page.read_text("utf-8")
+    assert "of the memory limit" in text
+    # vLLM's device runs eager by default, and says that nothing was compiled.
+    assert ("not compiled (enforce_eager)" in text) is (device == "vllm-cpu")
+    assert made.load.weights_bytes == 2 * 134_515_008
+
+
+def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path) -> None:
+    """What the engine really says of itself fills the record, and the record the report."""
+    pytest.importorskip("vllm", reason="vllm is not installed", exc_type=ImportError)
+    out, page = tmp_path / "b.json", tmp_path / "b.md"
+    options = ("--prompt-lengths", "8", "--repeats", "1", "--no-limits", "--report", str(page))
+    compiled = ("--engine-arg", "enforce_eager=false")
+    subprocess.run([*bench("vllm-cpu", out, *options), *compiled], check=True)
+    made = load_bench(out)
+    load = made.load
+    assert made.engine.enforce_eager is False
+    assert load.load_s
+    assert load.weights_s
+    assert load.init_engine_s
+    assert load.compile_s
+    assert load.warmup_s
+    # The engine rounds to hundredths of a second.
+    assert load.compile_s + load.warmup_s < load.init_engine_s + 0.05
+    assert load.weights_s + load.init_engine_s < load.load_s
+    rows = shown(page.read_text("utf-8"))
+    assert rows["weights"] == seconds(load.weights_s)
+    assert rows["compilation"] == seconds(load.compile_s)
+    assert rows["warm-up"] == seconds(load.warmup_s)
+    assert rows["load, whole"] == seconds(load.load_s)
+
+
+def shown(text: str) -> dict[str, str]:
+    """Rows of the table of a cold start; the first of a name (memory follows)."""
+    table = text.partition("| cold start and memory | |")[2].partition("\n\n")[0]
+    rows: dict[str, str] = {}
+    for line in table.splitlines()[2:]:
+        name, value = (part.strip() for part in line.strip("|").split("|"))
+        rows.setdefault(name, value)
+    return rows
 
 
 def _is_whole(made: Bench) -> None:

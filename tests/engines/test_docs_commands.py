@@ -24,7 +24,7 @@ from harness.model.model import Model
 LIMIT_S = 2400
 MARKER = "run: vllm" if importlib.util.find_spec("vllm") else "run"
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "*.partial"
+    ".git", ".venv*", ".nox", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "*.partial"
 )
 
 

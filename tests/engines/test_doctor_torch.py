@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
-def test_the_cpu_device_is_ready_within_seconds() -> None:
-    start = time.monotonic()
+def test_the_cpu_device_is_ready() -> None:
     diagnosis = diagnose("hf-cpu")
     assert diagnosis.errors == ()
     assert diagnosis.facts["computation"]["64 × 64 bfloat16"] == "right"
     assert diagnosis.facts["software"]["torch"] == torch.__version__
-    assert time.monotonic() - start < 60  # 15 on an idle machine
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("davinci*")), reason="there is a card")

@@ -25,6 +25,7 @@ from harness.devices.base import Completion, Request
 from harness.devices.registry import open_target
 from harness.devices.server.device import ServerDevice
 from harness.devices.server.dialect import Dialect
+from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError
 from harness.model.model import Model
 from harness.model.tokenizer import open_tokenizer
@@ -139,7 +140,7 @@ def told(url: str) -> Recording:
 
 
 def open_device(url: str, **args: str) -> ServerDevice:
-    device = open_target("server", "smollm2", server_url=url, engine_args=args).device
+    device = open_target(DeviceSpec("server", server_url=url, engine_args=args)).device
     assert isinstance(device, ServerDevice)
     device.open()
     return device
@@ -188,7 +189,7 @@ def test_log_probabilities_are_the_offline_engines(told: Recording, offline: Rec
 
 
 def test_what_it_can_is_recorded(told: Recording, url: str) -> None:
-    engine = told.engine
+    engine = told.engine.facts
     assert engine["url"] == url
     assert (engine["token_ids"], engine["logprobs"]) == ("return_token_ids", 20)
     assert (engine["forced_rows"], engine["neutral_fields"]) == ("prompt_logprobs", "all")
@@ -235,7 +236,7 @@ def test_without_token_ids_there_are_texts_and_no_verdict(
         out=tmp_path / "texts.json",
     )
     assert load_recording(tmp_path / "texts.json").text_only
-    assert texts.engine["token_ids"] == "none: text only"
+    assert texts.engine.facts["token_ids"] == "none: text only"
     for mine, theirs in zip(texts.prompts, offline.prompts, strict=True):
         assert mine.run.text_only
         assert plain(mine.run.text) == plain(theirs.run.text)
@@ -306,7 +307,7 @@ def test_several_requests_at_a_time_keep_their_answers(url: str, told: Recording
     together = record(
         "server", suite="port", server_url=url, max_new_tokens=8, engine_args={"concurrency": "4"}
     )
-    assert together.engine["concurrency"] == 4
+    assert together.engine.facts["concurrency"] == 4
     for mine, theirs in zip(together.prompts, told.prompts, strict=True):
         assert theirs.free is not None
         assert mine.run.token_ids[:2] == theirs.free.token_ids[:2]
@@ -323,8 +324,8 @@ def test_a_server_that_samples_is_detected(url: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Dialect, "body", hot)
     made = record("server", suite="port", server_url=url, max_new_tokens=4)
-    assert "samples, penalizes or masks" in str(made.engine["warning"])
-    assert any("samples, penalizes" in line for line in compare(made, made).warnings)
+    assert "samples, penalizes or masks" in str(made.engine.warning)
+    assert any("samples, penalizes" in w.sentence for w in compare(made, made).warnings)
 
 
 def test_a_server_that_penalizes_is_divergent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +336,7 @@ def test_a_server_that_penalizes_is_divergent(url: str, monkeypatch: pytest.Monk
         return greedy(self, *args, **kwargs) | {"repetition_penalty": 1.5}
 
     monkeypatch.setattr(Dialect, "body", penalized)
-    target = open_target("server", "smollm2", server_url=url)
+    target = open_target(DeviceSpec("server", server_url=url))
     context = Context.of(load_recording(REFERENCE))
     options = Options(context=context, prompt_ids=frozenset({"capital"}))
     made = record_on(target.device, target.subject, load_suite("port"), options)

@@ -61,17 +61,19 @@ def device(embedded_model: Model) -> Iterator[VllmDevice]:
     device = VllmDevice("vllm-cpu", embedded_model, batch_size=4, engine_args=args)
     opened = device.open()
     assert (opened.vocab_size, opened.max_positions) == (49152, 2000)
-    assert (opened.engine["batch_size"], opened.engine["prefix_caching"]) == (4, False)
-    assert opened.engine["asked.max_model_len"] == "2k"
-    assert opened.load["weights_bytes"] == 2 * 134_515_008
-    assert opened.load["kv_cache_tokens"] > 2000
+    assert (opened.engine.batch_size, opened.engine.prefix_caching) == (4, False)
+    assert opened.engine.facts["asked.max_model_len"] == "2k"
+    assert opened.load.weights_bytes == 2 * 134_515_008
+    assert opened.load.kv_cache_tokens > 2000
     # 30 layers, 3 heads of 64, keys and values, 2 bytes each
-    assert opened.load["kv_cache_bytes"] == opened.load["kv_cache_tokens"] * 30 * 3 * 64 * 2 * 2
-    assert 0 < opened.load["weights_s"] < opened.load["load_s"]
-    assert 0 < opened.load["init_engine_s"] < opened.load["load_s"]
+    assert opened.load.kv_cache_bytes == opened.load.kv_cache_tokens * 30 * 3 * 64 * 2 * 2
+    assert 0 < opened.load.weights_s < opened.load.load_s
+    assert 0 < opened.load.init_engine_s < opened.load.load_s
+    assert opened.engine.enforce_eager
+    assert opened.load.compile_s is None
     import torch  # after the device, which sets variables before
 
-    assert opened.engine["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    assert opened.engine.instruction_set == torch.backends.cpu.get_cpu_capability()
     yield device
     device.close()
 
@@ -357,19 +359,6 @@ def test_a_device_that_is_not_open_says_so(embedded_model: Model, requests: list
 
 
 @pytest.mark.slow
-def test_the_parts_of_a_compiled_load_are_told(embedded_model: Model) -> None:
-    device = VllmDevice("vllm-cpu", embedded_model, engine_args={"enforce_eager": "false"})
-    opened = device.open()
-    device.close()
-    assert opened.engine["enforce_eager"] is False
-    parts = {key: opened.load[key] for key in ("weights_s", "init_engine_s")}
-    assert min(parts.values()) > 0
-    # What was compiled before comes from a cache, of which the engine tells no time.
-    assert opened.load.get("compile_s", 0.0) < parts["init_engine_s"]
-    assert parts["weights_s"] + parts["init_engine_s"] < opened.load["load_s"]
-
-
-@pytest.mark.slow
 def test_rows_come_out_of_another_process_too(tmp_path: Path) -> None:
     """The engine in this process and in one of its own: the same tokens and bits."""
     recordings = []
@@ -386,7 +375,7 @@ def test_rows_come_out_of_another_process_too(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         recordings.append(load_recording(out))
     one, other = recordings
-    assert [r.engine["multiprocessing"] for r in recordings] == [False, True]
+    assert [r.engine.facts["multiprocessing"] for r in recordings] == [False, True]
     for a, b in zip(one.prompts, other.prompts, strict=True):
         assert a.run.token_ids == b.run.token_ids
         assert np.array_equal(a.run.rows.digest, b.run.rows.digest)

@@ -27,7 +27,7 @@ SUBJECTS = ("The capital of", "A recipe for", "def solve_", "Once upon a time in
 def device(embedded_model: Model) -> Iterator[VllmDevice]:
     device = VllmDevice("vllm-cpu", embedded_model, dtype="float32", batch_size=8)
     opened = device.open()
-    assert (opened.declared_dtype, opened.engine["batch_size"]) == ("float32", 8)
+    assert (opened.declared_dtype, opened.engine.batch_size) == ("float32", 8)
     yield device
     device.close()
 

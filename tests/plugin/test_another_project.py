@@ -16,6 +16,7 @@ def test_its_own_settings_do_not_stop_the_checks(project: PluginProject) -> None
     project.run("fake").assert_outcomes(**HELD)
 
 
+@pytest.mark.process
 def test_a_fresh_process_needs_only_the_plugins_name(
     project: PluginProject,
 ) -> None:

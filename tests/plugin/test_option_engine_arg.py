@@ -8,7 +8,7 @@ from harness.recording.format import load_recording
 
 def test_it_reaches_the_device(project: PluginProject) -> None:
     project.run("fake", "--engine-arg", "seed=4", "--engine-arg", "delay=0").assert_outcomes(**HELD)
-    assert load_recording(project.recording).engine["seed"] == 4
+    assert load_recording(project.recording).engine.facts["seed"] == 4
 
 
 @pytest.mark.parametrize("pair", ["seed", "=4"])

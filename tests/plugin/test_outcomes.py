@@ -10,8 +10,8 @@ def test_another_correct_engine_passes(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=seed=4")
     assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes(**HELD)
-    result.stdout.fnmatch_lines(["EQUIVALENT: *2 of 24 tokens differ.", "  PASS * error_ratio: *"])
-    assert project.alignment()["classes"] == {"EXACT": 22, "NEAR-TIE": 1, "TIE": 1}
+    result.stdout.fnmatch_lines(["EQUIVALENT: *2 of 24 tokens flip.", "  PASS * error_ratio: *"])
+    assert project.alignment()["classes"] == {"EXACT": 22, "NEAR_TIE": 1, "TIE": 1}
 
 
 def test_the_summary_names_verdict_gates_and_report_in_this_order(project: PluginProject) -> None:
@@ -32,7 +32,7 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "  PASS * nonfinite: *",
             "  PASS * coverage: *",
             "  PASS * determinism: *",
-            "  warning: The logits are scaled by *",
+            "  warning: The scale of the logits differs from *",
             "  warning: The suite has 4 prompts: too few to judge prefill and decode apart*",
             "report: reports/fake-s-bfloat16-fake.html",
             "=* 18 passed, 2 skipped in *",

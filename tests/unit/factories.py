@@ -73,8 +73,12 @@ def run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "f
 
 
 def told(logits: Logits, top: int = 20) -> RowStatistics:
-    """The same rows as a server tells them: its ``top`` log-probabilities."""
-    whole = row_statistics(logits)
+    """The same rows as a server tells them."""
+    return told_rows(row_statistics(logits), top)
+
+
+def told_rows(whole: RowStatistics, top: int = 20) -> RowStatistics:
+    """Rows as a server tells them: their ``top`` log-probabilities."""
     ids, best = whole.top_ids.copy(), whole.top_logits - whole.logsumexp[:, None]
     ids[:, top:], best[:, top:] = NO_TOKEN, 0.0
     nothing = np.zeros(len(whole))

@@ -18,6 +18,7 @@ from harness.alignment.result import (
     Gate,
     Performance,
 )
+from harness.messages.statement import Remark
 from harness.model.facts import ModelFacts
 from harness.recording.format import SuiteFacts
 from harness.statistics.intervals import Interval
@@ -54,7 +55,7 @@ def arm(role: Any, text: str = "hf-cpu", **changes: Any) -> Arm:
         "created": "2025-01-02T03:04:05Z",
         "model": facts(),
         "suite": SuiteFacts(name="mixed", digest="ef" * 32),
-        "settings": {"max_new_tokens": 64, "ignore_eos": True},
+        "settings": {"max_new_tokens": 64, "ignore_eos": True, "eos_token_ids": [2]},
         "overridden": {},
         "engine": {"attention": "eager" if role == "control" else "sdpa", "threads": 8},
         "environment": {"torch": "2.9.0", "processor": text, "driver": None},
@@ -79,9 +80,9 @@ def prompt(
     own = [t if flip is None or n < flip else 1 + t % 9 for n, t in enumerate(tokens)]
     classes: list[PointClass | None] = ["EXACT"] * count
     if flip is not None:
-        classes[flip] = "NEAR-TIE"
+        classes[flip] = "NEAR_TIE"
     if bad is not None:
-        classes[bad] = "SILENT-DRIFT"
+        classes[bad] = "SILENT_DRIFT"
     shown = bad if bad is not None else flip if flip is not None else (0 if count else None)
     chosen = [own[n] if n == flip else t for n, t in enumerate(tokens)]
     wave = [0.08 + 0.03 * math.sin(n + len(name)) for n in range(count)]
@@ -140,12 +141,12 @@ def alignment(verdict: Any = "EQUIVALENT", text: str | None = None, **changes: A
         "top_k_error_ratio": Interval(value=1.0, low=None, high=None),
         "gates": (
             Gate(name="error_ratio", status="PASS", value=1.0213456, low=0.98, high=1.07,
-                 threshold=1.5, sentence=f"The error is that of the reference. {say}"),
-            Gate(name="point_guard", status="FAIL", value=1.0, threshold=0.0, sentence=say),
-            Gate(name="bias", status="NOT_RUN", value=None, threshold=None, sentence="No data."),
+                 limit=1.5, sentence=f"The error is that of the reference. {say}"),
+            Gate(name="point_guard", status="FAIL", value=1.0, limit=0.0, sentence=say),
+            Gate(name="bias", status="NOT_RUN", value=None, limit=None, sentence="No data."),
         ),
         "positions": sum(p.tokens_compared for p in prompts),
-        "classes": {"EXACT": 45, "NEAR-TIE": 1, "SILENT-DRIFT": 1, "TIE": 0},
+        "classes": {"EXACT": 45, "NEAR_TIE": 1, "SILENT_DRIFT": 1, "TIE": 0},
         "prompts": prompts,
         "comparability": Comparability(
             comparable=verdict != "NOT_COMPARABLE",
@@ -161,7 +162,7 @@ def alignment(verdict: Any = "EQUIVALENT", text: str | None = None, **changes: A
             ratio={"ttft_s": 1.0, "load_s": None, "decode_tok_s": 1.25},
         ),
         "pieces": pieces | {str(n): say for n in range(10, 14)} | {"5": say},
-        "warnings": (f"Thread count differs: {say}",),
+        "warnings": (Remark(sentence=f"Thread count differs: {say}"),),
         "reproduce": (f"harness compare {say} baselines/smollm2/mixed/bfloat16",),
     }  # fmt: skip
     return Alignment(**(fields | changes))

@@ -1,4 +1,4 @@
-"""The gates: each turns evidence into a status and one sentence.
+"""The gates: each turns evidence into a status and a message.
 
 Pure functions. A gate without data is NOT_RUN, never a pass.
 """
@@ -12,6 +12,7 @@ from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import classify, point_guard
 from harness.alignment.gates.ratio import path_ratio_gate, ratio_gate, top_k_ratio_gate
 from harness.alignment.result import Gate
+from harness.messages.message import Message
 
 #: Gates by name, in the order of a report; determinism has a test of its own.
 GATES = (
@@ -33,7 +34,7 @@ __all__ = ["GATES", "classify", "determinism_gate", "gates_of", "not_run"]
 def gates_of(
     evidence: Evidence,
     *,
-    why_no_ratio: str = "",
+    why_no_ratio: Message | None = None,
     missing_prompts: int = 0,
     missing: int = 0,
     kappa: float | None = None,

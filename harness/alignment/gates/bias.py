@@ -14,16 +14,18 @@ from harness.alignment.gates.decide import (
     FEW_PROMPTS,
     estimated_gate,
     held_below,
-    span,
     what_would_decide,
 )
 from harness.alignment.outcomes import Status
-from harness.alignment.result import Gate
+from harness.alignment.result import Gate, span
+from harness.messages.message import Message, Value, message
 from harness.statistics.intervals import Estimate, freedom_of, jackknife_error
 
 #: The largest systematic part of a correct port's difference from the
 #: reference, as a share of the reference's own mean squared error.
 BIAS_LIMIT = 0.05
+#: With fewer prompts there are no products to average.
+_FEWEST = 3
 #: The largest difference of scale between the logits of two correct engines.
 SLOPE_LIMIT = 0.003
 
@@ -40,7 +42,7 @@ def bias_share(evidence: Evidence) -> Estimate:
     counts = evidence.rows[used].sum(axis=1).astype(np.float64)
     errors = evidence.reference_error[used].sum(axis=1)
     prompts = len(counts)
-    if prompts < 3 or errors.sum() <= 0.0:
+    if prompts < _FEWEST or errors.sum() <= 0.0:
         return Estimate(None, prompts=prompts)
     products = evidence.drift[used] @ evidence.drift[used].T
     pairs, weights = _off_diagonal(products), _off_diagonal(np.outer(counts, counts))
@@ -84,7 +86,7 @@ def slope_difference(evidence: Evidence) -> Estimate:
     return Estimate(value, jackknife_error(left_out), freedom_of(power), prompts=prompts)
 
 
-def bias_gate(evidence: Evidence, missing: str) -> Gate:
+def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The systematic share against its limit.
 
     It passes while the value is within the limit: what shows a port to be
@@ -96,18 +98,15 @@ def bias_gate(evidence: Evidence, missing: str) -> Gate:
         # Few prompts differ by chance: they warn.
         undecided: Status = "INCONCLUSIVE" if found.prompts >= FEW_PROMPTS else "WARN"
         status = "PASS" if found.value <= BIAS_LIMIT else undecided
-    rows = int(evidence.rows.sum())
     if found.value is None:
-        sentence = f"Systematic error: {missing or 'at least three prompts are needed'}."
+        reason = missing or message("reason.few_prompts", least=_FEWEST)
+        outcome = message("gate.bias.missing", reason=reason)
     else:
-        sentence = (
-            f"The mean difference from the reference is {span(found, 4)} of its mean squared "
-            f"error{_outcome(status, found, BIAS_LIMIT, rows)}."
-        )
-    return estimated_gate("bias", found, BIAS_LIMIT, status, sentence)
+        outcome = _outcome("bias", "share", status, found, BIAS_LIMIT, evidence)
+    return estimated_gate("bias", found, BIAS_LIMIT, status, outcome)
 
 
-def slope_gate(evidence: Evidence, missing: str) -> Gate:
+def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The scale of the logits against the reference's.
 
     With few prompts a value within the limit warns where its interval is wider.
@@ -117,29 +116,25 @@ def slope_gate(evidence: Evidence, missing: str) -> Gate:
     few = found.prompts < FEW_PROMPTS and found.error is not None
     if status == "INCONCLUSIVE" and few and abs(found.value or 0.0) <= SLOPE_LIMIT:
         status = "WARN"
-    rows = int(evidence.rows.sum())
     if found.value is None:
-        sentence = f"Scale of the logits: {missing or 'there is nothing to measure it by'}."
+        reason = missing or message("reason.nothing")
+        outcome = message("gate.slope.missing", reason=reason)
     else:
-        limit = SLOPE_LIMIT if found.value >= 0.0 else -SLOPE_LIMIT
-        sentence = (
-            f"The logits are scaled by 1 {'+' if found.value >= 0.0 else '-'} "
-            f"{abs(found.value):.5f} against the reference's"
-            f"{_ends(found)}{_outcome(status, found, limit, rows)}."
-        )
-    return estimated_gate("slope", found, SLOPE_LIMIT, status, sentence)
+        outcome = _outcome("slope", "slope", status, found, SLOPE_LIMIT, evidence)
+    return estimated_gate("slope", found, SLOPE_LIMIT, status, outcome)
 
 
-def _ends(found: Estimate) -> str:
-    near = found.interval()
-    return "" if near.low is None else f" (95 % interval {near.low:+.5f} to {near.high:+.5f})"
-
-
-def _outcome(status: str, found: Estimate, limit: float, rows: int) -> str:
+def _outcome(
+    gate: str, value: str, status: Status, found: Estimate, limit: float, evidence: Evidence
+) -> Message:
+    """What the gate says of a figure; ``value`` is its name in the messages."""
+    values: dict[str, Value] = {value: span(found.interval()), "limit": limit}
+    if status == "FAIL":
+        return message(f"gate.{gate}.fail", **values)
     if status == "PASS":
         high = found.interval().high
-        wide = high is not None and high > abs(limit)
-        return f", not shown to be more than {limit:g}" if wide else f", within {abs(limit):g}"
-    if status == "FAIL":
-        return f", more than {abs(limit):g}"
-    return f", not yet decided against {abs(limit):g}: {what_would_decide(found, limit, rows)}"
+        wide = gate == "bias" and high is not None and high > limit
+        return message(f"gate.{gate}.{'wide' if wide else 'pass'}", **values)
+    signed = limit if (found.value or 0.0) >= 0.0 else -limit
+    decides = what_would_decide(found, signed, int(evidence.rows.sum()))
+    return message(f"gate.{gate}.open", **values, decides=decides)

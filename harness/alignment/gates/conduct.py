@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.alignment.evidence import Evidence
-from harness.alignment.gates.decide import counted
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate
+from harness.devices.kinds import backend_of
+from harness.messages.message import Message, Value, message
 
-#: Variables that make a kind of device repeat its bits, by the end of its name.
+#: Variables that make a device repeat its bits, by what torch computes on there.
 _REPEATABLE = {
     "npu": "HCCL_DETERMINISTIC=true LCCL_DETERMINISTIC=1 ATB_MATMUL_SHUFFLE_K_ENABLE=0 "
     "ATB_LLM_LCOC_ENABLE=0 CLOSE_MATMUL_K_SHIFT=1",
-    "gpu": "CUBLAS_WORKSPACE_CONFIG=:4096:8",
+    "cuda": "CUBLAS_WORKSPACE_CONFIG=:4096:8",
 }
 
 
-def not_run(name: str, why: str) -> Gate:
+def not_run(name: str, why: Message) -> Gate:
     """A gate without data, and why it has none."""
-    return Gate(name=name, status="NOT_RUN", value=None, threshold=None, sentence=why)
+    return Gate(name=name, status="NOT_RUN", value=None, limit=None, message=why)
 
 
 def nonfinite_gate(evidence: Evidence) -> Gate:
@@ -34,32 +35,26 @@ def nonfinite_gate(evidence: Evidence) -> Gate:
     reference = int(evidence.reference_nonfinite.sum())
     if candidate:
         first = int(np.argmax(evidence.first_nonfinite >= 0))
-        hold = "row holds" if rows == 1 else "rows hold"
-        where = f"position {evidence.first_nonfinite[first]} of prompt {evidence.ids[first]}"
-        sentence = (
-            f"{candidate} of {rows} {hold} NaN or infinite logits, "
-            f"{'at' if candidate == 1 else 'first at'} {where}."
+        outcome = message(
+            "gate.nonfinite.fail",
+            broken=candidate,
+            rows=rows,
+            position=int(evidence.first_nonfinite[first]),
+            prompt=evidence.ids[first],
         )
     elif beyond:
         prompt = evidence.ids[int(np.argmax(evidence.unjudged_nonfinite > 0))]
-        sentence = (
-            f"All logits of {rows} judged rows are finite, and {counted(beyond, 'other row')} of "
-            f"the candidate's {'holds' if beyond == 1 else 'hold'} NaN or infinite logits, "
-            f"{'in' if beyond == 1 else 'first in'} prompt {prompt}."
-        )
+        outcome = message("gate.nonfinite.beyond", broken=beyond, rows=rows, prompt=prompt)
     elif reference:
-        sentence = (
-            f"The candidate is finite, {reference} of {rows} rows of the reference are not: "
-            "the baseline cannot judge it."
-        )
+        outcome = message("gate.nonfinite.reference", broken=reference, rows=rows)
     else:
-        sentence = f"All logits of {rows} rows are finite."
+        outcome = message("gate.nonfinite.pass", rows=rows)
     return Gate(
         name="nonfinite",
         status="FAIL" if candidate or beyond else "INCONCLUSIVE" if reference else "PASS",
         value=float(candidate + beyond),
-        threshold=0.0,
-        sentence=sentence,
+        limit=0.0,
+        message=outcome,
     )
 
 
@@ -75,38 +70,27 @@ def coverage_gate(
         ended: prompts whose free run ended elsewhere without another token,
             which no logit explains.
     """
-    if judged == expected and not ended:
-        status: Status = "PASS"
-        sentence = f"All {expected} positions of the baseline were judged."
+    complete = judged == expected and not ended
+    if complete:
+        outcome = message("gate.coverage.pass", expected=expected)
     else:
-        status = "INCONCLUSIVE"
-        reasons = []
-        if prompts_not_run:
-            reasons.append(f"{_counted(prompts_not_run, 'prompt')} not run")
-        if diverged:
-            reasons.append(
-                f"{_counted(diverged, 'prompt')} judged up to the first other token only "
-                "(record with --context to replay the rest)"
+        reasons = tuple(
+            message(f"coverage.{why}", prompts=count)
+            for why, count in (
+                ("not_run", prompts_not_run),
+                ("diverged", diverged),
+                ("ended", ended),
             )
-        if ended:
-            reasons.append(
-                f"{_counted(ended, 'prompt')} stopped elsewhere without another token "
-                "(compare the eos ids of both)"
-            )
-        sentence = (
-            f"{judged} of {expected} positions of the baseline were judged: {', '.join(reasons)}."
+            if count
         )
+        outcome = message("gate.coverage.open", judged=judged, expected=expected, reasons=reasons)
     return Gate(
         name="coverage",
-        status=status,
+        status="PASS" if complete else "INCONCLUSIVE",
         value=judged / expected,
-        threshold=1.0,
-        sentence=sentence,
+        limit=1.0,
+        message=outcome,
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what} was" if count == 1 else f"{count} {what}s were"
 
 
 def determinism_gate(
@@ -126,41 +110,40 @@ def determinism_gate(
             known, which can only warn.
         device: whose variables for repeatable kernels the warning names.
     """
-    status: Status
-    if not rows:
-        status, sentence = "NOT_RUN", "No prompt was run twice."
-    elif equal == rows:
-        status, sentence = "PASS", f"A repeated run gave the same bits in all {rows} rows."
-    else:
-        unexplained = sum(d is None for d in shifts)
-        beyond = [
-            abs(d)
-            for d, tau in zip(shifts, tolerances, strict=True)
-            if d is not None and tau is not None and abs(d) > tau
-        ]
-        rate = f"{rows - equal} of {rows} rows differ between two runs"
-        if unexplained:
-            status = "FAIL"
-            sentence = f"{rate}, {unexplained} of them by NaN, infinities or an early end."
-        elif beyond:
-            status = "FAIL"
-            sentence = f"{rate}, by up to {max(beyond):.4g} logits, more than the noise explains."
-        else:
-            status = "WARN"
-            within = "with no tolerance known to judge them by" if None in tolerances else ""
-            sentence = (
-                f"{rate}, {within or 'all within the tolerance'}: "
-                f"the device does not repeat bit for bit{_remedy(device)}."
-            )
+    status, outcome = _repeated(rows, equal, shifts, tolerances, device)
     return Gate(
         name="determinism",
         status=status,
         value=(rows - equal) / rows if rows else None,
-        threshold=0.0,
-        sentence=sentence,
+        limit=0.0,
+        message=outcome,
     )
 
 
-def _remedy(device: str) -> str:
-    variables = _REPEATABLE.get(device.rpartition("-")[2])
-    return f", which {variables} may mend" if variables else ""
+def _repeated(
+    rows: int,
+    equal: int,
+    shifts: Sequence[float | None],
+    tolerances: Sequence[float | None],
+    device: str,
+) -> tuple[Status, Message]:
+    if not rows:
+        return "NOT_RUN", message("gate.determinism.missing")
+    if equal == rows:
+        return "PASS", message("gate.determinism.pass", rows=rows)
+    counts: dict[str, Value] = {"different": rows - equal, "rows": rows}
+    unexplained = sum(d is None for d in shifts)
+    if unexplained:
+        return "FAIL", message("gate.determinism.broken", **counts, unexplained=unexplained)
+    beyond = [
+        abs(d)
+        for d, tau in zip(shifts, tolerances, strict=True)
+        if d is not None and tau is not None and abs(d) > tau
+    ]
+    if beyond:
+        return "FAIL", message("gate.determinism.beyond", **counts, shift=max(beyond))
+    judged = message("determinism.unknown" if None in tolerances else "determinism.within")
+    variables = _REPEATABLE.get(backend_of(device) or "")
+    if variables is None:
+        return "WARN", message("gate.determinism.warn", **counts, judged=judged)
+    return "WARN", message("gate.determinism.mend", **counts, judged=judged, variables=variables)

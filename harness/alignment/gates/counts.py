@@ -18,6 +18,7 @@ from harness.alignment.gates.decide import estimated_gate
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate
 from harness.baseline.floor import INFLATIONS, LARGE
+from harness.messages.message import Value, message
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, freedom_of
 
 #: Of the interval that must lie above 1 for a warning.
@@ -66,11 +67,14 @@ def exceedance_gate(evidence: Evidence) -> Gate:
     )
     share = 100.0 / max(float(evidence.positions.sum()), 1.0)
     mine, theirs = float(evidence.large[:, 0].sum()), float(evidence.control_large.sum())
-    found = (
-        f"The margin shifted by more than {LARGE:g} times the local noise at {mine:.0f} positions "
-        f"({mine * share:.1f} %), the controls' at {theirs:.0f} ({theirs * share:.1f} %)"
-    )
-    return _alarm("exceedance", plain, inflated, found, "large shifts")
+    values: dict[str, Value] = {
+        "large": LARGE,
+        "count": round(mine),
+        "share": mine * share,
+        "controls": theirs,
+        "controls_share": theirs * share,
+    }
+    return _alarm("exceedance", plain, inflated, values)
 
 
 def flip_gate(evidence: Evidence) -> Gate:
@@ -80,11 +84,12 @@ def flip_gate(evidence: Evidence) -> Gate:
         return _not_run("flip_calibration")
     plain, inflated = (flip_ratio(evidence, i) for i in range(len(INFLATIONS)))
     predicted = calibration(evidence) * float(evidence.predicted[:, 0].sum())
-    found = (
-        f"{evidence.flips.sum():.0f} tokens differ, where margins and noise predict "
-        f"{predicted:.0f} and the controls show {evidence.control_flips.sum():.0f}"
-    )
-    return _alarm("flip_calibration", plain, inflated, found, "flips")
+    values: dict[str, Value] = {
+        "flips": round(float(evidence.flips.sum())),
+        "predicted": predicted,
+        "controls": float(evidence.control_flips.sum()),
+    }
+    return _alarm("flip_calibration", plain, inflated, values)
 
 
 def calibration(evidence: Evidence) -> float:
@@ -104,23 +109,23 @@ def flip_ratio(evidence: Evidence, inflation: int) -> Estimate:
     return count_ratio(evidence.flips, factor * evidence.predicted[:, inflation], events)
 
 
-def _alarm(name: str, plain: Estimate, inflated: Estimate, found: str, what: str) -> Gate:
-    status: Status = "PASS"
+def _alarm(name: str, plain: Estimate, inflated: Estimate, values: dict[str, Value]) -> Gate:
+    status, outcome = _outcome(plain, inflated)
+    if outcome in ("more", "chance", "fail"):
+        values = {**values, "inflation": INFLATIONS[1]}
+    said = message(f"gate.{name}.{outcome}", **values)
+    return estimated_gate(name, inflated, _LIMIT, status, said)
+
+
+def _outcome(plain: Estimate, inflated: Estimate) -> tuple[Status, str]:
+    """The status, and the end of the message's key."""
     if inflated.value is None:
-        status, outcome = "NOT_RUN", "nothing to compare with"
-    elif _above(inflated, FAIL_CONFIDENCE):
-        status = "FAIL"
-        outcome = f"more {what} than their noise explains even when inflated by {INFLATIONS[1]:g}"
-    elif inflated.value > _LIMIT:
-        status = "WARN"
-        outcome = f"more {what} than their noise inflated by {INFLATIONS[1]:g} explains, but too "
-        outcome += "few to tell it from chance"
-    elif _above(plain, WARN_CONFIDENCE):
-        status = "WARN"
-        outcome = f"more {what} than theirs, and not more than {INFLATIONS[1]:g} times their noise"
-    else:
-        outcome = "which their noise explains"
-    return estimated_gate(name, inflated, _LIMIT, status, f"{found}: {outcome}.")
+        return "NOT_RUN", "nothing"
+    if _above(inflated, FAIL_CONFIDENCE):
+        return "FAIL", "fail"
+    if inflated.value > _LIMIT:
+        return "WARN", "chance"
+    return ("WARN", "more") if _above(plain, WARN_CONFIDENCE) else ("PASS", "pass")
 
 
 def _above(found: Estimate, confidence: float) -> bool:
@@ -129,5 +134,5 @@ def _above(found: Estimate, confidence: float) -> bool:
 
 
 def _not_run(name: str) -> Gate:
-    sentence = "No controls to compare counts of positions with."
-    return Gate(name=name, status="NOT_RUN", value=None, threshold=_LIMIT, sentence=sentence)
+    why = message("gate.counts.missing")
+    return Gate(name=name, status="NOT_RUN", value=None, limit=_LIMIT, message=why)

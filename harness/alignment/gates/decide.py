@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate
+from harness.messages.message import Message, message
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate
 
 #: With fewer prompts (or rows of a path) than this, what needs many is shown
 #: and not gated.
 FEW_PROMPTS = 16
+#: With fewer there is no interval.
+_FEWEST = 4
 
 
 def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> Status:
@@ -30,7 +33,9 @@ def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> St
     return "INCONCLUSIVE"
 
 
-def estimated_gate(name: str, found: Estimate, limit: float, status: Status, sentence: str) -> Gate:
+def estimated_gate(
+    name: str, found: Estimate, limit: float, status: Status, outcome: Message
+) -> Gate:
     """A gate whose value comes with an interval."""
     near = found.interval()
     return Gate(
@@ -39,22 +44,12 @@ def estimated_gate(name: str, found: Estimate, limit: float, status: Status, sen
         value=near.value,
         low=near.low,
         high=near.high,
-        threshold=limit,
-        sentence=sentence,
+        limit=limit,
+        message=outcome,
     )
 
 
-def span(found: Estimate, digits: int) -> str:
-    """``1.020 (95 % interval 0.980 to 1.060)``."""
-    near = found.interval()
-    if near.low is None:
-        return f"{near.value:.{digits}f}"
-    return (
-        f"{near.value:.{digits}f} (95 % interval {near.low:.{digits}f} to {near.high:.{digits}f})"
-    )
-
-
-def what_would_decide(found: Estimate, limit: float, positions: int) -> str:
+def what_would_decide(found: Estimate, limit: float, positions: int) -> Message:
     """How many more prompts like these would decide, as half a sentence.
 
     Args:
@@ -62,16 +57,10 @@ def what_would_decide(found: Estimate, limit: float, positions: int) -> str:
         positions: judged positions, which say how many a prompt has.
     """
     if found.error is None:
-        return "too few prompts for an interval: at least 4 are needed"
+        return message("decide.few", least=_FEWEST)
     wanted = found.prompts_to_decide(limit)
     if wanted is None:
-        return "the value is at its limit, and more prompts would not decide"
+        return message("decide.never")
     more = max(wanted - found.prompts, 1)
     each = max(positions // max(found.prompts, 1), 1)
-    prompts = f"about {more} more prompts like these" if more > 1 else "one more prompt like these"
-    return f"{prompts} ({counted(more * each, 'position')}) would decide"
-
-
-def counted(count: int, what: str) -> str:
-    """``1 prompt``, ``2 prompts``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return message("decide.more", prompts=more, positions=more * each)

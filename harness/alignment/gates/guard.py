@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from harness.alignment.evidence import Evidence
 from harness.alignment.outcomes import PointClass, Status
 from harness.alignment.result import Gate
+from harness.messages.message import message
 from harness.statistics.margins import Margins
 from harness.statistics.noise import HEADROOM
 
@@ -31,9 +32,9 @@ def classify(
         if bad:
             classes.append("NONFINITE")
         elif far:
-            classes.append("DIVERGENT" if flip else "SILENT-DRIFT")
+            classes.append("DIVERGENT" if flip else "SILENT_DRIFT")
         elif flip:
-            classes.append("TIE" if margin == 0.0 else "NEAR-TIE")
+            classes.append("TIE" if margin == 0.0 else "NEAR_TIE")
         else:
             classes.append("EXACT")
     return classes
@@ -48,7 +49,7 @@ def failing_positions(evidence: Evidence, kappa: float | None = None) -> dict[Po
     counts: dict[PointClass, int] = {
         "DIVERGENT": divergent,
         "NONFINITE": int(evidence.nonfinite.sum()),
-        "SILENT-DRIFT": sum(int(f.sum()) for f in far) - divergent,
+        "SILENT_DRIFT": sum(int(f.sum()) for f in far) - divergent,
     }
     return {name: count for name, count in counts.items() if count}
 
@@ -58,25 +59,22 @@ def point_guard(evidence: Evidence, kappa: float | None = None) -> Gate:
     counts, positions = failing_positions(evidence, kappa), int(evidence.positions.sum())
     failing, flips = sum(counts.values()), int(evidence.flips.sum())
     judged = evidence.controls > 0
-    status: Status
+    status: Status = "FAIL" if failing else "PASS"
     if not judged:
-        status = "NOT_RUN"
-        sentence = "No noise floor to judge single positions by: no oracle and controls."
+        status, outcome = "NOT_RUN", message("gate.point_guard.missing")
     elif failing:
-        status = "FAIL"
-        parts = ", ".join(f"{count} {name}" for name, count in counts.items())
-        sentence = f"{failing} of {positions} positions fail: {parts}."
-    else:
-        status = "PASS"
-        ties = f"; {flips} flipped tokens, all within it" if flips else ""
-        sentence = (
-            f"The margin moved no further than the noise explains at all {positions} "
-            f"positions{ties}."
+        classes = tuple(message("count.class", count=n, name=name) for name, n in counts.items())
+        outcome = message(
+            "gate.point_guard.fail", failing=failing, positions=positions, classes=classes
         )
+    elif flips:
+        outcome = message("gate.point_guard.pass.flips", positions=positions, flips=flips)
+    else:
+        outcome = message("gate.point_guard.pass", positions=positions)
     return Gate(
         name="point_guard",
         status=status,
         value=float(failing) if judged else None,
-        threshold=0.0,
-        sentence=sentence,
+        limit=0.0,
+        message=outcome,
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from harness.alignment.evidence import PATHS, Evidence
 from harness.alignment.gates.decide import (
     FEW_PROMPTS,
-    counted,
     estimated_gate,
     held_below,
-    span,
     what_would_decide,
 )
-from harness.alignment.result import Gate
+from harness.alignment.result import Gate, span
+from harness.messages.message import Message, message
 from harness.statistics.intervals import Estimate, ratio_of_roots
 
 #: The largest error of a correct port, relative to the reference's own.
@@ -32,71 +31,79 @@ def top_k_ratio(evidence: Evidence) -> Estimate:
     return ratio_of_roots(evidence.top_error[used], evidence.top_reference[used])
 
 
-def ratio_gate(evidence: Evidence, missing: str) -> Gate:
+def ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The error over the whole vocabulary; ``missing`` says why there is none."""
     rows = int(evidence.rows.sum())
     return error_ratio_gate(
-        "error_ratio", "over the whole vocabulary", pooled_ratio(evidence), rows, missing
+        "error_ratio", "where.vocabulary", pooled_ratio(evidence), rows, missing
     )
 
 
-def top_k_ratio_gate(evidence: Evidence, missing: str) -> Gate:
+def top_k_ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The error where the choice of a token is made."""
+    rows = int(evidence.positions.sum())
     return error_ratio_gate(
-        "top_k_error_ratio",
-        "among the likeliest tokens",
-        top_k_ratio(evidence),
-        int(evidence.positions.sum()),
-        missing,
+        "top_k_error_ratio", "where.top_k", top_k_ratio(evidence), rows, missing
     )
 
 
-def path_ratio_gate(evidence: Evidence, which: int, missing: str) -> Gate:
+def path_ratio_gate(evidence: Evidence, which: int, missing: Message | None) -> Gate:
     """The error of one path, prefill (0) or decode (1), by itself."""
     path = PATHS[which]
     rows = evidence.rows[:, which]
     used = rows > 0
     found = ratio_of_roots(evidence.error[used, which], evidence.reference_error[used, which])
     prompts, count = int(used.sum()), int(rows.sum())
-    name, where = f"error_ratio_{path}", f"of the {path} path"
+    name, where = f"error_ratio_{path}", f"where.{path}"
     if found.value is None:
-        reason = missing if count or not evidence.rows.any() else f"no row of it came by {path}"
+        none_by_it = evidence.rows.any() and not count
+        reason = message("reason.no_row", path=path) if none_by_it else missing
         return error_ratio_gate(name, where, found, count, reason)
     if prompts >= FEW_PROMPTS and count >= FEW_PROMPTS:
         return error_ratio_gate(name, where, found, count, missing)
-    return estimated_gate(
-        name,
-        found,
-        ERROR_RATIO_LIMIT,
-        "NOT_RUN",
-        f"Error {where}: {span(found, 3)} times the reference's; shown, not gated: "
-        f"{counted(prompts, 'prompt')} and {counted(count, 'row')}, and {FEW_PROMPTS} of each "
-        "are needed.",
+    outcome = message(
+        "gate.ratio.shown",
+        where=message(where),
+        ratio=span(found.interval()),
+        prompts=prompts,
+        rows=count,
+        enough=FEW_PROMPTS,
     )
+    return estimated_gate(name, found, ERROR_RATIO_LIMIT, "NOT_RUN", outcome)
 
 
-def error_ratio_gate(name: str, where: str, found: Estimate, rows: int, missing: str) -> Gate:
+def error_ratio_gate(
+    name: str, where: str, found: Estimate, rows: int, missing: Message | None
+) -> Gate:
     """A ratio against its limit.
 
     Args:
-        where: where the error is measured, for the sentence.
+        where: where the error is measured, as a key of the messages.
         rows: how many rows carry it.
         missing: why there is no value, where there is none.
     """
-    limit = ERROR_RATIO_LIMIT
+    limit, place = ERROR_RATIO_LIMIT, message(where)
     status = held_below(found, limit)
     if found.value is None:
-        outcome = missing or "there is nothing to measure it by"
+        reason = missing or message("reason.nothing")
+        outcome = message("gate.ratio.missing", where=place, reason=reason)
     elif found.value == 0.0:
-        status, outcome = "PASS", "the candidate equals the oracle"
+        status, outcome = "PASS", message("gate.ratio.equal", where=place)
+    elif status in ("PASS", "FAIL"):
+        key = f"gate.ratio.{status.lower()}"
+        outcome = message(key, where=place, ratio=span(found.interval()), limit=limit)
     else:
-        outcome = f"{span(found, 3)} times the reference's"
-        if status == "PASS":
-            outcome += f", at most {limit}"
-        elif status == "FAIL":
-            outcome += f", more than {limit}"
-        elif found.error is None:
-            outcome += f", {what_would_decide(found, limit, rows)}"
+        decides = what_would_decide(found, limit, rows)
+        if found.error is None:
+            outcome = message(
+                "gate.ratio.point", where=place, ratio=span(found.interval()), decides=decides
+            )
         else:
-            outcome += f", not yet decided against {limit}: {what_would_decide(found, limit, rows)}"
-    return estimated_gate(name, found, limit, status, f"Error {where}: {outcome}.")
+            outcome = message(
+                "gate.ratio.open",
+                where=place,
+                ratio=span(found.interval()),
+                limit=limit,
+                decides=decides,
+            )
+    return estimated_gate(name, found, limit, status, outcome)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from harness.devices.base import (
     NO_CHOICE,
     Completion,
-    EnvironmentValue,
     Opened,
     Replay,
     Request,
@@ -31,13 +30,15 @@ from harness.devices.base import (
     ignore_token,
 )
 from harness.devices.environment import environment, instruction_set, peak_rss_bytes
+from harness.devices.facts import EngineFacts, LoadFigures
 from harness.devices.hf.choice import chooser
 from harness.devices.hf.hooks import trace_model
 from harness.devices.hf.load import import_torch, load_model
 from harness.devices.hf.matmul import Matmul, has_half_gemm, widened_linears
+from harness.devices.kinds import backends_of
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
-from harness.model.dtype import DTYPES, checkpoint_dtype
+from harness.model.dtype import DTYPES, check_dtype, checkpoint_dtype
 from harness.model.hub import first_line
 from harness.model.model import Model
 from harness.statistics.rows import RowStatistics, concatenate, row_statistics
@@ -45,7 +46,7 @@ from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
 #: Device name to torch's name of the place.
-BACKENDS = {"hf-cpu": "cpu", "hf-gpu": "cuda", "hf-npu": "npu"}
+BACKENDS = backends_of("transformers")
 
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
@@ -85,8 +86,7 @@ class HfDevice:
     ) -> None:
         if name not in BACKENDS:
             raise UsageError(f"no Transformers device {name!r}; there are {', '.join(BACKENDS)}")
-        if dtype is not None and dtype not in DTYPES:
-            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        check_dtype(dtype)
         if matmul not in get_args(Matmul):
             raise UsageError(f"matmul {matmul!r} is not one of {', '.join(get_args(Matmul))}")
         if threads is not None and threads < 1:
@@ -289,32 +289,31 @@ class HfDevice:
             return frozenset({"forced-prefill"})
         return frozenset()
 
-    def _engine(self, dtype: str) -> dict[str, EnvironmentValue]:
+    def _engine(self, dtype: str) -> EngineFacts:
         partial = len(self._widened_replays) == 1
         matmul = "widened" if self._widened_replays else "native"
-        facts: dict[str, EnvironmentValue] = {
-            "device": self._backend,
-            "dtype": dtype,
-            "attention": str(getattr(self._model.config, "_attn_implementation", self._attention)),
-            "threads": int(self._torch.get_num_threads()),
-            "matmul": f"{matmul} in forced-prefill" if partial else matmul,
-            "float32_matmul_precision": str(self._torch.get_float32_matmul_precision()),
-            "instruction_set": instruction_set(self._torch, self._backend),
-        }
-        if self._qat_group_size is not None:
-            facts["qat_group_size"] = self._qat_group_size
-        return facts
+        return EngineFacts(
+            device=self._backend,
+            dtype=dtype,
+            attention=str(getattr(self._model.config, "_attn_implementation", self._attention)),
+            threads=int(self._torch.get_num_threads()),
+            matmul=f"{matmul} in forced-prefill" if partial else matmul,
+            float32_matmul_precision=str(self._torch.get_float32_matmul_precision()),
+            instruction_set=instruction_set(self._torch, self._backend),
+            qat_group_size=self._qat_group_size,
+        )
 
-    def _load_figures(self, seconds: float) -> dict[str, float]:
+    def _load_figures(self, seconds: float) -> LoadFigures:
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
-        figures: dict[str, float] = {"load_s": seconds, "weights_bytes": float(weights)}
-        peak = peak_rss_bytes()
-        if peak is not None:
-            figures["peak_rss_bytes"] = peak
+        peak = None
         if self._backend != "cpu":
-            memory = getattr(self._torch, self._backend).max_memory_allocated()
-            figures["peak_device_bytes"] = float(memory)
-        return figures
+            peak = float(getattr(self._torch, self._backend).max_memory_allocated())
+        return LoadFigures(
+            load_s=seconds,
+            weights_bytes=float(weights),
+            peak_rss_bytes=peak_rss_bytes(),
+            peak_device_bytes=peak,
+        )
 
     def _synchronize(self) -> None:
         if self._backend != "cpu":

@@ -25,6 +25,7 @@ from harness.devices.base import (
     check_request,
     ignore_token,
 )
+from harness.devices.facts import LoadFigures
 from harness.devices.server.dialect import COMPLETIONS, Answer, Dialect, complete
 from harness.devices.server.facts import engine_facts, environment
 from harness.devices.server.http import Http, base_url
@@ -123,7 +124,7 @@ class ServerDevice:
             declared_dtype=self._dtype,
             engine=engine_facts(options, found, self._url, self._process),
             environment=environment(found, self._process),
-            load={"load_s": time.perf_counter() - started} if self._process else {},
+            load=LoadFigures(load_s=time.perf_counter() - started if self._process else None),
             follow="forced-prefill",
         )
 

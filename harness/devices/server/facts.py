@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue
 from harness.devices.server.options import ServerOptions
 from harness.devices.server.probe import Probed
 from harness.devices.server.process import ServerProcess, shown_arguments
@@ -25,7 +25,7 @@ _IDS = {"field": "return_token_ids", "logprobs": "names of the log-probabilities
 
 def engine_facts(
     options: ServerOptions, found: Probed, url: str | None, process: ServerProcess | None
-) -> dict[str, EnvironmentValue]:
+) -> EngineFacts:
     """What decides bits, as far as it is known, and how the server was asked.
 
     Args:
@@ -46,9 +46,8 @@ def engine_facts(
         "neutral_fields": "all" if dialect.extras else "OpenAI's only",
         "concurrency": options.concurrency,
         "timeout_s": options.timeout,
-        "warning": found.warning,
     }
-    return {key: value for key, value in facts.items() if value is not None}
+    return EngineFacts(warning=found.warning).with_facts(facts)
 
 
 def environment(found: Probed, process: ServerProcess | None) -> dict[str, EnvironmentValue]:

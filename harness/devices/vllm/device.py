@@ -29,7 +29,12 @@ from harness.devices.base import (
 )
 from harness.devices.trace import Trace
 from harness.devices.vllm.capture import Order
-from harness.devices.vllm.environment import engine_facts, environment, load_figures
+from harness.devices.vllm.environment import (
+    WorkerFacts,
+    engine_facts,
+    environment,
+    load_figures,
+)
 from harness.devices.vllm.jobs import Job, Part
 from harness.devices.vllm.load import (
     PLATFORMS,
@@ -42,14 +47,14 @@ from harness.devices.vllm.process import EngineWatch, OwnProcess
 from harness.devices.vllm.spool import Spool
 from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, UsageError
-from harness.model.dtype import DTYPES, checkpoint_dtype
+from harness.model.dtype import check_dtype, checkpoint_dtype
 from harness.model.model import Model
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
 # Import paths, as vLLM takes them: its workers may be other processes.
 _PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
-_EXTENSION = "harness.devices.vllm.worker.WorkerFacts"
+_EXTENSION = "harness.devices.vllm.worker.HarnessWorker"
 _LONGER = ", or raise --engine-arg max_model_len"
 
 
@@ -79,8 +84,7 @@ class VllmDevice:
     ) -> None:
         if name not in PLATFORMS:
             raise UsageError(f"no vLLM device {name!r}; there are {', '.join(PLATFORMS)}")
-        if dtype is not None and dtype not in DTYPES:
-            raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        check_dtype(dtype)
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
         self.name = name
@@ -213,7 +217,7 @@ class VllmDevice:
             self._before.restore()
             self._before = None
 
-    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> WorkerFacts:
         """Make the engine; what its first worker says of itself."""
         self._started = True
         try:
@@ -221,7 +225,7 @@ class VllmDevice:
             assert self._before is not None
             children = self._before.new_children()
             self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
-            facts: dict[str, Any] = self._llm.collective_rpc("harness_facts")[0]
+            facts: WorkerFacts = self._llm.collective_rpc("harness_facts")[0]
         except Exception as error:  # vLLM and its back ends raise errors of every kind here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "

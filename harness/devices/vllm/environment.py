@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
-from harness.devices.base import EnvironmentValue
 from harness.devices.environment import environment as torch_environment
+from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.devices.vllm.load import PLATFORMS, distribution_of
-from harness.devices.vllm.log import LOAD_PARTS
 
 #: Variables that choose runners, kernels and processes. Shown when set.
 _VARIABLES = (
@@ -26,6 +25,25 @@ _VARIABLES = (
 )
 
 
+class WorkerFacts(TypedDict, total=False):
+    """What the worker says of itself (``worker.HarnessWorker.harness_facts``); what it
+    cannot tell is left out, or 0.
+    """
+
+    attention: str | None
+    threads: int
+    instruction_set: str | None
+    runner: str
+    weights_s: float
+    init_engine_s: float
+    compile_s: float
+    warmup_s: float
+    graph_capture_s: float
+    weights_bytes: int
+    peak_rss_bytes: int
+    kv_cache_bytes: int
+
+
 def environment(name: str, torch: Any, vllm: Any) -> dict[str, EnvironmentValue]:
     """Versions, processor, accelerator and the variables that choose kernels."""
     found = torch_environment(torch, PLATFORMS[name])
@@ -39,8 +57,8 @@ def environment(name: str, torch: Any, vllm: Any) -> dict[str, EnvironmentValue]
 
 
 def engine_facts(
-    config: Any, worker: Mapping[str, Any], asked: Mapping[str, str], batch_size: int
-) -> dict[str, EnvironmentValue]:
+    config: Any, worker: WorkerFacts, asked: Mapping[str, str], batch_size: int
+) -> EngineFacts:
     """What decides bits, from the configuration in force.
 
     Args:
@@ -51,21 +69,23 @@ def engine_facts(
     """
     cache, scheduler = config.cache_config, config.scheduler_config
     parallel = config.parallel_config
+    told = EngineFacts(
+        device=str(getattr(config.device_config, "device_type", "")),
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        attention=worker.get("attention"),
+        threads=worker.get("threads"),
+        instruction_set=worker.get("instruction_set"),
+        enforce_eager=bool(config.model_config.enforce_eager),
+        batch_size=batch_size,
+        prefix_caching=bool(cache.enable_prefix_caching),
+        block_size=int(cache.block_size),
+    )
     facts: dict[str, EnvironmentValue] = {
-        "device": str(getattr(config.device_config, "device_type", "")),
-        "dtype": str(config.model_config.dtype).removeprefix("torch."),
-        "attention": worker.get("attention"),
-        "threads": worker.get("threads"),
-        "instruction_set": worker.get("instruction_set"),
         "runner": worker.get("runner"),
-        "enforce_eager": bool(config.model_config.enforce_eager),
-        "batch_size": batch_size,
         "max_num_seqs": int(scheduler.max_num_seqs),
         "chunked_prefill": bool(getattr(scheduler, "enable_chunked_prefill", False)),
         "max_num_batched_tokens": int(scheduler.max_num_batched_tokens),
         "async_scheduling": bool(getattr(scheduler, "async_scheduling", False)),
-        "prefix_caching": bool(cache.enable_prefix_caching),
-        "block_size": int(cache.block_size),
         "speculative": config.speculative_config is not None,
         "quantization": config.model_config.quantization,
         "tensor_parallel_size": int(parallel.tensor_parallel_size),
@@ -76,27 +96,33 @@ def engine_facts(
         "stops": "the recording's eos_token_ids, no others",
     }
     facts.update({f"asked.{key}": value for key, value in asked.items()})
-    return {key: value for key, value in facts.items() if value is not None}
+    return told.with_facts(facts)
 
 
-def load_figures(seconds: float, config: Any, worker: Mapping[str, Any]) -> dict[str, float]:
+def load_figures(seconds: float, config: Any, worker: WorkerFacts) -> LoadFigures:
     """Seconds to load and of its parts, bytes of weights, room of the KV cache.
 
-    A part is there where the engine tells it: ``weights_s`` (reading the
-    checkpoint), ``init_engine_s`` (profiling, KV cache, warm-up, and in them
-    ``compile_s``, ``warmup_s`` and ``graph_capture_s``). The rest of ``load_s``
-    is imports and processes.
+    A part is there where the engine tells it (``LoadFigures`` says which are
+    parts of which).
     """
-    figures = {"load_s": seconds}
-    for key in (*LOAD_PARTS, "weights_bytes", "peak_rss_bytes"):
-        if worker.get(key):
-            figures[key] = float(worker[key])
     blocks = getattr(config.cache_config, "num_gpu_blocks", None)
-    if blocks:
-        figures["kv_cache_tokens"] = float(blocks * config.cache_config.block_size)
-    if worker.get("kv_cache_bytes"):
-        figures["kv_cache_bytes"] = float(worker["kv_cache_bytes"])
-    return figures
+    return LoadFigures(
+        load_s=seconds,
+        weights_s=_known(worker.get("weights_s")),
+        init_engine_s=_known(worker.get("init_engine_s")),
+        compile_s=_known(worker.get("compile_s")),
+        warmup_s=_known(worker.get("warmup_s")),
+        graph_capture_s=_known(worker.get("graph_capture_s")),
+        weights_bytes=_known(worker.get("weights_bytes")),
+        peak_rss_bytes=_known(worker.get("peak_rss_bytes")),
+        kv_cache_bytes=_known(worker.get("kv_cache_bytes")),
+        kv_cache_tokens=_known(blocks and blocks * config.cache_config.block_size),
+    )
+
+
+def _known(figure: float | None) -> float | None:
+    """None for zero too, with which an engine says that it does not know."""
+    return float(figure) if figure else None
 
 
 def _version_of(package: str) -> str | None:

@@ -10,11 +10,12 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from harness.devices.kinds import backends_of
 from harness.errors import DeviceError, UsageError
 from harness.model.hub import DISTRIBUTION, first_line, require
 
 #: Device name to what vLLM's platform calls its devices.
-PLATFORMS = {"vllm-cpu": "cpu", "vllm-gpu": "cuda", "npu": "npu"}
+PLATFORMS = backends_of("vllm")
 
 _EXTRAS = {"vllm-cpu": "vllm-cpu", "npu": "npu"}
 _REMEDIES = {

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from harness.devices.vllm.load import reason
 from harness.devices.vllm.spool import leave_cause
@@ -18,6 +21,7 @@ _TIMERS = (
     "vllm.model_executor.model_loader",
     "vllm.compilation.monitor",
     "vllm.v1.worker.gpu_model_runner",
+    "vllm.v1.worker.cpu_model_runner",
     "vllm.v1.engine.core",
     "vllm.logger",  # vLLM-Ascend's
     "vllm_ascend.worker",
@@ -33,25 +37,49 @@ _SENTENCES: Mapping[str, re.Pattern[str]] = {
     # Profiling, KV cache and warm-up, compilation and capture included.
     "init_engine_s": re.compile(r"init engine .*took ([\d.]+) s"),
 }
-LOAD_PARTS = tuple(_SENTENCES)
+#: Before and after the first pass of vLLM's CPU engine, which compiles in it and
+#: does not say for how long.
+_FIRST_PASS = ("Warming up model for the compilation", "Warming up done")
+
+
+@dataclass(frozen=True)
+class _FirstPass:
+    """When it began, what torch had compiled by then and what had been heard."""
+
+    at: float
+    compiled: float
+    heard: Mapping[str, float]
+
+
+def compiler_seconds() -> float:
+    """Seconds that torch's compiler has taken in this process, by its own clock.
+
+    0 where nothing was compiled, or where this torch keeps no such clock.
+    """
+    dynamo: Any = sys.modules.get("torch._dynamo.utils")
+    try:
+        return float(dynamo.calculate_time_spent()["total_wall_time"])
+    except (AttributeError, KeyError, TypeError):
+        return 0.0
 
 
 class LoadLog(logging.Handler):
     """Picks the figures out of vLLM's log, whether or not that log is shown.
 
     Attributes:
-        seconds: what was said so far, by the names of ``Opened.load``.
+        seconds: what was said so far, by the names of ``environment.WorkerFacts``.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.seconds: dict[str, float] = {}
         self._load: str | None = None
+        self._first_pass: _FirstPass | None = None
 
     def install(self, load: str | None) -> None:
         """Listen; a second call for the same load does no harm, another load begins anew."""
         if load != self._load:
-            self.seconds, self._load = {}, load
+            self.seconds, self._load, self._first_pass = {}, load, None
         for name in {*_TIMERS, *_ENDERS}:
             logger = logging.getLogger(name)
             # vLLM's own handler has a level too, so nothing more is shown.
@@ -68,8 +96,34 @@ class LoadLog(logging.Handler):
         for name, sentence in _SENTENCES.items():
             found = sentence.search(text)
             if found is not None:
-                # Parts of a model may be compiled or captured one after another.
-                self.seconds[name] = self.seconds.get(name, 0.0) + float(found[1])
+                self._add(name, float(found[1]))
+        self._watch_first_pass(text, record.created)
+
+    def _watch_first_pass(self, text: str, now: float) -> None:
+        """Part the first pass into compilation and warm-up.
+
+        vLLM itself times the warm-up where it compiles ahead of time, and
+        torch's clock the compilation where it compiles as it goes.
+        """
+        before, after = _FIRST_PASS
+        if text.startswith(before):
+            self._first_pass = _FirstPass(now, compiler_seconds(), dict(self.seconds))
+        elif text.startswith(after) and self._first_pass is not None:
+            begun, self._first_pass = self._first_pass, None
+            whole = max(0.0, now - begun.at)
+            warmup = self.seconds.get("warmup_s", 0.0) - begun.heard.get("warmup_s", 0.0)
+            if self.seconds.get("compile_s") != begun.heard.get("compile_s"):
+                return  # this vLLM says it
+            if warmup:
+                self._add("compile_s", max(0.0, whole - warmup))
+            else:
+                compiled = min(whole, compiler_seconds() - begun.compiled)
+                self._add("compile_s", compiled)
+                self._add("warmup_s", whole - compiled)
+
+    def _add(self, name: str, seconds: float) -> None:
+        """Parts of a model may be compiled or captured one after another."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 #: The one of this process.

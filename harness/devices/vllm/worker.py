@@ -51,7 +51,7 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         return self._capture.capture(logits)
 
 
-class WorkerFacts(TracedModel):
+class HarnessWorker(TracedModel):
     """Becomes a base class of vLLM's worker, for ``collective_rpc``."""
 
     execute_model: Callable[..., Any]  # the worker's own
@@ -65,12 +65,15 @@ class WorkerFacts(TracedModel):
         looked_for: dict[str, Callable[[Any], Any]] = {
             "threads": lambda _: torch.get_num_threads(),
             "runner": lambda runner: f"{type(runner).__module__}.{type(runner).__name__}",
-            "weights_bytes": lambda runner: _bytes(list(runner.get_model().parameters())),
+            "weights_bytes": lambda runner: _weights_bytes(runner.get_model()),
             "kv_cache_bytes": lambda runner: _bytes(runner.kv_caches),
             "peak_rss_bytes": lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "attention": _attention,
             "instruction_set": lambda runner: instruction_set(torch, runner.device.type),
-            "compile_s": lambda runner: runner.vllm_config.compilation_config.compilation_time,
+            "compile_s": lambda runner: (
+                runner.vllm_config.compilation_config.compilation_time
+                or LOAD_LOG.seconds.get("compile_s")
+            ),
         }
         facts: dict[str, Any] = dict(LOAD_LOG.seconds)
         for name, look in looked_for.items():
@@ -97,6 +100,19 @@ def _bytes(tensors: Any) -> int:
         else:
             stack.extend(item)
     return sum(found.values())
+
+
+def _weights_bytes(model: Any) -> int:
+    """Of all parameters, and of the linear weights that vLLM's CPU engine has packed
+    for its kernels, which leaves an empty parameter behind."""
+    packed = 0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor) and not weight.numel():
+            rows = getattr(module, "output_size_per_partition", 0)
+            columns = getattr(module, "input_size_per_partition", 0)
+            packed += rows * columns * weight.element_size()
+    return _bytes(list(model.parameters())) + packed
 
 
 def _attention(runner: Any) -> str | None:

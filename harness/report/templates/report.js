@@ -81,7 +81,7 @@ class Data {
     return outer;
   }
 }
-const failing = new Set(["SILENT-DRIFT", "DIVERGENT", "NONFINITE"]);
+const failing = new Set(["SILENT_DRIFT", "DIVERGENT", "NONFINITE"]);
 
 // One token's figures, in the panel that stands there for the position to look at.
 const fill = (panel, data, alignment, prompt, n) => {

@@ -9,24 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.alignment.outcomes import FAILING
 from harness.alignment.prompt_result import PromptAlignment
-from harness.alignment.result import Alignment, Arm, Gate
-from harness.report.language import MESSAGES, Said, said
-from harness.report.sentences import (
-    beyond_count,
-    flip_count,
-    gate_base,
-    gate_sentence,
-    judged_sentence,
-    verdict_sentence,
-)
+from harness.alignment.result import Alignment, Arm
+from harness.report.language import Said, said, said_of
 from harness.report.text import NONE, number, percent, shortened
 from harness.report.views.environment import EnvironmentRow, compared_rows, environment_rows
+from harness.report.views.gates import STATUS_TONE, GateView, gate_view, interval
 from harness.report.views.performance import PerformanceView, performance_view
 from harness.report.views.prompt import (
     TONES,
     VERDICT_MARK,
     PromptView,
+    flips,
     prompt_view,
     ran_free,
     tone_of,
@@ -50,23 +45,6 @@ PARTS = (
     *("compared", "gates", "prompts", "heat", "scatter", "survival", "depth"),
     *("performance", "matrix", "doctor", "magnifier", "reproduce"),
 )
-
-_STATUS_TONE = {"PASS": "good", "WARN": "warn", "FAIL": "bad", "NOT_RUN": "dim"}
-_STATUS_MARK = {"PASS": "✓", "WARN": "!", "FAIL": "✗", "INCONCLUSIVE": "?", "NOT_RUN": NONE}
-
-
-@dataclass(frozen=True)
-class GateView:
-    """A gate: ``found`` is its value with its interval, ``asks`` what it asks."""
-
-    name: str
-    status: str
-    tone: str
-    mark: str
-    found: Said
-    threshold: str
-    sentence: Said
-    asks: Said | None
 
 
 @dataclass(frozen=True)
@@ -174,7 +152,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         verdict=alignment.verdict,
         tone=tone,
         mark=VERDICT_MARK[tone],
-        sentence=verdict_sentence(alignment),
+        sentence=said_of(alignment),
         hero=hero(alignment),
         error_ratio=interval(alignment.error_ratio),
         top_k_error_ratio=interval(alignment.top_k_error_ratio),
@@ -182,8 +160,8 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         beyond=beyond_count(alignment),
         diverged=_diverged(alignment),
         classes=tuple((name, count) for name, count in alignment.classes.items() if count),
-        gates=tuple(_gate(alignment, gate) for gate in alignment.gates),
-        warnings=tuple(judged_sentence(alignment, text) for text in alignment.warnings),
+        gates=tuple(map(gate_view, alignment.gates)),
+        warnings=tuple(map(said_of, alignment.warnings)),
         prompts=tuple(
             prompt_view(alignment, prompt, f"{anchor}-p{n}", entries.get(n))
             for n, prompt in enumerate(alignment.prompts)
@@ -234,12 +212,12 @@ def hero(alignment: Alignment) -> tuple[HeroView, ...]:
 def _hero_ratio(alignment: Alignment) -> HeroView:
     found = alignment.error_ratio
     gate = next((g for g in alignment.gates if g.name == "error_ratio"), None)
-    limit = None if gate is None else gate.threshold
+    limit = None if gate is None else gate.limit
     if found.value is None:
         return HeroView("hero.error_ratio", NONE, said("hero.error_ratio.none"), "open")
     key = "hero.error_ratio.point" if found.low is None else "hero.error_ratio.note"
     note = said(key, low=_two(found.low), high=_two(found.high), limit=number(limit))
-    tone = "open" if gate is None else _STATUS_TONE.get(gate.status, "open")
+    tone = "open" if gate is None else STATUS_TONE[gate.status]
     return HeroView("hero.error_ratio", f"{found.value:.2f}×", note, tone, found, limit)
 
 
@@ -262,38 +240,17 @@ def _hero_flips(alignment: Alignment) -> HeroView:
     return HeroView("hero.flips", f"{flipped:,}", note, "plain")
 
 
-def interval(found: Interval) -> Said:
-    """``1.02 (0.98 to 1.07)``, or what there is of it."""
-    if found.value is None:
-        return Said(NONE, NONE)
-    key = "interval.none" if found.low is None or found.high is None else "interval"
-    return said(key, value=number(found.value), low=number(found.low), high=number(found.high))
+def flip_count(alignment: Alignment) -> int:
+    """Flips over all prompts."""
+    return sum(len(flips(prompt)) for prompt in alignment.prompts)
 
 
-def _gate(alignment: Alignment, gate: Gate) -> GateView:
-    found = Interval(value=gate.value, low=gate.low, high=gate.high)
-    plain = Said(number(gate.value), number(gate.value))
-    return GateView(
-        name=gate.name,
-        status=gate.status,
-        tone=_STATUS_TONE.get(gate.status, "open"),
-        mark=_STATUS_MARK.get(gate.status, "?"),
-        found=plain if gate.low is None or gate.high is None else interval(found),
-        threshold=number(gate.threshold),
-        sentence=gate_sentence(alignment, gate),
-        asks=_asks(gate.name),
-    )
-
-
-def _asks(name: str) -> Said | None:
-    base, path = gate_base(name)
-    if f"asks.{base}" not in MESSAGES["en"]:
+def beyond_count(alignment: Alignment) -> int | None:
+    """Positions that fail the point guard; None where nothing could be judged."""
+    classes = [c for p in alignment.prompts for c in p.positions.class_]
+    if not any(c is not None for c in classes):
         return None
-    asks = said(f"asks.{base}")
-    if not path:
-        return asks
-    only = said(f"asks.{path}")
-    return Said(f"{asks.en} {only.en}", asks.zh + only.zh)
+    return sum(c in FAILING for c in classes)
 
 
 def _diverged(alignment: Alignment) -> str:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from harness.bench.figures import DEFINITIONS, Summary, figures, roofline
+from harness.bench.figures import FIGURES, Summary, figures, quantile, roofline
+from harness.bench.remarks import warnings_of
 from harness.bench.result import Bench, CellTimes
+from harness.devices.facts import LoadFigures
+from harness.messages.render import render
+from harness.messages.statement import told
+from harness.report.language import MESSAGES, Language, say
 from harness.report.text import NONE, number, seconds, visible
 
+#: In place of a verdict, where the tokens were not judged.
+NOT_JUDGED = "NOT JUDGED"
 _SECONDS = {"ttft_s", "itl_s", "decode_tpot_s", "e2e_s"}
-#: Names of the parts of a cold start, in the order in which they happen.
-_COLD = {
-    "load_weights_s": "weights",
-    "load_compile_s": "compilation",
-    "load_graph_s": "graph capture",
-    "load_warmup_s": "warm-up",
-}
+_NOT_TIMED = "not timed by the engine"
+#: The bar of a load of which no part is known.
+_WHOLE = "load"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class BenchView:
     title: str
     aligned: bool
     verdict: str
+    sentence: str
+    warnings: tuple[str, ...]
     load: tuple[Row, ...]
     throughput: tuple[Row, ...]
     latency: tuple[Row, ...]
@@ -46,22 +51,45 @@ class BenchView:
     definitions: tuple[Row, ...]
 
 
-def bench_view(bench: Bench) -> BenchView:
-    """Every table of a bench."""
+def bench_view(bench: Bench, language: Language = "en") -> BenchView:
+    """Every table of a bench, in one language."""
     measured = [c for c in bench.cells if c.repeats]
     return BenchView(
         source=bench,
         title=f"{bench.device}, {bench.model.name}, {bench.dtype}",
         aligned=bench.aligned,
-        verdict=bench.accuracy.verdict or "NOT JUDGED",
-        load=tuple(_load(bench)),
-        throughput=tuple(map(_throughput, measured)),
+        verdict=bench.accuracy.verdict or NOT_JUDGED,
+        sentence=told(bench.accuracy, language),
+        warnings=tuple(render(warning, language) for warning in warnings_of(bench)),
+        load=tuple(_named(language, row) for row in _load(bench)),
+        throughput=tuple(_worded(language, _throughput(times)) for times in measured),
         latency=tuple(row for cell in measured for row in _latency(cell)),
-        memory=tuple(_memory(bench)),
+        memory=tuple(_named(language, row) for row in _memory(bench)),
         roofline=tuple(_roofline(bench, measured)),
-        charts=tuple(_charts(bench, measured)),
-        definitions=tuple(Row(name, (text,)) for name, text in DEFINITIONS.items()),
+        charts=tuple(_charts(bench, measured, language)),
+        definitions=tuple(Row(name, (say(language, f"bench.is.{name}"),)) for name in FIGURES),
     )
+
+
+def label(language: Language, name: str) -> str:
+    """The word for a row, a chart or an outcome, in one language."""
+    return say(language, f"bench.{name}")
+
+
+def _named(language: Language, row: Row) -> Row:
+    """A row whose head is a name of the messages; figures stay as they are."""
+    return replace(_worded(language, row), head=label(language, row.head))
+
+
+def _worded(language: Language, row: Row) -> Row:
+    """A row whose cells may be words."""
+    return replace(row, cells=tuple(_word(language, cell) for cell in row.cells))
+
+
+def _word(language: Language, cell: str) -> str:
+    if cell in ("yes", "no"):
+        return say(language, cell)
+    return label(language, cell) if f"bench.{cell}" in MESSAGES[language] else cell
 
 
 def size(value: float | None) -> str:
@@ -76,21 +104,50 @@ def size(value: float | None) -> str:
 
 
 def cold_parts(bench: Bench) -> list[tuple[str, float]]:
-    """The cold start in parts, seconds: those that the engine tells, the rest
-    of the load, and the first request."""
-    parts = [(label, bench.load[key]) for key, label in _COLD.items() if key in bench.load]
-    rest = bench.load.get("load_s", 0.0) - sum(value for _, value in parts)
-    label = "the rest of the load" if parts else "load"
-    found = [*parts, (label, max(rest, 0.0))]
+    """The cold start in parts that do not overlap, seconds: those that the
+    engine tells, the rest of the load, and the first request."""
+    load = bench.load
+    told = [
+        ("weights", load.weights_s),
+        ("compilation", load.compile_s),
+        ("warm-up", load.warmup_s),
+        ("profiling and KV cache", _besides(load)),
+        ("graph capture", load.graph_capture_s),
+    ]
+    found = [(label, value) for label, value in told if value is not None]
+    if load.load_s is not None:
+        rest = load.load_s - sum(value for _, value in found)
+        found.append(("the rest of the load" if found else _WHOLE, max(rest, 0.0)))
     if bench.first_request_s is not None:
         found.append(("first request", bench.first_request_s))
     return found
 
 
+def _besides(load: LoadFigures) -> float | None:
+    """What the engine's initialization took besides the parts that have a figure."""
+    if load.init_engine_s is None:
+        return None
+    inside = (load.compile_s, load.warmup_s, load.graph_capture_s)
+    return max(load.init_engine_s - sum(part or 0.0 for part in inside), 0.0)
+
+
 def _load(bench: Bench) -> Iterator[Row]:
-    yield Row("load, whole", (seconds(bench.load.get("load_s")),))
+    yield Row("load, whole", (seconds(bench.load.load_s),))
+    yield from _untimed(bench)
     for label, value in cold_parts(bench):
-        yield Row(label, (seconds(value),))
+        if label != _WHOLE:  # which is said above
+            yield Row(label, (seconds(value),))
+
+
+def _untimed(bench: Bench) -> Iterator[Row]:
+    """Parts of an engine that can compile, of which it tells no time, and why."""
+    eager = bench.engine.enforce_eager
+    if eager is None:
+        return
+    if bench.load.compile_s is None:
+        yield Row("compilation", ("not compiled (enforce_eager)" if eager else _NOT_TIMED,))
+    if bench.load.warmup_s is None:
+        yield Row("warm-up", (_NOT_TIMED,))
 
 
 def _throughput(times: CellTimes) -> Row:
@@ -126,13 +183,13 @@ def _latency(times: CellTimes) -> Iterator[Row]:
 
 def _memory(bench: Bench) -> Iterator[Row]:
     load = bench.load
-    yield Row("weights", (size(load.get("weights_bytes")),))
+    yield Row("weights", (size(load.weights_bytes),))
     host = max((c.peak_host_bytes or 0 for c in bench.cells), default=0)
-    yield Row("peak of the host process", (size(host or load.get("peak_rss_bytes")),))
+    yield Row("peak of the host process", (size(host or load.peak_rss_bytes),))
     device = max((c.peak_device_bytes or 0 for c in bench.cells), default=0)
-    yield Row("peak of the accelerator", (size(device or load.get("peak_device_bytes")),))
-    yield Row("KV cache", (size(load.get("kv_cache_bytes")),))
-    tokens = load.get("kv_cache_tokens")
+    yield Row("peak of the accelerator", (size(device or load.peak_device_bytes),))
+    yield Row("KV cache", (size(load.kv_cache_bytes),))
+    tokens = load.kv_cache_tokens
     yield Row("KV cache, tokens", (NONE if tokens is None else number(int(tokens)),))
 
 
@@ -148,17 +205,23 @@ def _share(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.0f} %"
 
 
-def _charts(bench: Bench, measured: Sequence[CellTimes]) -> Iterator[tuple[str, Markup]]:
-    yield "Cold start", bars([(label, value, seconds(value)) for label, value in cold_parts(bench)])
+def _charts(
+    bench: Bench, measured: Sequence[CellTimes], language: Language
+) -> Iterator[tuple[str, Markup]]:
+    cold = [(label(language, name), value, seconds(value)) for name, value in cold_parts(bench)]
+    yield label(language, "Cold start"), bars(cold)
     for name, title in (
         ("decode_tok_s", "Decode throughput, tokens a second"),
         ("decode_tpot_s", "Time per decoded token"),
     ):
         found = [(times.cell.name, figures(times).get(name)) for times in measured]
-        yield title, bars([(cell, one.median, _shown(name, one)) for cell, one in found if one])
+        yield (
+            label(language, title),
+            bars([(cell, one.median, _shown(name, one)) for cell, one in found if one]),
+        )
     gaps = [gap / 1e9 for t in measured for r in t.repeats for q in r.requests for gap in q.itl_ns]
     if gaps:
-        yield "Gaps between tokens, all cells", histogram(gaps)
+        yield label(language, "Gaps between tokens, all cells"), histogram(gaps)
 
 
 def _shown(name: str, one: Summary) -> str:
@@ -187,8 +250,7 @@ def bars(items: Sequence[tuple[str, float, str]]) -> Markup:
 
 def histogram(values: Sequence[float], bins: int = 40) -> Markup:
     """Counts of equal bins from 0 to the 99th percentile; the last holds the rest."""
-    ordered = sorted(values)
-    top = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1.05 or 1.0
+    top = quantile(values, 0.99) * 1.05 or 1.0
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, int(bins * value / top))] += 1

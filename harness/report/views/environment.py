@@ -42,7 +42,7 @@ def compared_rows(alignment: Alignment) -> tuple[EnvironmentRow, ...]:
 
 def _leading(arm: Arm) -> tuple[str, ...]:
     device = arm.device
-    processor = arm.environment.get("processor") or arm.environment.get("device_name")
+    processor = arm.environment.get("accelerator") or arm.environment.get("processor")
     if isinstance(processor, str) and processor:
         device += f" ({shortened(processor, 60)})"
     return (device, arm.dtype, arm.model.name, arm.suite.name, arm.replay, moment(arm.created))

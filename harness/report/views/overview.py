@@ -113,7 +113,7 @@ def _trends(shown: Sequence[AlignmentView]) -> tuple[Trend, ...]:
 
 def _trend(anchor: str, ordered: Sequence[AlignmentView]) -> Trend:
     arm = ordered[0].source.candidate
-    limits = [g.threshold for v in ordered for g in v.source.gates if g.name == "error_ratio"]
+    limits = [g.limit for v in ordered for g in v.source.gates if g.name == "error_ratio"]
     return Trend(
         anchor=anchor,
         name=shortened(f"{arm.name}, {arm.model.name}, {arm.suite.name}, {arm.dtype}", 200),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from harness.alignment.outcomes import ALIGNED
-from harness.alignment.result import Alignment
-from harness.report.language import MESSAGES, Said, said
-from harness.report.text import NONE, number, seconds
+from harness.alignment.result import Alignment, Figures, Performance
+from harness.report.language import Said, said
+from harness.report.text import number, seconds
 
-#: Figures that are always shown; others of the same kind only where there are any.
-_ALWAYS = ("load_s", "ttft_s", "itl_s", "decode_tpot_s", "decode_tok_s", "total_tok_s")
-_OTHERS = ("e2e_s", "prefill_tok_s", "peak_memory_bytes")
+#: What the figures were taken of, said in a line of its own.
+_COUNTS = ("samples", "gaps")
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,9 @@ class PerformanceView:
 def performance_view(alignment: Alignment) -> PerformanceView:
     """The figures of an alignment."""
     found = alignment.performance
-    keys = [*_ALWAYS, *(k for k in _OTHERS if _value(found.candidate, k) is not None)]
     a, b = found.candidate, found.reference
     return PerformanceView(
-        rows=tuple(_row(found, key) for key in keys if f"perf.{key}" in MESSAGES["en"]),
+        rows=tuple(_row(found, key) for key in Figures.model_fields if key not in _COUNTS),
         samples=said(
             "performance.samples",
             a=f"{a.samples:,}",
@@ -53,24 +50,15 @@ def performance_view(alignment: Alignment) -> PerformanceView:
     )
 
 
-def _row(found: Any, key: str) -> FigureView:
+def _row(found: Performance, key: str) -> FigureView:
     return FigureView(
         key=key,
-        candidate=_shown(key, _value(found.candidate, key)),
-        reference=_shown(key, _value(found.reference, key)),
+        candidate=_shown(key, getattr(found.candidate, key)),
+        reference=_shown(key, getattr(found.reference, key)),
         ratio=number(found.ratio.get(key)),
         better="better.higher" if key.endswith("tok_s") else "better.lower",
     )
 
 
-def _value(figures: Any, key: str) -> float | None:
-    value = getattr(figures, key, None)
-    return float(value) if isinstance(value, (int, float)) else None
-
-
 def _shown(key: str, value: float | None) -> str:
-    if key.endswith("tok_s"):
-        return number(value)
-    if key.endswith("_bytes"):
-        return NONE if value is None else f"{value / 2**30:.3g} GiB"
-    return seconds(value)
+    return number(value) if key.endswith("tok_s") else seconds(value)

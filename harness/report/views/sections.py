@@ -1,37 +1,22 @@
-"""Parts of an alignment that only some runs have: matrix, magnifier, doctor, depth.
-
-They are read tolerantly: a part that is absent, empty or of another shape is
-not shown, and a field that is absent is a dash.
-"""
+"""Parts of an alignment that only some runs have: matrix, magnifier, doctor, depth."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from harness.alignment.result import Alignment
-from harness.report.language import MESSAGES, Said, said
-from harness.report.sentences import judged_sentence
-from harness.report.text import NONE, number, shortened
+from harness.alignment.result import Alignment, Magnifier, MatrixCell
+from harness.doctor.finding import Finding, Severity
+from harness.report.language import Said, said, said_of
+from harness.report.text import number, shortened
+from harness.report.views.gates import STATUS_MARK, STATUS_TONE
 
-_STATUS = {
-    "PASS": ("✓", "good"),
-    "OK": ("✓", "good"),
-    "WARN": ("!", "warn"),
-    "FAIL": ("✗", "bad"),
-    "ERROR": ("✗", "bad"),
-}
-_SEVERITY = {
+_SEVERITY: dict[Severity, tuple[str, str]] = {
     "error": ("✗", "bad"),
-    "fail": ("✗", "bad"),
     "warning": ("!", "warn"),
-    "warn": ("!", "warn"),
-    "ok": ("✓", "good"),
     "harmless": ("✓", "dim"),
 }
-_MOST = 200
+#: Rows of a table, and characters of a cell.
+_MOST, _MOST_TEXT = 200, 1000
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingView:
     """What the doctor found."""
 
     mark: str
@@ -71,99 +56,41 @@ class Sections:
 
     matrix: tuple[Row, ...] = ()
     magnifier: Row | None = None
-    doctor: tuple[Finding, ...] = ()
+    doctor: tuple[FindingView, ...] = ()
     depth: tuple[Depth, ...] = ()
 
 
 def sections(alignment: Alignment) -> Sections:
     """Whatever of the optional parts this alignment has."""
-    matrix = _part(alignment, "matrix")
-    doctor = _part(alignment, "doctor")
+    closer, located = alignment.magnifier, alignment.locate
+    curve = () if located is None else located.curve[:_MOST]
     return Sections(
-        matrix=tuple(_cell(alignment, cell) for cell in _items(matrix, "cells")),
-        magnifier=_magnifier(alignment, _part(alignment, "magnifier")),
-        doctor=tuple(map(_finding, _items(doctor, "findings"))),
-        depth=tuple(_depth(_part(alignment, "locate"))),
+        matrix=tuple(map(_cell, alignment.matrix[:_MOST])),
+        magnifier=None if closer is None else _magnifier(closer),
+        doctor=tuple(map(_finding, alignment.doctor[:_MOST])),
+        depth=tuple(Depth(shortened(p.module, 120), p.candidate, p.noise) for p in curve),
     )
 
 
-def _part(source: Any, *names: str) -> Any:
-    """The first of these fields or keys that there is."""
-    for name in names:
-        value = source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
-        if value is not None:
-            return value
-    return None
+def _cell(cell: MatrixCell) -> Row:
+    name = shortened(cell.name, _MOST_TEXT)
+    cells = (name, cell.status, number(cell.rows), number(cell.rows_equal))
+    return Row(STATUS_MARK[cell.status], STATUS_TONE[cell.status], cells, said_of(cell))
 
 
-def _items(part: Any, name: str) -> Sequence[Any]:
-    """A list, or the list under that name."""
-    found = part if isinstance(part, (list, tuple)) else _part(part, name)
-    return found[:_MOST] if isinstance(found, (list, tuple)) else ()
+def _magnifier(closer: Magnifier) -> Row:
+    ratio = None if closer.error_ratio is None else closer.error_ratio.value
+    cells = (closer.status, number(ratio))
+    return Row(STATUS_MARK[closer.status], STATUS_TONE[closer.status], cells, said_of(closer))
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return NONE
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return number(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k}={_text(v)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return shortened(str(value), 1000)
-
-
-def _cell(alignment: Alignment, cell: Any) -> Row:
-    status = _text(_part(cell, "status"))
-    mark, tone = _STATUS.get(status.upper(), ("?", "open"))
-    what, rows, equal, sentence = (
-        _text(_part(cell, *names))
-        for names in (
-            ("what", "name", "setting"),
-            ("rows",),
-            ("equal", "rows_equal"),
-            ("sentence", "why"),
-        )
-    )
-    return Row(mark, tone, (what, status, rows, equal), judged_sentence(alignment, sentence))
-
-
-def _magnifier(alignment: Alignment, part: Any) -> Row | None:
-    if part is None:
-        return None
-    status = _text(_part(part, "status"))
-    mark, tone = _STATUS.get(status.upper(), ("?", "open"))
-    ratio = _part(part, "ratio", "error_ratio")
-    shown = _text(_part(ratio, "value")) if _part(ratio, "value") is not None else _text(ratio)
-    sentence = _text(_part(part, "sentence", "why"))
-    return Row(mark, tone, (status, shown), judged_sentence(alignment, sentence))
-
-
-def _finding(finding: Any) -> Finding:
-    severity = _text(_part(finding, "severity", "status")).lower()
-    mark, tone = _SEVERITY.get(severity, ("i", "open"))
-    name = {"warn": "warning", "fail": "error", "note": "info"}.get(severity, severity)
-    known = f"severity.{name}" in MESSAGES["en"]
-    return Finding(
+def _finding(finding: Finding) -> FindingView:
+    mark, tone = _SEVERITY[finding.severity]
+    return FindingView(
         mark=mark,
         tone=tone,
-        severity=said(f"severity.{name}") if known else Said(severity, severity),
-        what=_text(_part(finding, "seen", "what", "name")),
-        why=_text(_part(finding, "why", "cause", "detail")),
-        remedy=_text(_part(finding, "remedy", "mend", "fix")),
+        severity=said(f"severity.{finding.severity}"),
+        what=shortened(finding.seen, _MOST_TEXT),
+        why=shortened(finding.why, _MOST_TEXT),
+        remedy=shortened(finding.remedy, _MOST_TEXT),
     )
-
-
-def _depth(part: Any) -> Iterator[Depth]:
-    for point in _items(part, "curve"):
-        name = _part(point, "module", "name", "layer")
-        error = _part(point, "candidate", "error", "value")
-        noise = _part(point, "noise", "control", "reference", "limit")
-        if name is not None:
-            yield Depth(shortened(str(name), 120), _finite(error), _finite(noise))
-
-
-def _finite(value: Any) -> float | None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from factories import fake_baseline, fake_record, fake_suite, recording, text_run
+from factories import fake_baseline, fake_record, fake_suite, recording, text_run, told_rows
 from factories import prompt as prompt_record
 
 from harness.alignment.align import compare
@@ -14,6 +13,7 @@ from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment, Gate, load_alignment, save_alignment
 from harness.alignment.texts import first_difference
 from harness.baseline.baseline import Baseline, check_arm
+from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
 from harness.errors import BaselineError, UsageError
 from harness.recording.context import Context
@@ -21,19 +21,10 @@ from harness.recording.format import PromptRecord, Recording, Run
 from harness.recording.recorder import Options
 from harness.recording.repeats import repeat_of
 from harness.report.render import render
-from harness.statistics.rows import NO_TOKEN, RowStatistics
 
 SUITE = fake_suite(prompts=6, tokens=8)
 BASELINE = fake_baseline(SUITE)
 CONTEXT = Context.of(BASELINE.reference)
-
-
-def told_rows(rows: RowStatistics, top: int = 20) -> RowStatistics:
-    """What a server would tell of these rows."""
-    ids, best = rows.top_ids.copy(), rows.top_logits - rows.logsumexp[:, None]
-    ids[:, top:], best[:, top:] = NO_TOKEN, 0.0
-    zeros = np.zeros(len(rows))
-    return RowStatistics(ids, best.astype(np.float32), None, zeros, rows.nonfinite, None, None)
 
 
 def told(made: Recording, top: int = 20) -> Recording:
@@ -70,7 +61,9 @@ def test_log_probabilities_of_a_correct_engine_are_aligned(seed: int) -> None:
     assert found.top_k_error_ratio.value == pytest.approx(whole.top_k_error_ratio.value, rel=1e-4)
     assert "error among the likeliest tokens" in found.sentence
     assert found.classes == whole.classes
-    assert "model.weights could not be told by one side, so it was not checked." in found.warnings
+    assert "model.weights could not be told by one side, so it was not checked." in [
+        w.sentence for w in found.warnings
+    ]
 
 
 def test_equal_log_probabilities_are_never_bit_exact() -> None:
@@ -117,8 +110,8 @@ def test_a_server_makes_no_arm_of_a_baseline() -> None:
 
 def test_what_the_device_warned_of_stands_in_the_alignment() -> None:
     made = told(candidate())
-    made = made.model_copy(update={"engine": {"warning": "the server samples"}})
-    assert "server: the server samples" in compare(made, BASELINE).warnings
+    made = made.model_copy(update={"engine": EngineFacts(warning="the server samples")})
+    assert "server: the server samples" in [w.sentence for w in compare(made, BASELINE).warnings]
 
 
 # --- texts
@@ -159,7 +152,7 @@ def test_another_text_shows_where() -> None:
 
 def test_texts_are_refused_like_everything_else_that_was_asked_differently() -> None:
     made = texts_of(BASELINE.reference, {})
-    settings = {**made.settings, "max_new_tokens": 9}
+    settings = made.settings.model_copy(update={"max_new_tokens": 9})
     found = compare(made.model_copy(update={"settings": settings}), BASELINE)
     assert found.verdict == "NOT_COMPARABLE"
 

@@ -74,7 +74,7 @@ def flips(found: Alignment) -> int:
 def test_a_correct_engine_is_equivalent_with_every_gate_judged(seed: int) -> None:
     found = judged(arm(seed))
     assert found.verdict == "EQUIVALENT"
-    assert set(found.classes) <= {"EXACT", "NEAR-TIE", "TIE"}
+    assert set(found.classes) <= {"EXACT", "NEAR_TIE", "TIE"}
     assert statuses(found)["error_ratio_prefill"] == statuses(found)["error_ratio_decode"] == "PASS"
 
 
@@ -109,7 +109,7 @@ def test_a_near_tie_that_a_correct_engine_flips_is_equivalent() -> None:
     exchange(rows[name][position], *best_two(REFERENCE[name][position]), largest_second=True)
     found = judged(rows)
     prompt = next(p for p in found.prompts if p.id == name)
-    assert prompt.positions.class_[position] == "NEAR-TIE"
+    assert prompt.positions.class_[position] == "NEAR_TIE"
     assert found.verdict == "EQUIVALENT"
 
 
@@ -136,7 +136,7 @@ def test_one_nan_row_is_a_failure_that_names_the_position() -> None:
     found = judged(rows)
     assert found.verdict == "DIVERGENT"
     assert found.classes["NONFINITE"] == 1
-    assert "1 of 256 rows hold NaN or infinite logits, at position 6 of prompt p17" in (
+    assert "1 of 256 rows holds NaN or infinite logits, at position 6 of prompt p17" in (
         found.sentence
     )
 
@@ -256,7 +256,7 @@ def test_prompts_left_out_change_no_tolerance() -> None:
     for candidate in (whole, part):
         found = compare(candidate, baseline)
         assert statuses(found)["point_guard"] == "PASS"
-        assert set(found.classes) <= {"EXACT", "NEAR-TIE", "TIE"}
+        assert set(found.classes) <= {"EXACT", "NEAR_TIE", "TIE"}
 
 
 def test_a_permuted_top_k_is_a_failure() -> None:
@@ -323,7 +323,9 @@ def test_few_prompts_are_judged_together_and_say_so() -> None:
     baseline = baseline_of({i: REFERENCE[i] for i in few}, few)
     good = judged(arm(30, few), baseline)
     assert good.verdict == "EQUIVALENT"
-    assert any("4 prompts: too few to judge prefill and decode apart" in w for w in good.warnings)
+    assert any(
+        "4 prompts: too few to judge prefill and decode apart" in w.sentence for w in good.warnings
+    )
     bad = judged(arm(31, few, noise=4 * NOISE), baseline)
     assert exit_status(bad.verdict) != 0
 

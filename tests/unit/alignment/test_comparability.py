@@ -9,16 +9,23 @@ import pytest
 from factories import RNG, facts, forced_recording, free_recording, prompt, recording, run
 
 from harness.alignment.align import compare
+from harness.alignment.allow import Allow
 from harness.alignment.comparability import comparability
+from harness.devices.facts import EngineFacts
 from harness.errors import EmptyComparison
+from harness.model.settings import GenerationSettings
 from harness.recording.format import Recording, SuiteFacts
 
 LOGITS = {name: RNG(i).standard_normal((3, 64)).astype(np.float32) for i, name in enumerate("ab")}
 REFERENCE = free_recording(LOGITS)
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {**REFERENCE.settings, **changes}
+def settings(**changes: Any) -> GenerationSettings:
+    return GenerationSettings.model_validate({**REFERENCE.settings.model_dump(), **changes})
+
+
+def quantized(group_size: int) -> EngineFacts:
+    return REFERENCE.engine.model_copy(update={"qat_group_size": group_size})
 
 
 ROPE = {"theta": 1.0}
@@ -33,12 +40,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": facts(config={"hidden_size": 9, "rope": ROPE})}, "model.config.hidden_size"),
     ({"model": facts(config={"hidden_size": 8, "rope": {"theta": 2.0}})}, "model.config.rope"),
     ({"model": facts(config={"hidden_size": 8})}, "model.config.rope"),
-    ({"engine": {**REFERENCE.engine, "qat_group_size": -1}}, "model.quantizer"),
+    ({"engine": quantized(-1)}, "model.quantizer"),
     ({"settings": settings(max_new_tokens=5)}, "settings.max_new_tokens"),
     ({"settings": settings(ignore_eos=False)}, "settings.ignore_eos"),
-    ({"settings": settings(ignore_eos=1)}, "settings.ignore_eos"),
     ({"settings": settings(eos_token_ids=[0, 1])}, "settings.eos_token_ids"),
-    ({"settings": settings(temperature=None)}, "settings.temperature"),
+    ({"settings": settings(sampling="top_p")}, "settings.sampling"),
+    ({"settings": settings(repetition_penalty=1.1)}, "settings.repetition_penalty"),
+    ({"settings": settings(no_repeat_ngram_size=3)}, "settings.no_repeat_ngram_size"),
+    ({"settings": settings(suppress_tokens=[5])}, "settings.suppress_tokens"),
+    ({"settings": settings(min_new_tokens=1)}, "settings.min_new_tokens"),
 ]  # fmt: skip
 
 
@@ -116,18 +126,19 @@ def test_environment_engine_and_clock_never_refuse() -> None:
 
 def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
     candidate = free_recording(LOGITS, dtype="float16")
-    found = comparability(candidate, REFERENCE, allow_dtype=True)
+    found = comparability(candidate, REFERENCE, allow=Allow(dtype=True))
     assert found.comparable
     assert [d.field for d in found.allowed] == ["dtype"]
-    assert not comparability(candidate, REFERENCE, allow_weights=True).comparable
-    warnings = compare(candidate, REFERENCE, allow_dtype=True).warnings
-    assert "dtype differs and was allowed: float16 against bfloat16." in warnings
+    assert not comparability(candidate, REFERENCE, allow=Allow(weights=True)).comparable
+    warnings = compare(candidate, REFERENCE, allow=Allow(dtype=True)).warnings
+    said = [w.sentence for w in warnings]
+    assert "dtype differs and was allowed: float16 against bfloat16." in said
 
 
 def test_allow_weights_waives_weights_and_config_and_nothing_else() -> None:
     model = facts(weights="0" * 64, config={"quantization": "w8a8"})
     candidate = free_recording(LOGITS, model=model)
-    found = comparability(candidate, REFERENCE, allow_weights=True)
+    found = comparability(candidate, REFERENCE, allow=Allow(weights=True))
     assert found.comparable
     assert {d.field for d in found.allowed} == {
         "model.weights",
@@ -135,9 +146,9 @@ def test_allow_weights_waives_weights_and_config_and_nothing_else() -> None:
         "model.config.rope",
         "model.config.quantization",
     }
-    assert not comparability(candidate, REFERENCE, allow_dtype=True).comparable
+    assert not comparability(candidate, REFERENCE, allow=Allow(dtype=True)).comparable
     other = free_recording(LOGITS, model=facts(tokenizer="0" * 64))
-    assert not comparability(other, REFERENCE, allow_weights=True).comparable
+    assert not comparability(other, REFERENCE, allow=Allow(weights=True)).comparable
 
 
 def test_what_a_server_cannot_tell_is_unknown_and_refuses_nothing() -> None:
@@ -182,9 +193,9 @@ def test_a_forced_baseline_is_compared_by_its_tokens() -> None:
 def test_a_training_form_is_comparable_with_its_fused_form_when_weights_may_differ() -> None:
     training = free_recording(
         LOGITS,
-        engine={**REFERENCE.engine, "qat_group_size": 64},
+        engine=quantized(64),
         model=facts(weights="0" * 64),
     )
-    found = comparability(training, REFERENCE, allow_weights=True)
+    found = comparability(training, REFERENCE, allow=Allow(weights=True))
     assert found.comparable
     assert {d.field: d.candidate for d in found.allowed}["model.quantizer"] == "group size 64"

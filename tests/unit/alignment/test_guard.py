@@ -19,18 +19,18 @@ from harness.statistics.noise import HEADROOM, tolerance
     [
         (1.0, 0.1, False, False, "EXACT"),
         (1.0, 0.5, False, False, "EXACT"),
-        (1.0, -0.51, False, False, "SILENT-DRIFT"),
-        (1.0, 0.51, False, False, "SILENT-DRIFT"),
+        (1.0, -0.51, False, False, "SILENT_DRIFT"),
+        (1.0, 0.51, False, False, "SILENT_DRIFT"),
         (0.0, -0.1, True, False, "TIE"),
         (0.0, 0.0, True, False, "TIE"),
-        (0.2, -0.5, True, False, "NEAR-TIE"),
+        (0.2, -0.5, True, False, "NEAR_TIE"),
         (0.2, -0.6, True, False, "DIVERGENT"),
         (0.0, -0.6, True, False, "DIVERGENT"),
         (1.0, 0.0, False, True, "NONFINITE"),
         (1.0, -9.0, True, True, "NONFINITE"),
         (0.0, 0.0, False, False, "EXACT"),
         # A flip that no shift explains: the choice did not follow the logits.
-        (0.5, 0.0, True, False, "NEAR-TIE"),
+        (0.5, 0.0, True, False, "NEAR_TIE"),
         (0.6, 0.0, True, False, "DIVERGENT"),
         (9.0, 0.0, True, False, "DIVERGENT"),
     ],
@@ -51,10 +51,10 @@ def classes_of(
     return classify(found, np.array([0.5]), np.array([bad]))
 
 
-@pytest.mark.parametrize(("flip", "expected"), [(True, "DIVERGENT"), (False, "SILENT-DRIFT")])
+@pytest.mark.parametrize(("flip", "expected"), [(True, "DIVERGENT"), (False, "SILENT_DRIFT")])
 def test_a_choice_far_below_the_best_of_its_own_row_fails(flip: bool, expected: str) -> None:
     assert classes_of(0.2, 0.1, flip, trailing=0.51) == [expected]
-    assert classes_of(0.2, 0.1, flip, trailing=0.5) == ["NEAR-TIE" if flip else "EXACT"]
+    assert classes_of(0.2, 0.1, flip, trailing=0.5) == ["NEAR_TIE" if flip else "EXACT"]
 
 
 def test_a_position_fails_exactly_where_its_push_is_beyond_the_headroom() -> None:

@@ -20,6 +20,7 @@ OUTLIERS = {"tail": 8.0}
 WORST = {"tail": 5.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompts", "noise", "failing"),
     [

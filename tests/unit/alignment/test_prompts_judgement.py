@@ -75,7 +75,7 @@ def test_the_factory_holds_the_rows_it_is_said_to_hold() -> None:
 def test_a_correct_arm_is_exact_with_all_figures() -> None:
     found = judge(forced(logits()))
     positions = found.result.positions
-    assert set(positions.class_) <= {"EXACT", "NEAR-TIE", "TIE"}
+    assert set(positions.class_) <= {"EXACT", "NEAR_TIE", "TIE"}
     assert found.result.tokens_compared == found.result.tokens_expected == 4
     assert found.held.usable
     for name in ("margin", "shift", "tolerance", "error", "reference_error"):
@@ -117,7 +117,7 @@ def test_a_large_shift_without_a_flip_is_silent_drift() -> None:
     broken[1, FIRST.run.token_ids[1]] += 8
     found = judge(forced(broken))
     assert found.result.verdict == "DRIFT"
-    assert found.result.class_ == "SILENT-DRIFT"
+    assert found.result.class_ == "SILENT_DRIFT"
     assert found.flips == 0
 
 
@@ -282,9 +282,9 @@ def positions(**changes: Any) -> Positions:
     ("columns", "shown"),
     [
         ({"class_": []}, None),
-        ({"class_": ["EXACT", "NEAR-TIE", "DIVERGENT"], "candidate_token": [1, 2, 2]}, 2),
-        ({"class_": ["EXACT", "SILENT-DRIFT", "DIVERGENT"]}, 1),
-        ({"class_": ["EXACT", "EXACT", "NEAR-TIE"], "candidate_token": [1, 1, 2]}, 2),
+        ({"class_": ["EXACT", "NEAR_TIE", "DIVERGENT"], "candidate_token": [1, 2, 2]}, 2),
+        ({"class_": ["EXACT", "SILENT_DRIFT", "DIVERGENT"]}, 1),
+        ({"class_": ["EXACT", "EXACT", "NEAR_TIE"], "candidate_token": [1, 1, 2]}, 2),
         ({"class_": ["EXACT"] * 3, "shift": [0.1, -0.3, 0.4], "tolerance": [0.5, 0.4, 0.9]}, 1),
         ({"class_": [None] * 2, "shift": [0.1, None], "tolerance": [None, None]}, 0),
     ],

@@ -13,6 +13,7 @@ from harness.alignment.tokens import compare_tokens
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import noise_floor
 from harness.errors import EmptyComparison
+from harness.files import jsonfile
 
 BASELINE = arms()
 TOKENS = {p.id: list(p.run.token_ids) for p in BASELINE.reference.prompts}
@@ -35,7 +36,7 @@ def test_the_same_tokens_are_inconclusive_at_best() -> None:
     found = judge(TOKENS)
     assert found.verdict == "INCONCLUSIVE"
     assert not any(gate.status == "PASS" for gate in found.gates)
-    assert "0 of 24 tokens differ" in found.sentence
+    assert "0 of 24 tokens flip" in found.sentence
     assert found.positions == 24
     assert found.error_ratio.value is None
 
@@ -68,8 +69,8 @@ def test_a_token_within_the_noise_is_a_near_tie() -> None:
     for name, position in near:
         found = judge(with_rank(1, name, position))
         assert found.verdict == "INCONCLUSIVE"
-        assert set(found.classes) <= {"NEAR-TIE", "TIE"}
-        assert "1 of 24 tokens differ, none across a margin beyond the noise" in found.sentence
+        assert set(found.classes) <= {"NEAR_TIE", "TIE"}
+        assert "1 of 24 tokens flips, none across a margin beyond the noise" in found.sentence
 
 
 def test_without_controls_nothing_is_judged() -> None:
@@ -105,3 +106,6 @@ def test_the_alignment_comes_back_from_its_file(tmp_path: Path) -> None:
     found = judge(with_rank(19))
     save_alignment(found, path)
     assert load_alignment(path) == found
+    # Nobody knows with which settings plain tokens were made.
+    assert found.candidate.settings is None
+    assert jsonfile.parse(path)["candidate"]["settings"] == {}

@@ -17,7 +17,8 @@ from harness.alignment.outcomes import (
     exit_status,
 )
 from harness.alignment.result import Comparability, FieldDifference, Gate
-from harness.alignment.verdict import prompt_verdict, sentence_of, verdict_of
+from harness.alignment.verdict import message_of, prompt_verdict, verdict_of
+from harness.messages.render import render
 from harness.statistics.intervals import Interval
 
 NAMES = (*GATES, "determinism")
@@ -31,7 +32,7 @@ def gates(**status: Status) -> list[Gate]:
             name=name,
             status=status.get(name, "PASS"),
             value=0.25,
-            threshold=1.5,
+            limit=1.5,
             sentence=f"The {name} measured 0.25.",
         )
         for name in NAMES
@@ -63,7 +64,7 @@ LADDER: list[tuple[dict[str, Any], Verdict]] = [
     ({"bits": True, "tokens": False}, "EQUIVALENT"),
     ({"tokens": True}, "TOKEN_EXACT"),
     ({}, "EQUIVALENT"),
-    ({"classes": ["TIE", "NEAR-TIE"]}, "EQUIVALENT"),
+    ({"classes": ["TIE", "NEAR_TIE"]}, "EQUIVALENT"),
     ({"determinism": "WARN"}, "EQUIVALENT"),
     ({"exceedance": "WARN", "flip_calibration": "WARN", "slope": "WARN"}, "EQUIVALENT"),
     ({"error_ratio_prefill": "NOT_RUN", "error_ratio_decode": "NOT_RUN"}, "EQUIVALENT"),
@@ -83,7 +84,7 @@ LADDER: list[tuple[dict[str, Any], Verdict]] = [
     ({"coverage": "INCONCLUSIVE", "tokens": True}, "INCONCLUSIVE"),
     ({"tokens": True, "error_ratio": "FAIL"}, "DRIFT"),
     ({"tokens": True, "top_k_error_ratio": "FAIL"}, "DRIFT"),
-    ({"tokens": True, "point_guard": "FAIL", "classes": ["SILENT-DRIFT"]}, "DRIFT"),
+    ({"tokens": True, "point_guard": "FAIL", "classes": ["SILENT_DRIFT"]}, "DRIFT"),
     ({"point_guard": "FAIL", "classes": ["DIVERGENT", "EXACT"]}, "DIVERGENT"),
     ({"error_ratio": "FAIL", "coverage": "INCONCLUSIVE"}, "DRIFT"),
     ({"nonfinite": "FAIL", "point_guard": "FAIL", "classes": ["NONFINITE"]}, "DIVERGENT"),
@@ -134,11 +135,11 @@ def test_every_verdict_has_a_place_and_an_exit_status() -> None:
         (["EXACT", "EXACT"], True, True, "BIT_EXACT"),
         (["EXACT", "EXACT"], True, False, "INCONCLUSIVE"),
         (["EXACT", "EXACT"], False, True, "TOKEN_EXACT"),
-        (["EXACT", "NEAR-TIE"], False, True, "EQUIVALENT"),
+        (["EXACT", "NEAR_TIE"], False, True, "EQUIVALENT"),
         (["EXACT", "TIE"], True, True, "EQUIVALENT"),
         (["EXACT", None], False, True, "INCONCLUSIVE"),
-        (["EXACT", "SILENT-DRIFT"], False, True, "DRIFT"),
-        (["SILENT-DRIFT", "DIVERGENT"], False, False, "DIVERGENT"),
+        (["EXACT", "SILENT_DRIFT"], False, True, "DRIFT"),
+        (["SILENT_DRIFT", "DIVERGENT"], False, False, "DIVERGENT"),
         (["EXACT", "NONFINITE"], True, True, "DIVERGENT"),
     ],
 )
@@ -153,13 +154,13 @@ def sentence(
     found: list[Gate],
     ratio: Interval = NEAR_ONE,
 ) -> str:
-    return sentence_of(verdict, SAME, ratio, found, 3, 96)
+    return render(message_of(verdict, SAME, ratio, found, 3, 96), "en")
 
 
 def test_an_aligned_sentence_holds_ratio_interval_and_flips() -> None:
     text = sentence("EQUIVALENT", gates())
     assert "error 1.02 times the reference's (95 % interval 0.98 to 1.06)" in text
-    assert text.endswith("3 of 96 tokens differ.")
+    assert text.endswith("3 of 96 tokens flip.")
 
 
 def test_the_gate_that_made_the_verdict_is_told() -> None:
@@ -193,7 +194,7 @@ def test_what_differs_is_named_up_to_a_few_fields() -> None:
             FieldDifference(field=f"f{i}", candidate="1", baseline="2") for i in range(count)
         )
         found = Comparability(comparable=False, differences=fields, allowed=(), unknown=())
-        return sentence_of("NOT_COMPARABLE", found, NOTHING, (), 0, 0)
+        return render(message_of("NOT_COMPARABLE", found, NOTHING, (), 0, 0), "en")
 
     assert refused(1).endswith(": f0 differs.")
     assert refused(2).endswith(": f0, f1 differ.")

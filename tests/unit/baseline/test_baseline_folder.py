@@ -19,6 +19,7 @@ from harness.baseline.folder import (
     staging_folder,
 )
 from harness.errors import BaselineError, ChecksumError
+from harness.model.settings import GenerationSettings
 from harness.recording.format import (
     PromptRecord,
     Recording,
@@ -28,6 +29,7 @@ from harness.recording.format import (
 )
 
 FOLDER = Path("baselines/fake/s/bfloat16")
+OTHER_SETTINGS = GenerationSettings(max_new_tokens=7, ignore_eos=True, eos_token_ids=(0,))
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_damaged_arm_is_refused(baseline: Baseline) -> None:
     ("changes", "told"),
     [
         ({"suite": SuiteFacts(name="s", digest="0")}, "its suite is not the reference's"),
-        ({"settings": {"max_new_tokens": 7}}, "its settings is not the reference's"),
+        ({"settings": OTHER_SETTINGS}, "its settings is not the reference's"),
         ({"dtype": "float16"}, "its dtype is not the reference's"),
     ],
 )

@@ -12,6 +12,8 @@ import pytest
 from harness.baseline.baseline import equals_reference
 from harness.baseline.folder import load_baseline
 from harness.baseline.make import LOWER_ISA, ArmPlan, Plan, arm_plans, arms_in_memory, make_baseline
+from harness.devices.facts import EngineFacts
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, HarnessError, UsageError
 from harness.process.progress import Progress, Silent
 from harness.recording.context import Context
@@ -27,8 +29,9 @@ def reference(project_folder: Path) -> Recording:
 
 
 def _plan(device: str = "fake", **changes: Any) -> Plan:
-    fields = {"dtype": None, "root": Path("other"), "suite_source": "s.yaml", **changes}
-    return Plan(device, "fake", load_suite("s.yaml"), **fields)
+    fields = {"root": Path("other"), "suite_source": "s.yaml", **changes}
+    spec = DeviceSpec(device, "fake", fields.pop("dtype", None))
+    return Plan(spec, load_suite("s.yaml"), **fields)
 
 
 def _arms(plan: Plan, reference: Recording) -> dict[str, ArmPlan]:
@@ -39,7 +42,7 @@ def _arms(plan: Plan, reference: Recording) -> dict[str, ArmPlan]:
 def test_controls_take_paths_that_really_differ(
     reference: Recording, dtype: str, has_prefill: bool
 ) -> None:
-    engine = {"instruction_set": "AVX512", "matmul": "native"}
+    engine = EngineFacts(instruction_set="AVX512", matmul="native")
     made = reference.model_copy(update={"dtype": dtype, "engine": engine})
     arms = _arms(_plan("hf-cpu"), made)
     assert arms["oracle"].replay == "forced-prefill"
@@ -52,7 +55,7 @@ def test_controls_take_paths_that_really_differ(
 
 
 def test_around_a_recording_every_arm_is_one_pass(reference: Recording) -> None:
-    engine = {"instruction_set": "AVX2", "matmul": "widened"}
+    engine = EngineFacts(instruction_set="AVX2", matmul="widened")
     made = reference.model_copy(update={"engine": engine})
     arms = _arms(_plan("hf-cpu", context=Context.of(reference)), made)
     assert {arm.replay for arm in arms.values()} == {"forced-prefill"}
@@ -61,10 +64,10 @@ def test_around_a_recording_every_arm_is_one_pass(reference: Recording) -> None:
 
 
 def test_another_processor_has_no_lower_instruction_set(reference: Recording) -> None:
-    engine = {"instruction_set": "DEFAULT", "matmul": "native"}
+    engine = EngineFacts(instruction_set="DEFAULT", matmul="native")
     made = reference.model_copy(update={"engine": engine})
     assert "control-isa" not in _arms(_plan("hf-cpu"), made)
-    made = reference.model_copy(update={"engine": {"instruction_set": "AVX512"}})
+    made = reference.model_copy(update={"engine": EngineFacts(instruction_set="AVX512")})
     assert "control-isa" not in _arms(_plan("hf-gpu"), made)
 
 
@@ -120,6 +123,7 @@ def test_too_few_controls_are_refused_and_nothing_takes_the_place(
     assert not Path("other/fake/s/bfloat16").exists()
 
 
+@pytest.mark.process
 def test_an_arm_with_an_environment_runs_in_a_process_of_its_own(
     reference: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +154,7 @@ def test_an_arm_with_an_environment_runs_in_a_process_of_its_own(
     ]
 
 
+@pytest.mark.process
 def test_a_child_that_fails_is_named_with_its_environment(
     reference: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

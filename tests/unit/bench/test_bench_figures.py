@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.bench.figures import DEFINITIONS, figures, rates, roofline, summary
+from harness.bench.figures import FIGURES, figures, quantile, rates, roofline, summary
 from harness.bench.limits import kv_bytes_per_token
 from harness.bench.result import Cell, CellTimes, Limits, RepeatTimes, RequestTimes
 from harness.model.facts import ModelFacts
@@ -41,7 +41,7 @@ def test_figures_of_one_request() -> None:
             "total_tok_s": 3 / 0.5,
         }
     )
-    assert set(found) == set(DEFINITIONS)
+    assert set(found) == set(FIGURES)
     assert found["itl_s"].samples == 2
     assert found["ttft_s"].samples == 1
 
@@ -72,6 +72,14 @@ def test_percentiles_need_samples() -> None:
     enough = summary([float(i) for i in range(299)])
     assert enough is not None
     assert enough.p99 == 296.0
+
+
+@pytest.mark.parametrize(("share", "of"), [(0.90, 10), (0.99, 100)])
+def test_a_percentile_is_the_sample_that_leaves_the_rest_above(share: float, of: int) -> None:
+    for count in range(10, 1000):
+        rank = count - 1 - (count - 1) // of  # in whole numbers, without rounding
+        assert quantile(range(count), share) == rank
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
 
 
 def test_the_roofline_of_known_limits() -> None:

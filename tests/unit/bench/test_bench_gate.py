@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.bench.gate import LOOKS, Paired, decided, judge_pairs, log_ratio
+from harness.messages.render import render
 
 RNG = np.random.default_rng
 
@@ -62,7 +63,7 @@ def test_what_is_not_decided_goes_on_to_the_last_look() -> None:
     last = decided(ratios)
     assert last is not None
     assert last.outcome == "INCONCLUSIVE"
-    assert "not decided" in last.sentence
+    assert "not decided" in render(last.message, "en")
 
 
 @pytest.mark.parametrize("spread", [0.005, 0.02, 0.04])

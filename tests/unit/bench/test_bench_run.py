@@ -18,6 +18,7 @@ from harness.bench.against import Configuration, Paired, parse_against, run_agai
 from harness.bench.measure import Text, is_stable, measure_cell, requests_of
 from harness.bench.result import Cell, load_bench
 from harness.devices.fake import FakeDevice
+from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError
 from harness.process.progress import Silent
 
@@ -89,6 +90,7 @@ def test_figures_of_wrong_tokens_are_crossed_out(command: Command, project_folde
     assert "~~" in Path("b.md").read_text("utf-8")
 
 
+@pytest.mark.process
 def test_a_killed_bench_keeps_its_repeats_and_goes_on(
     command: Command, project_folder: Path
 ) -> None:
@@ -189,19 +191,20 @@ def test_without_a_baseline_the_status_says_that_nothing_was_judged(
 
 
 def test_against_names_what_differs() -> None:
-    base = Configuration("vllm-cpu", "m", "bfloat16", {"a": "1"})
+    base = Configuration(DeviceSpec("vllm-cpu", "m", "bfloat16", engine_args={"a": "1"}))
     assert parse_against("--dtype float32", base) == Configuration(
-        "vllm-cpu", "m", "float32", {"a": "1"}
+        DeviceSpec("vllm-cpu", "m", "float32", engine_args={"a": "1"})
     )
     other = parse_against("--device=hf-cpu --engine-arg threads=2 --python /p/bin/python", base)
-    assert (other.device, other.engine_args, other.python) == (
+    assert (other.spec.device, other.spec.engine_args, other.python) == (
         "hf-cpu", {"threads": "2"}, "/p/bin/python",
     )  # fmt: skip
-    assert parse_against("--device hf-cpu", base).engine_args == {}
+    assert parse_against("--device hf-cpu", base).spec.engine_args == {}
     with pytest.raises(UsageError):
         parse_against("positional", base)
 
 
+@pytest.mark.process
 def test_a_comparison_is_told_written_and_rendered_again(
     command: Command, project_folder: Path
 ) -> None:
@@ -225,11 +228,12 @@ def _paired(first: Configuration, second: Configuration, folder: Path) -> Any:
     return run_against(first, second, Paired((cell,), suite, judge=False, budget_s=60), Silent())
 
 
+@pytest.mark.process
 def test_a_slower_configuration_is_found_and_every_block_kept(project_folder: Path) -> None:
-    slow = {"delay": "0.02"}
+    slow = DeviceSpec("fake", engine_args={"delay": "0.02"})
     found = _paired(
-        Configuration("fake", "fake", None, slow),
-        Configuration("fake", "fake", None, slow, slowdown=0.3),
+        Configuration(slow),
+        Configuration(slow, slowdown=0.3),
         project_folder,
     )
     assert found.outcome == "REGRESSED"
@@ -241,13 +245,14 @@ def test_a_slower_configuration_is_found_and_every_block_kept(project_folder: Pa
     assert back["schema"] == "harness.bench-comparison/1"
 
 
+@pytest.mark.process
 def test_a_side_that_does_not_start_is_named(project_folder: Path) -> None:
     from harness.errors import DeviceError
 
     with pytest.raises(DeviceError, match=r"--device fake .*no --engine-arg colour"):
         _paired(
-            Configuration("fake", "fake"),
-            Configuration("fake", "fake", None, {"colour": "red"}),
+            Configuration(DeviceSpec("fake")),
+            Configuration(DeviceSpec("fake", engine_args={"colour": "red"})),
             project_folder,
         )
 

@@ -227,6 +227,7 @@ def big(folder: Path) -> Path:
     return checkpoint(folder, weights, {**CONFIG, "intermediate_size": 60_000})
 
 
+@pytest.mark.process
 def test_a_killed_run_leaves_nothing_that_looks_finished_and_the_next_one_tidies(
     tmp_path: Path,
 ) -> None:

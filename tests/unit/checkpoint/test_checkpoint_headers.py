@@ -265,6 +265,7 @@ def test_a_transposed_tensor_is_refused(tmp_path: Path) -> None:
     assert "view out of order" in refused(tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_no_damage_of_a_pickle_gives_anything_but_one_line(

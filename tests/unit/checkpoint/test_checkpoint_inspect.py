@@ -289,6 +289,7 @@ KEYS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4),

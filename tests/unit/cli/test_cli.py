@@ -178,6 +178,7 @@ def _plus_one(found: re.Match[str]) -> str:
     return whole[: -len(number)] + str(int(number) + 1)
 
 
+@pytest.mark.process
 def test_debug_shows_the_traceback(project_folder: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "harness", "compare", "no.json", "no.json", "--debug"],

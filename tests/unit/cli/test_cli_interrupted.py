@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 SLOW = ("--engine-arg=delay=0.1",)
 RECORD = ("record", "--device=fake", "--suite=s.yaml", "--out=a.json")
 MAKE = ("baseline", "make", "--device=fake-reference", "--suite=s.yaml", "--baseline-dir=b")

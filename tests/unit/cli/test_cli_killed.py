@@ -12,6 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 Command = Callable[..., Any]
 SUITE = ("--suite", "s.yaml")
 BASELINE = "baselines/fake/s/bfloat16"

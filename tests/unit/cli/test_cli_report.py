@@ -68,6 +68,7 @@ def test_compare_writes_in_the_language_and_to_the_step_summary(
         assert "### 判据" in Path(name).read_text("utf-8")
 
 
+@pytest.mark.process
 def test_hash_seed_locale_and_time_zone_change_no_byte(two: list[str], tmp_path: Path) -> None:
     digests = set()
     for seed, locale, zone in (("1", "C", "UTC"), ("2", "zh_CN.UTF-8", "Asia/Shanghai")):

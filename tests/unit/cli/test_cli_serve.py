@@ -47,7 +47,7 @@ def test_a_server_url_goes_with_the_server_alone(command: Command) -> None:
         *("--server-url", "http://127.0.0.1:1"),
     )
     assert ended.status == 2
-    assert "--server-url goes with --device server" in ended.error
+    assert "--server-url goes with --device=server, not with fake" in ended.error
 
 
 def test_credentials_in_a_url_are_refused_and_not_shown(command: Command) -> None:

@@ -146,7 +146,7 @@ def test_what_the_server_can_is_found_out_and_told(faults: Faults) -> None:
         "concurrency": 1,
         "timeout_s": 300.0,
     }
-    assert opened.engine == told
+    assert opened.engine.told() == told
     assert opened.follow == "forced-prefill"
 
 
@@ -346,7 +346,7 @@ def test_a_single_model_of_another_name_is_taken(faults: Faults) -> None:
     faults.answers.pop("/version")
     opened = (made := device(faults)).open()
     made.close()
-    assert (opened.engine["served_model"], opened.max_positions) == ("other", 512)
+    assert (opened.engine.facts["served_model"], opened.max_positions) == ("other", 512)
     assert "server_version" not in opened.environment
     with pytest.raises(DeviceError, match="has no model 'third'"):
         open_(faults, served_model="third")
@@ -362,7 +362,7 @@ def test_fewer_log_probabilities_are_asked_for_where_20_are_refused(faults: Faul
     faults.answers[COMPLETIONS] = [at_most_5]
     opened = (made := device(faults)).open()
     made.close()
-    assert (opened.engine["logprobs"], opened.engine["neutral_fields"]) == (5, "all")
+    assert (opened.engine.facts["logprobs"], opened.engine.facts["neutral_fields"]) == (5, "all")
 
 
 def test_a_server_that_takes_no_request_says_why(faults: Faults) -> None:
@@ -388,7 +388,7 @@ def test_sampling_is_detected_at_open_and_recorded(faults: Faults) -> None:
     notes = Notes()
     opened = (made := device(faults, notes)).open()
     made.close()
-    assert "samples, penalizes or masks despite the request" in str(opened.engine["warning"])
+    assert "samples, penalizes or masks despite the request" in str(opened.engine.warning)
     assert any("server: warning: " in line for line in notes.lines)
 
 
@@ -397,7 +397,7 @@ def test_two_answers_to_one_question_are_detected(faults: Faults) -> None:
     faults.answers[COMPLETIONS] = [one, other, well]
     opened = (made := device(faults)).open()
     made.close()
-    assert "answered in two ways" in str(opened.engine["warning"])
+    assert "answered in two ways" in str(opened.engine.warning)
 
 
 def test_tokens_against_their_row_are_noted_with_their_prompt(faults: Faults) -> None:
@@ -440,8 +440,8 @@ def test_a_server_without_ids_leaves_a_recording_of_texts(faults: Faults, tmp_pa
     recorded(faults, tmp_path / "a.json")
     made = load_recording(tmp_path / "a.json")
     assert made.text_only
-    assert made.engine["token_ids"] == "none: text only"
-    assert made.engine["neutral_fields"] == "OpenAI's only"
+    assert made.engine.facts["token_ids"] == "none: text only"
+    assert made.engine.facts["neutral_fields"] == "OpenAI's only"
     assert made.prompts[1].run.text == " 8 9 10 11"
     assert len(made.prompts[0].run.timings.itl_s) == 3
     assert made.repeats == ()

@@ -99,6 +99,7 @@ raise SystemExit(1)
 """
 
 
+@pytest.mark.process
 def test_a_server_that_does_not_start_is_told_by_the_root_cause(module: Path) -> None:
     module.write_text(LOG)
     process = ServerProcess(MODEL)
@@ -111,6 +112,7 @@ def test_a_server_that_does_not_start_is_told_by_the_root_cause(module: Path) ->
     assert process._folder is None
 
 
+@pytest.mark.process
 def test_a_server_that_never_answers_is_left_in_time(module: Path) -> None:
     module.write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
     lines = Lines()

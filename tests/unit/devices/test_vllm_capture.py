@@ -181,6 +181,7 @@ def test_a_missing_row_is_told(engine: Engine) -> None:
         engine.captured(1)
 
 
+@pytest.mark.engine
 def test_rows_of_a_torch_tensor_are_the_same(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed", exc_type=ImportError)
     engine = Engine(tmp_path)

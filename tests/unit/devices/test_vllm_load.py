@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.devices.vllm.load import _typed, check_platform, import_vllm, reason
 from harness.errors import DeviceError, UsageError
 
@@ -74,7 +75,7 @@ def test_what_the_engine_would_not_take_is_refused(
 
 def test_a_batch_size_has_an_option_of_its_own() -> None:
     with pytest.raises(UsageError, match="give --batch-size instead of --engine-arg batch_size"):
-        open_target("npu", "/no/such/model", engine_args={"batch_size": "4"})
+        open_target(DeviceSpec("npu", "/no/such/model", engine_args={"batch_size": "4"}))
 
 
 class AscendPlatform:

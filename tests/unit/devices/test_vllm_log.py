@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.devices.vllm.log import LoadLog
+from harness.devices.vllm.log import LoadLog, compiler_seconds
 from harness.devices.vllm.spool import Spool
 
 
@@ -47,6 +48,63 @@ def test_the_parts_of_a_load_are_heard(log: LoadLog) -> None:
         "graph_capture_s": 14.0,
         "init_engine_s": 30.25,
     }
+
+
+def first_pass(seconds: float, *between: tuple[str, float]) -> None:
+    """The first pass of vLLM's CPU engine, which takes so long."""
+    say = logging.getLogger("vllm.v1.worker.cpu_model_runner")
+    for text, moment in (("Warming up model for the compilation...", 0.0), ("Warming up done.", 1)):
+        record = say.makeRecord(say.name, logging.INFO, __file__, 1, text, (), None)
+        record.created = 1000.0 + moment * seconds
+        say.handle(record)
+        if not moment:
+            for sentence, figure in between:
+                logging.getLogger("vllm.compilation.monitor").info(sentence, "", figure)
+
+
+class Clock:
+    """In place of torch's clock of its compiler."""
+
+    def __init__(self, *readings: float) -> None:
+        self._readings = list(readings)
+
+    def calculate_time_spent(self) -> dict[str, float]:
+        return {"total_wall_time": self._readings.pop(0)} if self._readings else {}
+
+
+def test_a_first_pass_that_compiles_ahead_is_compilation_but_for_the_warm_up(log: LoadLog) -> None:
+    first_pass(72.0, ("%sInitial profiling/warmup run took %.2f s", 2.0))
+    assert log.seconds == pytest.approx({"compile_s": 70.0, "warmup_s": 2.0})
+
+
+def test_a_first_pass_that_compiles_as_it_goes_is_parted_by_torchs_clock(
+    log: LoadLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", Clock(5.0, 65.0))
+    first_pass(64.0)
+    assert log.seconds == pytest.approx({"compile_s": 60.0, "warmup_s": 4.0})
+
+
+def test_a_first_pass_that_vllm_times_itself_is_not_counted_twice(log: LoadLog) -> None:
+    compiled = ("%storch.compile took %.2f s in total", 60.0)
+    first_pass(64.0, compiled, ("%sInitial profiling/warmup run took %.2f s", 2.0))
+    assert log.seconds == pytest.approx({"compile_s": 60.0, "warmup_s": 2.0})
+
+
+def test_a_first_pass_of_another_load_has_no_part_in_this_one(log: LoadLog) -> None:
+    say = logging.getLogger("vllm.v1.worker.cpu_model_runner").info
+    say("Warming up model for the compilation...")
+    log.install("second")
+    say("Warming up done.")
+    assert log.seconds == {}
+
+
+@pytest.mark.parametrize("module", [None, object(), Clock()])
+def test_without_a_clock_nothing_was_compiled(
+    monkeypatch: pytest.MonkeyPatch, module: object
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", module)
+    assert compiler_seconds() == 0.0
 
 
 def test_a_second_load_begins_anew(log: LoadLog) -> None:

@@ -70,6 +70,7 @@ def test_a_folder_is_private_and_goes_with_its_owner(tmp_path: Path) -> None:
     assert not spool.folder.exists()
 
 
+@pytest.mark.process
 def test_what_a_killed_run_left_is_removed_at_the_next_start(
     owner: tuple[subprocess.Popen[str], Path],
 ) -> None:
@@ -85,6 +86,7 @@ def test_what_a_killed_run_left_is_removed_at_the_next_start(
     second.close()
 
 
+@pytest.mark.process
 def test_a_living_folder_survives_the_sweeps_of_others(
     owner: tuple[subprocess.Popen[str], Path],
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_folder_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["harness-else", "harness-rows-young"]
 
 
+@pytest.mark.process
 def test_a_process_of_the_engine_ends_with_its_owner(
     owner: tuple[subprocess.Popen[str], Path],
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_process_of_the_engine_ends_with_its_owner(
     engine.communicate()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("folder", [None, "own"])
 def test_a_process_without_another_owner_goes_on(folder: str | None) -> None:
     code = f"""\

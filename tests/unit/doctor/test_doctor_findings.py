@@ -10,6 +10,8 @@ from test_doctor_npu_smi import GENERATION_23_A2, GENERATION_24_A3, GENERATION_2
 
 from harness.doctor import diagnose
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def ascend(tmp_path: Path) -> FakeAscend:

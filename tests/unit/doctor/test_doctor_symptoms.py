@@ -22,6 +22,8 @@ from doctor_host import (
 
 from harness.doctor import Host
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def ascend(tmp_path: Path) -> FakeAscend:

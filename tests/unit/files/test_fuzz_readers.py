@@ -23,6 +23,7 @@ from harness.alignment.align import compare
 from harness.alignment.result import load_alignment, save_alignment
 from harness.alignment.verify import verify_file
 from harness.devices.fake import FakeDevice, fake_subject
+from harness.devices.spec import DeviceSpec
 from harness.errors import HarnessError
 from harness.files import jsonfile
 from harness.process.progress import Silent
@@ -30,6 +31,8 @@ from harness.recording.format import load_recording, save_recording
 from harness.recording.journal import Journal
 from harness.report import to_html, to_markdown
 from harness.suite.read import load_suite
+
+pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 #: What stands in for a value somewhere in a file.
@@ -252,7 +255,7 @@ def test_a_list_of_tokens_of_any_content(tmp_path: Path) -> None:
         text = json.dumps([_changed(item, changes) for changes in items]).encode()
         path.write_bytes(text if cuts is None else _cut(text, cuts))
         _refused_or_read(
-            lambda: verify_file(path, "fake", "fake", controls=False, progress=Silent())
+            lambda: verify_file(path, DeviceSpec("fake"), controls=False, progress=Silent())
         )
 
     _fuzz(changed)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.devices.facts import EngineFacts
 from harness.errors import FormatError
 from harness.files import jsonfile
 from harness.recording.format import load_recording, save_recording
@@ -40,7 +41,7 @@ def test_names_and_ids_in_a_file_are_no_paths(
             "prompts": prompts,
             "model": made.model.model_copy(update={"name": name}),
             "suite": made.suite.model_copy(update={"name": name}),
-            "engine": {name: name},
+            "engine": EngineFacts().with_facts({name: name}),
             "pieces": dict.fromkeys(made.pieces, name),
         }
     )
@@ -66,6 +67,7 @@ def test_names_and_ids_in_a_file_are_no_paths(
     ]
 
 
+@pytest.mark.slow
 def test_fifty_megabytes_for_one_value_are_refused(command: Command, project_folder: Path) -> None:
     command("record", "--device", "fake", "--suite", "s.yaml", "--out", "a.json")
     document = jsonfile.read(Path("a.json"), load_recording("a.json").schema_)

@@ -31,6 +31,7 @@ def _running(*arguments: str, until: Path) -> Iterator[None]:
             child.kill()
 
 
+@pytest.mark.process
 def test_a_second_recording_to_one_file_is_refused_and_harms_nothing(
     command: Command, project_folder: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_second_recording_to_one_file_is_refused_and_harms_nothing(
     assert command(*arguments).status == 0  # a killed writer holds no lock
 
 
+@pytest.mark.process
 def test_a_second_making_of_one_baseline_is_refused(command: Command, project_folder: Path) -> None:
     folder = project_folder / "baselines/fake/s/.bfloat16.making"
     folder.mkdir()

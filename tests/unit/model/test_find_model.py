@@ -14,7 +14,7 @@ from harness.errors import MissingDependency, ModelError
 from harness.model import embedded
 from harness.model.find import find_model
 from harness.model.model import Model, read_json
-from harness.model.settings import effective_settings
+from harness.model.settings import effective_settings, overridden_settings
 from harness.model.tokenizer import Tokenizer, _well_formed
 
 
@@ -78,24 +78,24 @@ def test_unreadable_json_is_a_model_error(tmp_path: Path, text: str) -> None:
 def test_eos_comes_from_the_generation_config_first(tmp_path: Path) -> None:
     config = {"eos_token_id": 9}
     model = checkpoint(tmp_path, config=config, generation_config={"eos_token_id": [73440, 2]})
-    assert effective_settings(model, 5, False)["eos_token_ids"] == [2, 73440]
+    assert effective_settings(model, 5, False).eos_token_ids == (2, 73440)
 
 
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"eos_token_id": 9}, [9]),
-        ({"text_config": {"eos_token_id": [3, 3]}}, [3]),
-        ({"eos_token_id": None}, []),
-        ({"eos_token_id": [True, "x", -1]}, []),
+        ({"eos_token_id": 9}, (9,)),
+        ({"text_config": {"eos_token_id": [3, 3]}}, (3,)),
+        ({"eos_token_id": None}, ()),
+        ({"eos_token_id": [True, "x", -1, 2**31]}, ()),
     ],
 )
 def test_eos_falls_back_to_the_config(
-    tmp_path: Path, config: dict[str, Any], expected: list[int]
+    tmp_path: Path, config: dict[str, Any], expected: tuple[int, ...]
 ) -> None:
     settings = effective_settings(checkpoint(tmp_path, config=config), 7, True)
-    assert settings["eos_token_ids"] == expected
-    assert (settings["max_new_tokens"], settings["ignore_eos"]) == (7, True)
+    assert settings.eos_token_ids == expected
+    assert (settings.max_new_tokens, settings.ignore_eos, settings.stop_token_ids) == (7, True, ())
 
 
 def test_sampling_and_penalties_are_overridden_and_shown(tmp_path: Path) -> None:
@@ -107,9 +107,20 @@ def test_sampling_and_penalties_are_overridden_and_shown(tmp_path: Path) -> None
         "suppress_tokens": [5],
         "eos_token_id": 2,
     }
-    settings = effective_settings(checkpoint(tmp_path, generation_config=inherited), 1, False)
-    assert settings["repetition_penalty"] == 1.0
-    assert settings["overridden"] == {
+    model = checkpoint(tmp_path, generation_config=inherited)
+    settings = effective_settings(model, 1, False)
+    assert settings.model_dump(mode="json") == {
+        "max_new_tokens": 1,
+        "ignore_eos": False,
+        "eos_token_ids": [2],
+        "sampling": "greedy",
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "suppress_tokens": [],
+        "min_new_tokens": 0,
+    }
+    assert settings.stop_token_ids == (2,)
+    assert overridden_settings(model) == {
         "do_sample": True,
         "temperature": 0.6,
         "repetition_penalty": 1.1,
@@ -119,7 +130,7 @@ def test_sampling_and_penalties_are_overridden_and_shown(tmp_path: Path) -> None
 
 def test_without_generation_config_penalties_hide_in_the_config(tmp_path: Path) -> None:
     model = checkpoint(tmp_path, config={"repetition_penalty": 1.2})
-    assert effective_settings(model, 1, False)["overridden"] == {"repetition_penalty": 1.2}
+    assert overridden_settings(model) == {"repetition_penalty": 1.2}
 
 
 @given(st.text(st.characters(codec=None), max_size=20))

@@ -18,7 +18,10 @@ import pytest
 from harness.process import guard as guard_module
 from harness.process.child import Child, end_all
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX"),
+]
 
 #: Writes its own id and that of a child of its own, and stays.
 STAYS = """

@@ -43,6 +43,7 @@ def test_a_background_job_that_ignores_interrupts_is_interrupted_too() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.process
 def test_steps_that_go_on_are_left_alone() -> None:
     with Watchdog(2.0, "npu") as watched:
         for _ in range(30):
@@ -60,6 +61,7 @@ def test_an_error_of_the_device_stays_as_it_is() -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("limit", [0.0, 0.1])
 def test_no_limit_and_other_threads_watch_nothing(limit: float) -> None:
     seen: list[str] = []
@@ -99,6 +101,7 @@ def test_the_limit_is_the_variables_or_the_default(monkeypatch: pytest.MonkeyPat
     assert step_limit_s() == 2.5
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fault", ["hang", "stuck"])
 def test_a_device_that_hangs_ends_the_command_and_keeps_finished_prompts(
     project_folder: Path, fault: str

@@ -46,7 +46,7 @@ def test_a_recording_is_returned_and_written(project_folder: Path) -> None:
 
 def test_a_loaded_suite_and_engine_args_are_taken(project_folder: Path) -> None:
     made = record("fake", "fake", load_suite("s.yaml"), dtype="float16", engine_args={"seed": "9"})
-    assert (made.dtype, made.engine["seed"]) == ("float16", 9)
+    assert (made.dtype, made.engine.facts["seed"]) == ("float16", 9)
 
 
 def test_a_context_is_forced(project_folder: Path) -> None:

@@ -62,6 +62,55 @@ def test_no_command_or_option_is_named_that_does_not_exist(path: Path) -> None:
     assert wrong == []
 
 
+#: A path of a file of this checkout, as pages and docstrings write it.
+_FILE = re.compile(
+    r"(?<![\w./-])((?:harness|tests|benchmarks|docs|\.ci)/[\w./-]+\.(?:py|md|json|ya?ml|txt|html))\b"
+)
+#: A module or a name in one: `harness.alignment.judge`.
+_MODULE = re.compile(r"(?<![\w.-])(harness(?:\.[a-z_]+)+)(?![\w.(-])")
+
+
+def _sources() -> list[Path]:
+    folders = ("harness", "tests", "benchmarks")
+    return [path for name in folders for path in sorted((ROOT / name).rglob("*.py"))]
+
+
+def test_every_file_that_a_page_or_a_source_names_exists() -> None:
+    wrong = []
+    for path in (*pages(), *_sources()):
+        if path != Path(__file__):
+            named = _FILE.findall(path.read_text("utf-8"))
+            wrong += [f"{path}: {name}" for name in named if not (ROOT / name).exists()]
+    assert wrong == []
+
+
+def test_every_module_that_a_page_names_exists() -> None:
+    wrong, found = [], 0
+    for path in pages():
+        for name in _MODULE.findall(path.read_text("utf-8")):
+            if name.split(".")[1] not in _ROOMS:
+                continue
+            found += 1
+            if not _is_there(name):
+                wrong.append(f"{path}: {name}")
+    assert wrong == []
+    assert found > 3
+
+
+#: What stands in harness/: other names after `harness.` are properties of a JUnit file.
+_ROOMS = {path.stem for path in (ROOT / "harness").iterdir()}
+
+
+def _is_there(dotted: str) -> bool:
+    """Whether the path leads to a module, or to one and a name in it."""
+    whole, parent = (ROOT.joinpath(*parts) for parts in (dotted.split("."), dotted.split(".")[:-1]))
+    if whole.is_dir() or whole.with_suffix(".py").exists():
+        return True
+    file = parent.with_suffix(".py") if not parent.is_dir() else parent / "__init__.py"
+    name = dotted.rpartition(".")[2]
+    return file.exists() and re.search(rf"\b{name}\b", file.read_text("utf-8")) is not None
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/ascend.md", "docs/porting.md"])
 def test_a_translation_has_the_commands_of_its_page_in_their_order(name: str) -> None:
     translation = ROOT / "docs" / "zh" / Path(name).name
@@ -91,9 +140,18 @@ def test_the_example_of_a_suite_loads_and_shows_every_key(tmp_path: Path) -> Non
     assert keys == set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
 
 
+def test_the_architecture_names_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"^\|[^|]*\| ((?:`[^`]+`(?:, )?)+) \|", page, re.MULTILINE))
+    rooms = {word for cell in named for word in re.findall(r"`([^`]+)`", cell)}
+    inside = [path for path in (ROOT / "harness").iterdir() if not path.name.startswith("__p")]
+    there = {f"{p.name}/" if p.is_dir() else p.name for p in inside if p.suffix in ("", ".py")}
+    assert there - {"__init__.py"} == rooms
+
+
 def test_there_are_pages_and_commands_that_a_test_runs() -> None:
     found = [block for path in pages() for block in _blocks(path)]
-    for name in ("README.md", "docs/tutorial.md", "docs/howto/hf-cpu.md"):
+    for name in ("docs/usage.md", "docs/tutorial.md", "docs/howto/hf-cpu.md"):
         assert [b for b in found if b.page == name and b.marker == "run"], name
     assert [b for b in found if b.marker == "run: vllm"]
 

@@ -1,4 +1,4 @@
-"""Figures of the pages against benchmarks/results: the catalogue's and the simulation's."""
+"""Figures of the pages against benchmarks/results, the examples and the committed baselines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from benchmarks.catalogue.judging import Judged
 from benchmarks.catalogue.table import BEGIN, DETECTED, END, tables
 
 RESULTS = ROOT / "benchmarks" / "results"
-#: By the beginning of a row of the README: the faults whose figures it shows, in their order.
-README_ROWS = {
+STATUS = ROOT / "docs" / "status.md"
+#: By the beginning of a row of docs/status.md: the faults whose figures it shows, in their order.
+STATUS_ROWS = {
     "one attention head zeroed": [
         ("one head zeroed", "median (10.1)"),
         ("one head zeroed", "weakest (20.3)"),
@@ -60,8 +61,8 @@ def test_the_tables_of_the_catalogue_are_those_of_its_results(judged: list[Judge
     assert rest.partition(END)[0].strip() == "\n".join(tables(judged)).strip()
 
 
-def test_the_readme_shows_the_catalogues_figures(judged: list[Judged]) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_status_shows_the_catalogues_figures(judged: list[Judged]) -> None:
+    text = STATUS.read_text("utf-8")
     _, _, rest = text.partition("| on subsets of 32 prompts |")
     correct, *rows = _rows(rest.partition("\n\n")[0])
     right = [j for j in judged if j.correct]
@@ -70,10 +71,10 @@ def test_the_readme_shows_the_catalogues_figures(judged: list[Judged]) -> None:
         alarms = {getattr(j, name)[32] for j in right}
         assert {f"{rate:.0%}" for rate in alarms} == set(_percent(cell))
     assert {j.undecided[32] for j in right} == {0.0}
-    assert len(rows) == len(README_ROWS)
+    assert len(rows) == len(STATUS_ROWS)
     faults = {(j.family, j.severity): j for j in judged}
     for what, _, close, verdict in rows:
-        names = next(v for begin, v in README_ROWS.items() if what.startswith(begin))
+        names = next(v for begin, v in STATUS_ROWS.items() if what.startswith(begin))
         for cell, rates in (
             (close, [faults[n].not_close[32] for n in names]),
             (verdict, [faults[n].failed[32] for n in names]),
@@ -126,3 +127,58 @@ def test_the_simulations_table_is_what_it_printed() -> None:
     page = (ROOT / "docs" / "verdict.md").read_text("utf-8")
     _, _, rest = page.partition("| noise | prompts |")
     assert _rows(rest.partition("\n\n")[0]) == [row[:6] for row in printed[1:]]
+
+
+#: What a row of docs/status.md begins with; what performance.txt printed; the figures, rounded.
+PRINTED = [
+    ("generating with row statistics", r"keeping nothing: median ([\d.]+)", ["{:.2f} times"]),
+    ("generating 128 tokens", r"one pass in the model's dtype: median ([\d.]+)", ["{:.1f}"] * 2),
+    ("the same with the float32", r"\(pass \+ oracle\): median ([\d.]+)", ["{:.1f}"] * 2),
+    ("`harness compare` of two", r"harness compare: median ([\d.]+) s", ["{:.2f} s"]),
+    ("`harness compare` of two", r"harness compare: .* peak (\d+) MB", ["{:.0f} MB"]),
+    ("`harness --help`", r"harness --help: median ([\d.]+) s", ["{:.2f} s"]),
+    ("compare and report of 1,000", r"^([\d.]+) s \([\d.]+ s of CPU time\)", ["{:.1f} s"]),
+    ("compare and report of 1,000", r"^([\d.]+) GiB of memory", ["{:.2f} GiB"]),
+    ("a plain loop with a clock: first", r"^ttft_s: .* loop ([\d.]+)", ["{:.2f}"]),
+    ("a plain loop with a clock: each", r"^decode_tpot_s: .* loop ([\d.]+)", ["{:.2f}"]),
+    ("the same with BitCPM4", r"_s: .* loop ([\d.]+), .*, 5 pairs", ["{:.2f}"] * 2),
+    ("`vllm bench latency`", r"vllm bench latency ([\d.]+), .*, 3 pairs", ["{:.2f}"]),
+]
+
+
+@pytest.mark.parametrize(("row", "pattern", "forms"), PRINTED)
+def test_the_status_shows_what_the_benchmarks_printed(
+    row: str, pattern: str, forms: list[str]
+) -> None:
+    printed = re.findall(
+        pattern, (RESULTS / "performance.txt").read_text("utf-8"), flags=re.MULTILINE
+    )
+    assert len(printed) >= len(forms)
+    (line,) = [r for r in _rows(STATUS.read_text("utf-8")) if r[0].startswith(row)]
+    for figure, form in zip(printed, forms, strict=False):
+        assert form.format(float(figure)) in line[1], figure
+
+
+def test_the_status_counts_the_outcomes_of_the_gate_as_printed() -> None:
+    printed = (RESULTS / "performance.txt").read_text("utf-8")
+    text = " ".join(STATUS.read_text("utf-8").split())
+    same, slower = re.findall(r"^slowdown \d%: (\{.*\}) of (\d+)$", printed, re.MULTILINE)
+    assert same == ("{'EQUIVALENT': 18, 'INCONCLUSIVE': 2}", "20")
+    assert slower == ("{'REGRESSED': 10}", "10")
+    assert "of 20 comparisons" in text
+    assert "18 were EQUIVALENT, 2 INCONCLUSIVE and none REGRESSED" in text
+    assert "in 10 of 10" in text
+
+
+def test_the_status_tells_the_sizes_of_the_committed_files() -> None:
+    rows = {row[0]: row[1] for row in _rows(STATUS.read_text("utf-8")) if len(row) > 1}
+    example = ROOT / "docs" / "examples" / "vllm-cpu-mixed.html"
+    assert rows["a report of 36 prompts × 64 positions"] == f"{example.stat().st_size / 1e6:.1f} MB"
+    sizes = []
+    for arm in (ROOT / "baselines" / "smollm2" / "mixed" / "bfloat16").glob("*.json"):
+        prompts = json.loads(arm.read_text("utf-8"))["prompts"]
+        runs = [run for p in prompts for run in (p["free"], p["forced"]) if run is not None]
+        sizes.append(arm.stat().st_size / sum(len(run["token_ids"]) for run in runs))
+    low, high = re.findall(r"\d+", rows["a position in a recording"])
+    assert int(low) == round(min(sizes))
+    assert int(high) >= max(sizes)

@@ -25,28 +25,26 @@ sys.meta_path.insert(0, Refuse())
 loaded = sorted(set(sys.modules) & set({HEAVY!r}))
 assert not loaded, loaded
 """
-BASE = [
-    "harness",
-    "harness.alignment.align",
-    "harness.alignment.tokens",
-    "harness.api",
-    "harness.baseline.make",
-    "harness.baseline.folder",
-    "harness.checkpoint.fuse",
-    "harness.checkpoint.inspect",
-    "harness.checkpoint.verify",
-    "harness.cli.main",
-    "harness.cli.checkpoint",
-    "harness.devices.hf.qat",
-    "harness.devices.registry",
-    "harness.recording.full_logits",
-    "harness.plugin",
-    "harness.recording.recorder",
-    "harness.report",
-    "harness.suite.read",
-    "harness.devices.fake",
-    "harness.alignment.verify",
-]
+#: Modules that run only inside an engine, which they import: (module, why).
+INSIDE_AN_ENGINE = {
+    "harness.devices.vllm.worker": "vLLM's worker imports it by its path, and it derives from "
+    "a class of vLLM's",
+}
+#: Imports each module with nothing of harness loaded; what others import is kept.
+ALONE = """
+import importlib, pkgutil, harness
+names = [m.name for m in pkgutil.walk_packages(harness.__path__, "harness.")]
+assert len(names) > 200
+for name in ["harness", *names]:
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == "harness"]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(name, error)
+"""
+#: Between them they import nearly all the others.
+BASE = ["harness.api", "harness.cli.main", "harness.plugin", "harness.testing"]
 
 
 def python(code: str) -> str:
@@ -75,6 +73,18 @@ def test_the_base_install_imports_without_torch_and_without_a_warning() -> None:
     python("import importlib\n" + f"for name in {BASE!r}: importlib.import_module(name)")
 
 
+@pytest.mark.process
+def test_every_module_imports_by_itself_and_without_torch() -> None:
+    refused = dict(line.split(" ", 1) for line in python(ALONE).splitlines())
+    assert set(refused) == set(INSIDE_AN_ENGINE), refused
+    assert all(why.startswith("refused: ") for why in refused.values()), refused
+
+
+def test_the_root_holds_the_doors_and_nothing_else() -> None:
+    found = sorted(path.name for path in (ROOT / "harness").glob("*.py"))
+    assert len(found) <= 8, found
+
+
 def test_the_package_itself_imports_nothing() -> None:
     python(
         "import harness\n"
@@ -88,6 +98,7 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
     assert "status 0" in command(*arguments)
 
 
+@pytest.mark.process
 def test_two_recordings_are_compared_and_reported_without_torch(tmp_path: Path) -> None:
     suite = fake_suite(prompts=2, tokens=3)
     for name, seed in (("a", 0), ("b", 5)):

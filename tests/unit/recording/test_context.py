@@ -8,11 +8,6 @@ from typing import Any
 
 import pytest
 
-from harness.process.progress import Silent
-from harness.recording.context import context_for
-from harness.recording.format import load_recording
-from harness.suite.read import load_suite
-
 Command = Callable[..., Any]
 MAKE = ("baseline", "make", "--device", "fake-reference", "--model", "fake", "--suite", "s.yaml")
 RECORD = ("record", "--device", "fake", "--suite", "s.yaml")
@@ -82,12 +77,3 @@ def test_a_suite_of_more_prompts_lacks_tokens(command: Command) -> None:
     ended = command(*AROUND, "--max-new-tokens", "4")
     assert ended.status == 2
     assert "c.json has no prompt epsilon of suite s, so there are no tokens" in ended.error
-
-
-@pytest.mark.parametrize("settings", [{}, {"max_new_tokens": "4"}, {"max_new_tokens": True}])
-def test_settings_that_a_recording_does_not_tell_are_not_compared(
-    recorded: Path, settings: dict[str, object]
-) -> None:
-    silent = load_recording(recorded).model_copy(update={"settings": settings})
-    found = context_for(load_suite("s.yaml"), silent, recorded, Silent())
-    assert set(found.tokens) == {"alpha", "beta", "gamma", "delta"}

@@ -16,6 +16,7 @@ from factories import fake_record, fake_suite
 from harness.devices.base import Completion, Opened, Request, ignore_token
 from harness.devices.fake import VOCABULARY, FakeDevice, fake_subject
 from harness.errors import DeviceError, HarnessError, UsageError
+from harness.model.settings import GenerationSettings
 from harness.model.subject import Subject
 from harness.process.progress import Progress
 from harness.recording.context import Context
@@ -174,8 +175,8 @@ def test_an_eos_ends_a_prompt_and_is_kept() -> None:
     second = free.prompts[0].run.token_ids[1]
     subject = fake_subject()
 
-    def settings(limit: int, ignore_eos: bool) -> dict[str, Any]:
-        return {"max_new_tokens": limit, "ignore_eos": False, "eos_token_ids": [second]}
+    def settings(limit: int, ignore_eos: bool) -> GenerationSettings:
+        return GenerationSettings(max_new_tokens=limit, ignore_eos=False, eos_token_ids=(second,))
 
     made = record(FakeDevice(), Subject(subject.facts, subject.tokenizer, settings, {}), SUITE)
     assert made.prompts[0].run.token_ids == free.prompts[0].run.token_ids[:2]

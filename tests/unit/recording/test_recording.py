@@ -107,6 +107,7 @@ def test_saving_what_was_read_gives_the_same_bytes(file: Path) -> None:
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_float32_recording_takes_at_most_640_bytes_per_position(tmp_path: Path) -> None:
     """32 prompts of 64 tokens at the vocabulary of BitCPM4, in the widest form:
     float32 logits, three-byte ids, gaps between tokens. As many pieces per
@@ -154,6 +155,15 @@ CHANGES: list[tuple[tuple[Any, ...], Any, str]] = [
     (("model", "parameters"), 1.5, "model.parameters"),
     (("model", "vocab_size"), True, "model.vocab_size"),
     (("settings",), [], "settings"),
+    (("settings",), {}, "settings.max_new_tokens"),
+    (("settings", "max_new_tokens"), "4", "settings.max_new_tokens"),
+    (("settings", "max_new_tokens"), True, "settings.max_new_tokens"),
+    (("settings", "ignore_eos"), 1, "settings.ignore_eos"),
+    (("settings", "eos_token_ids"), [True], "settings.eos_token_ids[0]"),
+    (("settings", "temperature"), 0.7, "settings.temperature"),
+    (("load", "load_weights_s"), 1.0, "load.load_weights_s"),
+    (("load", "weights_s"), -1.0, "load.weights_s"),
+    (("engine", "seed"), [1], "engine.seed"),
     (("load", "load_s"), "fast", "load.load_s"),
     (("engine", "threads"), [2], "engine.threads"),
     (("environment",), {"x": {}}, "environment.x"),
@@ -209,6 +219,16 @@ def test_a_sealed_file_of_other_content_is_refused_by_field(
     assert problem in message
     assert message.startswith(str(file))
     assert "\n" not in message
+
+
+def test_settings_that_are_neutral_may_be_left_out(file: Path) -> None:
+    document = jsonfile.read(file, SCHEMA)
+    said = {"max_new_tokens": 4, "ignore_eos": True, "eos_token_ids": [0]}
+    document["settings"] = said
+    jsonfile.write(file, document)
+    neutral = {"sampling": "greedy", "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+    rest = {"suppress_tokens": [], "min_new_tokens": 0}
+    assert load_recording(file).settings.model_dump(mode="json") == {**said, **neutral, **rest}
 
 
 def test_a_missing_field_is_named(file: Path) -> None:

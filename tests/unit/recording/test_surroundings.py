@@ -31,6 +31,7 @@ def _run(environment: Mapping[str, str], *arguments: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "environment",
     [
@@ -109,6 +110,7 @@ def test_a_suite_of_one_prompt_gives_no_silent_pass(command: Command, project_fo
     assert ended.out.startswith("INCONCLUSIVE: ")
 
 
+@pytest.mark.slow
 def test_a_thousand_prompts_are_recorded_and_judged(command: Command, project_folder: Path) -> None:
     lines = [f"  - {{id: p{i}, token_ids: [{i % 30000 + 1}, 7]}}" for i in range(1000)]
     text = "generation: {max_new_tokens: 1, ignore_eos: true}\nprompts:\n" + "\n".join(lines)

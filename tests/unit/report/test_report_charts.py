@@ -21,6 +21,7 @@ def series(candidate: object, reference: object, *marks: tuple[int, ...]) -> Ser
     return Series("p", candidate, reference, failing, flips)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_many_positions_are_binned_and_missing_ones_break_the_line() -> None:
     many = series(tuple([0.1, None, 0.3] * 1_000), (0.1,) * 3_000, (5,), (6,))
     assert len(charts.error_chart(many, "x")) < 20_000

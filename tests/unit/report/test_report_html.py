@@ -11,6 +11,8 @@ import pytest
 from report_alignments import HOSTILE, LINK, Page, alignment, arm, prompt
 
 from harness.alignment.outcomes import VERDICTS
+from harness.messages.message import message
+from harness.messages.statement import remark
 from harness.report import to_html, to_markdown
 
 
@@ -120,11 +122,13 @@ def test_several_alignments_stand_side_by_side_first() -> None:
     assert all(found.verdict in beginning for found in several)
 
 
+@pytest.mark.slow
 def test_ten_thousand_characters_are_shown_whole() -> None:
     long = "x" * 9_990 + "end-of-text"
     assert long in Page(to_html([alignment(text=long)])).text
 
 
+@pytest.mark.slow
 def test_a_report_of_thirty_two_prompts_by_128_positions_stays_below_its_limit() -> None:
     many = tuple(prompt(f"prompt-{n}", count=128, flip=20, bad=40) for n in range(32))
     html = to_html([alignment("DRIFT", prompts=many)])
@@ -132,11 +136,12 @@ def test_a_report_of_thirty_two_prompts_by_128_positions_stays_below_its_limit()
     assert Page(html).tags["details"] >= 4 * 32
 
 
+@pytest.mark.slow
 def test_prompts_beyond_the_detailed_ones_are_counted() -> None:
     good = [prompt(f"good-{n}", count=400) for n in range(30)]
     found = alignment("DRIFT", prompts=(*good, prompt("bad", verdict="DRIFT", bad=3)))
     page = Page(to_html([found]))
-    left = re.search(r"(\d+) more prompts are in this list with their figures only", page.text)
+    left = re.search(r"(\d+) more prompts are in this list with figures only", page.text)
     assert left is not None
     assert f"Embedded: {31 - int(left[1])} of 31 prompts" in page.text
     assert "a1-p30" in page.ids  # the failing one is among those shown
@@ -179,8 +184,8 @@ def test_every_chart_has_a_name_and_a_table_beneath_it() -> None:
 
 def test_a_chinese_page_says_everything_in_chinese() -> None:
     """Words of Latin letters that are left are names: verdicts, gates, fields, terms."""
-    found = alignment("DRIFT", warnings=("The candidate ran forced-prefill only: no decode step "
-                                         "of it was judged.",))  # fmt: skip
+    found = alignment("DRIFT", message=message("meaning.DRIFT"),
+                      warnings=(remark(message("warning.prefill_only")),))  # fmt: skip
     said = Page(to_html([found], "zh"), "zh").text
     for word in ("Gates", "Prompts", "margin ", "Error", "How to", "candidate", "Positions by"):
         assert word not in said, word

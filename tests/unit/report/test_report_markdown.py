@@ -11,6 +11,7 @@ from report_alignments import HOSTILE, LINK, alignment, arm, prompt, units
 
 from harness.alignment.outcomes import VERDICTS
 from harness.alignment.result import Gate
+from harness.messages.message import message
 from harness.report import to_markdown
 from harness.report.text import markdown_cell
 
@@ -99,7 +100,7 @@ def test_a_comment_shows_every_failing_prompt_and_a_few_that_only_flip() -> None
 
 
 def test_the_verdict_is_there_even_where_the_rest_has_no_room() -> None:
-    gate = Gate(name="g" * 60, status="FAIL", value=1.0, threshold=0.0, sentence="\u202e" * 600)
+    gate = Gate(name="g" * 60, status="FAIL", value=1.0, limit=0.0, sentence="\u202e" * 600)
     markdown = to_markdown([alignment("DRIFT", gates=(gate,) * 50)])
     assert units(markdown) <= 65_536
     assert "DRIFT" in markdown
@@ -121,6 +122,7 @@ def test_it_names_the_verdict_the_sentence_and_the_error_ratio(verdict: str) -> 
     assert "1.021 (0.98 to 1.07)" in markdown
 
 
+@pytest.mark.slow
 def test_ten_thousand_characters_are_cut_and_their_number_is_told() -> None:
     markdown = to_markdown([alignment(text="x" * 9_990 + "end-of-text")])
     assert "10,001 characters" in markdown
@@ -144,8 +146,14 @@ def test_figures_of_performance_are_struck_out_where_the_verdict_makes_them_wort
 
 
 def test_chinese_has_headings_and_sentences_of_its_own() -> None:
-    markdown = to_markdown([alignment("DRIFT")], language="zh")
+    ratio = message("times", value=1.02, low=0.98, high=1.07)
+    said = message("verdict.found", meaning=message("meaning.DRIFT"),
+                   parts=(message("part.error", ratio=ratio),))  # fmt: skip
+    markdown = to_markdown([alignment("DRIFT", message=said)], language="zh")
     assert "### 判据" in markdown
-    assert "计算结果的偏差超出参考实现自身的噪声：误差为参考的" in markdown
+    assert (
+        "计算结果的偏差超出参考实现自身的噪声：误差为参考的 1.02 倍（95 % 区间 0.98 至 1.07）。"
+        in markdown
+    )
     assert "| 指标 | 待测 | 参考 | 比值 |" in markdown
     assert "Gates" not in markdown

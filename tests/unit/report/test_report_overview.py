@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from report_alignments import Page, alignment, arm, prompt
 
 from harness.recording.format import SuiteFacts
@@ -65,8 +66,9 @@ def test_a_trend_is_drawn_and_tabled_in_both_formats() -> None:
     assert "`environment.torch`: `2.1.0` → `2.2.0`" in to_markdown(found)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_details_of_several_keep_to_one_budget() -> None:
     many = tuple(prompt(f"p{n}", count=128, flip=3) for n in range(60))
     html = to_html([alignment(prompts=many), alignment(prompts=many), alignment(prompts=many)])
     assert len(html.encode()) < 5_000_000
-    assert "prompts are in this list with their figures only" in html.replace("more ", "")
+    assert "prompts are in this list with figures only" in html.replace("more ", "")

@@ -5,37 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from report_alignments import HOSTILE, Page, alignment
 
-from harness.alignment.result import Alignment
+from harness.alignment.result import Alignment, DepthPoint, Located, Magnifier, MatrixCell
 from harness.doctor.finding import Finding
+from harness.messages.message import message
 from harness.report import to_html, to_markdown
 from harness.report.views.sections import sections
-
-
-class Richer(Alignment):
-    """An alignment with every optional part, as it may come from other parts of the harness."""
-
-    doctor: Any = None
-    matrix: Any = None
-    magnifier: Any = None
-    locate: Any = None
-
-
-def richer(**parts: Any) -> Alignment:
-    plain = alignment("DRIFT")
-    kept = set(Alignment.model_fields) - {"schema_"} - set(parts)
-    fields = {name: getattr(plain, name) for name in kept}
-    return Richer(**fields, **parts)
+from harness.statistics.intervals import Interval
 
 
 def whole(text: str = "set_env.sh was not sourced") -> Alignment:
-    return richer(
-        doctor=[{"severity": "error", "what": text, "why": "no CANN", "remedy": "source it"}],
-        matrix={"cells": [{"what": "batch 4", "status": "WARN", "rows": 128, "equal": 120}]},
-        magnifier={"status": "PASS", "sentence": "In float16: 1.02.", "ratio": {"value": 1.02}},
-        locate={"curve": [{"module": f"model.layers.{n}", "candidate": 0.1 * n, "noise": 0.05}
-                          for n in range(4)]},
+    cell = MatrixCell(
+        name="batch",
+        change="batch 1 against 4",
+        status="WARN",
+        rows=128,
+        rows_equal=120,
+        shift=0.5,
+        verdict="INCONCLUSIVE",
+        error_ratio=None,
+        message=message(
+            "matrix.other_bits", different=8, rows=128, shift=0.5, verdict="INCONCLUSIVE"
+        ),
+    )
+    closer = Magnifier(
+        dtype="float16",
+        status="PASS",
+        sentence="In float16: 1.02.",
+        error_ratio=Interval(value=1.02, low=None, high=None),
+    )
+    curve = tuple(
+        DepthPoint(module=f"model.layers.{n}", candidate=0.1 * n, noise=0.05) for n in range(4)
+    )
+    return alignment(
+        "DRIFT",
+        doctor=(Finding("visible-devices", "error", text, "no CANN", "source it"),),
+        matrix=(cell,),
+        magnifier=closer,
+        locate=Located(module="model.layers.3", sentence="It begins there.", curve=curve),
     )  # fmt: skip
 
 
@@ -48,7 +57,7 @@ def test_an_alignment_without_them_shows_none() -> None:
 def test_each_part_that_is_there_is_shown_and_listed_in_the_contents() -> None:
     page = Page(to_html([whole()]))
     for name, text in {
-        "matrix": "batch 4",
+        "matrix": "8 of 128 rows have other bits",
         "magnifier": "In float16: 1.02.",
         "doctor": "set_env.sh was not sourced",
         "depth": "model.layers.3",
@@ -67,7 +76,7 @@ def test_findings_of_the_doctor_are_shown_as_they_are() -> None:
 
 def test_they_stand_in_markdown_too() -> None:
     markdown = to_markdown([whole()])
-    assert "| `batch 4` | ! WARN | 128 | 120 |" in markdown
+    assert "| `batch` | ! WARN | 128 | 120 |" in markdown
     assert "### Doctor findings" in markdown
     assert "✓ PASS: In float16: 1.02." in markdown
 
@@ -78,13 +87,15 @@ def test_hostile_text_in_them_stays_text() -> None:
     assert "<script>document.title='owned'</script>" in Page(html).text
 
 
-@pytest.mark.parametrize("part", [[], {}, "text", 7, [None], [3], {"cells": "x"}, {"curve": [{}]}])
-def test_a_part_of_another_shape_breaks_nothing(part: Any) -> None:
-    found = richer(doctor=part, matrix=part, magnifier=part, locate=part)
-    sections(found)
-    assert "DRIFT" in to_html([found])
+@pytest.mark.parametrize("part", [{}, "text", 7, [None], [3], {"cells": "x"}, {"curve": [{}]}])
+@pytest.mark.parametrize("name", ["matrix", "magnifier", "doctor", "locate"])
+def test_a_part_of_another_shape_is_not_an_alignment(name: str, part: Any) -> None:
+    document = whole().model_dump(mode="json", by_alias=True)
+    with pytest.raises(ValidationError, match=name):
+        Alignment.model_validate({**document, name: part})
 
 
-def test_figures_that_are_no_numbers_draw_nothing() -> None:
-    curve = [{"module": "a", "candidate": None}, {"module": "b", "candidate": float("nan")}]
-    assert [d.error for d in sections(richer(locate={"curve": curve})).depth] == [None, None]
+def test_a_figure_that_is_missing_draws_nothing() -> None:
+    curve = (DepthPoint(module="a", candidate=None, noise=None),)
+    found = alignment(locate=Located(module=None, sentence="None.", curve=curve))
+    assert [d.error for d in sections(found).depth] == [None]

@@ -50,8 +50,14 @@ def test_prose_keeps_plain_words_and_wraps_the_rest() -> None:
 
 def test_chinese_prose_stays_prose() -> None:
     text = "误差为参考的 1.01 倍（95 % 区间 0.98 至 1.03）；见 @you。"
-    assert markdown_prose(text) == "误差为参考的 1.01 倍（95 % 区间 0.98 至 1.03）；见 `@you。`"
+    assert markdown_prose(text) == "误差为参考的 1.01 倍（95 % 区间 0.98 至 1.03）；见 `@you`。"
 
 
 def test_a_share_is_a_percentage() -> None:
     assert [percent(v) for v in (None, 0.0, 0.0169270833, 1.0)] == ["—", "0 %", "1.69 %", "100 %"]
+
+
+def test_chinese_punctuation_ends_a_word_of_a_sentence() -> None:
+    said = "相差 +0.01281（95 % 区间 -0.06 至 +0.08），上限 0.003：bad_name，*x*。"
+    shown = markdown_prose(said)
+    assert shown == "相差 +0.01281（95 % 区间 -0.06 至 +0.08），上限 0.003：`bad_name`，`*x*`。"

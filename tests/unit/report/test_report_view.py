@@ -5,6 +5,7 @@ from __future__ import annotations
 from report_alignments import alignment, arm, prompt
 
 from harness.report.views.alignment import view
+from harness.report.views.environment import compared_rows
 
 
 def test_flips_and_error_ratio_are_computed_from_the_positions() -> None:
@@ -26,7 +27,7 @@ def test_differing_fields_of_the_environment_stand_apart_from_equal_ones() -> No
 def test_a_setting_that_only_one_engine_has_is_no_difference() -> None:
     """A variable that only one side has set is one."""
     candidate = arm("candidate")
-    engine = {**candidate.engine, "block_size": 128}
+    engine = candidate.engine.model_copy(update={"block_size": 128})
     environment = {**candidate.environment, "VLLM_X": "1"}
     made = candidate.model_copy(update={"engine": engine, "environment": environment})
     shown = view(alignment(candidate=made))
@@ -36,11 +37,19 @@ def test_a_setting_that_only_one_engine_has_is_no_difference() -> None:
     assert "engine.block_size" not in [row.name for row in (*shown.differing, *shown.same)]
 
 
+def test_an_arm_is_said_to_have_run_on_its_accelerator() -> None:
+    """Its host's processor says nothing of the bits; without one it does."""
+    environment = {**arm("candidate").environment, "accelerator": "Ascend910B2"}
+    made = arm("candidate").model_copy(update={"environment": environment})
+    device = next(r for r in compared_rows(alignment(candidate=made)) if r.name == "device")
+    assert device.values == ("hf-cpu (Ascend910B2)", "hf-cpu (hf-cpu)")
+
+
 def test_the_hero_figures_carry_the_verdict() -> None:
     ratio, beyond, flips = view(alignment()).hero
     assert (ratio.value, ratio.note.en) == ("1.02×", "95 % interval 0.98 to 1.07; limit 1.5")
     assert (beyond.value, beyond.note.en, beyond.tone) == ("1", "of 48 judged; limit 0", "bad")
-    assert (flips.value, flips.note.zh) == ("1", "上文相同，共 48 个位置（2.08 %）")
+    assert (flips.value, flips.note.zh) == ("1", "共 48 个位置：上文相同而词元不同（2.08 %）")
 
 
 def test_a_refusal_shows_how_many_fields_differ_instead() -> None:

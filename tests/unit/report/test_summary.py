@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.alignment.align import compare
+from harness.alignment.allow import Allow
 from harness.alignment.result import Alignment
 from harness.baseline.folder import load_baseline
 from harness.devices.fake import FakeDevice, fake_subject
@@ -46,7 +47,7 @@ def test_differences_and_warnings_are_told(drift: Alignment) -> None:
     other = baseline.reference.model_copy(update={"dtype": "float16"})
     lines = list(summary_lines(compare(other, baseline)))
     assert "  dtype: float16 against bfloat16" in lines
-    lines = list(summary_lines(compare(other, baseline, allow_dtype=True)))
+    lines = list(summary_lines(compare(other, baseline, allow=Allow(dtype=True))))
     assert any(line.startswith("  warning: dtype differs and was allowed") for line in lines)
 
 

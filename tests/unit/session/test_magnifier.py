@@ -13,6 +13,7 @@ from harness.baseline.folder import load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices.fake import FakeDevice, fake_subject
 from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, DeviceError, UsageError
 from harness.process.progress import Silent
 from harness.recording.context import Context
@@ -34,7 +35,7 @@ SUITE = fake_suite(prompts=8, tokens=8)
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> Baseline:
     """A bfloat16 baseline of fakes on disk."""
     root = tmp_path_factory.mktemp("baselines")
-    return make_baseline(Plan("fake-reference", "smollm2", SUITE, None, root), Silent())
+    return make_baseline(Plan(DeviceSpec("fake-reference"), SUITE, root), Silent())
 
 
 def candidate(device: FakeDevice, against: Baseline) -> Recording:
@@ -42,12 +43,13 @@ def candidate(device: FakeDevice, against: Baseline) -> Recording:
 
 
 def plan(baseline: Baseline, tmp_path: Path, **faults: object) -> MagnifierPlan:
-    def opened(dtype: str) -> Target:
+    def opened(spec: DeviceSpec) -> Target:
+        dtype = spec.dtype or ""
         device = FakeDevice(dtype, seed=5, **faults)  # type: ignore[arg-type]
         return Target(device, fake_subject(), "fake", dtype)
 
     return MagnifierPlan(
-        model="smollm2",
+        spec=DeviceSpec("fake"),
         suite=SUITE,
         suite_source="unit",
         baseline=baseline,
@@ -71,7 +73,8 @@ def test_a_correct_engine_is_not_warned_of(baseline: Baseline, tmp_path: Path) -
 
 
 def test_where_float32_cannot_be_had_float16_stands(baseline: Baseline, tmp_path: Path) -> None:
-    def opened(dtype: str) -> Target:
+    def opened(spec: DeviceSpec) -> Target:
+        dtype = spec.dtype or ""
         if dtype == "float32":
             raise DeviceError("the engine has no float32")
         return Target(FakeDevice(dtype, seed=5), fake_subject(), "fake", dtype)
@@ -86,7 +89,7 @@ def test_where_float32_cannot_be_had_float16_stands(baseline: Baseline, tmp_path
 def test_what_float16_hides_float32_shows(baseline: Baseline) -> None:
     """Noise times 30 in float32 alone, as an error below float16's rounding looks."""
     assert baseline.folder is not None
-    plan = Plan("fake-reference", "smollm2", SUITE, "float32", baseline.folder.parents[2])
+    plan = Plan(DeviceSpec("fake-reference", dtype="float32"), SUITE, baseline.folder.parents[2])
     against = make_baseline(plan, Silent())
     assert against.oracle is not None
     mine = fake_record(
@@ -113,7 +116,8 @@ def test_what_float16_hides_float32_shows(baseline: Baseline) -> None:
 def test_in_float32_the_error_ratios_alone_tell(baseline: Baseline, tmp_path: Path) -> None:
     """Noise times 8 fails other gates there; a correct engine's order of sums does as well."""
 
-    def opened(dtype: str) -> Target:
+    def opened(spec: DeviceSpec) -> Target:
+        dtype = spec.dtype or ""
         fault = "scale" if dtype == "float32" else "none"
         return Target(FakeDevice(dtype, seed=5, fault=fault), fake_subject(), "fake", dtype)
 
@@ -174,7 +178,7 @@ def beside(baseline: Baseline) -> Baseline:
     root = baseline.folder.parents[2]
     context = Context.of(baseline.reference)
     return make_baseline(
-        Plan("fake-reference", "smollm2", SUITE, "float16", root, context), Silent()
+        Plan(DeviceSpec("fake-reference", dtype="float16"), SUITE, root, context), Silent()
     )
 
 
@@ -208,7 +212,8 @@ def test_what_is_not_finite_in_float16_is_not_applicable(baseline: Baseline) -> 
 
 
 def test_an_engine_without_float16_goes_on_in_float32(baseline: Baseline, tmp_path: Path) -> None:
-    def opened(dtype: str) -> Target:
+    def opened(spec: DeviceSpec) -> Target:
+        dtype = spec.dtype or ""
         if dtype == "float16":
             raise DeviceError("the engine has no float16")
         return Target(FakeDevice(dtype, seed=5), fake_subject(), "fake", dtype)
@@ -240,7 +245,7 @@ def test_compare_adds_it_from_a_recording(baseline: Baseline, tmp_path: Path) ->
     found = with_magnifier(compare(own, baseline), closer, baseline.folder)
     assert found.magnifier is not None
     assert found.magnifier.status == "WARN"
-    assert found.magnifier.sentence in found.warnings
+    assert found.magnifier.sentence in [w.sentence for w in found.warnings]
     assert found.verdict == compare(own, baseline).verdict
 
 

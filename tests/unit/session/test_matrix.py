@@ -4,9 +4,10 @@ import pytest
 from factories import fake_baseline, fake_record, fake_suite
 
 from harness.alignment.align import compare
-from harness.devices.base import EnvironmentValue
+from harness.devices.facts import EngineFacts, EnvironmentValue
 from harness.devices.fake import FakeDevice, fake_subject
 from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError
 from harness.process.progress import Silent
 from harness.recording.context import Context
@@ -33,12 +34,12 @@ CHANGED = Variation("batch", "batch 1 against 8", 8)
 
 
 def plan(device: FakeDevice | None = None) -> MatrixPlan:
-    def opened(batch_size: int, _: object) -> Target:
-        if device is None or batch_size > 100:
+    def opened(spec: DeviceSpec) -> Target:
+        if device is None or spec.batch_size > 100:
             raise DeviceError("it does not start")
         return Target(device, fake_subject(), "fake", "bfloat16")
 
-    return MatrixPlan(CANDIDATE, BASELINE, SUITE, opened)
+    return MatrixPlan(CANDIDATE, BASELINE, SUITE, DeviceSpec("fake"), opened)
 
 
 def varied(**options: object) -> Recording:
@@ -57,7 +58,11 @@ def on_vllm(prompt_tokens: int = 40, **engine: EnvironmentValue) -> Recording:
         p.model_copy(update={"prompt_token_ids": tuple(range(prompt_tokens))})
         for p in CANDIDATE.prompts
     )
-    changes = {"device": "vllm-cpu", "engine": facts | engine, "prompts": long}
+    changes = {
+        "device": "vllm-cpu",
+        "engine": EngineFacts.model_validate(facts | engine),
+        "prompts": long,
+    }
     return CANDIDATE.model_copy(update=changes)
 
 
@@ -106,7 +111,7 @@ def test_every_cell_is_there_and_says_why_it_did_not_run() -> None:
 
 def test_an_engine_that_does_not_start_with_the_change_is_not_run() -> None:
     candidate = on_vllm(batch_size=1)
-    plan_ = MatrixPlan(candidate, BASELINE, SUITE, plan().open_target)
+    plan_ = MatrixPlan(candidate, BASELINE, SUITE, DeviceSpec("vllm-cpu"), plan().open_target)
     cells = run_matrix(plan_, compare(CANDIDATE, BASELINE), Silent())
     assert {c.sentence for c in cells[1:]} == {"Not run: it does not start."}
 

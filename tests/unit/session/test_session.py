@@ -1,18 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import BaselineError, HarnessError, SuiteError, UsageError
-from harness.process.progress import Silent
-from harness.session.options import RunOptions
 from harness.session.session import Session
 
-
-def _session(**changes: object) -> Session:
-    options: dict[str, object] = {"device": "fake", "suite": "s.yaml", "model": "fake"}
-    return Session(RunOptions(**{**options, **changes}), Silent())  # type: ignore[arg-type]
+Make = Callable[..., Session]
 
 
 @pytest.mark.parametrize(
@@ -22,57 +18,44 @@ def _session(**changes: object) -> Session:
         ({"suite": "nosuch"}, SuiteError, "no such suite"),
         ({"update_baselines": True}, UsageError, "--update-baselines"),
         ({"reports": (Path("x.docx"),)}, UsageError, "x.docx"),
-        ({"engine_args": ("seed",)}, UsageError, "K=V"),
+        ({"lang": "fr"}, UsageError, "--lang fr"),
         ({"max_new_tokens": 0}, UsageError, "at least 1"),
     ],
 )
 def test_making_a_session_checks_the_options(
-    project_folder: Path, changes: dict[str, object], error: type[HarnessError], told: str
+    session: Make, changes: dict[str, object], error: type[HarnessError], told: str
 ) -> None:
     with pytest.raises(error, match=told):
-        _session(**changes)
+        session(**changes)
 
 
-def test_making_a_session_runs_nothing(project_folder: Path) -> None:
-    session = _session()
-    assert not session.has_alignment
-    with pytest.raises(AttributeError):
-        _ = session.candidate
+def test_making_a_session_runs_nothing(session: Make, project_folder: Path) -> None:
+    made = session()
+    assert (made.judged, made.benched, made.reported) == (None, None, None)
     assert not (project_folder / "reports").exists()
 
 
-def test_everything_happens_once(project_folder: Path) -> None:
-    session = _session()
-    first = session.alignment
-    stamp = session.recording_path.stat().st_mtime_ns
-    assert session.alignment is first
-    assert session.recording_path.stat().st_mtime_ns == stamp
-    assert session.has_alignment
-    assert session.candidate.device == "fake"
+def test_without_a_judgement_nothing_is_reported(session: Make, project_folder: Path) -> None:
+    made = session()
+    assert made.report() is None
+    assert made.reported is None
+    assert not (project_folder / "reports").exists()
 
 
-def test_the_command_repeats_every_option_that_matters(project_folder: Path) -> None:
-    session = _session(
-        dtype="float16",
-        max_new_tokens=3,
-        engine_args=("seed=4", "fault=none"),
-        context=Path("a b.json"),
-        baseline_dir=Path("other"),
-        allow_weights=True,
-        allow_dtype=True,
-        trust_remote_code=True,
-    )
-    assert session.command("alpha") == (
-        "pytest --device=fake --model=fake --suite=s.yaml --dtype=float16 --max-new-tokens=3 "
-        "--engine-arg=seed=4 --engine-arg=fault=none '--context=a b.json' --baseline-dir=other "
-        "--allow-weights --allow-dtype --trust-remote-code -k 'test_prompt[alpha]'"
-    )
+def test_everything_happens_once(session: Make) -> None:
+    made = session()
+    first = made.judge()
+    file = first.recorded.prepared.recording_file
+    stamp = file.stat().st_mtime_ns
+    assert made.judge() is first
+    assert made.target() is first.recorded.prepared.target
+    assert file.stat().st_mtime_ns == stamp
+    assert made.judged is first
+    assert first.recorded.candidate.device == "fake"
 
 
-def test_without_a_baseline_the_error_holds_every_option_of_the_makers(
-    project_folder: Path,
-) -> None:
-    session = _session(
+def test_without_a_baseline_the_error_holds_every_option_of_the_makers(session: Make) -> None:
+    made = session(
         baseline_dir=Path("other"),
         dtype="float16",
         max_new_tokens=3,
@@ -80,28 +63,34 @@ def test_without_a_baseline_the_error_holds_every_option_of_the_makers(
         trust_remote_code=True,
     )
     with pytest.raises(BaselineError) as refused:
-        _ = session.alignment
+        made.judge()
     _, _, commands = str(refused.value).partition("Judge it with: ")
     assert commands == (
-        "harness baseline make --device fake-reference --model fake --suite s.yaml "
-        "--context reports/fake-s-float16-fake.json --baseline-dir other --dtype float16 "
-        "--max-new-tokens 3 --trust-remote-code && "
+        "harness baseline make --device fake-reference --model fake --dtype float16 "
+        "--trust-remote-code --suite s.yaml --context reports/fake-s-float16-fake.json "
+        "--baseline-dir other --max-new-tokens 3 && "
         "harness compare reports/fake-s-float16-fake.json other/fake/s/float16 --allow-dtype"
     )
-    assert session.recording_path.is_file()
-    assert not session.has_alignment
+    assert Path("reports/fake-s-float16-fake.json").is_file()
+    assert made.judged is None
 
 
-def test_only_selected_prompts_run(project_folder: Path) -> None:
-    session = _session()
-    session.select(frozenset({"gamma"}))
-    assert [p.id for p in session.alignment.prompts] == ["gamma"]
+def test_only_selected_prompts_run(session: Make) -> None:
+    made = session()
+    made.select(frozenset({"gamma"}))
+    judged = made.judge()
+    assert [p.id for p in judged.alignment.prompts] == ["gamma"]
+    # A few prompts must not replace the recording of a whole run.
+    assert judged.recorded.prepared.recording_file.stem == "fake-s-bfloat16-fake-selected"
 
 
-def test_the_closing_lines_tell_where_to_look(project_folder: Path) -> None:
-    session = _session(reports=(Path("x.md"),))
-    _ = session.alignment
-    assert session.closing_lines() == ["report: reports/fake-s-bfloat16-fake.html", "report: x.md"]
-    session.write_reports()
+def test_the_closing_lines_tell_where_to_look(session: Make) -> None:
+    made = session(reports=(Path("x.md"),))
+    made.judge()
+    reported = made.report()
+    assert reported is not None
+    assert reported is made.reported
+    lines = ["report: reports/fake-s-bfloat16-fake.html", "report: x.md"]
+    assert reported.closing_lines() == lines
     assert Path("x.md").is_file()
     assert Path("reports/fake-s-bfloat16-fake.alignment.json").is_file()

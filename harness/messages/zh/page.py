@@ -1,4 +1,4 @@
-"""Messages in Chinese, with the keys of ``en``."""
+"""What a report says around the judgement, in Chinese, with the keys of ``en``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MESSAGES: dict[str, str] = {
     "hero.beyond": "超出容差的位置",
     "hero.beyond.note": "共判定 {all} 个位置；上限 0",
     "hero.beyond.none": "没有可用于判断的容差",
-    "hero.flips": "选择不同的位置",
-    "hero.flips.note": "上文相同，共 {all} 个位置（{percent}）",
+    "hero.flips": "翻转",
+    "hero.flips.note": "共 {all} 个位置：上文相同而词元不同（{percent}）",
     "hero.fields": "必须相同却不同的字段",
     "hero.fields.note": "{names}",
     # What was compared
@@ -54,7 +54,7 @@ MESSAGES: dict[str, str] = {
     "field": "字段",
     "candidate": "待测",
     "reference": "参考",
-    "oracle": "oracle（float32）",
+    "oracle": "oracle",
     "control": "对照",
     "baseline": "基线",
     "no_reference": "基线中没有参考",
@@ -74,7 +74,7 @@ MESSAGES: dict[str, str] = {
     "gate": "判据",
     "status": "状态",
     "found": "结果",
-    "threshold": "上限",
+    "limit": "上限",
     "meaning": "含义",
     "status.PASS": "通过",
     "status.WARN": "警告",
@@ -141,7 +141,7 @@ MESSAGES: dict[str, str] = {
     "prompt.candidate": "待测",
     "prompt.error": "各位置的误差",
     "prompt.link": "此提示的链接",
-    "key.flip": "翻转：与参考选择不同",
+    "key.flip": "翻转：词元与参考不同",
     "key.fail": "未通过的位置",
     # One token
     "token.at": "位置 {n}",
@@ -154,11 +154,11 @@ MESSAGES: dict[str, str] = {
     "logit": "logit",
     "yes": "是",
     "no": "否",
-    "class.EXACT": "选择相同，领先量的移动不超过容差。",
+    "class.EXACT": "词元相同，领先量的移动不超过容差。",
     "class.TIE": "参考的前两个词元完全相等，选哪个都对。",
-    "class.NEAR-TIE": "选择不同，但可由噪声解释：偏移在容差之内。",
-    "class.SILENT-DRIFT": "选择相同，但领先量的移动超出噪声所能解释的范围。",
-    "class.DIVERGENT": "选择不同，且噪声无法解释。",
+    "class.NEAR_TIE": "词元不同，但可由噪声解释：偏移在容差之内。",
+    "class.SILENT_DRIFT": "词元相同，但领先量的移动超出噪声所能解释的范围。",
+    "class.DIVERGENT": "词元不同，且噪声无法解释。",
     "class.NONFINITE": "logit 为 NaN 或无穷大。",
     "class.none": "没有类别：此处没有可用于判断的容差。",
     # Charts
@@ -249,8 +249,6 @@ MESSAGES: dict[str, str] = {
     "doctor.remedy": "处理办法",
     "severity.error": "错误",
     "severity.warning": "警告",
-    "severity.info": "提示",
-    "severity.ok": "正常",
     "severity.harmless": "无害",
     # Reproduce
     "reproduce": "如何复现",
@@ -259,7 +257,6 @@ MESSAGES: dict[str, str] = {
     "download": "下载对齐结果（JSON）",
     "download.whole": "完整的对齐结果已嵌入，与 compare --json 写出的文件逐字节相同。",
     "download.part": "已嵌入 {all} 个提示中的 {n} 个，差者优先。compare --json 会写出全部提示。",
-    "embedded.part": "此副本取自报告：包含 {all} 个提示中的 {n} 个。",
     # Several
     "several": "并列比较",
     "several.help": "共 {n} 份对齐结果。",

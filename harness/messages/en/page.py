@@ -1,4 +1,4 @@
-"""Messages in English. Every key stands in ``zh`` too; a test holds the two together."""
+"""What a report says around the judgement, in English."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ MESSAGES: dict[str, str] = {
     "hero.beyond": "Positions beyond tolerance",
     "hero.beyond.note": "of {all} judged; limit 0",
     "hero.beyond.none": "there is no tolerance to judge them by",
-    "hero.flips": "Choices that differ",
-    "hero.flips.note": "of {all}, after the same context ({percent})",
+    "hero.flips": "Flips",
+    "hero.flips.note": "of {all} positions: another token after the same context ({percent})",
     "hero.fields": "Fields that must be equal and differ",
     "hero.fields.note": "{names}",
     # What was compared
@@ -75,7 +75,7 @@ MESSAGES: dict[str, str] = {
     "gate": "gate",
     "status": "status",
     "found": "found",
-    "threshold": "limit",
+    "limit": "limit",
     "meaning": "meaning",
     "status.PASS": "PASS",
     "status.WARN": "WARN",
@@ -108,8 +108,8 @@ MESSAGES: dict[str, str] = {
     "prompts.help": "Class, margin, shift and tolerance (logits) are those of the position to look "
     "at: the first that fails, else the first flip, else the largest shift against its "
     "tolerance. {none} is what cannot be told.",
-    "prompts.brief": "{n} more prompts are in this list with their figures only; those with "
-    "details are the worst.",
+    "prompts.brief": "{n} more {n:prompt is|prompts are} in this list with figures only; those "
+    "with details are the worst.",
     "filter": "Filter",
     "filter.all": "All",
     "filter.search": "Search prompts",
@@ -136,8 +136,8 @@ MESSAGES: dict[str, str] = {
     "prompt.left": "The run left the context at position {n}.",
     "prompt.keys": "Choose a token for its figures; arrow keys move, ↑ ↓ go to the next marked "
     "one.",
-    "prompt.before": "{n} tokens before these are left out.",
-    "prompt.after": "{n} tokens after these are left out.",
+    "prompt.before": "{n} {n:token before these is|tokens before these are} left out.",
+    "prompt.after": "{n} {n:token after these is|tokens after these are} left out.",
     "prompt.no_tokens": "no tokens",
     "prompt.texts": "Both texts",
     "prompt.same": "Context and candidate alike",
@@ -145,7 +145,7 @@ MESSAGES: dict[str, str] = {
     "prompt.candidate": "Candidate",
     "prompt.error": "Error per position",
     "prompt.link": "Link to this prompt",
-    "key.flip": "flip: another choice than the reference",
+    "key.flip": "flip: another token than the reference",
     "key.fail": "failing position",
     # One token
     "token.at": "Position {n}",
@@ -158,11 +158,11 @@ MESSAGES: dict[str, str] = {
     "logit": "logit",
     "yes": "yes",
     "no": "no",
-    "class.EXACT": "Same choice, and the margin moved no further than the tolerance.",
+    "class.EXACT": "Same token, and the margin moved no further than the tolerance.",
     "class.TIE": "The reference's two best tokens are exactly equal; either is right.",
-    "class.NEAR-TIE": "Another choice, explained by noise: the shift is within the tolerance.",
-    "class.SILENT-DRIFT": "Same choice, but the margin moved further than noise explains.",
-    "class.DIVERGENT": "Another choice that noise cannot explain.",
+    "class.NEAR_TIE": "Another token, explained by noise: the shift is within the tolerance.",
+    "class.SILENT_DRIFT": "Same token, but the margin moved further than noise explains.",
+    "class.DIVERGENT": "Another token that noise cannot explain.",
     "class.NONFINITE": "NaN or infinite logits.",
     "class.none": "No class: there is no tolerance here to judge by.",
     # Charts
@@ -171,7 +171,8 @@ MESSAGES: dict[str, str] = {
     "scatter; a whole row or column says where to look.",
     "heat.up_to": "up to {n}",
     "heat.above": "above {n}",
-    "heat.left_out": "{n} prompts have no row in this chart; the others are the first.",
+    "heat.left_out": "{n} {n:prompt has|prompts have} no row in this chart; the others are the "
+    "first.",
     "heat.largest": "largest ratio",
     "heat.at": "at position",
     "heat.failing": "failing",
@@ -191,7 +192,8 @@ MESSAGES: dict[str, str] = {
     "scatter.rate": "flip rate",
     "scatter.largest": "largest |shift|",
     "scatter.failing": "failing",
-    "scatter.outside": "{n} positions lie outside the chart's range and are drawn at its edge.",
+    "scatter.outside": "{n} {n:position lies|positions lie} outside the chart's range, drawn at "
+    "its edge.",
     "survival": "Prompts still on the reference's tokens",
     "survival.help": "Share of prompts whose own run has left the context nowhere up to a "
     "position. A correct port diverges too: this says how soon, not whether it is right.",
@@ -207,8 +209,8 @@ MESSAGES: dict[str, str] = {
     "axis.position": "position",
     # Performance
     "performance": "Performance",
-    "performance.samples": "Medians over {a} requests and {b} gaps of the candidate, {c} requests "
-    "and {d} gaps of the reference.",
+    "performance.samples": "Medians over {a} {a:request|requests} and {b} {b:gap|gaps} of the "
+    "candidate, {c} {c:request|requests} and {d} {d:gap|gaps} of the reference.",
     "performance.note": "Ratio: candidate over reference. Recorded, not judged.",
     "performance.void": "Crossed out: the verdict is {verdict}. How fast a device computes "
     "something else says nothing.",
@@ -253,8 +255,6 @@ MESSAGES: dict[str, str] = {
     "doctor.remedy": "remedy",
     "severity.error": "error",
     "severity.warning": "warning",
-    "severity.info": "note",
-    "severity.ok": "fine",
     "severity.harmless": "harmless",
     # Reproduce
     "reproduce": "How to reproduce",
@@ -262,12 +262,11 @@ MESSAGES: dict[str, str] = {
     "reproduce.render": "Render this report again from the alignment:",
     "download": "Download the alignment (JSON)",
     "download.whole": "The whole alignment is embedded, byte for byte what compare --json writes.",
-    "download.part": "Embedded: {n} of {all} prompts, the worst first. compare --json "
+    "download.part": "Embedded: {n} of {all} {all:prompt|prompts}, the worst first. compare --json "
     "writes all of them.",
-    "embedded.part": "This copy was taken from a report: it holds {n} of {all} prompts.",
     # Several
     "several": "Side by side",
-    "several.help": "{n} alignments.",
+    "several.help": "{n} {n:alignment|alignments}.",
     "several.suites": "They are of different suites or models: figures of different rows do not "
     "compare.",
     "several.prompts": "Prompts by candidate",
@@ -275,7 +274,7 @@ MESSAGES: dict[str, str] = {
     "context.",
     "several.speed": "decode tok/s",
     "several.speed.ratio": "against reference",
-    "several.left_out": "{n} prompts are left out of this table.",
+    "several.left_out": "{n} {n:prompt is|prompts are} left out of this table.",
     "positions": "positions",
     "flips": "flips",
     "beyond": "beyond tolerance",
@@ -286,17 +285,17 @@ MESSAGES: dict[str, str] = {
     "trend.first": "the oldest",
     "trend.nothing": "nothing that is recorded",
     # Markdown
-    "md.table.cut": "{n} of {all} alignments are left out of this table: the comment has no room "
-    "for them.",
-    "md.cut": "{n} of {all} alignments are left out: the comment has no room for them.",
-    "md.rows.cut": "{n} of {all} prompts are left out of this table: the comment has no room for "
-    "them.",
+    "md.table.cut": "{n} of {all} alignments {n:is|are} left out of this table: the comment has "
+    "no room for them.",
+    "md.cut": "{n} of {all} alignments {n:is|are} left out: the comment has no room for them.",
+    "md.rows.cut": "{n} of {all} {all:prompt|prompts} {n:is|are} left out of this table: the "
+    "comment has no room for them.",
     "md.details.cut": "The positions of {n} of {all} prompts with a flip or a failure are left "
     "out: the comment has no room for them.",
-    "md.flipping.cut": "{n} more prompts have a flip and no failing position; the HTML report "
-    "shows them.",
-    "md.more": "{n} more are left out.",
-    "md.environment.cut": "Shown: {a} of {b} fields, {c} of {d} arms.",
+    "md.flipping.cut": "{n} more {n:prompt has|prompts have} a flip and no failing position, see "
+    "the HTML report.",
+    "md.more": "{n} more {n:is|are} left out.",
+    "md.environment.cut": "Shown: {a} of {b} {b:field|fields}, {c} of {d} {d:arm|arms}.",
     "md.against": "Candidate {candidate} on {device} ({dtype}) against {reference} on "
     "{reference_device} ({reference_dtype}); model {model}, suite {suite}.",
     "md.alone": "Candidate {candidate} on {device} ({dtype}); model {model}, suite {suite}.",

@@ -1,0 +1,38 @@
+"""Alignments of ``harness.alignment/1``, brought into today's form.
+
+There warnings were English sentences, no sentence had a message beside it, and
+two classes were spelled with a dash. Whatever else a file holds is left to the
+models to judge.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_CLASSES = {"NEAR-TIE": "NEAR_TIE", "SILENT-DRIFT": "SILENT_DRIFT"}
+
+
+def from_first(document: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file of /1 as one of /2."""
+    found = {**document, "schema": "harness.alignment/2"}
+    if isinstance(found.get("classes"), dict):
+        found["classes"] = {_CLASSES.get(k, k): v for k, v in found["classes"].items()}
+    if isinstance(found.get("warnings"), list):
+        found["warnings"] = [{"sentence": w} for w in found["warnings"]]
+    if isinstance(found.get("prompts"), list):
+        found["prompts"] = [_prompt(p) for p in found["prompts"]]
+    return found
+
+
+def _prompt(prompt: Any) -> Any:
+    if not isinstance(prompt, dict):
+        return prompt
+    found = {**prompt, "class": _class(prompt.get("class"))}
+    positions = prompt.get("positions")
+    if isinstance(positions, dict) and isinstance(positions.get("class"), list):
+        found["positions"] = {**positions, "class": [_class(c) for c in positions["class"]]}
+    return found
+
+
+def _class(name: Any) -> Any:
+    return _CLASSES.get(name, name) if isinstance(name, str) else name

@@ -1,0 +1,137 @@
+"""What the gates say, in English: by gate and outcome."""
+
+from __future__ import annotations
+
+_ERROR = "Error {where}: {ratio:.3f} times the reference's"
+_BIAS = "The mean difference from the reference is {share:.4f} of its mean squared error"
+_SLOPE = "The scale of the logits differs from the reference's by {slope:+.5f}"
+_SHIFTED = (
+    "The margin shifted by more than {large:g} times the local noise at {count} "
+    "{count:position|positions} ({share:.1f} %), the controls' at {controls:.0f} "
+    "({controls_share:.1f} %)"
+)
+_FLIPPED = (
+    "{flips} {flips:token flips|tokens flip}, where margins and noise predict {predicted:.0f} and "
+    "the controls show {controls:.0f}"
+)
+_REPEATED = "{different} of {rows} {rows:row|rows} {different:differs|differ} between two runs"
+_TEXTS = "Only texts were compared: {equal} of {count} {equal:is|are} equal"
+_NO_POSITION = (
+    ". No position was judged: there are no token ids and no logits, and texts alone cannot tell "
+    "noise from error."
+)
+
+MESSAGES: dict[str, str] = {
+    # An estimate with its interval, or without one
+    "span": "{value} (95 % interval {low} to {high})",
+    "span.point": "{value}",
+    "times": "{value} times the reference's (95 % interval {low} to {high})",
+    "times.point": "{value} times the reference's",
+    # Where an error is measured
+    "where.vocabulary": "over the whole vocabulary",
+    "where.top_k": "among the likeliest tokens",
+    "where.prefill": "of the prefill path",
+    "where.decode": "of the decode path",
+    # What would decide
+    "decide.few": "too few prompts for an interval: at least {least} are needed",
+    "decide.never": "the value is at its limit, and more prompts would not decide",
+    "decide.more": "about {prompts} more {prompts:prompt|prompts} like these ({positions} "
+    "{positions:position|positions}) would decide",
+    # Why there is no figure
+    "reason.nothing": "there is nothing to measure it by",
+    "reason.few_prompts": "at least {least} prompts are needed",
+    "reason.no_oracle": "there is no oracle to measure it against",
+    "reason.not_finite": "no prompt is finite in every row, so it has no size",
+    "reason.top_only": "the device tells its largest log-probabilities only, not whole rows",
+    "reason.same_pass": "the reference was computed like the oracle, in float32 by prefill, so it "
+    "shows no noise to compare with; make the baseline without --context, or judge in bfloat16",
+    "reason.no_noise": "the reference shows none against the oracle, so there is nothing to "
+    "compare with",
+    "reason.no_row": "no row of it came by {path}",
+    # Error ratios
+    "gate.ratio.equal": "Error {where}: the candidate equals the oracle.",
+    "gate.ratio.pass": _ERROR + ", at most {limit:g}.",
+    "gate.ratio.fail": _ERROR + ", more than {limit:g}.",
+    "gate.ratio.open": _ERROR + ", not yet decided against {limit:g}: {decides}.",
+    "gate.ratio.point": _ERROR + ", {decides}.",
+    "gate.ratio.missing": "Error {where}: {reason}.",
+    "gate.ratio.shown": _ERROR + "; shown, not gated: {prompts} {prompts:prompt|prompts} and "
+    "{rows} {rows:row|rows}, and {enough} of each are needed.",
+    # The point guard
+    "gate.point_guard.pass": "The margin moved no further than the noise explains at all "
+    "{positions} {positions:position|positions}.",
+    "gate.point_guard.pass.flips": "The margin moved no further than the noise explains at all "
+    "{positions} {positions:position|positions}; {flips} {flips:token flips|tokens flip}, within "
+    "the noise.",
+    "gate.point_guard.fail": "{failing} of {positions} {positions:position|positions} "
+    "{failing:fails|fail}: {classes:list}.",
+    "gate.point_guard.missing": "No noise floor to judge single positions by: no oracle and "
+    "controls.",
+    "gate.tokens.fail": "{failing} of {positions} {positions:token|tokens} {failing:flips|flip} "
+    "across a margin that no noise crosses.",
+    "gate.tokens.open": "{flips} of {positions} {positions:token|tokens} {flips:flips|flip}, none "
+    "across a margin beyond the noise; what changed without changing a token cannot be seen.",
+    "count.class": "{count} {name}",
+    # Counts
+    "gate.exceedance.pass": _SHIFTED + ": which their noise explains.",
+    "gate.exceedance.more": _SHIFTED + ": more large shifts than theirs, and not more than "
+    "{inflation:g} times their noise.",
+    "gate.exceedance.chance": _SHIFTED + ": more large shifts than their noise inflated by "
+    "{inflation:g} explains, but too few to tell it from chance.",
+    "gate.exceedance.fail": _SHIFTED + ": more large shifts than their noise explains even when "
+    "inflated by {inflation:g}.",
+    "gate.exceedance.nothing": _SHIFTED + ": nothing to compare with.",
+    "gate.flip_calibration.pass": _FLIPPED + ": which their noise explains.",
+    "gate.flip_calibration.more": _FLIPPED + ": more flips than theirs, and not more than "
+    "{inflation:g} times their noise.",
+    "gate.flip_calibration.chance": _FLIPPED + ": more flips than their noise inflated by "
+    "{inflation:g} explains, but too few to tell it from chance.",
+    "gate.flip_calibration.fail": _FLIPPED + ": more flips than their noise explains even when "
+    "inflated by {inflation:g}.",
+    "gate.flip_calibration.nothing": _FLIPPED + ": nothing to compare with.",
+    "gate.counts.missing": "No controls to compare counts of positions with.",
+    # Systematic errors
+    "gate.bias.pass": _BIAS + ", within {limit:g}.",
+    "gate.bias.wide": _BIAS + ", not shown to be more than {limit:g}.",
+    "gate.bias.fail": _BIAS + ", more than {limit:g}.",
+    "gate.bias.open": _BIAS + ", not yet decided against {limit:g}: {decides}.",
+    "gate.bias.missing": "Systematic error: {reason}.",
+    "gate.slope.pass": _SLOPE + ", within {limit:g}.",
+    "gate.slope.fail": _SLOPE + ", more than {limit:g}.",
+    "gate.slope.open": _SLOPE + ", not yet decided against {limit:g}: {decides}.",
+    "gate.slope.missing": "Scale of the logits: {reason}.",
+    # How the run went
+    "gate.nonfinite.pass": "All logits of {rows} {rows:row|rows} are finite.",
+    "gate.nonfinite.fail": "{broken} of {rows} {rows:row|rows} {broken:holds|hold} NaN or "
+    "infinite logits, {broken:at|first at} position {position} of prompt {prompt}.",
+    "gate.nonfinite.beyond": "All logits of {rows} judged {rows:row|rows} are finite, and "
+    "{broken} other {broken:row of the candidate's holds|rows of the candidate's hold} NaN or "
+    "infinite logits, {broken:in|first in} prompt {prompt}.",
+    "gate.nonfinite.reference": "The candidate is finite, {broken} of {rows} {rows:row|rows} of "
+    "the reference {broken:is|are} not: the baseline cannot judge it.",
+    "gate.coverage.pass": "All {expected} {expected:position|positions} of the baseline were "
+    "judged.",
+    "gate.coverage.open": "{judged} of {expected} {expected:position|positions} of the baseline "
+    "{judged:was|were} judged: {reasons:list}.",
+    "coverage.not_run": "{prompts} {prompts:prompt was|prompts were} not run",
+    "coverage.diverged": "{prompts} {prompts:prompt was|prompts were} judged up to the divergence "
+    "only (record with --context to replay the rest)",
+    "coverage.ended": "{prompts} {prompts:prompt was|prompts were} stopped elsewhere without "
+    "another token (compare the eos ids of both)",
+    "gate.texts.equal": _TEXTS + _NO_POSITION,
+    "gate.texts.differ": _TEXTS + "; different: {parted:list}" + _NO_POSITION,
+    "gate.texts.more": _TEXTS + "; different: {parted:list} and {more} more" + _NO_POSITION,
+    "text.parted": "{prompt} from character {place} on ({candidate!r} against {reference!r})",
+    "gate.no_logits": "There is only text: no token ids and no logits to judge.",
+    "gate.determinism.missing": "No prompt was run twice.",
+    "gate.determinism.pass": "A repeated run gave the same bits in all {rows} {rows:row|rows}.",
+    "gate.determinism.broken": _REPEATED + ", {unexplained} of them by NaN, infinities or an "
+    "early end.",
+    "gate.determinism.beyond": _REPEATED + ", by up to {shift:.4g} logits, more than the noise "
+    "explains.",
+    "gate.determinism.warn": _REPEATED + ", {judged}: the device does not repeat bit for bit.",
+    "gate.determinism.mend": _REPEATED + ", {judged}: the device does not repeat bit for bit, "
+    "which {variables} may mend.",
+    "determinism.within": "all within the tolerance",
+    "determinism.unknown": "with no tolerance known to judge them by",
+}

@@ -1,0 +1,74 @@
+"""The verdict, the warnings, the matrix and the magnifier, in English."""
+
+from __future__ import annotations
+
+_ERROR = "error {ratio:.2f}"
+_TOP_K = "error among the likeliest tokens {ratio:.2f}"
+_LIMIT = ", {status} at the limit of {limit:g}"
+_OTHER_BITS = (
+    "{different} of {rows} {rows:row|rows} {different:has|have} other bits, by up to {shift:.4g} "
+    "logits; judged by itself: {verdict}"
+)
+_LOW = "In {dtype}, whose noise is lower, "
+
+MESSAGES: dict[str, str] = {
+    # What a verdict means, before its figures
+    "meaning.BIT_EXACT": "Every logit is bit-equal to the reference's",
+    "meaning.TOKEN_EXACT": "The same tokens, and the error stays within the reference's own noise",
+    "meaning.EQUIVALENT": "Tokens differ only where the reference's own noise decides them",
+    "meaning.INCONCLUSIVE": "Nothing was shown to be wrong, and not enough to be right",
+    "meaning.DRIFT": "The computation differs by more than the reference's own noise",
+    "meaning.DIVERGENT": "Tokens differ where the reference's own noise cannot explain it",
+    "meaning.NON_DETERMINISTIC": "The device does not repeat its own results",
+    "meaning.NOT_COMPARABLE": "The two were not asked the same thing",
+    "meaning.nonfinite": "Logits that are NaN or infinite decide nothing",
+    # The verdict
+    "verdict.found": "{meaning}: {parts:clauses}.",
+    "verdict.equal": "{meaning}, at all {positions} {positions:position|positions}.",
+    "verdict.refused": "{meaning}: {fields:list} {fields:differs|differ}.",
+    "verdict.refused.more": "{meaning}: {fields:list} and {more} more {more:field|fields} differ.",
+    "part.error": _ERROR,
+    "part.error.limit": _ERROR + _LIMIT,
+    "part.error.top_k": _TOP_K,
+    "part.error.top_k.limit": _TOP_K + _LIMIT,
+    "part.flips": "{flips} of {positions} {positions:token|tokens} {flips:flips|flip}",
+    "part.gate": "{gate}: {sentence:clause}",
+    # Warnings
+    "warning.device": "{device}: {text}",
+    "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
+    "prefill and decode apart, or to find what shows in few places; from {enough} prompts on both "
+    "are.",
+    "warning.prefill_only": "The candidate ran forced-prefill only: no decode step of it was "
+    "judged.",
+    "warning.allowed": "{field} differs and was allowed: {candidate} against {baseline}.",
+    "warning.unknown": "{field} could not be told by one side, so it was not checked.",
+    "warning.tokens_only": "Only token ids were given: without logits nothing can be shown to be "
+    "right.",
+    "warning.part": "This copy was taken from a report: it holds {kept} of {all} "
+    "{all:prompt|prompts}.",
+    # The matrix
+    "matrix.same_bits": "The same bits in all {rows} {rows:row|rows}.",
+    "matrix.other_bits": _OTHER_BITS + ".",
+    "matrix.other_bits.ratio": _OTHER_BITS + ", " + _ERROR + ".",
+    "matrix.unjudged": "The run was not judged.",
+    "matrix.not_run": "Not run: {reason:clause}.",
+    "matrix.one_at_a_time": "{device} runs one request at a time",
+    "matrix.no_graphs": "{device} runs no graphs",
+    "matrix.no_prefix": "{device} keeps no prefix between requests",
+    "matrix.whole_prompts": "{device} takes every prompt whole",
+    "matrix.not_started_here": "{device} was started by somebody else, with arguments of its own",
+    "matrix.short_for_a_block": "no prompt is as long as a block of {block} tokens, so nothing "
+    "would be cached; take a suite with longer prompts, or --engine-arg block_size",
+    "matrix.short_for_a_piece": "no prompt is longer than a piece",
+    # The magnifier
+    "magnifier.found": _LOW + "the error is {ratio:.2f}, not shown to exceed {limit:.2f}.",
+    "magnifier.beyond": _LOW + "the computation differs: {parts:clauses}.",
+    "magnifier.equal": "Every logit is bit-equal in {dtype}.",
+    "magnifier.no_error": "In {dtype} there is no error to compare with: {sentence}",
+    "magnifier.not_applicable": "Not applicable in {dtype}: {reason:clause}.",
+    "magnifier.not_run": "Not run: {reason:clause}.",
+    "magnifier.both": "{first} {second}",
+    "magnifier.error": "error {ratio:.2f} {where}",
+    "magnifier.same_dtype": "the run itself is in {dtype}",
+    "magnifier.infinite": "the reference itself is not finite in it",
+}

@@ -1,0 +1,1 @@
+"""The texts in Chinese, one module a subject."""

@@ -1,0 +1,115 @@
+"""What the gates say, in Chinese, with the keys of ``en``."""
+
+from __future__ import annotations
+
+_ERROR = "误差与参考之比（{where}）为 {ratio:.3f}"
+_BIAS = "与参考之差的均值占其均方误差的 {share:.4f}"
+_SLOPE = "logit 的缩放与参考相差 {slope:+.5f}"
+_SHIFTED = (
+    "领先量偏移超过局部噪声 {large:g} 倍的位置有 {count} 个（{share:.1f} %），"
+    "对照为 {controls:.0f} 个（{controls_share:.1f} %）"
+)
+_FLIPPED = "有 {flips} 个词元翻转，由领先量和噪声预测 {predicted:.0f} 个，对照为 {controls:.0f} 个"
+_REPEATED = "两次运行之间，{rows} 行中有 {different} 行不同"
+_TEXTS = "只比较了文本：{count} 个中有 {equal} 个相同"
+_NO_POSITION = "。没有判定任何位置：没有词元 id，也没有 logit，而仅凭文本分不清噪声与错误。"
+
+MESSAGES: dict[str, str] = {
+    # An estimate with its interval, or without one
+    "span": "{value}（95 % 区间 {low} 至 {high}）",
+    "span.point": "{value}",
+    "times": "参考的 {value} 倍（95 % 区间 {low} 至 {high}）",
+    "times.point": "参考的 {value} 倍",
+    # Where an error is measured
+    "where.vocabulary": "整个词表",
+    "where.top_k": "最可能的词元",
+    "where.prefill": "prefill 路径",
+    "where.decode": "decode 路径",
+    # What would decide
+    "decide.few": "提示太少，没有区间：至少需要 {least} 个",
+    "decide.never": "数值正在上限处，更多提示也无法判定",
+    "decide.more": "再有约 {prompts} 个这样的提示（{positions} 个位置）即可判定",
+    # Why there is no figure
+    "reason.nothing": "没有可用来度量的依据",
+    "reason.few_prompts": "至少需要 {least} 个提示",
+    "reason.no_oracle": "没有可对照的 oracle",
+    "reason.not_finite": "没有一个提示的每一行都是有限值，因此无法得出大小",
+    "reason.top_only": "设备只给出最大的若干对数概率，而不是整行",
+    "reason.same_pass": "参考与 oracle 的计算方式相同（float32、prefill），没有可比的噪声；"
+    "请不带 --context 制作基线，或用 bfloat16 判定",
+    "reason.no_noise": "参考与 oracle 之间没有误差，无从比较",
+    "reason.no_row": "没有任何一行来自 {path}",
+    # Error ratios
+    "gate.ratio.equal": "误差（{where}）：待测与 oracle 相等。",
+    "gate.ratio.pass": _ERROR + "，不超过 {limit:g}。",
+    "gate.ratio.fail": _ERROR + "，超过 {limit:g}。",
+    "gate.ratio.open": _ERROR + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
+    "gate.ratio.point": _ERROR + "，{decides}。",
+    "gate.ratio.missing": "误差（{where}）：{reason}。",
+    "gate.ratio.shown": _ERROR + "；仅供查看，不作判据：有 {prompts} 个提示和 {rows} 行，"
+    "各需要 {enough} 个。",
+    # The point guard
+    "gate.point_guard.pass": "全部 {positions} 个位置上，领先量的移动都在噪声可解释的范围内。",
+    "gate.point_guard.pass.flips": "全部 {positions} 个位置上，领先量的移动都在噪声可解释的范围"
+    "内；有 {flips} 个词元翻转，均在噪声之内。",
+    "gate.point_guard.fail": "{positions} 个位置中有 {failing} 个未通过：{classes:list}。",
+    "gate.point_guard.missing": "没有 oracle 和对照，也就没有判断单个位置的噪声底。",
+    "gate.tokens.fail": "{positions} 个词元中有 {failing} 个翻转，其领先量不是噪声所能越过的。",
+    "gate.tokens.open": "{positions} 个词元中有 {flips} 个翻转，没有一个越过噪声之外的领先量；"
+    "没有改变词元的变化无从看到。",
+    "count.class": "{count} 个 {name}",
+    # Counts
+    "gate.exceedance.pass": _SHIFTED + "：对照的噪声足以解释。",
+    "gate.exceedance.more": _SHIFTED + "：大幅偏移多于对照，但没有超过其噪声的 {inflation:g} 倍。",
+    "gate.exceedance.chance": _SHIFTED + "：大幅偏移多于对照的噪声放大 {inflation:g} 倍后所能解释"
+    "的，但太少，无法与偶然区分。",
+    "gate.exceedance.fail": _SHIFTED + "：即使把对照的噪声放大 {inflation:g} 倍，也不能解释这么多"
+    "大幅偏移。",
+    "gate.exceedance.nothing": _SHIFTED + "：没有可比的依据。",
+    "gate.flip_calibration.pass": _FLIPPED + "：对照的噪声足以解释。",
+    "gate.flip_calibration.more": _FLIPPED
+    + "：翻转多于对照，但没有超过其噪声的 {inflation:g} 倍。",
+    "gate.flip_calibration.chance": _FLIPPED + "：翻转多于对照的噪声放大 {inflation:g} 倍后所能解释"
+    "的，但太少，无法与偶然区分。",
+    "gate.flip_calibration.fail": _FLIPPED + "：即使把对照的噪声放大 {inflation:g} 倍，也不能解释"
+    "这么多翻转。",
+    "gate.flip_calibration.nothing": _FLIPPED + "：没有可比的依据。",
+    "gate.counts.missing": "没有可用来比较位置计数的对照。",
+    # Systematic errors
+    "gate.bias.pass": _BIAS + "，在 {limit:g} 之内。",
+    "gate.bias.wide": _BIAS + "，没有超过 {limit:g} 的迹象。",
+    "gate.bias.fail": _BIAS + "，超过 {limit:g}。",
+    "gate.bias.open": _BIAS + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
+    "gate.bias.missing": "系统性误差：{reason}。",
+    "gate.slope.pass": _SLOPE + "，在 {limit:g} 之内。",
+    "gate.slope.fail": _SLOPE + "，超过 {limit:g}。",
+    "gate.slope.open": _SLOPE + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
+    "gate.slope.missing": "logit 的缩放：{reason}。",
+    # How the run went
+    "gate.nonfinite.pass": "{rows} 行的 logit 全部有限。",
+    "gate.nonfinite.fail": "{rows} 行中有 {broken} 行的 logit 含 NaN 或无穷大，首先出现在位置 "
+    "{position}，提示 {prompt}。",
+    "gate.nonfinite.beyond": "已判定的 {rows} 行 logit 全部有限，但待测另有 {broken} 行的 logit 含 "
+    "NaN 或无穷大，首先出现在提示 {prompt}。",
+    "gate.nonfinite.reference": "待测的 logit 全部有限，参考的 {rows} 行中却有 {broken} 行不是："
+    "基线无法判定它。",
+    "gate.coverage.pass": "基线的全部 {expected} 个位置都已判定。",
+    "gate.coverage.open": "基线的 {expected} 个位置中判定了 {judged} 个：{reasons:list}。",
+    "coverage.not_run": "{prompts} 个提示未运行",
+    "coverage.diverged": "{prompts} 个提示只判定到分叉处（请用 --context 记录，以重放其余部分）",
+    "coverage.ended": "{prompts} 个提示在别处结束而没有不同的词元（请比较双方的 eos id）",
+    "gate.texts.equal": _TEXTS + _NO_POSITION,
+    "gate.texts.differ": _TEXTS + "；不同的有：{parted:list}" + _NO_POSITION,
+    "gate.texts.more": _TEXTS + "；不同的有：{parted:list}，另有 {more} 个" + _NO_POSITION,
+    "text.parted": "{prompt} 自第 {place} 个字符起（{candidate!r}，参考为 {reference!r}）",
+    "gate.no_logits": "只有文本：没有可判定的词元 id 和 logit。",
+    "gate.determinism.missing": "没有把任何提示运行两次。",
+    "gate.determinism.pass": "重复运行得到的 {rows} 行全部逐位相同。",
+    "gate.determinism.broken": _REPEATED + "，其中 {unexplained} 行是因为 NaN、无穷大或提前结束。",
+    "gate.determinism.beyond": _REPEATED + "，最多相差 {shift:.4g} logit，不是噪声所能解释的。",
+    "gate.determinism.warn": _REPEATED + "，{judged}：设备不能逐位重复。",
+    "gate.determinism.mend": _REPEATED
+    + "，{judged}：设备不能逐位重复，设置 {variables} 或可解决。",
+    "determinism.within": "全部在容差之内",
+    "determinism.unknown": "没有已知的容差可供判断",
+}

@@ -1,0 +1,69 @@
+"""The verdict, the warnings, the matrix and the magnifier, in Chinese, with the keys of ``en``."""
+
+from __future__ import annotations
+
+_ERROR = "误差为{ratio:.2f}"
+_TOP_K = "最可能词元上的误差为{ratio:.2f}"
+_LIMIT = "，对照上限 {limit:g}：{status}"
+_OTHER_BITS = (
+    "{rows} 行中有 {different} 行的位不同，最多相差 {shift:.4g} logit；单独判定：{verdict}"
+)
+_LOW = "在噪声更低的 {dtype} 下，"
+
+MESSAGES: dict[str, str] = {
+    # What a verdict means, before its figures
+    "meaning.BIT_EXACT": "每个 logit 都与参考逐位相同",
+    "meaning.TOKEN_EXACT": "词元相同，误差在参考实现自身的噪声之内",
+    "meaning.EQUIVALENT": "词元只在由参考实现自身噪声决定的位置上不同",
+    "meaning.INCONCLUSIVE": "没有发现错误，但证据不足以证明正确",
+    "meaning.DRIFT": "计算结果的偏差超出参考实现自身的噪声",
+    "meaning.DIVERGENT": "词元在参考实现自身噪声无法解释的位置上不同",
+    "meaning.NON_DETERMINISTIC": "设备无法重复自身的结果",
+    "meaning.NOT_COMPARABLE": "两者回答的不是同一个问题",
+    "meaning.nonfinite": "含 NaN 或无穷大的 logit 不能决定任何事",
+    # The verdict
+    "verdict.found": "{meaning}：{parts:clauses}。",
+    "verdict.equal": "{meaning}，共 {positions} 个位置。",
+    "verdict.refused": "{meaning}：{fields:list} 不同。",
+    "verdict.refused.more": "{meaning}：{fields:list} 以及另外 {more} 个字段不同。",
+    "part.error": _ERROR,
+    "part.error.limit": _ERROR + _LIMIT,
+    "part.error.top_k": _TOP_K,
+    "part.error.top_k.limit": _TOP_K + _LIMIT,
+    "part.flips": "{positions} 个词元中有 {flips} 个翻转",
+    "part.gate": "{gate}：{sentence:clause}",
+    # Warnings
+    "warning.device": "{device}：{text}",
+    "warning.few_prompts": "测试集只有 {prompts} 个提示：不足以分别判定 prefill 与 decode，也不足以"
+    "发现只在少数位置显现的问题；至少 {enough} 个提示才能做到。",
+    "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤。",
+    "warning.allowed": "{field} 不同，已获许可：{candidate}，基线为 {baseline}。",
+    "warning.unknown": "{field} 有一方无法提供，因此未检查。",
+    "warning.tokens_only": "只给出了词元 id：没有 logit，无法证明任何东西是正确的。",
+    "warning.part": "此副本取自报告：包含 {all} 个提示中的 {kept} 个。",
+    # The matrix
+    "matrix.same_bits": "全部 {rows} 行逐位相同。",
+    "matrix.other_bits": _OTHER_BITS + "。",
+    "matrix.other_bits.ratio": _OTHER_BITS + "，" + _ERROR + "。",
+    "matrix.unjudged": "本次运行未作判定。",
+    "matrix.not_run": "未运行：{reason:clause}。",
+    "matrix.one_at_a_time": "{device} 一次只运行一个请求",
+    "matrix.no_graphs": "{device} 不使用计算图",
+    "matrix.no_prefix": "{device} 不在请求之间保留前缀",
+    "matrix.whole_prompts": "{device} 总是完整处理提示",
+    "matrix.not_started_here": "{device} 由他人启动，参数不受控制",
+    "matrix.short_for_a_block": "没有提示长达一个 {block} 词元的块，因此什么也不会缓存；"
+    "请换用提示更长的测试集，或设置 --engine-arg block_size",
+    "matrix.short_for_a_piece": "没有提示长于一段",
+    # The magnifier
+    "magnifier.found": _LOW + _ERROR + "，没有超过 {limit:.2f} 的迹象。",
+    "magnifier.beyond": _LOW + "计算结果不同：{parts:clauses}。",
+    "magnifier.equal": "在 {dtype} 下每个 logit 都逐位相同。",
+    "magnifier.no_error": "在 {dtype} 下没有可比的误差：{sentence}",
+    "magnifier.not_applicable": "{dtype} 不适用：{reason:clause}。",
+    "magnifier.not_run": "未运行：{reason:clause}。",
+    "magnifier.both": "{first}{second}",
+    "magnifier.error": "误差（{where}）为{ratio:.2f}",
+    "magnifier.same_dtype": "本次运行本身就使用 {dtype}",
+    "magnifier.infinite": "参考自身在该类型下就不是有限值",
+}

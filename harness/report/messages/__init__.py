@@ -1,1 +1,0 @@
-"""What reports say, in English and in Chinese: one table each, with the same keys."""

@@ -1,0 +1,100 @@
+"""Third stage: the candidate was held against the baseline, and looked at more closely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.alignment.align import compare
+from harness.alignment.result import Alignment
+from harness.devices.registry import Target
+from harness.devices.spec import DeviceSpec
+from harness.doctor import Diagnosis
+from harness.process.progress import Progress
+from harness.session.magnifier import MagnifierPlan, added, run_magnifier
+from harness.session.matrix import MatrixPlan, run_matrix
+from harness.session.record import Recorded
+
+#: Makes the device of this run anew, perhaps with some of its settings changed.
+OpenTarget = Callable[[DeviceSpec], Target]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The outcome of a run."""
+
+    recorded: Recorded
+    alignment: Alignment
+
+
+def judge(
+    recorded: Recorded, diagnosis: Diagnosis | None, open_target: OpenTarget, progress: Progress
+) -> Judged:
+    """Hold the candidate against the baseline; pure but for matrix and magnifier.
+
+    Args:
+        diagnosis: what the doctor said of this host, if it was asked.
+
+    Raises:
+        HarnessError: whatever the device raises in the runs of matrix and magnifier.
+    """
+    options = recorded.prepared.run.options
+    alignment = compare(
+        recorded.candidate,
+        recorded.baseline,
+        allow=options.allow,
+        candidate_file=recorded.prepared.recording_file.as_posix(),
+        reproduce=(options.command(),),
+    )
+    if options.context is not None:
+        return Judged(recorded, alignment)  # that recording may come from another machine
+    if alignment.comparability.comparable:
+        alignment = _look_closer(recorded, alignment, open_target, progress)
+    if diagnosis is not None:
+        facts = {section: dict(rows) for section, rows in diagnosis.facts.items()}
+        alignment = alignment.model_copy(update={"doctor": diagnosis.findings, "host": facts})
+    return Judged(recorded, alignment)
+
+
+def _look_closer(
+    recorded: Recorded, alignment: Alignment, open_target: OpenTarget, progress: Progress
+) -> Alignment:
+    """The alignment with what matrix and magnifier found, where they were asked for.
+
+    Both open the device again with something changed.
+    """
+    run = recorded.prepared.run
+    if run.wants_matrix:
+        cells = run_matrix(_matrix_plan(recorded, open_target), alignment, progress)
+        alignment = alignment.model_copy(update={"matrix": cells})
+    if run.options.magnify:
+        found = run_magnifier(_magnifier_plan(recorded, open_target), progress)
+        alignment = added(alignment, found)
+    return alignment
+
+
+def _matrix_plan(recorded: Recorded, open_target: OpenTarget) -> MatrixPlan:
+    run = recorded.prepared.run
+    return MatrixPlan(
+        candidate=recorded.candidate,
+        baseline=recorded.baseline,
+        suite=run.suite,
+        spec=run.options.spec,
+        open_target=open_target,
+        allow=run.options.allow,
+    )
+
+
+def _magnifier_plan(recorded: Recorded, open_target: OpenTarget) -> MagnifierPlan:
+    run, file = recorded.prepared.run, recorded.prepared.recording_file
+    return MagnifierPlan(
+        spec=run.options.spec,
+        suite=run.suite,
+        suite_source=run.options.suite,
+        baseline=recorded.baseline,
+        candidate=recorded.candidate,
+        open_target=open_target,
+        recordings=file.parent,
+        stem=file.stem,
+        allow=run.options.allow,
+    )

@@ -1,0 +1,93 @@
+"""First stage: the model is found, and the baseline loaded or made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.baseline.baseline import Baseline
+from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
+from harness.baseline.make import Plan, make_baseline
+from harness.devices.registry import Target
+from harness.process.progress import Progress
+from harness.recording.context import context_for
+from harness.recording.format import load_recording
+from harness.session.run import Run
+
+#: Where a run leaves its recording and its reports.
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that the device runs on.
+
+    Attributes:
+        target: the device and its model, not yet opened.
+        folder: where the baseline of this run is, or would be.
+        baseline: None where there is none and this device makes none.
+        made: whether this run made the baseline.
+    """
+
+    run: Run
+    target: Target
+    folder: Path
+    baseline: Baseline | None
+    made: bool = False
+
+    @property
+    def recording_file(self) -> Path:
+        """Where the recording of this run goes, or where ``--context`` has it."""
+        options = self.run.options
+        if options.context is not None:
+            return options.context
+        suite, target = self.run.suite, self.target
+        parts = [target.slug, suite.name, target.dtype, options.spec.device]
+        if self.run.is_part:
+            parts.append("selected")  # a few prompts must not replace a whole run
+        return REPORTS / f"{'-'.join(parts)}.json"
+
+
+def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
+    """Load the baseline of this run, or make it where this device may make it.
+
+    Raises:
+        UsageError: if a report would take the place of what is read.
+        HarnessError: whatever device, model or disk raise.
+    """
+    options, folder = run.options, _folder(run, target)
+    options.outputs.refuse([options.context, folder])
+    present = is_baseline(folder)
+    if present and not options.update_baselines:
+        return Prepared(run, target, folder, load_baseline(folder))
+    if not options.spec.kind.reference:
+        return Prepared(run, target, folder, None)
+    why = "replacing it (--update-baselines)" if present else "there is none yet"
+    progress.note(f"baseline {folder.as_posix()}: {why}")
+    return Prepared(run, target, folder, _make(run, progress), made=True)
+
+
+def _folder(run: Run, target: Target) -> Path:
+    """Where the baseline of this run is.
+
+    ``--baseline-dir`` may be one baseline itself: with ``--allow-weights``
+    or ``--allow-dtype`` the candidate's own name or dtype does not lead to it.
+    """
+    root = run.options.baseline_dir
+    if is_baseline(root):
+        return root
+    return baseline_folder(root, target.slug, run.suite.name, target.dtype)
+
+
+def _make(run: Run, progress: Progress) -> Baseline:
+    options, context = run.options, None
+    if (path := options.context) is not None:
+        context = context_for(run.suite, load_recording(path), path, progress)
+    plan = Plan(
+        options.spec.plain(),
+        run.suite,
+        options.baseline_dir,
+        context=context,
+        suite_source=options.suite,
+    )
+    return make_baseline(plan, progress)

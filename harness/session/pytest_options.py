@@ -1,0 +1,135 @@
+"""The options of ``pytest``: their table, and what a run of pytest was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.alignment.allow import Allow
+from harness.devices.kinds import KINDS, devices_help, names
+from harness.devices.spec import DeviceSpec, parse_engine_args
+from harness.report.outputs import Outputs
+from harness.session.options import RunOptions
+
+_GROUP = "harness: hold a device against a baseline"
+_FLAG: Mapping[str, Any] = {"action": "store_true"}
+_MANY: Mapping[str, Any] = {"action": "append", "default": []}
+
+#: Name, settings of argparse and help, in the order of ``pytest --help``.
+OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
+    ("--device", {}, f"run the checks on this device. {devices_help()}"),
+    (
+        # Before it knows the options of a conftest, pytest takes `--model /outside`
+        # apart and looks for the project at /outside.
+        "--model",
+        {"default": "smollm2"},
+        "smollm2 (embedded), a directory, or a Hub name; paths outside the "
+        "project need the = sign, here and below",
+    ),
+    ("--suite", {"default": "mixed"}, "a name in prompts/, or a YAML file (default: mixed)"),
+    ("--dtype", {}, "bfloat16, float16 or float32 (default: the checkpoint's)"),
+    ("--max-new-tokens", {"type": int, "metavar": "N"}, "instead of the suite's own number"),
+    (
+        "--batch-size",
+        {"type": int, "default": 1, "metavar": "N"},
+        "requests at a time (vLLM devices)",
+    ),
+    ("--engine-arg", {**_MANY, "metavar": "K=V"}, "an option of the device"),
+    (
+        "--server-url",
+        {"metavar": "URL"},
+        "of a running server, with --device=server; without it one is started",
+    ),
+    (
+        "--baseline-dir",
+        {"default": "baselines"},
+        "folder of all baselines, or one baseline itself, as for a quantized checkpoint "
+        "with --allow-weights",
+    ),
+    (
+        "--context",
+        {"metavar": "RECORDING"},
+        "judge this recording: build the baseline around its tokens on --device, by forced-prefill",
+    ),
+    ("--allow-weights", _FLAG, "checkpoints may differ (quantization)"),
+    ("--allow-dtype", _FLAG, "declared dtypes may differ"),
+    (
+        "--report",
+        {**_MANY, "metavar": "FILE"},
+        "also write the report there: .html, .md or .json",
+    ),
+    ("--lang", {"metavar": "en|zh"}, "language of the reports (default: the locale's)"),
+    (
+        "--matrix",
+        _FLAG,
+        "also run once for each of these changes: repeat, batch, graph, prefix cache, chunks",
+    ),
+    ("--magnify", _FLAG, "also judge in float16 and float32; only warns"),
+    ("--update-baselines", _FLAG, "replace the baseline (reference device)"),
+    ("--trust-remote-code", _FLAG, "run code that the checkpoint brings"),
+    (
+        "--no-doctor",
+        _FLAG,
+        "do not examine the host first, whose errors end a run on "
+        f"{names(kind for kind in KINDS if kind.examined)}",
+    ),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add every option, in a group of their own.
+
+    Raises:
+        UsageError: of pytest, if another plugin has one of them.
+    """
+    group = parser.getgroup("harness", _GROUP)
+    for name, settings, text in OPTIONS:
+        try:
+            group.addoption(name, help=text, **settings)
+        except ValueError as error:
+            raise pytest.UsageError(
+                f"harness: another plugin already owns {name}{_owner(parser, name)}; "
+                "disable it here with -p no:NAME"
+            ) from error
+
+
+def run_options(config: pytest.Config) -> RunOptions:
+    """What this run of pytest was given.
+
+    Raises:
+        UsageError: if the device cannot be as it is asked for.
+    """
+    get = config.getoption
+    spec = DeviceSpec(
+        get("device"),
+        get("model"),
+        get("dtype"),
+        get("batch_size"),
+        parse_engine_args(get("engine_arg")),
+        get("server_url"),
+        get("trust_remote_code"),
+    )
+    return RunOptions(
+        spec,
+        suite=get("suite"),
+        max_new_tokens=get("max_new_tokens"),
+        baseline_dir=Path(get("baseline_dir")),
+        context=None if get("context") is None else Path(get("context")),
+        allow=Allow(get("allow_weights"), get("allow_dtype")),
+        outputs=Outputs(reports=tuple(map(Path, get("report"))), lang=get("lang")),
+        update_baselines=get("update_baselines"),
+        matrix=get("matrix"),
+        magnify=get("magnify"),
+        no_doctor=get("no_doctor"),
+    )
+
+
+def _owner(parser: pytest.Parser, name: str) -> str:
+    for group in getattr(parser, "_groups", []):
+        for option in group.options:
+            if name in option.names():
+                return f" (its group: {group.name})"
+    return ""

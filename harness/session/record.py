@@ -1,0 +1,97 @@
+"""Second stage: the device has run the suite, or its recording was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.alignment.comparability import comparability
+from harness.baseline.baseline import Baseline
+from harness.devices.facts import EngineFacts, LoadFigures
+from harness.errors import BaselineError
+from harness.process.progress import Progress
+from harness.recording import recorder
+from harness.recording.context import Context
+from harness.recording.format import Recording, SuiteFacts, load_recording
+from harness.session.matrix import PROMPTS
+from harness.session.prepare import Prepared
+
+#: How many prompts are run twice to see whether bits repeat.
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the device said, and the baseline that it is held against."""
+
+    prepared: Prepared
+    baseline: Baseline
+    candidate: Recording
+
+
+def record(prepared: Prepared, progress: Progress) -> Recorded:
+    """Run the device, or read the recording that ``--context`` names.
+
+    Raises:
+        BaselineError: without a baseline, on a device that makes none; the
+            recording is kept, and the error names the command that judges it.
+        HarnessError: whatever device or disk raise.
+    """
+    if prepared.baseline is None:
+        raise _no_baseline(prepared, progress)
+    candidate = _candidate(prepared, prepared.baseline, progress)
+    return Recorded(prepared, prepared.baseline, candidate)
+
+
+def _candidate(prepared: Prepared, baseline: Baseline, progress: Progress) -> Recording:
+    options = prepared.run.options
+    if options.context is not None:
+        return load_recording(options.context)
+    stale = _stand_in(prepared, baseline.reference)
+    if not comparability(stale, baseline.reference, options.allow).comparable:
+        progress.note("the baseline is stale: nothing is run")
+        return stale
+    return _run_device(prepared, Context.of(baseline.reference), progress)
+
+
+def _run_device(prepared: Prepared, context: Context | None, progress: Progress) -> Recording:
+    run, target = prepared.run, prepared.target
+    repeats = PROMPTS if run.wants_matrix else REPEATS
+    return recorder.record(
+        target.device,
+        target.subject,
+        run.suite,
+        recorder.Options(context=context, prompt_ids=run.prompt_ids, repeats=repeats),
+        out=prepared.recording_file,
+        progress=progress,
+    )
+
+
+def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
+    """The reference's rows under this run's facts: to see before hours of
+    work, not after, that the two were not asked the same thing."""
+    suite, subject = prepared.run.suite, prepared.target.subject
+    generation = suite.generation
+    return reference.model_copy(
+        update={
+            "device": prepared.run.options.spec.device,
+            "dtype": prepared.target.dtype,
+            "model": subject.facts,
+            "suite": SuiteFacts(name=suite.name, digest=suite.digest),
+            "settings": subject.settings(generation.max_new_tokens, generation.ignore_eos),
+            "engine": EngineFacts(),
+            "environment": {},
+            "load": LoadFigures(),
+        }
+    )
+
+
+def _no_baseline(prepared: Prepared, progress: Progress) -> BaselineError:
+    options, recording = prepared.run.options, prepared.recording_file
+    if options.context is None:
+        _run_device(prepared, None, progress)  # else there is one, which must stay as it is
+    make = options.making_command(recording)
+    judge = options.judging_command(recording, prepared.folder)
+    return BaselineError(
+        f"{prepared.folder.as_posix()}: no baseline, so nothing was judged; the recording is "
+        f"kept. Judge it with: {make} && {judge}"
+    )

@@ -1,0 +1,51 @@
+"""Last stage: the reports are written, and say what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.devices.kinds import REFERENCE_DEVICE
+from harness.session.bench import Benched
+from harness.session.judge import Judged
+from harness.session.prepare import REPORTS
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Every report of a run, the HTML in ``reports/`` first, the bench's last."""
+
+    judged: Judged
+    files: tuple[Path, ...]
+
+    def closing_lines(self) -> list[str]:
+        """What to look at, and how to approve."""
+        prepared = self.judged.recorded.prepared
+        folder, lines = prepared.folder.as_posix(), []
+        if prepared.made:
+            lines.append(f"baseline made: {folder}; approve it by committing it")
+        elif self._is_stale():
+            lines.append(
+                f"stale baseline: {folder}; if the change is meant, make it again "
+                f"with pytest --device={REFERENCE_DEVICE} --update-baselines"
+            )
+        return lines + [f"report: {path.as_posix()}" for path in self.files]
+
+    def _is_stale(self) -> bool:
+        context = self.judged.recorded.prepared.run.options.context
+        return self.judged.alignment.verdict == "NOT_COMPARABLE" and context is None
+
+
+def write_reports(judged: Judged, benched: Benched | None) -> Reported:
+    """Write the alignment and its reports, and the summary of a CI step.
+
+    Raises:
+        HarnessError: if a file cannot be written.
+    """
+    prepared = judged.recorded.prepared
+    asked = prepared.run.options.outputs
+    stem = prepared.recording_file.stem
+    reports = (REPORTS / f"{stem}.html", *asked.reports)
+    outputs = replace(asked, json=REPORTS / f"{stem}.alignment.json", reports=reports)
+    outputs.write(judged.alignment)
+    return Reported(judged, reports if benched is None else (*reports, benched.report))

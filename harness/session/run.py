@@ -1,0 +1,51 @@
+"""One run of ``pytest --device`` as it was asked for, before any model is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.session.options import RunOptions
+from harness.suite.read import load_suite
+from harness.suite.suite import Suite
+
+
+@dataclass(frozen=True)
+class Run:
+    """Options that go together, and the suite that they name.
+
+    ``prompt_ids`` are the prompts that were selected; None for all.
+    """
+
+    options: RunOptions
+    suite: Suite
+    prompt_ids: frozenset[str] | None = None
+
+    @property
+    def wants_matrix(self) -> bool:
+        """Whether ``--matrix`` or the suite asks for the runs of the matrix."""
+        return self.options.matrix or self.suite.matrix
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only some prompts of the suite were selected."""
+        return self.prompt_ids is not None and len(self.prompt_ids) < len(self.suite.prompts)
+
+    def describe(self) -> str:
+        """Device, model and suite in one line."""
+        spec = self.options.spec
+        dtype = f", {spec.dtype}" if spec.dtype else ""
+        return f"{spec.device}, {spec.model}, {self.suite.name}{dtype}"
+
+    def smoke_suite(self) -> Suite:
+        """The prompts of the smoke test, whatever suite is judged."""
+        return load_suite("smoke", self.options.max_new_tokens)
+
+
+def read_run(options: RunOptions) -> Run:
+    """Check the options and read the suite; nothing else is touched.
+
+    Raises:
+        HarnessError: if the options do not go together, or the suite is wrong.
+    """
+    options.check()
+    return Run(options, load_suite(options.suite, options.max_new_tokens))

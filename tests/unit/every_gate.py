@@ -1,0 +1,167 @@
+"""Every gate in every status that it can have, by evidence made for it."""
+
+from __future__ import annotations
+
+import numpy as np
+from factories import evidence
+
+from harness.alignment.gates import determinism_gate
+from harness.alignment.gates.bias import bias_gate, slope_gate
+from harness.alignment.gates.conduct import coverage_gate, nonfinite_gate
+from harness.alignment.gates.counts import exceedance_gate, flip_gate
+from harness.alignment.gates.guard import point_guard
+from harness.alignment.gates.ratio import (
+    error_ratio_gate,
+    path_ratio_gate,
+    ratio_gate,
+    top_k_ratio_gate,
+)
+from harness.alignment.result import Gate
+from harness.alignment.tokens import token_guard
+from harness.messages.message import message
+from harness.statistics.intervals import Estimate
+
+WHY = message("reason.no_oracle")
+SPREAD = np.linspace(0.5, 1.5, 20)
+
+
+def ratio(value: float | None, error: float | None = None, prompts: int = 20) -> Gate:
+    found = Estimate(value, error, max(prompts - 1, 1), log=True, prompts=prompts)
+    return error_ratio_gate("error_ratio", "where.vocabulary", found, 10 * prompts, WHY)
+
+
+def one(prompts: int, index: int, value: float) -> np.ndarray:
+    """0 for every prompt but one."""
+    found = np.zeros(prompts)
+    found[index] = value
+    return found
+
+
+def paths(scale: float, prompts: int = 20, spread: bool = False) -> np.ndarray:
+    """Squared errors by path, of a candidate this much noisier."""
+    own = np.linspace(0.5, 1.5, prompts) if spread else np.ones(prompts)
+    return np.stack([own, 9 * own], axis=1) * scale**2
+
+
+#: Every status that a gate can have.
+STATUSES: dict[str, set[str]] = {
+    **{name: {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"}
+       for name in ("error_ratio", "error_ratio_prefill", "error_ratio_decode",
+                    "top_k_error_ratio")},
+    "point_guard": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
+    "exceedance": {"PASS", "WARN", "FAIL", "NOT_RUN"},
+    "flip_calibration": {"PASS", "WARN", "FAIL", "NOT_RUN"},
+    "bias": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
+    "slope": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
+    "nonfinite": {"PASS", "FAIL", "INCONCLUSIVE"},
+    "coverage": {"PASS", "INCONCLUSIVE"},
+    "determinism": {"PASS", "WARN", "FAIL", "NOT_RUN"},
+}  # fmt: skip
+
+EVERY_GATE: list[tuple[Gate, str, str]] = [
+    (ratio(1.0, 0.05), "PASS", "1.000 (95 % interval 0.901 to 1.110) times the reference's, at"),
+    (ratio(0.0), "PASS", "equals the oracle"),
+    (ratio(3.0, 0.1), "FAIL", "more than 1.5"),
+    # 95 % lie above the limit and 99.9 % do not: a failure needs more.
+    (ratio(2.0, 0.1), "INCONCLUSIVE", "not yet decided against 1.5: about 12 more prompts"),
+    (ratio(1.4, 0.05), "INCONCLUSIVE", "more prompts like these ("),
+    (ratio(1.5, 0.05), "INCONCLUSIVE", "at its limit, and more prompts would not decide"),
+    (ratio(29.0, None, 1), "INCONCLUSIVE", "29.000 times the reference's, too few prompts"),
+    (ratio(None), "NOT_RUN", "whole vocabulary: there is no oracle to measure it against."),
+    (ratio_gate(evidence(), None), "PASS", "1.000 (95 % interval 1.000 to 1.000)"),
+    (ratio_gate(evidence(error=paths(3.0)), None), "FAIL", "3.000"),
+    (top_k_ratio_gate(evidence(top_error=9 * np.ones(20)), None), "FAIL", "among the likeliest"),
+    (path_ratio_gate(evidence(), 0, None), "PASS", "Error of the prefill path: 1.000"),
+    (path_ratio_gate(evidence(error=paths(3.0)), 1, None), "FAIL", "of the decode path: 3.000"),
+    (path_ratio_gate(evidence(15), 0, None), "NOT_RUN", "15 prompts and 15 rows, and 16 of each"),
+    (
+        path_ratio_gate(evidence(rows=np.tile([10, 0], (20, 1)), error=paths(1) * [1, 0],
+                                 reference_error=paths(1) * [1, 0]), 1, None),
+        "NOT_RUN",
+        "no row of it came by decode",
+    ),
+    (point_guard(evidence()), "PASS", "all 200 positions; 20 tokens flip, within the noise."),
+    (point_guard(evidence(3, flips=np.zeros(3))), "PASS", "all 30 positions."),
+    (point_guard(evidence(controls=0)), "NOT_RUN", "no oracle and controls"),
+    (
+        point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0)))),
+        "FAIL",
+        "10 of 20 positions fail: 1 DIVERGENT, 9 SILENT_DRIFT.",
+    ),
+    (point_guard(evidence(3, nonfinite=one(3, 1, 4))), "FAIL", "4 of 30 positions fail: 4"),
+    (exceedance_gate(evidence()), "PASS", "at 40 positions (20.0 %), the controls' at 40"),
+    (exceedance_gate(evidence(large=np.tile([5.0, 1.0], (20, 1)))), "WARN", "more large shifts"),
+    (exceedance_gate(evidence(large=np.tile([9.0, 7.0], (20, 1)))), "FAIL", "inflated by 1.5"),
+    (exceedance_gate(evidence(2, large=np.tile([5.0, 3.0], (2, 1)))), "WARN", "too few to tell"),
+    (exceedance_gate(evidence(controls=0)), "NOT_RUN", "No controls"),
+    (flip_gate(evidence()), "PASS", "20 tokens flip, where margins and noise predict 20 and"),
+    (flip_gate(evidence(flips=2.5 * np.ones(20))), "WARN", "more flips than"),
+    (flip_gate(evidence(flips=6 * np.ones(20))), "FAIL", "more flips than their noise explains"),
+    (exceedance_gate(evidence(0)), "NOT_RUN", "nothing to compare with"),
+    (flip_gate(evidence(200, flips=1.4 * np.ones(200))), "WARN", "not more than 1.5 times"),
+    (flip_gate(evidence(controls=0)), "NOT_RUN", "No controls"),
+    (flip_gate(evidence(predicted=np.zeros((20, 2)))), "NOT_RUN", "nothing to compare with"),
+    (bias_gate(evidence(), None), "PASS", "0.0000 (95 % interval 0.0000 to 0.0000)"),
+    (bias_gate(evidence(drift=np.ones((20, 64))), None), "FAIL", "more than 0.05"),
+    (bias_gate(evidence(drift=np.outer(SPREAD, one(64, 0, 2.5))), None), "INCONCLUSIVE", "0.0622"),
+    (bias_gate(evidence(8, drift=np.outer(SPREAD[:8], one(64, 0, 4.0))), None), "WARN", "0.0"),
+    (bias_gate(evidence(2), None), "NOT_RUN", "at least 3 prompts"),
+    (bias_gate(evidence(rows=np.zeros((20, 2), int)), WHY), "NOT_RUN", "ic error: there is no"),
+    (slope_gate(evidence(), None), "PASS", "by +0.00000 (95 % interval"),
+    (slope_gate(evidence(along=10 * np.ones(20)), None), "FAIL", "by +0.01000"),
+    (slope_gate(evidence(along=-10 * np.ones(20)), None), "FAIL", "by -0.01000"),
+    (slope_gate(evidence(along=2.8 * SPREAD), None), "INCONCLUSIVE", "would decide"),
+    (slope_gate(evidence(along=-3.2 * SPREAD), None), "INCONCLUSIVE", "would decide"),
+    (slope_gate(evidence(8, along=2.8 * 1.4 * SPREAD[:8]), None), "WARN", "not yet decided"),
+    (slope_gate(evidence(1, along=np.ones(1)), None), "INCONCLUSIVE", "too few prompts"),
+    (slope_gate(evidence(power=np.zeros(20)), WHY), "NOT_RUN", "logits: there is no"),
+    (nonfinite_gate(evidence(2)), "PASS", "All logits of 20 rows are finite."),
+    (
+        nonfinite_gate(evidence(3, nonfinite=one(3, 1, 2), first_nonfinite=np.array([-1, 7, -1]))),
+        "FAIL",
+        "2 of 30 rows hold NaN or infinite logits, first at position 7 of prompt p1.",
+    ),
+    (
+        nonfinite_gate(evidence(3, reference_nonfinite=one(3, 0, 1))),
+        "INCONCLUSIVE",
+        "1 of 30 rows of the",
+    ),
+    (
+        nonfinite_gate(evidence(3, unjudged_nonfinite=one(3, 2, 2))),
+        "FAIL",
+        "30 judged rows are finite, and 2 other rows of the candidate's hold NaN or infinite "
+        "logits, first in prompt p2.",
+    ),
+    (coverage_gate(8, 8, 0, 0), "PASS", "All 8 positions"),
+    (coverage_gate(6, 8, 0, 1), "INCONCLUSIVE", "6 of 8 positions of the baseline were judged: 1 "),
+    (coverage_gate(6, 8, 0, 2), "INCONCLUSIVE", "--context"),
+    (coverage_gate(4, 8, 2, 0), "INCONCLUSIVE", "were judged: 2 prompts were not run."),
+    (coverage_gate(3, 8, 1, 1), "INCONCLUSIVE", "1 prompt was not run, 1 prompt was judged up to"),
+    (coverage_gate(8, 8, 0, 0, 2), "INCONCLUSIVE", "8 of 8 positions of the baseline were judged"),
+    (coverage_gate(8, 8, 0, 0, 1), "INCONCLUSIVE", "1 prompt was stopped elsewhere"),
+    (determinism_gate(4, 3, [0.3], [0.3], "hf-npu"), "WARN", "LCCL_DETERMINISTIC=1"),
+    (determinism_gate(4, 3, [0.3], [0.3], "hf-gpu"), "WARN", "which CUBLAS_WORKSPACE_CONFIG="),
+    (determinism_gate(4, 3, [0.3], [0.3], "hf-cpu"), "WARN", "does not repeat bit for bit."),
+    (determinism_gate(0, 0, [], []), "NOT_RUN", "No prompt was run twice."),
+    (determinism_gate(4, 4, [], []), "PASS", "same bits in all 4 rows"),
+    (determinism_gate(4, 2, [0.1, -0.2], [0.3, 0.3]), "WARN", "2 of 4 rows differ"),
+    (determinism_gate(4, 3, [0.3], [0.3]), "WARN", "all within the tolerance"),
+    (determinism_gate(4, 3, [0.3], [None]), "WARN", "no tolerance known"),
+    (determinism_gate(4, 3, [0.3], [0.3]), "WARN", "all within the tolerance"),
+    (determinism_gate(4, 2, [0.1, -0.5], [0.3, 0.3]), "FAIL", "by up to 0.5 logits"),
+    (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
+    (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities or an"),
+    (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differs between two runs"),
+    (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), 4.1), "PASS", "all 20"),
+    *((path_ratio_gate(evidence(error=paths(3.0)), i, None), "FAIL", "3.000") for i in (0, 1)),
+    *((path_ratio_gate(evidence(error=paths(1.4, spread=True)), i, None), "INCONCLUSIVE", "decide")
+      for i in (0, 1)),
+    (path_ratio_gate(evidence(), 1, None), "PASS", "Error of the decode path: 1.000"),
+    (top_k_ratio_gate(evidence(), None), "PASS", "among the likeliest tokens: 1.000"),
+    (top_k_ratio_gate(evidence(top_error=2.1 * SPREAD), None), "INCONCLUSIVE", "decide"),
+    (top_k_ratio_gate(evidence(top_error=np.zeros(20), top_reference=np.zeros(20)), None),
+     "NOT_RUN", "nothing to measure it by"),
+    (token_guard(["DIVERGENT", None], 1, judged=True), "FAIL", "1 of 2 tokens flips across"),
+    (token_guard(["TIE", None], 1, judged=True), "INCONCLUSIVE", "1 of 2 tokens flips, none"),
+    (token_guard([None, None], 0, judged=False), "NOT_RUN", "No noise floor"),
+]  # fmt: skip

@@ -1,0 +1,228 @@
+"""What the judgement says, all of it: by real recordings of fakes, and every gate's outcomes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from every_gate import EVERY_GATE
+from factories import arms, fake_baseline, fake_record, fake_suite, text_run, told_rows
+
+from harness.alignment.align import compare
+from harness.alignment.allow import Allow
+from harness.alignment.outcomes import VERDICTS
+from harness.alignment.result import Alignment, Comparability, FieldDifference, Magnifier
+from harness.alignment.tokens import compare_tokens
+from harness.alignment.verdict import message_of
+from harness.baseline.baseline import Baseline
+from harness.devices.fake import FakeDevice
+from harness.messages.message import Message
+from harness.messages.statement import Stated
+from harness.recording.context import Context
+from harness.recording.format import PromptRecord, Recording, Run
+from harness.recording.recorder import Options
+from harness.report.embed import embed
+from harness.report.views.alignment import view
+from harness.session.magnifier import MagnifierPlan, added, both, magnified, run_magnifier
+from harness.session.matrix import MatrixPlan, Variation, judged_cell, repeat_cell, variations
+from harness.session.matrix import _not_run as not_run
+from harness.statistics.intervals import Interval
+
+SUITE = fake_suite(prompts=18, tokens=8)
+BASELINE = fake_baseline(SUITE)
+CONTEXT = Context.of(BASELINE.reference)
+FEW = fake_suite(prompts=3, tokens=6)
+FEW_BASELINE = fake_baseline(FEW)
+NOTHING = Interval(value=None, low=None, high=None)
+
+
+def made(**options: object) -> Recording:
+    return fake_record(FakeDevice(**options), SUITE, Options(context=CONTEXT, repeats=2))  # type: ignore[arg-type]
+
+
+def few(**options: object) -> Recording:
+    context = Context.of(FEW_BASELINE.reference)
+    return fake_record(FakeDevice(**options), FEW, Options(context=context, repeats=2))  # type: ignore[arg-type]
+
+
+def everything() -> list[Message]:
+    """Every message that the judgement gives, each at least once."""
+    found = [message for alignment in alignments() for message in messages_of(alignment)]
+    found += [_message(gate) for gate, _, _ in EVERY_GATE]
+    found += [
+        *_verdicts(),
+        *map(_message, _cells()),
+        *map(_message, _magnifiers()),
+        _part_of_a_report(),
+    ]
+    return found
+
+
+def messages_of(alignment: Alignment) -> Iterator[Message]:
+    """Those of one alignment, its parts included."""
+    closer = () if alignment.magnifier is None else (alignment.magnifier,)
+    parts = (alignment, *alignment.gates, *alignment.warnings, *alignment.matrix, *closer)
+    yield from map(_message, parts)
+
+
+def within(message: Message) -> Iterator[Message]:
+    """A message and all that stand in it."""
+    yield message
+    for value in message.values.values():
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Message):
+                yield from within(item)
+
+
+def alignments() -> Iterator[Alignment]:
+    """Correct and broken candidates, with and without parts of a baseline."""
+    for fault in ("none", "scale", "nan", "unsteady"):
+        yield compare(made(seed=9, fault=fault), BASELINE)
+        yield compare(few(seed=9, fault=fault), FEW_BASELINE)
+    yield compare(made(), BASELINE)
+    yield compare(made(seed=5), BASELINE.reference)
+    yield compare(fake_record(FakeDevice(), SUITE, Options("forced-prefill", CONTEXT)), BASELINE)
+    yield from (compare(wide, baseline) for wide, baseline in _without_noise())
+    yield compare(_told(made(seed=5)), BASELINE)
+    warned = made().model_copy(update={"engine": {"warning": "it samples"}, "dtype": "float16"})
+    yield compare(warned, BASELINE, allow=Allow(dtype=True))
+    yield compare(warned, BASELINE)
+    texts = [p.run.text for p in BASELINE.reference.prompts]
+    for parted in (0, 1, 5):
+        other = [f"#{text}" if n < parted else text for n, text in enumerate(texts)]
+        yield compare(_texts(BASELINE.reference, other), BASELINE)
+    yield from _of_tokens()
+
+
+def _message(stated: Stated) -> Message:
+    assert stated.message is not None
+    return stated.message
+
+
+def _without_noise() -> Iterator[tuple[Recording, Baseline]]:
+    for replay in ("forced-prefill", "forced-decode"):
+        options = Options("forced-prefill", CONTEXT) if replay == "forced-prefill" else Options()
+        wide = fake_record(FakeDevice("float32"), SUITE, options)
+        oracle = fake_record(FakeDevice("float32"), SUITE, Options(replay, Context.of(wide)))  # type: ignore[arg-type]
+        yield wide, Baseline(wide, oracle)
+
+
+def _told(recording: Recording) -> Recording:
+    """As a server tells it: log-probabilities of the likeliest tokens only."""
+
+    def rows(run: Run | None) -> Run | None:
+        return None if run is None else run.model_copy(update={"rows": told_rows(run.rows)})
+
+    prompts = tuple(
+        p.model_copy(update={"free": rows(p.free), "forced": rows(p.forced)})
+        for p in recording.prompts
+    )
+    model = recording.model.model_copy(update={"weights": None})
+    return recording.model_copy(update={"prompts": prompts, "device": "server", "model": model})
+
+
+def _texts(recording: Recording, texts: list[str]) -> Recording:
+    prompts = tuple(
+        PromptRecord(id=p.id, text=p.text, prompt_token_ids=p.prompt_token_ids, free=text_run(text))
+        for p, text in zip(recording.prompts, texts, strict=True)
+    )
+    return recording.model_copy(update={"prompts": prompts})
+
+
+def _of_tokens() -> Iterator[Alignment]:
+    baseline = arms()
+    tokens = {p.id: list(p.run.token_ids) for p in baseline.reference.prompts}
+    yield compare_tokens(tokens, baseline, file="t.json")
+    tokens["p1"][2] = int(baseline.reference.prompts[1].run.rows.top_ids[2, 19])
+    yield compare_tokens(tokens, baseline, file="t.json")
+
+
+def _verdicts() -> Iterator[Message]:
+    """Every verdict, with and without figures, whichever gate made it."""
+    same = Comparability(comparable=True, differences=(), allowed=(), unknown=())
+    ratios = (NOTHING, Interval(value=2.5, low=None, high=None),
+              Interval(value=1.02, low=0.98, high=1.06))  # fmt: skip
+    for verdict in VERDICTS:
+        for gate, _, _ in EVERY_GATE:
+            for ratio in ratios:
+                for top_k in (False, True):
+                    yield message_of(verdict, same, ratio, [gate], 1, 24, top_k=top_k)
+    for count in (1, 2, 5, 6):
+        fields = tuple(
+            FieldDifference(field=f"f{i}", candidate="1", baseline="2") for i in range(count)
+        )
+        refused = Comparability(comparable=False, differences=fields, allowed=(), unknown=())
+        yield message_of("NOT_COMPARABLE", refused, NOTHING, (), 0, 0)
+
+
+def _cells() -> Iterator[Stated]:
+    candidate = made(seed=3)
+    plan = MatrixPlan(candidate, BASELINE, SUITE, None)  # type: ignore[arg-type]
+    batch = Variation("batch", "batch 1 against 8", 8)
+    yield judged_cell(batch, candidate, plan)
+    yield judged_cell(batch, made(seed=4, fault="scale"), plan)
+    without = replace(plan, baseline=Baseline(BASELINE.reference))
+    yield judged_cell(batch, made(seed=4), without)
+    judged = compare(candidate, BASELINE)
+    yield repeat_cell(candidate, judged)
+    yield repeat_cell(candidate, judged.model_copy(update={"gates": ()}))
+    yield not_run(batch, "it does not start")
+    for device in ("hf-cpu", "server", "vllm-cpu"):
+        shaped = candidate.model_copy(update={"device": device, "engine": {"block_size": 128}})
+        for variation in variations(shaped, ["p0", "p1"]):
+            if variation.why_not is not None:
+                yield not_run(variation, variation.why_not)
+
+
+def _magnifiers() -> Iterator[Magnifier]:
+    half = _half(BASELINE)
+    good = magnified(_in_half(made(seed=5)), half)
+    yield good
+    yield magnified(_in_half(made(seed=5, fault="scale")), half)
+    yield magnified(_in_half(made()), half)
+    yield magnified(_in_half(made(seed=5)), Baseline(half.reference))
+    yield magnified(_in_half(made()), Baseline(half.reference))
+    yield magnified(_in_half(made(fault="nan")), _half(Baseline(made(fault="nan"))))
+    yield magnified(made(seed=5), half)  # of another dtype: not comparable
+    plan = MagnifierPlan("m", SUITE, "unit", half, _in_half(made()), None, None, "run")  # type: ignore[arg-type]
+    yield run_magnifier(plan, None)  # type: ignore[arg-type]
+    yield both(good, good)
+
+
+def _in_half(recording: Recording) -> Recording:
+    return recording.model_copy(update={"dtype": "float16"})
+
+
+def _half(baseline: Baseline) -> Baseline:
+    controls = {name: _in_half(arm) for name, arm in baseline.controls.items()}
+    return replace(baseline, reference=_in_half(baseline.reference), controls=controls)
+
+
+def failing() -> Alignment:
+    """A broken candidate, with failing and undecided gates, warnings, matrix and magnifier."""
+    free = Options(repeats=2)  # not replayed, so not every position is judged
+    candidate = fake_record(FakeDevice(seed=9, fault="scale"), FEW, free)
+    candidate = candidate.model_copy(update={"engine": {"warning": "it samples"}})
+    found = compare(candidate, FEW_BASELINE)
+    plan = MatrixPlan(candidate, FEW_BASELINE, FEW, None)  # type: ignore[arg-type]
+    batch = Variation("batch", "batch 1 against 8", 8)
+    reasons = [
+        not_run(v, v.why_not) for v in variations(candidate, ["p0"]) if v.why_not is not None
+    ]
+    cells = (
+        repeat_cell(candidate, found),
+        judged_cell(batch, few(seed=4, fault="scale"), plan),
+        *reasons,
+    )
+    closer = magnified(_in_half(candidate), _half(FEW_BASELINE))
+    return added(found.model_copy(update={"matrix": cells}), closer)
+
+
+def _part_of_a_report() -> Message:
+    """The warning of an alignment that was taken from a page with fewer prompts."""
+    data = embed(view(compare(few(seed=9), FEW_BASELINE), budget=1)).data
+    document = json.loads(zlib.decompress(base64.b64decode(data), wbits=-15))
+    return Message.model_validate(document["warnings"][-1]["message"])

@@ -1,0 +1,39 @@
+"""CI leaves no test out: what `pytest` deselects is what the other sessions choose."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def constant(file: str, name: str) -> tuple[str, ...]:
+    """The words of a tuple at the top of a file, which is read and not imported: the base
+    install has no nox."""
+    for node in ast.parse((ROOT / file).read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
+            return tuple(ast.literal_eval(node.value))
+    raise LookupError(name)
+
+
+def sessions() -> set[str]:
+    tree = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name for node in found if "nox.session" in ast.unparse(node.decorator_list[0:1])}
+
+
+def test_what_is_not_run_by_default_has_a_session_of_its_own(pytestconfig: pytest.Config) -> None:
+    addopts = pytestconfig.getini("addopts")
+    deselected = set(re.findall(r"not (\w+)", addopts[addopts.index("-m") + 1]))
+    apart = constant("noxfile.py", "APART")
+    assert deselected == set(apart)
+    assert set(apart) <= {*sessions(), "engine"}
+
+
+def test_ci_runs_every_session() -> None:
+    # Lint and tests come first; the others follow two at a time.
+    assert {*constant(".ci/run.py", "BESIDE"), "lint", "tests"} == sessions()
