@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -37,3 +39,40 @@ def test_what_is_not_run_by_default_has_a_session_of_its_own(pytestconfig: pytes
 def test_ci_runs_every_session() -> None:
     # Lint and tests come first; the others follow two at a time.
     assert {*constant(".ci/run.py", "BESIDE"), "lint", "tests"} == sessions()
+
+
+def spread(config: Any) -> Any:
+    """What the root conftest makes of a run's options."""
+    source = (ROOT / "conftest.py").read_text("utf-8")
+    names: dict[str, Any] = {}
+    exec(compile(source, "conftest.py", "exec"), names)
+    names["pytest_cmdline_main"](config)
+    return config.option.numprocesses
+
+
+def asked(pytestconfig: pytest.Config, **changes: Any) -> Any:
+    """A run of `pytest` alone, as its configuration says it."""
+    quick = pytestconfig.getini("addopts")
+    given = {"markexpr": quick[quick.index("-m") + 1], "device": None, "numprocesses": None}
+    option = SimpleNamespace(**{**given, "dist": "no", **changes})
+    return SimpleNamespace(
+        option=option,
+        args_source=pytest.Config.ArgsSource.TESTPATHS,
+        getini=pytestconfig.getini,
+        pluginmanager=SimpleNamespace(hasplugin=lambda name: name == "xdist"),
+    )
+
+
+def test_the_quick_tests_alone_are_spread_and_workers_have_no_workers(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    assert spread(asked(pytestconfig)) >= 1
+    assert spread(asked(pytestconfig, numprocesses=0)) == 0
+    for other in ({"device": "fake"}, {"markexpr": "engine"}, {"dist": "each"}):
+        assert spread(asked(pytestconfig, **other)) is None
+    worker = asked(pytestconfig)
+    worker.workerinput = {}
+    assert spread(worker) is None
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    assert spread(asked(pytestconfig)) is None
