@@ -1,4 +1,4 @@
-"""The library: what the command and the plugin do, as three functions."""
+"""The library: the work of the command and the plugin, as three functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def record(
     server_url: str | None = None,
     progress: Progress | None = None,
 ) -> Recording:
-    """Run a suite on a device and return what it said.
+    """Run a suite on a device and return its recording.
 
     Args:
         device: as in ``--device`` of ``harness record``, which lists them all.
@@ -49,14 +49,14 @@ def record(
         out: also write the recording there.
         dtype: to compute in; None takes the checkpoint's.
         replay: ``free``, or a forced replay of ``context``.
-        context: the recording whose tokens are forced; with ``free``, what
-            diverges from it is replayed on it.
+        context: the recording whose tokens are forced; with ``free``,
+            prompts that diverge from it are replayed on it.
         max_new_tokens: instead of the suite's own.
-        server_url: of a running server, for ``server``; without it one is started.
+        server_url: of a running server, for ``server``; by default a server is started.
         batch_size: how many requests run at a time (vLLM).
 
     Raises:
-        HarnessError: in one line what is wrong, and how to mend it.
+        HarnessError: one line that says what is wrong and how to mend it.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     if max_new_tokens is not None:

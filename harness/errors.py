@@ -2,14 +2,14 @@
 
     HarnessError                  a one-line message: what, where, how to mend it
     ├── UsageError                an option or argument makes no sense
-    ├── MissingDependency         a package or a driver is not there; names the install command
+    ├── MissingDependency         a package or a driver is missing; names the install command
     ├── SuiteError                a prompts/ file is wrong; names file and line
     ├── ModelError                a checkpoint cannot be found, converted or read
     ├── DeviceError               a device cannot open, or failed while generating
-    ├── FormatError               a JSON file is unreadable, of another schema, or not strict
-    │   └── ChecksumError         its content is not what was written; names file and field
+    ├── FormatError               a JSON file is unreadable, has another schema, or is not strict
+    │   └── ChecksumError         its content was changed after writing; names file and field
     ├── BaselineError             a baseline is missing, incomplete or refused
-    └── EmptyComparison           nothing to compare, which is never a pass
+    └── EmptyComparison           there is nothing to compare; never a pass
 
 The command turns each into one line on stderr and the exit status that the
 class carries; a traceback is printed with ``--debug`` only.
@@ -24,7 +24,7 @@ def printable(text: str) -> str:
 
 
 class HarnessError(Exception):
-    """Base of all errors that are the user's to mend.
+    """Base of all errors that the user can mend.
 
     ``exit_status`` is what the ``harness`` command ends with. The message
     stays one line without control characters, also where it quotes a file or
@@ -42,7 +42,7 @@ class UsageError(HarnessError):
 
 
 class MissingDependency(HarnessError):
-    """A package, driver or runtime is not there."""
+    """A package, driver or runtime is missing."""
 
     def __init__(self, what: str, needed_for: str, remedy: str) -> None:
         self.what = what
@@ -71,7 +71,7 @@ class DeviceError(HarnessError):
 
 
 class FormatError(HarnessError):
-    """A file of the harness cannot be read as what it claims to be."""
+    """A file of the harness is unreadable or invalid."""
 
     def __init__(self, path: str, field: str | None, problem: str) -> None:
         self.path = path
@@ -82,7 +82,7 @@ class FormatError(HarnessError):
 
 
 class ChecksumError(FormatError):
-    """The content of a file is not what was written."""
+    """The content of a file was changed after it was written."""
 
 
 class BaselineError(HarnessError):

@@ -25,7 +25,7 @@ from harness.session.smoke import Sampled
 from harness.session.terminal import TerminalProgress
 
 _SESSION = pytest.StashKey[Session]()
-#: Why there is no baseline to hold the device against.
+#: Why the device has no baseline.
 _REFUSED = pytest.StashKey[str]()
 #: Why the reports of this run could not be written.
 _UNWRITTEN = pytest.StashKey[str]()
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     spread = getattr(config.option, "dist", "no") != "no"  # without -n: --dist with --tx
     if spread or getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(
-            "harness: --device runs one engine and cannot be spread over processes; "
+            "harness: --device runs one engine and cannot use several processes; "
             "leave out -n, --dist and --tx"
         )
     try:
@@ -80,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what takes minutes and was not asked for: the smoke test, the
+    """Leave out the slow checks that were not requested: the smoke test, the
     bench, the cells of the matrix, the magnifier."""
     session = config.stash.get(_SESSION, None)
     if session is None or collection_path.parent != _CHECKS:
@@ -145,7 +145,7 @@ def harness_session(request: pytest.FixtureRequest) -> Session:
 
 @pytest.fixture(scope="session")
 def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Alignment:
-    """The device held against its baseline. The first use runs the suite."""
+    """The device compared with its baseline. The first use runs the suite."""
     try:
         return harness_session.judge().alignment
     except BaselineError as error:
@@ -159,7 +159,7 @@ def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Align
 
 @pytest.fixture(scope="session")
 def magnifier(alignment: Alignment) -> Magnifier:
-    """What ``--magnify`` found."""
+    """The outcome of ``--magnify``."""
     if alignment.magnifier is None:
         pytest.skip("nothing was magnified")
     return alignment.magnifier
@@ -167,7 +167,7 @@ def magnifier(alignment: Alignment) -> Magnifier:
 
 @pytest.fixture(scope="session")
 def recording(harness_session: Session, alignment: Alignment) -> Recording:
-    """What the device said."""
+    """The recording of the device."""
     assert alignment is not None
     return harness_session.judge().recorded.candidate
 
@@ -184,7 +184,7 @@ def bench(harness_session: Session, alignment: Alignment) -> Bench:
 
 @pytest.fixture(scope="session")
 def smoke(harness_session: Session) -> Mapping[str, Sampled]:
-    """What the device sampled, by prompt. The first use runs it."""
+    """The sampled outputs of the device, by prompt. The first use runs it."""
     try:
         return harness_session.smoke()
     except HarnessError as error:

@@ -1,7 +1,7 @@
-"""Fakes for tests of what is built on devices: a device without a model.
+"""A device without a model, for tests of code that uses devices.
 
-A façade: the device registry needs the fake, and nothing in the house may need
-this module.
+A façade: the device registry imports the fake itself; no module of the harness
+may import this one.
 """
 
 from __future__ import annotations

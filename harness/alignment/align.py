@@ -1,4 +1,4 @@
-"""Hold a candidate against a baseline: the one way in to the judgement."""
+"""Compare a candidate with a baseline: the entry to the judgement."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NO_INTERVAL = Interval(value=None, low=None, high=None)
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the judgement found, before it is laid out as an Alignment."""
+    """The results of the judgement, before they become an Alignment."""
 
     verdict: Verdict
     message: Message
@@ -117,7 +117,7 @@ def _same_pass(reference: Recording) -> bool:
 def evidence_of(
     candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None
 ) -> Evidence:
-    """What the gates need of every prompt of a candidate, read once.
+    """The evidence of every prompt of a candidate, read once.
 
     With it any choice of prompts can be judged as a suite of its own, in about
     a millisecond: ``judge(evidence_of(candidate, baseline).take(indices))``.
@@ -198,7 +198,7 @@ def _message(
     ratios: tuple[Interval, Interval],
     counts: tuple[int, int],
 ) -> Message:
-    """With the error among the likeliest tokens where that is all there is."""
+    """The verdict, with the error among the likeliest tokens if no other is known."""
     whole, top_k = ratios
     only_top_k = whole.value is None and top_k.value is not None
     ratio = top_k if only_top_k else whole
@@ -213,9 +213,9 @@ def _interval(all_gates: Sequence[Gate], name: str) -> Interval:
 def _determinism(
     candidate: Recording, limits: Mapping[str, NDArray[np.float64]], held: Sequence[Held]
 ) -> Gate:
-    """Repeats are of the device's own run. Beyond its first other token that
-    is another text, whose noise no arm measured: there the largest tolerance
-    of the baseline stands in."""
+    """Repeats are of the device's own run. After its first other token that run
+    has another text, and no arm measured the noise there: the largest
+    tolerance of the baseline is used instead."""
     parted = {h.id: h.divergence for h in held}
     widest = max((float(limit.max(initial=0.0)) for limit in limits.values()), default=None)
     shifts: list[float | None] = []

@@ -1,4 +1,4 @@
-"""Whether two recordings answer the same question."""
+"""Whether two recordings have the same prompts, settings and model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHOWN = 60
 def comparability(
     candidate: Recording, reference: Recording, allow: Allow = STRICT
 ) -> Comparability:
-    """Every field that decides what was computed, held side by side.
+    """Every field that decides what was computed, compared between the two.
 
-    The environment is not among them: another CPU, library or driver is what
-    a comparison is for. A field that one side cannot tell is ``unknown`` and
+    The environment is not among them: a comparison is made to judge another CPU,
+    library or driver. A field that one side does not know is ``unknown`` and
     refuses nothing.
     """
     differences: list[FieldDifference] = []
@@ -81,7 +81,7 @@ def _keys(
         return
     absent = "absent"
     for key in sorted(mine.keys() | theirs.keys()):
-        # As JSON, so that null, true and 1 are told apart from "null", 1 and 1.0.
+        # As JSON, which distinguishes null, true and 1 from "null", 1 and 1.0.
         yield (
             f"{name}.{key}",
             readable(mine[key]) if key in mine else absent,

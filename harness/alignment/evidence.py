@@ -1,4 +1,4 @@
-"""The evidence: what the gates need of each prompt, and nothing per position.
+"""The evidence: sums over each prompt, from which the gates judge.
 
 Judging has two steps. ``evidence_of`` (``harness.alignment.align``) reads a
 candidate and a baseline once and sums each prompt's rows into one
@@ -63,8 +63,8 @@ class Held:
 
     @property
     def bit_equal(self) -> NDArray[np.bool_]:
-        """bool (n,), whether the rows are bit-equal; False where the device
-        could not tell its whole rows."""
+        """bool (n,), whether the rows are bit-equal; False where the device did
+        not give whole rows."""
         equal = bit_equal(self.rows, self.reference)
         return np.zeros(len(self.chosen), np.bool_) if equal is None else equal
 
@@ -75,8 +75,8 @@ class Held:
 
     @property
     def usable(self) -> bool:
-        """Whether errors against the oracle can be told: one NaN takes the
-        whole prompt out."""
+        """Whether errors against the oracle are known: one NaN excludes the whole
+        prompt."""
         finite = not self.nonfinite.any()
         truth = self.truth
         return truth is not None and finite and not (truth.nonfinite > 0).any()
@@ -110,7 +110,7 @@ class Evidence:
         first_nonfinite: int (p,), position of the first such row of the
             candidate, else -1.
         bit_equal, ended: bool (p,).
-        whole: bool (p,), whether candidate and reference told whole rows.
+        whole: bool (p,), whether candidate and reference gave whole rows.
         same_tokens: bool (p,), whether the candidate chose the reference's
             token everywhere and its own run never left them.
         push, flipped: per prompt (n,), see ``floor.relative_push``, and
@@ -184,7 +184,7 @@ def gather(held: Sequence[Held], floors: Sequence[PromptFloor | None], controls:
 
 
 def _errors(held: Held) -> dict[str, Any]:
-    """Sums of errors; all 0 where they cannot be told."""
+    """Sums of errors; all 0 where they are not known."""
     none: dict[str, Any] = {
         "rows": np.zeros(2, np.int64),
         "error": np.zeros(2),

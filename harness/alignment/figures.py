@@ -24,7 +24,7 @@ def performance(candidate: Recording, reference: Recording) -> Performance:
 def figures(recording: Recording) -> Figures:
     """Medians over the runs that decode token by token.
 
-    A forced-prefill run has no token rhythm and is left out; without any other
+    A forced-prefill run has no time per token and is left out; without any other
     run the figures are None.
     """
     runs = [p.run.timings for p in recording.prompts if p.run.replay != "forced-prefill"]
@@ -44,7 +44,7 @@ def figures(recording: Recording) -> Figures:
 
 
 def _finite(value: float) -> float | None:
-    """None where a file's own figures are too small to divide by."""
+    """None where the file's figure is too small to divide by."""
     return value if math.isfinite(value) else None
 
 

@@ -1,8 +1,7 @@
 """Alignments of ``harness.alignment/1``, brought into today's form.
 
-There warnings were English sentences, no sentence had a message beside it, and
-two classes were spelled with a dash. Whatever else a file holds is left to the
-models to judge.
+In /1 warnings were English sentences, sentences had no messages, and two
+classes were spelled with a dash. The models check everything else in a file.
 """
 
 from __future__ import annotations

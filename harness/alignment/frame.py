@@ -15,7 +15,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("device", "string", "the candidate's device"),
     ("prompt", "string", "id of the prompt in its suite"),
     ("position", "Int64", "index of the generated token, from 0"),
-    ("class", "string", "point-guard class; missing where it cannot be told"),
+    ("class", "string", "point-guard class; missing where it is not known"),
     ("reference_token", "Int64", "id that the reference chose"),
     ("reference_piece", "string", "its text"),
     ("candidate_token", "Int64", "id that the candidate chose after the same context"),
@@ -40,7 +40,7 @@ def frame_of(
         piece: the text of a token id.
 
     Returns:
-        The columns of ``COLUMNS`` with nullable dtypes: what is not known is
+        The columns of ``COLUMNS`` with nullable dtypes: a figure that is not known is
         missing, never NaN or 0.
     """
     import pandas as pd

@@ -1,4 +1,4 @@
-"""From evidence to gates and a verdict: the step that may be repeated at will."""
+"""From evidence to gates and a verdict: a step that may be repeated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.messages.message import Message
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict and the gates that made it."""
+    """A verdict and the gates that decided it."""
 
     verdict: Verdict
     gates: tuple[Gate, ...]

@@ -1,4 +1,4 @@
-"""What the judgement says of one prompt and of each of its positions."""
+"""The judgement of one prompt and of each of its positions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Positions(StrictModel):
     ``candidate_token`` the candidate's, both after the same context. ``margin``
     is the reference's lead of its token over the rival, ``shift`` how the
     candidate changed it, ``tolerance`` the largest shift that is noise, all in
-    logits; None where it cannot be told (``class`` too). ``error`` and ``reference_error`` are
+    logits; None where it is not known (``class`` too). ``error`` and ``reference_error`` are
     root-mean-square logit errors over the vocabulary against the oracle.
     ``bit_equal`` is None where a side has no whole rows.
     The ``top`` lists hold (token id, logit), largest first.

@@ -1,4 +1,4 @@
-"""One prompt of a candidate: what is held against what, and position by position."""
+"""One prompt of a candidate, compared with the baseline position by position."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def judge_prompt(
     baseline: Baseline,
     tolerances: NDArray[np.float64] | None,
 ) -> PromptAlignment:
-    """One prompt, position by position; without tolerances little is told."""
+    """One prompt, position by position; without tolerances most figures are missing."""
     theirs = baseline.reference.prompt(mine.id)
     assert theirs is not None  # comparability has refused otherwise
     limit = None if tolerances is None else tolerances[: len(held.chosen)]
@@ -76,8 +76,8 @@ def _followed(
     """The rows that follow the context, what the device chose at each, and
     which of them came from a prefill.
 
-    Those of the free run as far as it goes along, since that is what the device
-    does by itself and no replay may stand in for it; the forced run's beyond.
+    Those of the free run while it follows the context, because a replay must not
+    replace what the device does by itself; after that those of the forced run.
     """
     run = mine.on(context)
     n = common_context(run, context)
@@ -104,10 +104,10 @@ def _prefill(run: Run) -> NDArray[np.bool_]:
 
 
 def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass | None]:
-    """Without a tolerance only bit-equal rows and non-finite ones are known."""
+    """Without a tolerance only bit-equal rows and non-finite rows are known."""
     if limit is not None:
         found = classify(held.found, limit, held.nonfinite)
-        # Where the reference alone is broken, nothing judges the candidate.
+        # Where only the reference is broken, nothing judges the candidate.
         gone = held.nonfinite & (held.rows.nonfinite == 0)
         return [None if unjudged else c for c, unjudged in zip(found, gone, strict=True)]
     return [

@@ -1,4 +1,4 @@
-"""The alignment: everything that a report shows and a script asks for.
+"""The alignment: everything that a report shows and a script reads.
 
 One JSON file, complete in itself: a report is rendered from it alone, without
 the model, the baseline or the recording.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "harness.alignment/2"
-#: What is read: /1 holds sentences without messages, and spells two classes
+#: Schemas that are read: /1 holds sentences without messages, and spells two classes
 #: with a dash.
 SCHEMAS = ("harness.alignment/1", SCHEMA)
 
@@ -56,8 +56,8 @@ class Gate(Statement):
 
 
 def span(found: Interval, key: Literal["span", "times"] = "span") -> Message:
-    """A value with its interval, if there is one; the message around it says
-    with how many digits. ``times`` is of an error ratio: "1.02 times the
+    """A value with its interval, if it has one; the message around it sets the
+    number of digits. ``times`` is of an error ratio: "1.02 times the
     reference's"."""
     if found.low is None:
         return message(f"{key}.point", value=found.value)
@@ -76,7 +76,7 @@ class Comparability(StrictModel):
     """Whether two recordings may be compared at all.
 
     ``differences`` refuse; ``allowed`` differ too, with the user's leave;
-    ``unknown`` are fields that a device could not tell.
+    ``unknown`` are fields that a device did not know.
     """
 
     comparable: bool
@@ -136,7 +136,7 @@ class Performance(StrictModel):
 class MatrixCell(Statement):
     """The candidate run again with one thing changed.
 
-    ``change`` says what against what. PASS: every bit is the same, or the
+    ``change`` names the two settings. PASS: every bit is the same, or the
     variation holds against the baseline by itself. WARN: bits differ that
     should not (a repeat), or nothing could be shown. FAIL: the variation is
     judged not aligned. NOT_RUN: ``sentence`` says why.
@@ -160,7 +160,7 @@ class MatrixCell(Statement):
 class Magnifier(Statement):
     """The candidate judged again in a dtype with less noise. It only warns.
 
-    PASS, WARN, or NOT_RUN where it is not applicable or has no baseline;
+    PASS, WARN, or NOT_RUN if it is not applicable or has no baseline;
     ``sentence`` says why. ``limit`` is what the error ratios may reach.
     """
 
@@ -189,9 +189,9 @@ class DepthPoint(StrictModel):
 
 
 class Located(StrictModel):
-    """What ``harness locate`` found, for a report: the curve over depth.
+    """The result of ``harness locate``, for a report: the curve over depth.
 
-    ``module`` is where the error begins, None where none leaves the noise.
+    ``module`` is where the error begins, None where every error stays in the noise.
     """
 
     module: str | None
@@ -200,7 +200,7 @@ class Located(StrictModel):
 
 
 class Alignment(Statement):
-    """The result of holding a candidate against a baseline.
+    """The result of comparing a candidate with a baseline.
 
     ``doctor`` and ``host`` are what the doctor found on the candidate's host
     before the run, and its facts by section; empty where it did not run.

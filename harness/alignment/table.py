@@ -15,7 +15,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_table_path(path: Path) -> None:
-    """See that a table can be written there, before hours of other work.
+    """Check that a table can be written there, before hours of other work.
 
     Raises:
         UsageError: if the suffix is neither .csv nor .parquet.
@@ -23,7 +23,7 @@ def check_table_path(path: Path) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in {".csv", ".parquet"}:
-        raise UsageError(f"{path}: a table is .csv or .parquet; end its name in one of them")
+        raise UsageError(f"{path}: a table must be .csv or .parquet")
     if suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401

@@ -1,7 +1,7 @@
-"""Hold texts against texts: what can be said of a device that names no tokens.
+"""Compare texts, for a device that gives no token ids.
 
 Equal texts show nothing of the logits behind them, and a different one may be
-a tie. So the verdict is INCONCLUSIVE, whatever the texts say.
+a tie. So the verdict is always INCONCLUSIVE.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def judge_texts(
 
 
 def plain(text: str) -> str:
-    """A text without what servers and tokenizers write differently at its ends:
+    """A text without the differences that servers and tokenizers make at its ends:
     one leading space, and half a character."""
     return text.removeprefix(" ").rstrip("\N{REPLACEMENT CHARACTER}")
 

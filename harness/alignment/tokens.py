@@ -1,4 +1,4 @@
-"""Judge bare token ids: what can be said without the candidate's logits.
+"""Judge token ids alone, without the candidate's logits.
 
 The candidate's shift is unknown, but a flip means that it was larger than the
 reference's margin. So a flip across a margin beyond the tolerance is
@@ -38,10 +38,10 @@ _NO_INTERVAL = Interval(value=None, low=None, high=None)
 def compare_tokens(
     outputs: Mapping[str, Sequence[int]], baseline: Baseline, *, file: str = ""
 ) -> Alignment:
-    """Hold token ids, by prompt id, against arms that followed them.
+    """Compare token ids, by prompt id, with arms that followed them.
 
     Raises:
-        EmptyComparison: if there is no token.
+        EmptyComparison: if the file has no tokens.
     """
     floor = noise_floor(baseline)
     noise = {} if floor is None else floor.tolerances()
@@ -51,7 +51,7 @@ def compare_tokens(
     )
     classes = [c for p in prompts for c in p.positions.class_]
     if not classes:
-        raise EmptyComparison(f"{file}: holds no token, so there is nothing to judge")
+        raise EmptyComparison(f"{file}: has no tokens, so there is nothing to judge")
     flips = sum(
         a != b
         for p in prompts
@@ -109,7 +109,7 @@ def token_guard(classes: Sequence[PointClass | None], flips: int, judged: bool) 
 
 
 def _no_performance(baseline: Baseline) -> Performance:
-    """Token ids carry no clock."""
+    """Token ids come without timings."""
     reference = figures(baseline.reference)
     names = [name for name in Figures.model_fields if name not in ("samples", "gaps")]
     nothing = Figures(**dict.fromkeys(names), samples=0, gaps=0)
@@ -125,7 +125,7 @@ def _judge(
     theirs = choices(record.run) if record.free else rows.top_ids[:, 0].astype(np.int64)
     flip = mine != theirs
     rival = np.where(flip, mine, runner_up(rows, theirs))
-    margin = logit_of(rows, theirs)[0] - logit_of(rows, rival)[0]
+    margin = logit_of(rows, theirs) - logit_of(rows, rival)
     classes = [
         _class(bool(f), float(m), None if limit is None or bad else float(limit[t]))
         for t, (f, m, bad) in enumerate(zip(flip, margin, rows.nonfinite > 0, strict=True))

@@ -1,4 +1,4 @@
-"""From gates to one word, and to one message."""
+"""The verdict: from gates to one word and one message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.alignment.result import Comparability, Gate, span
 from harness.messages.message import Message, message
 from harness.statistics.intervals import Interval
 
-#: Gates without which nothing is shown to be right, beside an error ratio: over
+#: Gates that must pass to show a port right, beside an error ratio: over
 #: the whole vocabulary, or the second for a server that tells the likeliest
 #: tokens only.
 NEEDED = ("point_guard", "coverage")
@@ -33,8 +33,8 @@ def verdict_of(
             positions were judged.
         tokens_equal: the candidate chose the reference's token everywhere.
         has_oracle: without one, only BIT_EXACT or INCONCLUSIVE is possible.
-        whole_rows: the device told whole rows, so that their error must be
-            known, not that of the likeliest tokens alone.
+        whole_rows: the device gave whole rows, so their error must be known,
+            not only that of the likeliest tokens.
     """
     status = {gate.name: gate.status for gate in gates}
     finite = status.get("nonfinite") == "PASS"
@@ -96,7 +96,7 @@ def message_of(
         carrier = "top_k_error_ratio" if top_k else "error_ratio"
         key, values = f"part.error{'.top_k' if top_k else ''}", {"ratio": span(ratio, "times")}
         if telling is not None and telling.name == carrier:
-            # The gate's figures stand here already; what is missing is what they mean.
+            # The gate's figures are here already; add what they mean.
             status = message(f"status.{telling.status}")
             parts.insert(0, message(f"{key}.limit", **values, status=status, limit=telling.limit))
             telling = None
@@ -116,7 +116,7 @@ def _refused(meaning: Message, names: Sequence[str]) -> Message:
 
 
 def _telling(verdict: Verdict, gates: Sequence[Gate]) -> Gate | None:
-    """The gate that made the verdict, None where all of them held."""
+    """The gate that decided the verdict; None if all passed."""
     if verdict == "NON_DETERMINISTIC":
         return next((g for g in gates if g.name == "determinism"), None)
     broken = next((g for g in gates if g.name == "nonfinite" and g.status == "FAIL"), None)

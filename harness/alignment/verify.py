@@ -29,7 +29,7 @@ _Ids = Annotated[
 
 
 class PlainPrompt(BaseModel):
-    """What any other tool can write: token ids of prompt and output."""
+    """A list that any other tool can write: token ids of prompt and output."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -57,7 +57,7 @@ def verify_file(
     Raises:
         FormatError: if the file is neither, or holds one prompt twice.
         EmptyComparison: if the list is empty.
-        HarnessError: whatever model or device raise.
+        HarnessError: errors of the model or the device.
     """
     found = jsonfile.parse_any(path)
     if isinstance(found, list):

@@ -41,8 +41,8 @@ class Baseline:
 
 
 def check_arm(name: str, arm: Recording, reference: Recording, *, may_equal: bool = False) -> None:
-    """An arm must answer the reference's question on the same tokens, and a
-    control must differ from it (unless ``may_equal``: the caller sees to it).
+    """An arm must have the reference's prompts and context tokens, and a control
+    must differ from the reference (unless ``may_equal``: the caller checks that).
 
     Raises:
         BaselineError: naming the arm and what is wrong with it.

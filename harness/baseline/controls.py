@@ -37,19 +37,19 @@ def control_ratio(control: Recording, reference: Recording, oracle: Recording) -
 def disagreement(control: Recording, reference: Recording, oracle: Recording) -> str | None:
     """What is wrong with a control, None where its error is the reference's.
 
-    A control that is itself broken, or a reference that is, passes for a large
-    noise, under which a broken candidate hides. In float32 nothing is refused:
-    there the order of a sum is all the noise there is, and it differs by more.
+    A broken control, or a broken reference, would look like a large noise, and
+    a broken candidate would hide in it. In float32 nothing is refused:
+    its only noise is the order of sums, which may differ by more.
     """
     if reference.dtype == "float32":
         return None
-    found = control_ratio(control, reference, oracle)
-    far = found.interval(FAIL_CONFIDENCE)
+    ratio = control_ratio(control, reference, oracle)
+    far = ratio.interval(FAIL_CONFIDENCE)
     if far.low is None or far.high is None:
         return None
     if far.high >= 1.0 / CONTROL_LIMIT and far.low <= CONTROL_LIMIT:
         return None
     return (
         f"its error is {far.value:.3g} times the reference's (99.9 % interval {far.low:.3g} to "
-        f"{far.high:.3g}), so one of the two is a fault and no noise"
+        f"{far.high:.3g}), so this is not noise: one of the two is faulty"
     )

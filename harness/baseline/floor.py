@@ -1,4 +1,4 @@
-"""The noise floor of a baseline: what its own arms say that noise does.
+"""The noise floor of a baseline, measured between its own arms.
 
 Computed once per baseline; every candidate is held against it. A control is
 held against the reference as a candidate is, and its local noise is taken
@@ -70,12 +70,12 @@ class NoiseFloor:
 
 
 def has_noise_floor(baseline: Baseline) -> bool:
-    """Whether there is an oracle, and controls enough, to tell noise by."""
+    """Whether there are an oracle and enough controls to measure noise."""
     return baseline.oracle is not None and len(baseline.controls) >= MIN_CONTROLS
 
 
 def choices(run: Run) -> NDArray[np.int64]:
-    """What the device chose, or would have chosen, at each position."""
+    """The token that the device chose, or would have chosen, at each position."""
     return np.array(run.choices(), dtype=np.int64)
 
 
@@ -87,7 +87,7 @@ def arm_rows(arm: Recording, prompt: PromptRecord) -> RowStatistics:
 
 
 def noise_floor(baseline: Baseline) -> NoiseFloor | None:
-    """The floor of a baseline; None without an oracle and sound controls enough."""
+    """The floor of a baseline; None without an oracle and enough sound controls."""
     oracle = baseline.oracle
     if oracle is None:
         return None
@@ -120,7 +120,7 @@ def _seen(prompt: PromptRecord, baseline: Baseline, oracle: Recording) -> _Seen:
     reference, chosen = prompt.run.rows, choices(prompt.run)
     width = baseline.reference.model.vocab_size
     unit = row_spacing(baseline.reference.dtype, reference)
-    # A control with NaN would pass for a large noise.
+    # NaN in a control would look like a large noise.
     found_rows = [arm_rows(c, prompt) for c in baseline.controls.values()]
     arms = [rows for rows in found_rows if not rows.nonfinite.any()]
     truth = arm_rows(oracle, prompt)

@@ -31,7 +31,7 @@ DEFAULT_FOLDER = Path("baselines")
 
 
 def baseline_folder(root: Path, model_slug: str, suite: str, dtype: str) -> Path:
-    """The place of one baseline."""
+    """The folder of one baseline."""
     return root / model_slug / suite / dtype
 
 
@@ -42,10 +42,10 @@ def is_baseline(folder: Path) -> bool:
 
 
 def load_baseline(folder: Path) -> Baseline:
-    """Read all arms and see that they belong together.
+    """Read all arms and check that they belong together.
 
     Raises:
-        BaselineError: if arms are missing, or answer different questions.
+        BaselineError: if arms are missing, or do not belong together.
         FormatError, ChecksumError: if a file is damaged.
     """
     if not is_baseline(folder):
@@ -95,7 +95,7 @@ def find_baselines(root: Path) -> list[Path]:
 
 
 def staging_folder(folder: Path) -> Path:
-    """Where a baseline is made before it takes its place."""
+    """The folder in which a baseline is made before it is put in place."""
     return folder.parent / f".{folder.name}.making"
 
 
@@ -103,8 +103,8 @@ def put_in_place(folder: Path) -> None:
     """Swap the finished staging folder in, whole.
 
     Raises:
-        BaselineError: if the folder cannot be written; what stood there
-            before stays.
+        BaselineError: if the folder cannot be written; the earlier baseline
+            stays.
     """
     staging, old = staging_folder(folder), _old(folder)
     try:
@@ -128,7 +128,7 @@ def recover(folder: Path) -> None:
 
 
 def leftovers(root: Path) -> list[Path]:
-    """Staging and set-aside folders that no finished making left behind."""
+    """Staging and set-aside folders that interrupted runs left behind."""
     return sorted([*root.glob("*/*/.*.making"), *root.glob("*/*/.*.old")])
 
 

@@ -1,7 +1,7 @@
 """The making of a baseline: which arms, and each recorded in turn.
 
 Controls take kernel paths that really differ from the reference's. The number
-of threads is none of them: it changes no bit.
+of threads is not a control: it changes no bit.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class ArmPlan:
 def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     """Record every arm and put the baseline in its place, whole.
 
-    An interrupted making is taken up again: finished arms and prompts stand
-    in a hidden folder beside the baseline's place.
+    An interrupted run is continued: finished arms and prompts are kept in a
+    hidden folder beside the baseline's folder.
 
     Raises:
         BaselineError: if fewer than two controls differ from the reference,
@@ -112,10 +112,10 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
     """Put the arms in their place, if they show enough noise."""
     controls = sum(name.startswith(CONTROL) for name in kept)
     if controls < MIN_CONTROLS:
-        found = "1 control shows" if controls == 1 else f"{controls} controls show"
+        few = "1 control shows" if controls == 1 else f"{controls} controls show"
         raise BaselineError(
-            f"{folder}: only {found} the reference's noise on this host, "
-            f"{MIN_CONTROLS} are needed for a noise floor; make the baseline on another CPU or GPU"
+            f"{folder}: only {few} the reference's noise on this host, "
+            f"but a noise floor needs {MIN_CONTROLS}; make the baseline on another CPU or GPU"
         )
     for stray in staging_folder(folder).iterdir():
         if stray.stem not in kept:
@@ -138,7 +138,7 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
             continue
         wrong = _wrong(arm.name, made, reference, kept.get(ORACLE))
         if wrong is not None:
-            progress.note(f"{arm.name}: {wrong}; it is left out")
+            progress.note(f"{arm.name}: {wrong}; the arm is left out")
             continue
         kept[arm.name] = made
     return kept
@@ -147,7 +147,7 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
 def _wrong(
     name: str, made: Recording, reference: Recording, oracle: Recording | None
 ) -> str | None:
-    """Why an arm is no control; None where it is one, or an oracle."""
+    """Why an arm cannot be a control; None for a sound control and for the oracle."""
     if name == ORACLE or oracle is None:
         return None
     return disagreement(made, reference, oracle)
@@ -156,7 +156,7 @@ def _wrong(
 def arms_in_memory(
     plan: Plan, progress: Progress, *, oracle: bool = True, controls: bool = True
 ) -> Baseline:
-    """The arms around ``plan.context``, kept nowhere. Arms that need a process
+    """The arms around ``plan.context``, kept in memory only. Arms that need a process
     of their own, that equal the reference or that are broken are left out."""
     plan = replace(plan, subject=_target(plan, plan.spec, progress).subject)
     reference = _record(
@@ -171,7 +171,7 @@ def arms_in_memory(
             continue
         wrong = _wrong(arm.name, recording, reference, made.get(ORACLE))
         if wrong is not None:
-            progress.note(f"{arm.name}: {wrong}; it is left out")
+            progress.note(f"{arm.name}: {wrong}; the arm is left out")
             continue
         check_arm(arm.name, recording, reference)
         made[arm.name] = recording
@@ -207,7 +207,7 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
 def _target(plan: Plan, spec: DeviceSpec, progress: Progress) -> Target:
     if not spec.kind.whole_rows:
         raise UsageError(
-            "a server tells its largest log-probabilities only, and an arm needs whole rows; "
+            "a server gives its largest log-probabilities only, but an arm needs whole rows; "
             f"use --device {REFERENCE_DEVICE}, and judge the server's own recording against it"
         )
     return open_target(spec, subject=plan.subject, progress=progress)
@@ -250,8 +250,7 @@ def _record(
 
 
 def _check_vocabulary(context: Context | None, width: int) -> None:
-    """Tokens of other tools are not the model's by nature, and an engine fails
-    on strange ones in strange ways."""
+    """Tokens of other tools may not fit the model, and engines report this badly."""
     for prompt_id, (_, output) in (context.tokens if context else {}).items():
         if max(output, default=0) >= width:
             raise UsageError(
@@ -261,7 +260,7 @@ def _check_vocabulary(context: Context | None, width: int) -> None:
 
 
 def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None:
-    """An arm that an interrupted making has left, if it still fits."""
+    """An arm left by an interrupted run, if it still fits."""
     if not out.exists():
         return None
     try:
@@ -280,7 +279,7 @@ def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None
 
 
 def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Progress) -> Recording:
-    """Record in a process of its own: torch reads these variables at start."""
+    """Record in a separate process, because torch reads these variables at start."""
     context = staging / f"{REFERENCE}.json"
     command = [
         *(sys.executable, "-m", "harness", "record", *_spec_of(plan, arm).options()),
@@ -298,7 +297,7 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Prog
 
 
 def _run(command: list[str], environment: dict[str, str], progress: Progress) -> int:
-    """Run a child whose progress becomes ours; its exit status."""
+    """Run a child process and pass its progress on; its exit status."""
     with Child(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as child:

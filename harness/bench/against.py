@@ -40,8 +40,8 @@ class Configuration:
     slowdown: float = 0.0
 
     def options(self) -> str:
-        """As they would be typed."""
-        # The batch is a size of the grid here, and no option of a side.
+        """The options as they would be typed."""
+        # The batch size belongs to the grid and is not an option of a side.
         parts = replace(self.spec, batch_size=1).options()
         parts += ["--python", self.python] if self.python != sys.executable else []
         return shlex.join(parts)
@@ -51,7 +51,7 @@ def parse_against(text: str, base: Configuration) -> Configuration:
     """``--against "--dtype float32 --engine-arg K=V"``: what differs from ``base``.
 
     Raises:
-        UsageError: for an option that is none of a configuration.
+        UsageError: for an option that a configuration does not have.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     for name in ("--device", "--model", "--dtype", "--python"):
@@ -76,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Paired:
-    """How to compare: cells, and for how long at most in all, in seconds."""
+    """How to compare: the cells, and the longest total time in seconds."""
 
     cells: tuple[Cell, ...]
     suite: str = "mixed"
@@ -160,7 +160,7 @@ def _differing(runs: Sequence[tuple[RepeatTimes, RepeatTimes]]) -> dict[str, tup
 
 
 class _Worker:
-    """The other end of ``harness.bench.worker``."""
+    """The parent's end of ``harness.bench.worker``."""
 
     def __init__(self, name: str, child: Child, asks: Any, answers: Any) -> None:
         self._name, self._child, self._asks, self._answers = name, child, asks, answers
@@ -199,7 +199,7 @@ class _Worker:
 
 @contextmanager
 def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_Worker]:
-    """A process with that configuration, ended whatever happens."""
+    """A process with that configuration, ended in every case."""
     asked_out, asked_in = os.pipe()
     told_out, told_in = os.pipe()
     progress.note(f"starting {side.options()}")
@@ -241,7 +241,7 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
 
 
 def _environment(python: str) -> dict[str, str]:
-    """Of a checkout that is not installed there, the other interpreter is told."""
+    """The environment, which names this checkout where it is not installed there."""
     root = Path(__file__).resolve().parents[2]
     if python == sys.executable or root.name == "site-packages":
         return dict(os.environ)

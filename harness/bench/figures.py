@@ -1,6 +1,6 @@
 """Figures from raw samples, each by a published definition.
 
-Tools disagree on what TPOT and ITL mean; these are ours, and they stand beside
+Tools disagree on what TPOT and ITL mean, so these definitions are printed beside
 every table.
 """
 
@@ -42,7 +42,7 @@ class Summary:
 
 
 def summary(values: Sequence[float]) -> Summary | None:
-    """Of any samples; None for none. Percentiles by the nearest rank: p90
+    """Statistics of samples; None if there are none. Percentiles by the nearest rank: p90
     from 10 samples on, p99 from 299."""
     if not values:
         return None

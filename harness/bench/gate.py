@@ -1,7 +1,7 @@
 """Is one configuration slower than another? Judged on interleaved pairs.
 
-A stored figure and a percentage cry wolf on a shared host: load drifts over
-minutes and moves both sides. Here the two sides run in turn, A B B A, on one
+On a shared host a stored figure with a percentage gives false alarms: load
+drifts over minutes and moves both sides. Here the two sides run in turn, A B B A, on one
 host; each such block gives one log-ratio in which slow drift cancels, and the
 blocks together an interval.
 """
@@ -25,9 +25,9 @@ ERROR = 0.05
 #: After how many blocks the pairs are looked at; each look spends an equal
 #: part of ERROR (Bonferroni), since stopping at the first decision is a search.
 LOOKS = (8, 12, 16, 24, 32)
-#: What a reader would call equal: the whole interval within 1/1.03 to 1.03.
+#: Equal means: the whole interval lies within 1/1.03 to 1.03.
 EQUAL_WITHIN = 1.03
-#: A slowdown smaller than this is not worth an alarm, however certain.
+#: A smaller slowdown does not raise an alarm, even if it is certain.
 WORTH = 1.01
 
 

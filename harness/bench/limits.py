@@ -1,8 +1,8 @@
-"""What the machine could do at most: read bandwidth and matrix rate, measured.
+"""The limits of the machine: measured read bandwidth and matrix rate.
 
 With the engine's own torch and its own number of threads, on the device that
-the model runs on. Best of several, since a limit is what was reached at least
-once.
+the model runs on. Best of several, because a limit is the highest figure
+reached.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measure_limits(
     try:
         read = _read_rate(torch, backend)
         flops = _matmul_rate(torch, backend, getattr(torch, dtype))
-    except RuntimeError as error:  # an accelerator that has no room left
+    except RuntimeError as error:  # an accelerator may be out of memory
         raise HarnessError(
             f"the limits of {backend} could not be measured ({str(error).splitlines()[0]}); "
             "leave them out with --no-limits"

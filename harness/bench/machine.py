@@ -1,4 +1,4 @@
-"""Which machine this is, as far as timings care, and what its memory holds."""
+"""Which machine this is, as far as timings depend on it, and its peak memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _memory_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Start the host's peak memory afresh, where Linux allows it."""
+    """Reset the host's peak memory, where Linux allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
     except OSError:

@@ -21,7 +21,7 @@ MOST_WARMUP = 8
 
 @dataclass(frozen=True)
 class Text:
-    """Where prompts come from: token ids of a suite, end to end.
+    """The source of prompts: token ids of a suite, end to end.
 
     Real text, so that nothing is unusually easy; every request of a batch
     starts elsewhere in it, so that no prefix is shared.
@@ -37,7 +37,7 @@ class Text:
 
 
 def requests_of(cell: Cell, text: Text) -> list[Request]:
-    """The requests of one run of a cell. They keep nothing and heed no eos."""
+    """The requests of one run of a cell. They keep no rows and ignore eos."""
     return [
         Request(
             prompt_id=f"bench-{number}",
@@ -78,7 +78,7 @@ def run_once(device: Device, requests: Sequence[Request]) -> RepeatTimes:
 
 
 def counters(device: Device) -> dict[str, int]:
-    """Exact counts that a device keeps of its own work; vLLM's does, others have none."""
+    """Exact counts that a device keeps of its own work; only vLLM devices have them."""
     own: Callable[[], dict[str, int]] | None = getattr(device, "counters", None)
     return {} if own is None else dict(own())
 
@@ -99,8 +99,7 @@ def measure_cell(
         on_repeat: called with what there is after each repeat.
 
     Raises:
-        DeviceError: if the device fails on the very first run, which is then
-            no question of stability.
+        DeviceError: if the device fails on the very first run.
     """
     requests = requests_of(cell, text)
     warmup: list[int] = []

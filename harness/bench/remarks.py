@@ -1,4 +1,4 @@
-"""What a reader of a bench must know beside its figures."""
+"""Warnings for the reader of a bench."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The bench: raw samples of one device in nanoseconds, as one JSON file.
 
 Figures are computed from the samples whenever they are shown
-(``harness.bench.figures``), so the file holds what was measured and nothing
-that was concluded, apart from the accuracy verdict that it was given.
+(``harness.bench.figures``), so the file holds only measurements, and the accuracy
+verdict of the run.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Limits(StrictModel):
 
 
 class Accuracy(Statement):
-    """The verdict of the tokens of this device and model; None was not judged."""
+    """The verdict on the tokens of this device and model; None if not judged."""
 
     verdict: Verdict | None
     sentence: str = ""
@@ -107,7 +107,7 @@ class Accuracy(Statement):
 
 
 class Bench(StrictModel):
-    """Everything that one device was measured at."""
+    """All measurements of one device."""
 
     schema_: str = Field(default=SCHEMA, alias="schema")
     created: str
@@ -128,7 +128,7 @@ class Bench(StrictModel):
     @model_validator(mode="after")
     def _cells_are_unique(self) -> Bench:
         if len({c.cell for c in self.cells}) != len(self.cells):
-            raise ValueError("a cell stands twice")
+            raise ValueError("duplicate cell")
         return self
 
     @property
@@ -162,7 +162,7 @@ class LoadTimes(StrictModel):
 
     @property
     def counters_agree(self) -> bool | None:
-        """Whether the server counted the same; None where it counts nothing.
+        """Whether the server's counts agree; None where it has no counters.
 
         The generator's own trial request comes on top of the server's counts.
         """
@@ -188,7 +188,7 @@ class LoadBench(StrictModel):
 
 
 class Side(StrictModel):
-    """One of two compared configurations, as it was asked for."""
+    """One of two compared configurations, as the user gave it."""
 
     device: str
     model: str
@@ -260,7 +260,7 @@ def load_load_bench(path: Path) -> LoadBench:
 
 
 def bench_schema(path: Path) -> str | None:
-    """Which of the three a file says that it is; None for anything else."""
+    """Which of the three schemas a file names; None for any other."""
     try:
         with path.open("rb") as stream:
             head = stream.read(200)
@@ -271,13 +271,13 @@ def bench_schema(path: Path) -> str | None:
 
 
 def check_replaces_bench(out: Path) -> None:
-    """See that only figures are replaced by figures: a bench writes its file
+    """Check that a bench replaces only another bench: it writes its file
     again and again, by default to one place.
 
     Raises:
-        UsageError: if something else stands there.
+        UsageError: if the file is something else.
     """
     if out.exists() and out.stat().st_size and bench_schema(out) is None:
         raise UsageError(
-            f"--out {out}: holds something else than a bench, which would be lost; name another"
+            f"--out {out}: is not a bench and would be overwritten; name another file"
         )

@@ -65,13 +65,13 @@ class BenchPlan:
 def judge_first(
     target: Target, suite: Suite, root: Path, progress: Progress
 ) -> tuple[Accuracy, Alignment | None]:
-    """Hold the device against its committed baseline, before its speed counts.
+    """Compare the device with its committed baseline before measuring its speed.
 
     Without a baseline nothing is judged, and the figures say so.
     """
     folder = baseline_folder(root, target.slug, suite.name, target.dtype)
     if not is_baseline(folder):
-        progress.note(f"{folder}: no baseline, so the figures carry no verdict")
+        progress.note(f"{folder}: no baseline here, so the tokens are not judged")
         said = message("bench.no_baseline", folder=folder.as_posix())
         return Accuracy(verdict=None, message=said), None
     baseline = load_baseline(folder)
@@ -107,7 +107,7 @@ def run_bench(
     same device, model, machine and versions.
 
     Raises:
-        HarnessError: whatever the device or the disk raises before the first
+        HarnessError: errors of the device or the disk before the first
             repeat is done; later a failing cell says so and the rest goes on.
     """
     with opened(target.device, progress) as facts:
@@ -171,7 +171,7 @@ def bench_text(suite: Suite, target: Target, facts: Opened) -> Text:
 
 
 def _first_request(device: Device, text: Text) -> float:
-    """Seconds of the very first request, which warms what loading left cold."""
+    """Seconds of the very first request, which also ends the warm-up of the engine."""
     cell = Cell(prompt_tokens=8, output_tokens=2, batch_size=1)
     started = time.perf_counter()
     run_once(device, requests_of(cell, text))
@@ -182,7 +182,7 @@ def _fitting(cells: Sequence[Cell], facts: Opened, progress: Progress) -> list[C
     fit = [c for c in cells if c.prompt_tokens + c.output_tokens <= facts.max_positions]
     for cell in cells:
         if cell not in fit:
-            progress.note(f"{cell.name}: longer than the model's {facts.max_positions} positions")
+            progress.note(f"{cell.name}: longer than the {facts.max_positions} positions of the model")
     if not fit:
         raise HarnessError(
             f"no cell of the grid fits the model's {facts.max_positions} positions; "
@@ -208,7 +208,7 @@ def _head(target: Target, facts: Opened, accuracy: Accuracy) -> Bench:
 
 
 def _unfinished(out: Path, mine: Bench) -> Bench | None:
-    """What an interrupted bench of the same configuration has left."""
+    """The cells that an interrupted bench of the same configuration measured."""
     if not out.exists():
         return None
     try:

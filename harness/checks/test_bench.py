@@ -11,8 +11,8 @@ from harness.bench.result import Bench
 
 @pytest.mark.perf
 def test_bench(bench: Bench, alignment: Alignment, request: pytest.FixtureRequest) -> None:
-    """Every cell of the grid was measured; how fast is for the report, and for
-    ``harness bench --against``."""
+    """Every cell of the grid was measured. The report and ``harness bench
+    --against`` judge the speed."""
     for times in bench.cells:
         for name, found in figures(times).items():
             place = f"harness.bench.{times.cell.name}.{name}"

@@ -1,4 +1,4 @@
-"""What ``--magnify`` found."""
+"""The outcome of ``--magnify``."""
 
 from __future__ import annotations
 

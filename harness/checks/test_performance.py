@@ -1,4 +1,4 @@
-"""Load, throughput and latency: recorded for the report, judged by nobody."""
+"""Load, throughput and latency: recorded for the report, not judged."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FIGURES = {
 
 @pytest.mark.parametrize("kind", _FIGURES)
 def test_performance(kind: str, alignment: Alignment, request: pytest.FixtureRequest) -> None:
-    """The figures go into JUnit's properties; only their absence fails."""
+    """The figures are written to JUnit's properties; the test fails only if they are missing."""
     if not alignment.comparability.comparable:
         pytest.skip("nothing was run")
     figures = alignment.performance.candidate
     if not figures.samples:
-        pytest.skip("the recording has no run that decodes token by token")
+        pytest.skip("every run of the recording is a prefill, so it has no time per token")
     for name in _FIGURES[kind]:
         value = getattr(figures, name)
         assert value is None or (math.isfinite(value) and value >= 0), name

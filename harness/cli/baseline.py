@@ -38,7 +38,7 @@ def make(
     baseline_dir: Root = Path("baselines"),
     trust_remote_code: Trust = False,
 ) -> None:
-    """Record reference, oracle and controls; replaces a baseline that stands there.
+    """Record reference, oracle and controls; replaces an existing baseline.
 
     Example:  harness baseline make --device hf-cpu --suite port
     """
@@ -96,7 +96,7 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
 @app.command()
 def diff(
     first: Annotated[Path, typer.Argument(help="A baseline folder or a recording.")],
-    second: Annotated[Path, typer.Argument(help="Another one.")],
+    second: Annotated[Path, typer.Argument(help="Another baseline folder or recording.")],
 ) -> None:
     """Show what differs between two baselines: fields, tokens, bits.
 
@@ -125,7 +125,7 @@ def diff(
 @app.command()
 def prune(
     baseline_dir: Root = Path("baselines"),
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without this option they are only listed.")] = False,
 ) -> None:
     """List (or with --yes remove) baselines of suites that changed, and leftovers.
 
@@ -135,7 +135,7 @@ def prune(
 
     _check_root(baseline_dir)
     stale = [(f, why) for f in find_baselines(baseline_dir) if (why := _stale(f))]
-    stale += [(f, "left by an interrupted making") for f in leftovers(baseline_dir)]
+    stale += [(f, "left by an interrupted run") for f in leftovers(baseline_dir)]
     for folder, why in stale:
         typer.echo(f"{'removed' if yes else 'would remove'} {folder.as_posix()}: {why}")
         if yes:
@@ -147,7 +147,7 @@ def prune(
 
 
 def _check_root(root: Path) -> None:
-    """A mistyped folder is not one without baselines; the usual one may be still to come."""
+    """A mistyped folder is an error; the default folder may not exist yet."""
     from harness.baseline.folder import DEFAULT_FOLDER
 
     if root.is_dir() or (root == DEFAULT_FOLDER and not root.exists()):
@@ -164,7 +164,7 @@ def _remove(folder: Path) -> None:
 
 
 def _stale(folder: Path) -> str | None:
-    """Why a baseline can no longer match any run, if so."""
+    """Why a baseline can no longer match any run, or None."""
     from harness.baseline.baseline import REFERENCE
     from harness.errors import FormatError, SuiteError
     from harness.recording.format import load_recording
@@ -175,11 +175,11 @@ def _stale(folder: Path) -> str | None:
     except FormatError as error:
         return f"unreadable ({error.problem})"
     if reference.suite.name not in suite_names():
-        return f"there is no suite {reference.suite.name} in prompts/"
+        return f"the suite {reference.suite.name} is not in prompts/"
     try:
         suite = load_suite(reference.suite.name, reference.settings.max_new_tokens)
     except SuiteError:
-        return None  # a file with a mistake in it says nothing of its baselines
+        return None  # an invalid suite file says nothing about its baselines
     return None if suite.digest == reference.suite.digest else "its suite has changed"
 
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from harness.bench.run import BenchPlan
     from harness.devices.spec import DeviceSpec
 
-PromptLengths = Annotated[str, typer.Option(help="Prompt tokens of the grid, with commas.")]
+PromptLengths = Annotated[str, typer.Option(help="Prompt lengths of the grid in tokens, separated by commas.")]
 BatchSizes = Annotated[
     str | None,
     typer.Option(
-        help="Requests handed over together, with commas; by default 1,2,4,8,16,32, and 1 for "
+        help="Batch sizes of the grid, separated by commas; by default 1,2,4,8,16,32, and 1 for "
         "Transformers, which runs one at a time."
     ),
 ]
@@ -44,26 +44,26 @@ def bench(
     prompt_lengths: PromptLengths = "32,128,512",
     batch_sizes: BatchSizes = None,
     output_tokens: Annotated[
-        int, typer.Option(min=2, max=2**24 - 1, help="Tokens of every request.")
+        int, typer.Option(min=2, max=2**24 - 1, help="Tokens to generate for every request.")
     ] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Warm runs of each cell.")] = 5,
     engine_arg: EngineArgs = None,
     against: Annotated[
         str | None,
         typer.Option(
-            help="Compare with another configuration, interleaved on this host: what differs, as "
+            help="Compare with another configuration, interleaved on this host: give what differs, as "
             '"--dtype float32", or --python of another environment.'
         ),
     ] = None,
-    budget: Annotated[float, typer.Option(help="Seconds that --against may take at most.")] = 900.0,
+    budget: Annotated[float, typer.Option(help="The most seconds that --against may take.")] = 900.0,
     baseline_dir: Annotated[Path, typer.Option(help="Folder of all baselines.")] = Path(
         "baselines"
     ),
-    judge: Annotated[bool, typer.Option(help="Hold the tokens against the baseline first.")] = True,
+    judge: Annotated[bool, typer.Option(help="Judge the tokens against the baseline first.")] = True,
     limits: Annotated[
         bool, typer.Option(help="Measure memory bandwidth and matrix rate too.")
     ] = True,
-    out: Annotated[Path, typer.Option(help="Where the samples go (JSON).")] = Path(
+    out: Annotated[Path, typer.Option(help="Where to write the samples (JSON).")] = Path(
         "reports/bench.json"
     ),
     report: Annotated[
@@ -77,7 +77,7 @@ def bench(
     Ends with status 1 where the tokens are not aligned, and with 3 where there
     is no judgement, as without a baseline; with 0 after --no-judge. With
     --against the clock decides: 1 where a cell REGRESSED, 3 where none did and
-    one is INCONCLUSIVE. An interrupted bench goes on where it was.
+    one is INCONCLUSIVE. An interrupted bench continues where it stopped.
 
     Example:  harness bench --device vllm-cpu --batch-sizes 1,8 --report bench.html
     """
@@ -100,13 +100,13 @@ def bench(
 
 def _check_budget(budget: float) -> None:
     if not budget > 0:  # nan, too
-        raise UsageError(f"--budget {budget:g}: give seconds, more than 0")
+        raise UsageError(f"--budget {budget:g}: give a number of seconds above 0")
 
 
 def _grid(
     device: str, prompt_lengths: str, batch_sizes: str | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The prompt lengths and the batch sizes, which the device must be able to run."""
+    """The prompt lengths and the batch sizes, checked against what the device can run."""
     from harness.bench.result import MOST_BATCH, MOST_TOKENS
     from harness.devices.kinds import kind_of
 
@@ -121,7 +121,7 @@ def _grid(
 def _one(
     spec: DeviceSpec, suite: str, plan: BenchPlan, baselines: Path | None, files: BenchFiles
 ) -> NoReturn:
-    """Measure one configuration; ``baselines`` is where the tokens are judged, if at all."""
+    """Measure one configuration; ``baselines`` is the folder to judge the tokens by, if any."""
     from harness.alignment.outcomes import exit_status
     from harness.bench.result import Accuracy
     from harness.bench.run import judge_first, run_bench

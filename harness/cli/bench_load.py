@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 
 def bench_load(
-    server_url: Annotated[str, typer.Option(help="Of a running OpenAI-compatible server.")],
+    server_url: Annotated[str, typer.Option(help="URL of a running OpenAI-compatible server.")],
     model: ModelName = "smollm2",
-    served_model: Annotated[str | None, typer.Option(help="The server's name for it.")] = None,
+    served_model: Annotated[str | None, typer.Option(help="The server's name for the model.")] = None,
     requests: Annotated[
-        int, typer.Option(min=1, max=2**20 - 1, help="Requests of each load.")
+        int, typer.Option(min=1, max=2**20 - 1, help="Number of requests in each load.")
     ] = 200,
-    rates: Annotated[str, typer.Option(help="Requests a second, with commas; inf for all.")] = (
+    rates: Annotated[str, typer.Option(help="Request rates (a second), separated by commas; inf sends all at once.")] = (
         "inf"
     ),
-    concurrencies: Annotated[str, typer.Option(help="Requests in flight, with commas.")] = "1,16",
+    concurrencies: Annotated[str, typer.Option(help="Requests in flight, separated by commas.")] = "1,16",
     prompt_tokens: Annotated[
-        int, typer.Option(min=8, max=2**24 - 1, help="Tokens of every prompt.")
+        int, typer.Option(min=8, max=2**24 - 1, help="Length of every prompt in tokens.")
     ] = 128,
     output_tokens: Annotated[
-        int, typer.Option(min=1, max=2**24 - 1, help="Tokens of every answer.")
+        int, typer.Option(min=1, max=2**24 - 1, help="Length of every answer in tokens.")
     ] = 32,
     load_python: Annotated[
-        str | None, typer.Option(help="Python of an environment with vLLM, for its generator.")
+        str | None, typer.Option(help="Python of an environment with vLLM, which generates the load.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the samples go (JSON).")] = Path(
+    out: Annotated[Path, typer.Option(help="Where to write the samples (JSON).")] = Path(
         "reports/load.json"
     ),
     report: Annotated[
@@ -51,8 +51,8 @@ def bench_load(
 ) -> None:
     """Load a running server with vLLM's generator, at each rate and concurrency.
 
-    Ends with status 1 when a request was lost, or the server's own counters
-    say something else.
+    Ends with status 1 if a request was lost, or if the server's own counters
+    disagree.
 
     Example:  harness bench-load --server-url http://127.0.0.1:8000 --concurrencies 1,16
     """

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from harness.checkpoint.verify import TernaryReport
 
 app = typer.Typer(
-    help="Is a checkpoint what it says it is? Mend its config, fuse ternary weights.",
+    help="Check that a checkpoint is what it says it is; correct its config, fuse ternary weights.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 _Model = Annotated[str, typer.Argument(help="smollm2 (embedded), a directory, or a Hub name.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _HeadDim = Annotated[
     int | None,
-    typer.Option("--head-dim", min=1, help="The size of a head, where the weights cannot tell."),
+    typer.Option("--head-dim", min=1, help="Size of an attention head, if the weights do not determine it."),
 ]
 
 
@@ -34,7 +34,7 @@ _HeadDim = Annotated[
 def inspect(
     model: _Model,
     values: Annotated[
-        bool, typer.Option("--values", help="Also read every weight: are all finite?")
+        bool, typer.Option("--values", help="Also read every weight and check that it is finite.")
     ] = False,
     head_dim: _HeadDim = None,
     json: _Json = False,
@@ -62,7 +62,7 @@ def inspect(
 def fix_config(
     model: Annotated[str, typer.Argument(help="A directory with a checkpoint.")],
     head_dim: _HeadDim = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change and write nothing.")] = False,
 ) -> None:
     """Correct the fields of config.json that the weights determine.
 
@@ -77,7 +77,7 @@ def fix_config(
     from harness.model.find import find_model
 
     if not Path(model).expanduser().is_dir():
-        raise UsageError(f"{model} is no directory here; only a local config.json is changed")
+        raise UsageError(f"{model} is not a local directory; fix-config changes a local config.json only")
     found = look(find_model(model), head_dim=head_dim)
     changes = plan_changes(found)
     for change in changes:
@@ -92,7 +92,7 @@ def fix_config(
         typer.echo(f"written: {Path(found.folder) / 'config.json'}; before: {backup.name}")
     for finding in found.findings:
         if finding.severity == "error":
-            typer.echo(f"not mended here: {finding.what}")
+            typer.echo(f"not corrected by this command: {finding.what}")
 
 
 @app.command("verify-ternary")
@@ -130,13 +130,13 @@ def verify_ternary(model: _Model, json: _Json = False) -> None:
 @app.command()
 def fuse(
     input_dir: Annotated[
-        str, typer.Option("--input_dir", "--input-dir", help="The training form.")
+        str, typer.Option("--input_dir", "--input-dir", help="Folder of the training checkpoint.")
     ],
-    output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="A new folder.")],
+    output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="Folder to create for the result.")],
     group_size: Annotated[
         int,
         typer.Option(
-            "--group-size", "--group_size", help="Weights that share a scale; -1: a whole row."
+            "--group-size", "--group_size", help="How many weights share a scale; -1 for a whole row."
         ),
     ] = -1,
     head_dim: _HeadDim = None,

@@ -14,14 +14,14 @@ from harness.errors import UsageError
 
 def doctor(
     device: Annotated[
-        str | None, typer.Option(help="What the host should be ready for; whatever it has.")
+        str | None, typer.Option(help="The device that the host should be ready for; by default every device found.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     log: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Explain the messages in a log instead; - for stdin."),
     ] = None,
-    limit_s: Annotated[float, typer.Option(help="Seconds for one import.")] = LIMIT_S,
+    limit_s: Annotated[float, typer.Option(help="The most seconds for one import.")] = LIMIT_S,
 ) -> None:
     """Say whether this host is ready, what is wrong, and the command that mends it.
 
@@ -31,7 +31,7 @@ def doctor(
     Example:  harness doctor --device npu
     """
     if device is not None and device not in NEEDS:
-        raise UsageError(f"no device {device!r} in this version; there are {', '.join(NEEDS)}")
+        raise UsageError(f"unknown device {device!r}; this version has {', '.join(NEEDS)}")
     try:
         check_limit(limit_s)
     except ValueError as error:

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 def compare(
     candidate: Annotated[Path, typer.Argument(help="A recording.")],
     baseline: Annotated[Path, typer.Argument(help="A baseline folder, or another recording.")],
-    json: Annotated[Path | None, typer.Option(help="Write the alignment there.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the alignment to this file.")] = None,
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
     table: Table = None,
     lang: Lang = None,
     allow_weights: Annotated[
-        bool, typer.Option("--allow-weights", help="Checkpoints may differ (quantization).")
+        bool, typer.Option("--allow-weights", help="Allow checkpoints to differ (quantization).")
     ] = False,
     allow_dtype: Annotated[
-        bool, typer.Option("--allow-dtype", help="Declared dtypes may differ.")
+        bool, typer.Option("--allow-dtype", help="Allow declared dtypes to differ.")
     ] = False,
     magnify: Annotated[
         Path | None,
@@ -48,7 +48,7 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Hold a candidate against a baseline and say how they align.
+    """Compare a candidate with a baseline and judge whether they align.
 
     Against a single recording, only BIT_EXACT or INCONCLUSIVE is possible.
 
@@ -88,7 +88,7 @@ def verify(
     dtype: Dtype = None,
     oracle: Annotated[bool, typer.Option(help="Also run the float32 oracle.")] = True,
     controls: Annotated[bool, typer.Option(help="Also run the controls.")] = True,
-    json: Annotated[Path | None, typer.Option(help="Write the alignment there.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the alignment to this file.")] = None,
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
     ] = None,
@@ -116,7 +116,7 @@ def verify(
 
 
 def _finish(alignment: Alignment, outputs: Outputs) -> NoReturn:
-    """Print the outcome, write what was asked for, end with the verdict's status."""
+    """Print the outcome, write the requested files, end with the verdict's status."""
     from harness.alignment.outcomes import exit_status
     from harness.report.summary import summary_lines
 

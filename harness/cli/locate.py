@@ -32,21 +32,21 @@ def locate(
         Path | None,
         typer.Option(
             help="Baseline folder or recording whose tokens follow the prompts; by default the "
-            "one that stands in --baseline-dir."
+            "one in --baseline-dir."
         ),
     ] = None,
     baseline_dir: Annotated[Path, typer.Option(help="Folder of all baselines.")] = Path(
         "baselines"
     ),
     reference_device: Annotated[
-        str, typer.Option(help="Where reference, control and oracle run.")
+        str, typer.Option(help="Device on which reference, control and oracle run.")
     ] = REFERENCE_DEVICE,
     reference_model: Annotated[
-        str | None, typer.Option(help="The reference's checkpoint, where it is another.")
+        str | None, typer.Option(help="The reference's checkpoint, if it is not --model.")
     ] = None,
     max_new_tokens: MaxNewTokens = None,
     engine_arg: EngineArgs = None,
-    json: Annotated[Path | None, typer.Option(help="Write the outcome there.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the outcome to this file.")] = None,
     alignment: Annotated[
         Path | None,
         typer.Option(help="Add the curve over depth to this alignment, for its report."),
@@ -56,8 +56,8 @@ def locate(
     """Find the first module whose output's error leaves the reference's noise.
 
     Replays prompts (and the baseline's tokens after them) by prefill on the
-    device, and beside it on Transformers in the same dtype and in float32.
-    Ends with status 0 where nothing is found and 1 where something is.
+    device, and also on Transformers in the same dtype and in float32.
+    Ends with status 1 if a module leaves the noise, else with 0.
 
     Example:  harness locate --device vllm-cpu --suite mixed --json where.json
     """

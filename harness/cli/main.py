@@ -26,7 +26,7 @@ from harness.version import __version__
 
 
 class _Interrupted(Exception):
-    """Ctrl-C or SIGTERM, kept from the libraries below, whose versions end differently."""
+    """Ctrl-C or SIGTERM, handled here, because versions of the libraries below end differently."""
 
 
 class _Commands(TyperGroup):
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     for stream in (sys.stdout, sys.stderr):
-        # Model output may hold what the terminal's encoding does not.
+        # Model output may hold characters that the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -99,8 +99,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, _Interrupted) as error:
         typer.echo(
-            "harness: interrupted; record and baseline make go on where they were "
-            "when the same command is given again",
+            "harness: interrupted; repeat the command to continue: record and baseline make "
+            "keep finished prompts",
             err=True,
         )
         sys.exit(TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130)

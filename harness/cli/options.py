@@ -1,4 +1,4 @@
-"""Options that several commands share, each worded once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SuiteName = Annotated[str, typer.Option(help="A name in prompts/, or a YAML file
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; the checkpoint's by default.")
 ]
-MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's own number.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Tokens to generate for each prompt; by default the suite's own number.")]
 BatchSize = Annotated[
     int, typer.Option(min=1, metavar="N", help="How many requests run at a time (vLLM).")
 ]
@@ -32,7 +32,7 @@ ServerUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Of a running server, with --device server; without it one is started. "
+        help="URL of a running server, for --device server; without it a server is started. "
         "Its key, if any, comes from HARNESS_API_KEY or OPENAI_API_KEY.",
     ),
 ]
@@ -45,7 +45,7 @@ Table = Annotated[
 ]
 Lang = Annotated[
     str | None,
-    typer.Option(metavar="en|zh", help="Language of the reports; the locale's by default."),
+    typer.Option(metavar="en|zh", help="Language of the reports; by default that of the locale."),
 ]
 QatGroupSize = Annotated[
     int | None,
@@ -67,7 +67,7 @@ def whole_numbers(option: str, text: str, most: int) -> tuple[int, ...]:
     """``1,8`` as numbers.
 
     Raises:
-        UsageError: if a part is no number from 1 to ``most``.
+        UsageError: if a part is not a number from 1 to ``most``.
     """
     parts = [part.strip() for part in text.split(",")]
     # Digits are counted first: Python refuses to read thousands of them.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchFiles:
-    """Where the samples of a bench go, and its reports; ``lang`` None is the locale's."""
+    """The files for the samples of a bench and its reports; ``lang`` None is the locale's."""
 
     out: Path
     reports: tuple[Path, ...]
@@ -30,7 +30,7 @@ class BenchFiles:
         """Check that every file can be written, before hours of work.
 
         Raises:
-            UsageError: naming the first that cannot, or holds something else.
+            UsageError: naming the first that cannot be written, or that holds something else.
         """
         from harness.bench.result import check_replaces_bench
         from harness.files.outputs import check_outputs
@@ -57,14 +57,14 @@ def tell_and_write(
         also: files that were written before, to be named first.
 
     Raises:
-        HarnessError: if a file cannot be written; the outcome was told.
+        HarnessError: if a file cannot be written; the outcome is printed before.
     """
-    import typer  # not where pytest loads the plugin
+    import typer  # not when pytest loads the plugin
 
     try:
         for line in lines:
             typer.echo(line)
-    finally:  # `| head -1` closes the pipe, and takes no file away by it
+    finally:  # `| head -1` closes the pipe; the files must still be written
         for path, write in writers.items():
             write(path)
     for path in (*also, *writers):

@@ -53,7 +53,7 @@ def record(
     model: ModelName = "smollm2",
     suite: SuiteName = "mixed",
     dtype: Dtype = None,
-    replay: Annotated[ReplayName, typer.Option(help="How tokens are chosen.")] = ReplayName.free,
+    replay: Annotated[ReplayName, typer.Option(help="How tokens are chosen: free, or forced from --context.")] = ReplayName.free,
     context: Annotated[
         Path | None,
         typer.Option(
@@ -62,13 +62,13 @@ def record(
         ),
     ] = None,
     logits: Annotated[
-        LogitsName, typer.Option(help="full also writes every row as safetensors.")
+        LogitsName, typer.Option(help="full also writes every row to a safetensors file.")
     ] = LogitsName.statistics,
     max_new_tokens: MaxNewTokens = None,
     batch_size: BatchSize = 1,
     engine_arg: EngineArgs = None,
     repeats: Annotated[
-        int, typer.Option(min=0, help="How many prompts to run twice, to see if bits repeat.")
+        int, typer.Option(min=0, help="How many prompts to run twice, to check that bits repeat.")
     ] = 0,
     server_url: ServerUrl = None,
     qat_group_size: QatGroupSize = None,
@@ -76,7 +76,7 @@ def record(
 ) -> None:
     """Run a suite on a device and keep token ids, row statistics and timings.
 
-    A killed run goes on where it was when the same command is given again.
+    To continue a killed run, repeat the same command.
 
     Example:  harness record --device hf-cpu --suite port --out a.json
     """

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 def report(
     alignments: Annotated[
-        list[Path], typer.Argument(help="What compare --json, bench or bench-load wrote.")
+        list[Path], typer.Argument(help="Files written by compare --json, bench or bench-load.")
     ],
-    out: Annotated[Path, typer.Option(help="The report: .html, .md or .json by suffix.")],
+    out: Annotated[Path, typer.Option(help="The report to write: .html, .md or .json.")],
     lang: Lang = None,
 ) -> None:
     """Render a report from alignments, without model or recordings.
 
-    Several stand side by side; those of one device, model and suite also over
-    time, by when they were recorded. Benches make a report of their own, with
-    their trend; what bench --against or bench-load wrote makes one each.
+    Several alignments are shown side by side; those of one device, model and
+    suite also over time. Benches get a report of their own, with their trend;
+    each file of bench --against or bench-load gets its own report.
 
     Example:  harness report alignment.json --out report.html
     """
@@ -43,9 +43,9 @@ def report(
     if len(schemas) > 1:
         for path in alignments:
             if bench_schema(path) is None:
-                load_alignment(path)  # or it says what is wrong with it
+                load_alignment(path)  # raises if the file is invalid
         kinds = ", ".join(f"{path} is {bench_schema(path) or ALIGNMENT}" for path in alignments)
-        raise UsageError(f"a report is of one kind of file: {kinds}; render each kind alone")
+        raise UsageError(f"a report can show one kind of file only: {kinds}; render each kind alone")
     schema = schemas.pop()
     if schema is None:
         render([load_alignment(path) for path in alignments], out, language)
@@ -62,7 +62,7 @@ def _render_figures(schema: str, paths: list[Path], out: Path, language: Languag
     if schema == result.SCHEMA:
         render_bench([result.load_bench(path) for path in paths], out, language)
     elif len(paths) > 1:
-        raise UsageError(f"{out}: one report holds one {schema}, not {len(paths)}; name one")
+        raise UsageError(f"{out}: a report can hold one {schema}, not {len(paths)}; name one file")
     elif schema == result.COMPARISON_SCHEMA:
         render_comparison(result.load_comparison(paths[0]), out, language)
     else:

@@ -12,7 +12,7 @@ from harness.cli.options import Dtype, EngineArgs, ModelName, Trust
 def serve(
     model: ModelName = "smollm2",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="To listen on; a free one by default.")
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on; by default a free one.")
     ] = None,
     dtype: Dtype = None,
     engine_arg: EngineArgs = None,
@@ -20,8 +20,7 @@ def serve(
 ) -> None:
     """Start vllm serve on this machine's loopback and print its URL.
 
-    It listens until Ctrl-C or SIGTERM, and ends with this command however
-    that ends. Prefix caching and the checkpoint's own sampling settings are
+    It runs until Ctrl-C or SIGTERM, and always ends with this command. Prefix caching and the checkpoint's own sampling settings are
     off; --engine-arg takes any argument of vllm serve.
 
     Example:  harness serve --model ./BitCPM4-CANN-1B --engine-arg max_num_seqs=8

@@ -18,14 +18,14 @@ Replay = Literal["free", "forced-decode", "forced-prefill"]
 Stop = Literal["eos", "length", "forced", "nonfinite"]
 Keep = Literal["statistics", "full", "nothing"]
 
-#: The token that stands for the choice of a row without any finite logit, with
-#: which a free run stops as ``nonfinite``. The row is kept and fails its gate.
+#: The token that is recorded for a row without any finite logit; a free run
+#: stops there as ``nonfinite``. The row is kept and fails its gate.
 NO_CHOICE = 0
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How ``free`` draws tokens where it is not to be greedy: for smoke tests only.
+    """How ``free`` draws tokens when it is not greedy: for smoke tests only.
 
     ``top_p`` keeps the likeliest tokens that together reach it. The same
     ``seed`` repeats on the same device, and says nothing across devices.
@@ -103,15 +103,15 @@ class Completion:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a device says of itself once its model is loaded.
+    """The facts that a device reports once its model is loaded.
 
     Attributes:
         vocab_size: width of a row.
         max_positions: longest prompt + output that the model takes.
         declared_dtype: the dtype that the model computes in, as ``bfloat16``.
         engine: what decides bits and is worth a column in a report: attention,
-            threads, instruction set, matmul path. No comparison but that of
-            its quantizer.
+            threads, instruction set, matmul path. Of these only
+            the quantizer is compared.
         environment: versions of libraries, processor, accelerator, driver.
         load: seconds and, where known, their parts and peak bytes.
         follow: the forced replay by which the device follows given tokens
@@ -128,17 +128,17 @@ class Opened:
 
 
 def ignore_token() -> None:
-    """The ``on_token`` of a caller that wants no progress."""
+    """An ``on_token`` that does nothing."""
 
 
 def check_request(
     name: str, request: Request, vocab_size: int, max_positions: int, *, hint: str = ""
 ) -> None:
-    """See that a request fits the model, before anything is run.
+    """Check that a request fits the model, before anything is run.
 
     Args:
         name: of the device, for the message.
-        hint: what else would make room, beside a shorter prompt or output.
+        hint: another remedy, beside a shorter prompt or output.
 
     Raises:
         DeviceError: naming the prompt and what does not fit.
@@ -146,9 +146,9 @@ def check_request(
     where = f"{name}: prompt {request.prompt_id!r}"
     forced = request.forced_token_ids
     if (forced is None) != (request.replay == "free"):
-        raise DeviceError(f"{where}: forced tokens belong to forced replays, and only there")
+        raise DeviceError(f"{where}: forced replays need forced tokens, and only they may have them")
     if not request.prompt_token_ids or (forced is not None and not forced):
-        raise DeviceError(f"{where}: needs at least one prompt token and one token to force")
+        raise DeviceError(f"{where}: at least one prompt token and one token to generate or force are needed")
     ids = (*request.prompt_token_ids, *(forced or ()))
     if min(ids) < 0 or max(ids) >= vocab_size:
         raise DeviceError(
@@ -165,7 +165,7 @@ def check_request(
 def check_length(
     name: str, prompt_id: str, ids: Sequence[int], vocab_size: int, max_positions: int
 ) -> None:
-    """See that tokens to be traced fit the model.
+    """Check that tokens to be traced fit the model.
 
     Raises:
         DeviceError: naming the prompt and what does not fit.

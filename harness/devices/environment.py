@@ -64,7 +64,7 @@ def instruction_set(torch: Any, backend: str) -> str | None:
 
 
 def processor_name() -> str:
-    """The processor's marketing name, as far as the system tells it."""
+    """The processor's marketing name, if the system gives it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
@@ -72,12 +72,12 @@ def processor_name() -> str:
                 if key.strip().lower() in ("model name", "cpu model", "hardware"):
                     return value.strip()
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return platform.processor() or platform.machine()
 
 
 def peak_rss_bytes() -> float | None:
-    """The most memory that this process has held, or None where it cannot be told."""
+    """The most memory that this process has held, or None where it is not known."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""What a device says of its engine and of its load, as a recording or a bench keeps it.
+"""A device's facts about its engine and its load, kept in a recording or a bench.
 
 Code reads attributes, so a name that no device writes is an error of the type
 checker and not a row that never appears in a report.
@@ -23,7 +23,7 @@ _Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class LoadFigures(SparseModel):
-    """Seconds and bytes of a device's load. A figure that the device cannot tell is left out.
+    """Seconds and bytes of a device's load. A figure that the device does not know is left out.
 
     ``load_s`` is the whole. ``weights_s`` (reading the checkpoint) and
     ``init_engine_s`` (profiling, KV cache, warm-up) are parts of it;
@@ -48,7 +48,7 @@ class LoadFigures(SparseModel):
 
 
 class EngineFacts(SparseModel):
-    """What decides bits in an engine, and what is worth a column in a report.
+    """Facts that decide bits in an engine, or deserve a column in a report.
 
     The fields are those that code reads or several devices have. Beside them, in
     the same JSON object, a device puts facts of its own, which a report shows
@@ -89,7 +89,7 @@ class EngineFacts(SparseModel):
         """
         taken = sorted(facts.keys() & type(self).model_fields.keys())
         if taken:
-            raise ValueError(f"{taken[0]} is a field of EngineFacts: give it as one")
+            raise ValueError(f"{taken[0]} is a field of EngineFacts; pass it as a field")
         told = {name: value for name, value in facts.items() if value is not None}
         return EngineFacts.model_validate({**self.model_dump(), **told})
 
@@ -99,5 +99,5 @@ class EngineFacts(SparseModel):
         return self.__pydantic_extra__
 
     def told(self) -> dict[str, Any]:
-        """Everything that is known, fields first: what the JSON object holds."""
+        """The JSON object: all known facts, fields first."""
         return self.model_dump()

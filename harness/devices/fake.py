@@ -1,4 +1,4 @@
-"""A device without a model, for tests of the harness and of what users build on it.
+"""A device without a model, for tests of the harness and of users' own tools.
 
 ``FakeDevice`` computes logits from a hash of the context: a "true" row that
 all fakes share, plus rounding to a dtype, plus noise that depends on the seed.
@@ -46,9 +46,9 @@ class FakeDevice:
         fault: ``none``; ``scale`` multiplies the noise by 8; ``nan`` puts NaN
             into every eighth row; ``inf`` infinities;
             ``unsteady`` changes its bits on each run; ``hang`` waits for ever
-            behind the fourth token, ``stuck`` too, in native code that heeds
-            no signal.
-        delay: seconds per token, to be killed in between.
+            after the fourth token, ``stuck`` too, in native code that ignores
+            signals.
+        delay: seconds per token, so that a test can kill it in between.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FakeDevice:
         if dtype not in DTYPES:
             raise UsageError(f"fake has no dtype {dtype!r}: {', '.join(DTYPES)}")
         if not 0.0 <= delay < 60.0:
-            raise UsageError(f"fake: a delay of {delay} seconds makes no sense: 0 to 60")
+            raise UsageError(f"fake: a delay of {delay} seconds must be a number from 0 to 60")
         self.name, self.delay = name, delay
         self.dtype, self.seed, self.fault = dtype, seed, fault
         self._open = False
@@ -171,7 +171,7 @@ class FakeDevice:
 
 
 class FakeTokenizer:
-    """One token per byte, after 256 that stand for nothing; chat is joined."""
+    """One token per byte, after 256 unused ones; chat messages are joined."""
 
     vocab_size = VOCABULARY
 

@@ -32,7 +32,7 @@ Keep = Callable[[str, Any], None]
 
 
 class Capture:
-    """What the hooks have seen since the last ``take``: pieces of each place, in order.
+    """The outputs seen since the last ``take``: pieces of each place, in order.
 
     A long prompt may come in pieces (chunked prefill); they are joined.
     """
@@ -49,7 +49,7 @@ class Capture:
         self._pieces.setdefault(place, []).append(block.reshape(-1, block.shape[-1]).copy())
 
     def take(self, positions: int) -> dict[str, NDArray[np.float32]]:
-        """All places, each float32 (positions, width); what pads a batch is left out.
+        """All places, each float32 (positions, width); padding of a batch is left out.
 
         Raises:
             DeviceError: if a place saw fewer positions.
@@ -106,7 +106,7 @@ def _modules(model: Any) -> Iterator[tuple[str, Any, str]]:
     if not layers:
         raise DeviceError(
             f"{type(model).__name__} has no `layers.N` with `self_attn` and `mlp`, "
-            "so there is nothing known to look into"
+            "so the harness cannot trace it"
         )
     stem = next(iter(layers.values()))["stem"]
     for name, place in ((f"{stem}embed_tokens", EMBEDDING), (f"{stem}norm", NORM)):
@@ -158,7 +158,7 @@ def _hook(module: Any, place: str, kind: str, keep: Keep) -> Any:
 
 
 def _value(output: Any, *, is_layer: bool) -> Any:
-    """The tensor that stands for a module's output.
+    """The tensor that is a module's output.
 
     Norms of vLLM return the residual as well, projections a bias, and older
     Transformers' attention its weights: the first is the output.

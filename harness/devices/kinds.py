@@ -1,4 +1,4 @@
-"""The devices of this version: one entry each, which says what kind of device it is."""
+"""The devices of this version: one entry each, with the properties of that kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Family = Literal["transformers", "vllm", "server", "fake"]
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """What a device can do, known without its model and its engine.
+    """What a device can do, known before its model or engine is loaded.
 
     Attributes:
         name: as in ``--device``.
@@ -22,8 +22,8 @@ class DeviceKind:
         reference: whether it makes a missing baseline by itself.
         examined: whether the doctor examines its host in full before a run. Such
             an engine takes minutes to start, and fails with messages that name no
-            cause. Elsewhere the doctor starts no process: what is missing there,
-            the device says itself.
+            cause. Elsewhere the doctor starts no process: the device itself
+            reports what is missing.
         engine_args: the keys of ``--engine-arg``; None where the engine decides.
     """
 
@@ -46,12 +46,12 @@ class DeviceKind:
 
     @property
     def whole_rows(self) -> bool:
-        """Whether it gives every logit of a row; a server tells its largest only."""
+        """Whether it gives every logit of a row; a server gives its largest only."""
         return self.family != "server"
 
     @property
     def remote(self) -> bool:
-        """Whether it is asked at a URL, so that its engine may be somebody else's."""
+        """Whether it is reached at a URL, so that its engine may belong to somebody else."""
         return self.family == "server"
 
     @property
@@ -66,10 +66,10 @@ class DeviceKind:
         return self.family in ("transformers", "vllm")
 
     def check_batch_size(self, batch_size: int, option: str = "--batch-size") -> None:
-        """See that it can run so many requests at a time.
+        """Check that it can run this many requests at a time.
 
         Args:
-            option: what asks for it, for the message.
+            option: the option to name in the message.
 
         Raises:
             UsageError: if it cannot.
@@ -83,10 +83,10 @@ class DeviceKind:
             )
 
     def check_engine_args(self, args: Mapping[str, str]) -> None:
-        """See that it knows these options.
+        """Check that it knows these options.
 
         Raises:
-            UsageError: naming one that it does not know, and those that it does.
+            UsageError: naming an unknown option and the known ones.
         """
         unknown = sorted(set(args) - set(self.engine_args or args))
         if unknown:
@@ -118,10 +118,10 @@ def kind_of(name: str) -> DeviceKind:
     """The entry of a device.
 
     Raises:
-        UsageError: if there is no such device, naming those there are.
+        UsageError: for an unknown device, naming the known ones.
     """
     if name not in _BY_NAME:
-        raise UsageError(f"no device {name!r} in this version; there are {names(KINDS)}")
+        raise UsageError(f"unknown device {name!r}; this version has {names(KINDS)}")
     return _BY_NAME[name]
 
 
@@ -136,7 +136,7 @@ def backends_of(family: Family) -> dict[str, str]:
 
 
 def backend_of(name: str) -> str | None:
-    """What torch computes on, on a device that a recording names; None where it is unknown."""
+    """The torch backend of a device that a recording names; None if it is unknown."""
     return _BY_NAME[name].backend if name in _BY_NAME else None
 
 
@@ -150,7 +150,7 @@ REFERENCE_DEVICE = next(kind.name for kind in KINDS if kind.reference and kind.n
 
 
 def devices_help() -> str:
-    """Every family with its devices, for the help of ``--device``."""
+    """Every family with its devices, for the help text of ``--device``."""
     engines = [
         f"{title}: {names(k for k in KINDS if k.family == family)}"
         for family, title in _TITLES.items()

@@ -1,4 +1,4 @@
-"""From what is asked for to a device that is ready to open."""
+"""From a specification to a device that is ready to open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     _Maker = Callable[[Model, str | None], Device]
 
-#: Text to try a server with: much may follow it, so that sampling shows.
+#: Text of the trial request to a server: many continuations fit, so sampling shows.
 _TRIAL = "Once upon a time there was a small town by the sea. One day"
 
 
@@ -46,7 +46,7 @@ def open_target(
 
     Raises:
         UsageError: for an option that the device does not know.
-        ModelError, MissingDependency: if the model cannot be had.
+        ModelError, MissingDependency: if the model cannot be loaded or converted.
     """
     return _MAKERS[spec.kind.family](spec, subject, progress or Silent())
 
@@ -54,7 +54,7 @@ def open_target(
 def _fake_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:
     from harness.devices.fake import FakeDevice, fake_subject
 
-    del progress  # there is no model to look for
+    del progress  # a fake has no model
     fake = FakeDevice.from_args(spec.device, spec.dtype or "bfloat16", spec.engine_args)
     return Target(fake, subject or fake_subject(), "fake", fake.dtype)
 
@@ -114,7 +114,7 @@ def _local_target(
 
 
 def _server_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:
-    """A server of our own runs the checkpoint; what a running one runs is unknown."""
+    """A server of our own runs the checkpoint; the model of a running one is unknown."""
     from harness.devices.server.device import ServerDevice
     from harness.devices.server.options import server_options
     from harness.model.dtype import check_dtype, checkpoint_dtype

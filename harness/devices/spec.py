@@ -11,7 +11,7 @@ from harness.errors import UsageError
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A device as it is asked for: what the options of every command come to.
+    """A device as the user specified it, from the options of any command.
 
     Attributes:
         device: a name in ``harness.devices.kinds``.
@@ -23,7 +23,7 @@ class DeviceSpec:
         trust_remote_code: whether code that the checkpoint brings may run.
 
     Raises:
-        UsageError: for an unknown device, or a setting that it cannot have.
+        UsageError: for an unknown device, or a setting that it does not support.
     """
 
     device: str
@@ -49,7 +49,7 @@ class DeviceSpec:
         return kind_of(self.device)
 
     def plain(self, device: str | None = None) -> DeviceSpec:
-        """The same model in the same dtype on a device as it comes, this one or another."""
+        """The same model and dtype on a device with default settings, this one or another."""
         return DeviceSpec(
             device or self.device,
             self.model,

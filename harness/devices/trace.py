@@ -1,16 +1,16 @@
-"""What is kept of a model's inside: a sketch of each module's output at each position.
+"""Traces: a sketch of each module's output at each position.
 
-Places are named as in Transformers' Llama, whatever the engine calls them, so
-that the traces of two engines can be held side by side::
+Places are named as in Transformers' Llama on every engine, so that the traces of
+two engines can be compared::
 
     model.embed_tokens
     model.layers.N.input_layernorm
     model.layers.N.self_attn.qkv_proj      q, k and v side by side, before RoPE
-    model.layers.N.self_attn.heads         what the heads give o_proj
+    model.layers.N.self_attn.heads         input of o_proj
     model.layers.N.self_attn
     model.layers.N.post_attention_layernorm
     model.layers.N.mlp.gate_up_proj        gate and up side by side
-    model.layers.N.mlp.act                 what the activation gives down_proj
+    model.layers.N.mlp.act                 input of down_proj
     model.layers.N.mlp
     model.layers.N                         the hidden state after the layer
     model.norm
@@ -83,7 +83,7 @@ def layer_of(place: str) -> int | None:
 
 
 def role_of(place: str) -> str:
-    """What a place is within any layer; the whole name outside of them."""
+    """A place's name within its layer; the whole name outside the layers."""
     layer = layer_of(place)
     return place if layer is None else place.removeprefix(f"{_PREFIX}{layer}")
 
@@ -134,7 +134,7 @@ def head_statistics(rows: NDArray[np.float32]) -> RowStatistics:
 
 
 def write_trace(trace: Trace, path: Path) -> None:
-    """Leave a trace in a file, for the process that asked for it."""
+    """Write a trace to a file, for the process that requested it."""
     arrays: dict[str, Any] = {f"sketch/{place}": sketch for place, sketch in trace.sketches.items()}
     arrays |= {f"digest/{p}": np.frombuffer(d, np.uint8) for p, d in trace.digests.items()}
     arrays |= {f"head/{name}": array for name, array in vars(trace.head).items()}
@@ -143,7 +143,7 @@ def write_trace(trace: Trace, path: Path) -> None:
 
 
 def read_trace(path: Path, prompt_id: str, token_ids: tuple[int, ...]) -> Trace:
-    """What ``write_trace`` left there; it holds no names of prompts."""
+    """Read a trace that ``write_trace`` wrote; it has no prompt ids."""
     with np.load(path, allow_pickle=False) as found:
         named = {key: found[key] for key in found.files}
     return Trace(

@@ -1,7 +1,7 @@
-"""Which module an error begins in: the traces of a candidate beside the reference's.
+"""Finds the module in which an error begins, from the traces of candidate and reference.
 
-At every place the candidate's error against the float32 oracle stands beside
-the reference's own there. Errors travel on, so the first place in the order of
+At every place the candidate's error against the float32 oracle is compared with
+the reference's own there. Errors propagate, so the first place in the order of
 execution whose ratio leaves the noise is where the fault is.
 
 Pure: traces in, figures out. float64.
@@ -39,7 +39,7 @@ RATIO_LIMIT = 1.5
 #: The same for the worst of 64 groups of coordinates. Correct variations
 #: reach 1.4 there over eight prompts (docs/locate.md).
 PEAK_LIMIT = 2.5
-#: With fewer prompts than this a few coordinates are too few numbers to judge by.
+#: With fewer prompts than this a few coordinates give too few numbers for a judgement.
 PEAK_PROMPTS = 4
 #: How much an output may be scaled as a whole: this, or this share of the
 #: noise at the place, or usual at its peers, where that is more. vLLM's
@@ -62,7 +62,7 @@ def places(
 
     Raises:
         UsageError: for float32, which is the oracle's own.
-        EmptyComparison: without a common prompt or place.
+        EmptyComparison: if there is no common prompt or place.
     """
     if dtype not in FRACTION_BITS or dtype == "float32":
         raise UsageError(
@@ -81,7 +81,7 @@ def places(
 
 
 def first_beyond(found: Sequence[Place]) -> Place | None:
-    """The first place beyond the noise, None where there is none."""
+    """The first place beyond the noise, or None."""
     return next((place for place in found if place.status in FAILING), None)
 
 
@@ -100,7 +100,7 @@ def shows_at(name: str, candidate: Arm, reference: Arm, oracle: Arm) -> tuple[in
     """Prompt index and position at which the error of a place shows.
 
     In the prompt with the largest error: the first position well beyond the
-    reference's worst, or the worst one where none is.
+    reference's worst, or else the worst position.
     """
     best = (-1.0, 0, 0)
     for index, (c, r, o) in enumerate(zip(candidate, reference, oracle, strict=True)):

@@ -1,8 +1,8 @@
 """Errors at one place of the model, and the figures that judge them.
 
 All relative to the size of the oracle's output at the same position, so that
-the few positions with huge activations, which every Llama has, do not stand
-for all. Pure, float64.
+the few positions with huge activations, which every Llama has, do not dominate
+the result. Pure, float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.statistics.rows import bit_equal
 
 Arm = Sequence[Trace]
 
-#: How much of the usual error of a place's peers in other layers is noise.
+#: The share of the usual error of the same place in other layers that counts as noise.
 PEERS = 0.5
 
 _NOTHING = Interval(value=None, low=None, high=None)
@@ -111,7 +111,7 @@ def relative(name: str, arm: Trace, oracle: Trace, reference: Trace) -> NDArray[
     """Squared error per position and bucket, over the oracle's squared size.
 
     Relative, so that the few positions with huge activations, which every
-    Llama has, do not stand for all. float64 (positions, 64); NaN where one of
+    Llama has, do not dominate. float64 (positions, 64); NaN where one of
     the two is not finite.
     """
     truth = _sketch(name, oracle)
@@ -157,7 +157,7 @@ def rms_of(errors: Sequence[NDArray[np.float64]]) -> float | None:
 
 
 def top_k_ratio(candidate: Arm, reference: Arm, oracle: Arm) -> Interval:
-    """As the gate of that name, over the positions where all three are finite."""
+    """Like the gate of that name, over the positions where all three are finite."""
     mine, theirs = [], []
     for c, r, o in zip(candidate, reference, oracle, strict=True):
         keep = (c.head.nonfinite == 0) & (r.head.nonfinite == 0) & (o.head.nonfinite == 0)

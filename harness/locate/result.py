@@ -1,4 +1,4 @@
-"""Where an error begins: what ``harness locate`` found, as one JSON file."""
+"""Where an error begins: the result of ``harness locate``, as one JSON file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Place(StrictModel):
 
 
 class HandOver(StrictModel):
-    """What another tool needs to go on.
+    """The starting point for another tool.
 
     Attributes:
         module: the module that the error begins in.
@@ -78,7 +78,7 @@ class HandOver(StrictModel):
 
 
 class Side(StrictModel):
-    """One of the two: device, model and what decides its bits."""
+    """One of the two sides: device, model and the settings that decide its bits."""
 
     device: str
     model: str
@@ -100,7 +100,7 @@ class Location(StrictModel):
 
     ``module`` is the block (attention, MLP, norm, layer, embedding, head) whose
     output leaves the noise first in the order of execution, ``place`` the part
-    of it that does; both None where nothing does. ``places`` are in that order.
+    of it that leaves it; both None if every output stays in the noise. ``places`` are in that order.
     """
 
     schema_: str = Field(default=SCHEMA, alias="schema")

@@ -36,14 +36,14 @@ _Sequences = list[tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class LocatePlan:
-    """What to look into, and beside what.
+    """What to trace, and what to compare it with.
 
     Attributes:
         spec: the candidate.
         prompt_ids: only these prompts; empty for PROMPTS of the suite, evenly spread.
         baseline: recording or baseline folder whose tokens follow the prompts;
             None looks below ``root``, and without one replays the prompts alone.
-        reference_device, reference_model: what it is held beside; None is the
+        reference_device, reference_model: what it is compared with; None is the
             candidate's own model.
     """
 
@@ -58,7 +58,7 @@ class LocatePlan:
 
 @dataclass(frozen=True)
 class _Arm:
-    """What one run over all sequences gave."""
+    """The result of one run over all sequences."""
 
     traces: list[Trace]
     side: Side
@@ -68,14 +68,14 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
     """Find the first module whose output's error leaves the reference's noise.
 
     Raises:
-        UsageError: for a device that cannot be looked into, a dtype without an
+        UsageError: for a device that cannot be traced, a dtype without an
             oracle, an unknown prompt, or tokens of another model.
-        HarnessError: whatever devices and models raise.
+        HarnessError: errors of devices and models.
     """
     target = open_target(plan.spec, progress=progress)
     if not isinstance(target.device, TraceableDevice):
         raise UsageError(
-            f"{plan.spec.device} cannot be looked into; locate needs the model in reach, as on "
+            f"{plan.spec.device} cannot be traced; locate needs access to the model, as on "
             f"{names(kind for kind in KINDS if kind.traceable)}"
         )
     if target.dtype == "float32":
@@ -108,7 +108,7 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
 
 
 def _context(plan: LocatePlan, target: Target, progress: Progress) -> Context | None:
-    """The tokens that follow the prompts, where a recording says them."""
+    """The tokens that follow the prompts, if a recording has them."""
     path = plan.baseline
     if path is None:
         slug = target.slug
@@ -154,7 +154,7 @@ def _chosen(plan: LocatePlan, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _tokens(prompt_id: str, prompt: tuple[int, ...], context: Context | None) -> tuple[int, ...]:
-    """The prompt and what follows it, but for the last token, whose row nobody asks for."""
+    """The prompt and the tokens after it, without the last token, whose row is not needed."""
     if context is None or prompt_id not in context.tokens:
         return prompt
     asked, output = context.tokens[prompt_id]
@@ -184,7 +184,7 @@ def _reference_arms(
         target = open_target(arm, subject=same, progress=progress)
         if not isinstance(target.device, TraceableDevice):
             raise UsageError(
-                f"{plan.reference_device} cannot be looked into: use {REFERENCE_DEVICE}"
+                f"{plan.reference_device} cannot be traced; use {REFERENCE_DEVICE}"
             )
         if target.subject.facts.vocab_size != candidate.subject.facts.vocab_size:
             raise UsageError("candidate and reference have vocabularies of different sizes")

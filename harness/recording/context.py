@@ -1,4 +1,4 @@
-"""Context tokens: those that a run is conditioned on, and the recording they come from."""
+"""Context tokens: the tokens that a run follows, and the recording they come from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Context:
 
     @classmethod
     def of(cls, recording: Recording) -> Context:
-        """What a recording's free runs chose, or its forced ones followed.
+        """The tokens that a recording's free runs chose, or its forced runs followed.
 
         Raises:
             UsageError: if it holds no tokens.
@@ -42,23 +42,23 @@ class Context:
 def context_for(suite: Suite, recording: Recording, path: Path, progress: Progress) -> Context:
     """The tokens to force on ``suite``, from the recording of ``path``.
 
-    What is made around tokens of another length could be held against nothing:
-    not against the recording, and not against runs of the suite. Token ids are
+    A recording around tokens of another length could be compared neither with
+    the context recording nor with runs of the suite. Token ids are
     compared later, when there is a tokenizer.
 
     Raises:
         UsageError: if it was made with other settings, or lacks a prompt.
     """
     generation = suite.generation
-    for name, asked, remedy in (
+    for name, wanted, remedy in (
         ("max_new_tokens", generation.max_new_tokens, "give --max-new-tokens {}"),
         ("ignore_eos", generation.ignore_eos, f"set ignore_eos to {{}} in {suite.path}"),
     ):
-        made = getattr(recording.settings, name)
-        if made != asked:
-            told, wanted = str(made).lower(), str(asked).lower()
+        recorded = getattr(recording.settings, name)
+        if recorded != wanted:
+            actual, expected = str(recorded).lower(), str(wanted).lower()
             raise UsageError(
-                f"{path} was made with {name} {told}, this asks for {wanted}; {remedy.format(told)}"
+                f"{path}: {name} is {actual}, but this run has {expected}; {remedy.format(actual)}"
             )
     missing = next((p.id for p in suite.prompts if recording.prompt(p.id) is None), None)
     if missing is not None:

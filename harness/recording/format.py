@@ -66,13 +66,13 @@ def _unpack_rows(value: Any) -> Any:
         )
     count = value["count"]
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
-        raise ValueError("count is no number of rows")
+        raise ValueError("count must be a non-negative integer of at most 10,000,000")
     arrays: dict[str, Any] = dict.fromkeys(WHOLE_ONLY)
     for name, (dtype, shape) in _COLUMNS.items():
         if name not in fields:
             continue
         if not isinstance(value[name], str):
-            raise ValueError(f"{name} is no string")
+            raise ValueError(f"{name} must be a string")
         try:
             arrays[name] = unpack(value[name], dtype, (count, *shape))
         except ValueError as error:
@@ -116,7 +116,7 @@ class Run(StrictModel):
     @model_validator(mode="after")
     def _one_row_per_token(self) -> Run:
         if self.text_only and self.token_ids:
-            raise ValueError("text_only goes with no token_ids")
+            raise ValueError("a text_only run must not have token_ids, margins or rows")
         if not len(self.token_ids) == len(self.rows) == len(self.margins):
             raise ValueError("token_ids, margins and rows differ in length")
         return self
@@ -148,11 +148,11 @@ class PromptRecord(StrictModel):
     @model_validator(mode="after")
     def _runs_are_in_place(self) -> PromptRecord:
         if self.free is None and self.forced is None:
-            raise ValueError("has neither a free nor a forced run")
+            raise ValueError("must have a free or a forced run")
         if self.free is not None and self.free.replay != "free":
-            raise ValueError("free holds a forced run")
+            raise ValueError("free must hold a free run")
         if self.forced is not None and self.forced.replay == "free":
-            raise ValueError("forced holds a free run")
+            raise ValueError("forced must hold a forced run")
         return self
 
     @property
@@ -176,8 +176,8 @@ class SuiteFacts(StrictModel):
 
 class Difference(StrictModel):
     """A position at which a repeated run gave other bits: the shift of the
-    first run's margin, in logits; null where no noise explains it, since one
-    of the two rows holds NaN or infinities, or one of the runs ended before."""
+    first run's margin, in logits; null where noise cannot explain it: one of
+    the two rows holds NaN or infinities, or one of the runs ended earlier."""
 
     position: Count
     shift: float | None
@@ -218,20 +218,23 @@ class Recording(StrictModel):
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Recording:
-        if len({p.id for p in self.prompts}) != len(self.prompts):
-            raise ValueError("a prompt id stands twice")
+        seen: set[str] = set()
+        for prompt in self.prompts:
+            if prompt.id in seen:
+                raise ValueError(f"duplicate prompt id {prompt.id}")
+            seen.add(prompt.id)
         return self
 
     @model_validator(mode="after")
     def _schema_knows_its_content(self) -> Recording:
         if self.schema_ not in SCHEMAS:
-            raise ValueError(f"schema is none of {', '.join(SCHEMAS)}")
+            raise ValueError(f"schema must be one of {', '.join(SCHEMAS)}")
         if self.schema_ != SCHEMA and not (self.whole and not self.text_only):
-            raise ValueError(f"{self.schema_} has whole rows and tokens only")
+            raise ValueError(f"{self.schema_} can hold whole rows and tokens only")
         return self
 
     def prompt(self, prompt_id: str) -> PromptRecord | None:
-        """The prompt of that id, or None."""
+        """The prompt with that id, or None."""
         return next((p for p in self.prompts if p.id == prompt_id), None)
 
     def piece(self, token_id: int) -> str:
@@ -278,7 +281,7 @@ def load_recording(path: str | Path) -> Recording:
     """Read a recording and check it.
 
     Raises:
-        FormatError: if the file is unreadable or no recording of this schema.
+        FormatError: if the file is unreadable or is not a recording of this schema.
         ChecksumError: if it was edited after it was written.
     """
     path = Path(path)

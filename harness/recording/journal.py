@@ -26,7 +26,7 @@ from harness.recording.format import Run
 class Journal:
     """The journal of ``out``; without ``out`` it keeps nothing.
 
-    A journal of other work (another ``key``) is started afresh. ``found``
+    A journal with another ``key`` is started afresh. ``found``
     counts the runs taken over.
     """
 

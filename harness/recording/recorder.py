@@ -1,4 +1,4 @@
-"""Run a suite on a device and keep what it said: the making of a recording.
+"""Run a suite on a device and make a recording of it.
 
 Finished prompts go to a journal beside the output, so a killed run goes on
 where it was.
@@ -93,7 +93,7 @@ def record(
 
     Raises:
         UsageError: if a forced replay has no context, or one of other prompts.
-        HarnessError: whatever the device, the suite or the disk raises.
+        HarnessError: errors of the device, the suite or the disk.
     """
     if options.replay != "free" and options.context is None:
         raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
@@ -110,12 +110,12 @@ def record(
             if options.prompt_ids is None or p.id in options.prompt_ids
         ]
         if not prompts:
-            raise UsageError(f"none of the prompts of suite {suite.name} was asked for")
-        session = _Session(device, subject, suite, options, facts, prompts, progress)
-        return (reuse and session.finished(out)) or session.run(out)
+            raise UsageError(f"none of the prompts of suite {suite.name} is selected; name one that the suite has")
+        making = _Making(device, subject, suite, options, facts, prompts, progress)
+        return (reuse and making.finished(out)) or making.run(out)
 
 
-class _Session:
+class _Making:
     """One recording in the making."""
 
     def __init__(
@@ -137,7 +137,7 @@ class _Session:
     def run(self, out: Path | None) -> Recording:
         if self.options.context is not None:
             for prompt in self.prompts:
-                self._context_of(prompt)  # a context of other prompts is refused before the work
+                self._context_of(prompt)  # refuse a context of other prompts before the work starts
         journal = Journal(out, self._key()) if out and not self.options.full_logits else Journal()
         with journal:
             if journal.found:
@@ -154,7 +154,7 @@ class _Session:
         return recording
 
     def finished(self, out: Path | None) -> Recording | None:
-        """What ``out`` already holds, if this session would record the same."""
+        """The recording in ``out``, if this run would record the same."""
         if out is None or not out.exists():
             return None
         try:
@@ -172,7 +172,7 @@ class _Session:
         return made
 
     def _answers(self, made: PromptRecord, prompt: EncodedPrompt) -> bool:
-        """Whether a prompt was run the way this session would run it."""
+        """Whether a prompt was run the way this recording would run it."""
         wanted = self.options.replay
         if made.run.replay != wanted or made.prompt_token_ids != prompt.token_ids:
             return False
@@ -242,12 +242,12 @@ class _Session:
                         self.logits[f"{done.prompt_id}/{kind}"] = done.logits
         missing = [r.prompt_id for r in requests if r.prompt_id not in runs]
         if missing:
-            raise DeviceError(f"{self.device.name}: gave no output for prompt {missing[0]}")
+            raise DeviceError(f"{self.device.name}: no output came for prompt {missing[0]}")
         return {r.prompt_id: runs[r.prompt_id] for r in requests}
 
     def _follow(self, free: Mapping[str, Run], journal: Journal) -> dict[str, Run]:
-        """Replay what diverged on the context's tokens, so that every position
-        can be judged."""
+        """Replay the prompts that diverged on the context's tokens, so that every
+        position can be judged."""
         context = self.options.context
         if context is None:
             return {}

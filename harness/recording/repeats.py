@@ -11,8 +11,8 @@ from harness.statistics.rows import same_rows
 
 def repeat_of(prompt_id: str, first: Run, again: Run) -> Repeat:
     """How far a second run left the first; positions after a changed token
-    are not comparable and not counted. Those that only the longer of two runs
-    with the same tokens has are: nothing of a greedy run explains its end."""
+    are not comparable and not counted. Positions that only the longer of two runs
+    with the same tokens has are counted: a greedy run has no reason to end there."""
     lengths = sorted(len(run.token_ids) for run in (first, again))
     n = 0
     while n < lengths[0]:

@@ -14,17 +14,17 @@ from harness.session.judge import Judged
 
 @dataclass(frozen=True)
 class Benched:
-    """What was measured, and the page that shows it."""
+    """The measurements, and the page that shows them."""
 
     bench: Bench
     report: Path
 
 
 def measure(judged: Judged, progress: Progress) -> Benched:
-    """Measure the grid; it is kept beside the recording as it goes.
+    """Measure the grid; each step is saved beside the recording.
 
     Raises:
-        HarnessError: whatever the device raises before the first repeat.
+        HarnessError: errors of the device before the first repeat.
     """
     prepared, alignment = judged.recorded.prepared, judged.alignment
     run = prepared.run

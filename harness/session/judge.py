@@ -1,4 +1,4 @@
-"""Third stage: the candidate was held against the baseline, and looked at more closely."""
+"""Third stage: the candidate is judged against the baseline, and examined further."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Judged:
 def judge(
     recorded: Recorded, diagnosis: Diagnosis | None, open_target: OpenTarget, progress: Progress
 ) -> Judged:
-    """Hold the candidate against the baseline; pure but for matrix and magnifier.
+    """Judge the candidate against the baseline; pure except for matrix and magnifier.
 
     Args:
-        diagnosis: what the doctor said of this host, if it was asked.
+        diagnosis: the doctor's diagnosis of this host, if there is one.
 
     Raises:
-        HarnessError: whatever the device raises in the runs of matrix and magnifier.
+        HarnessError: errors of the device in the runs of matrix and magnifier.
     """
     options = recorded.prepared.run.options
     alignment = compare(
@@ -59,7 +59,7 @@ def judge(
 def _look_closer(
     recorded: Recorded, alignment: Alignment, open_target: OpenTarget, progress: Progress
 ) -> Alignment:
-    """The alignment with what matrix and magnifier found, where they were asked for.
+    """The alignment with the outcomes of matrix and magnifier, if requested.
 
     Both open the device again with something changed.
     """

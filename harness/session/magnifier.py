@@ -36,7 +36,7 @@ from harness.recording.recorder import Options, record
 from harness.statistics.intervals import Interval
 from harness.suite.suite import Suite
 
-#: What is judged in, and the largest error of a correct engine there, relative
+#: The dtypes, and the largest error of a correct engine there, relative
 #: to the reference's own or to a control's that is larger
 #: (docs/magnifier-and-matrix.md).
 LIMITS = {"float16": 1.1, "float32": 8.0}
@@ -75,7 +75,7 @@ def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
 
 
 def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
-    """The finer of two outcomes that was run, with the sentences of both."""
+    """The outcome in the finer dtype that ran, with the sentences of both."""
     decides = coarse if fine.status == "NOT_RUN" else fine
     said = remark(message("magnifier.both", first=_said(coarse), second=_said(fine)))
     return decides.model_copy(update={"message": said.message, "sentence": said.sentence})
@@ -163,7 +163,7 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
 
 
 def is_finite(baseline: Baseline) -> bool:
-    """Whether no arm has a row with NaN or infinite logits."""
+    """Whether every row of every arm is finite."""
     return not any(
         (p.run.rows.nonfinite > 0).any() for _, arm in baseline.arms() for p in arm.prompts
     )
@@ -203,7 +203,7 @@ def magnified(
 def with_magnifier(
     found: Alignment, recording: Path, baseline: Path, *, allow: Allow = STRICT
 ) -> Alignment:
-    """An alignment with what a recording of the magnifying dtype says.
+    """An alignment with the outcome of a recording in the magnifying dtype.
 
     Args:
         recording: the candidate's, on the tokens of that dtype's baseline.
@@ -232,7 +232,7 @@ def added(found: Alignment, closer: Magnifier) -> Alignment:
 
 
 def _control_ratios(baseline: Baseline) -> list[float]:
-    """Each control's error over the reference's; none without an oracle."""
+    """Each control's error over the reference's; empty without an oracle."""
     oracle = baseline.oracle
     if oracle is None:
         return []
@@ -241,7 +241,7 @@ def _control_ratios(baseline: Baseline) -> list[float]:
 
 
 def _beyond(found: Alignment, limit: float) -> tuple[Message, ...]:
-    """What leaves the noise, each in a few words."""
+    """The figures and gates that leave the noise, each in a few words."""
     beyond = [
         message(
             "magnifier.error", ratio=message("times.point", value=ratio.value), where=message(where)
@@ -261,7 +261,7 @@ def _beyond(found: Alignment, limit: float) -> tuple[Message, ...]:
 
 
 def _tells(gate: str, dtype: str) -> bool:
-    """Whether a failing gate is news beside the error ratios.
+    """Whether a failing gate says more than the error ratios.
 
     In float32 a correct engine's other order of summing is more than the
     reference's own noise, which the finer gates would take for a fault.

@@ -36,7 +36,7 @@ PROMPTS = 16
 BATCH = 8
 PIECE = 16
 
-#: Why a device without an engine of its own has no such cell.
+#: Why a device without an engine cannot run such a cell.
 _LACKING = {
     "batch": "matrix.one_at_a_time",
     "graph": "matrix.no_graphs",
@@ -49,7 +49,7 @@ _LACKING = {
 class Variation:
     """One thing to change.
 
-    ``warm`` runs everything once before, so that a cache has something in it;
+    ``warm`` runs everything once before, to fill the cache;
     ``why_not`` says why it cannot be changed.
     """
 
@@ -63,7 +63,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class MatrixPlan:
-    """What the cells are held against.
+    """What the cells are compared with.
 
     ``spec`` is the candidate's device; ``open_target`` makes it with something changed.
     """
@@ -77,7 +77,7 @@ class MatrixPlan:
 
 
 class Warmed:
-    """A device that has run every request once before it is asked."""
+    """A device that runs every request once before the run that counts."""
 
     def __init__(self, device: Device) -> None:
         self.name = device.name
@@ -100,7 +100,7 @@ class Warmed:
 def run_matrix(
     plan: MatrixPlan, alignment: Alignment, progress: Progress
 ) -> tuple[MatrixCell, ...]:
-    """All cells; one that cannot run says why.
+    """All cells; a cell that cannot run has the reason.
 
     Args:
         alignment: of the candidate, for its repeats.
@@ -126,7 +126,7 @@ def longest_prompts(candidate: Recording) -> tuple[str, ...]:
 
 
 def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
-    """What to change, given what the candidate's own run had in force."""
+    """The changes, given the settings of the candidate's own run."""
     engine, device = candidate.engine, candidate.device
     batch = engine.batch_size or 1
     kind = kind_of(device)

@@ -31,10 +31,10 @@ class RunOptions:
     no_doctor: bool = False
 
     def check(self) -> None:
-        """Check that the options go together.
+        """Check that the options fit together.
 
         Raises:
-            UsageError: naming the first that does not.
+            UsageError: naming the first that does not fit.
         """
         if self.update_baselines and not self.spec.kind.reference:
             raise UsageError(

@@ -14,18 +14,18 @@ from harness.recording.context import context_for
 from harness.recording.format import load_recording
 from harness.session.run import Run
 
-#: Where a run leaves its recording and its reports.
+#: The folder for recordings and reports.
 REPORTS = Path("reports")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that the device runs on.
+    """Everything that a run of the device needs.
 
     Attributes:
         target: the device and its model, not yet opened.
         folder: where the baseline of this run is, or would be.
-        baseline: None where there is none and this device makes none.
+        baseline: None if it is missing and this device cannot make one.
         made: whether this run made the baseline.
     """
 
@@ -44,7 +44,7 @@ class Prepared:
         suite, target = self.run.suite, self.target
         parts = [target.slug, suite.name, target.dtype, options.spec.device]
         if self.run.is_part:
-            parts.append("selected")  # a few prompts must not replace a whole run
+            parts.append("selected")  # a run of a few prompts must not replace a whole run
         return REPORTS / f"{'-'.join(parts)}.json"
 
 
@@ -52,8 +52,8 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
     """Load the baseline of this run, or make it where this device may make it.
 
     Raises:
-        UsageError: if a report would take the place of what is read.
-        HarnessError: whatever device, model or disk raise.
+        UsageError: if a report would overwrite a file that is read.
+        HarnessError: errors of device, model or disk.
     """
     options, folder = run.options, _folder(run, target)
     options.outputs.refuse([options.context, folder])
@@ -62,7 +62,7 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
         return Prepared(run, target, folder, load_baseline(folder))
     if not options.spec.kind.reference:
         return Prepared(run, target, folder, None)
-    why = "replacing it (--update-baselines)" if present else "there is none yet"
+    why = "replacing it (--update-baselines)" if present else "it does not exist yet, making it"
     progress.note(f"baseline {folder.as_posix()}: {why}")
     return Prepared(run, target, folder, _make(run, progress), made=True)
 
@@ -70,8 +70,8 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
 def _folder(run: Run, target: Target) -> Path:
     """Where the baseline of this run is.
 
-    ``--baseline-dir`` may be one baseline itself: with ``--allow-weights``
-    or ``--allow-dtype`` the candidate's own name or dtype does not lead to it.
+    ``--baseline-dir`` may be one baseline itself: with ``--allow-weights`` or
+    ``--allow-dtype`` its path cannot be made from the candidate's name and dtype.
     """
     root = run.options.baseline_dir
     if is_baseline(root):

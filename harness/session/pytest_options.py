@@ -1,4 +1,4 @@
-"""The options of ``pytest``: their table, and what a run of pytest was given."""
+"""The options of ``pytest``: their table, and their values in a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
     ),
     ("--suite", {"default": "mixed"}, "a name in prompts/, or a YAML file (default: mixed)"),
     ("--dtype", {}, "bfloat16, float16 or float32 (default: the checkpoint's)"),
-    ("--max-new-tokens", {"type": int, "metavar": "N"}, "instead of the suite's own number"),
+    ("--max-new-tokens", {"type": int, "metavar": "N"}, "tokens to generate for each prompt (default: the suite's own number)"),
     (
         "--batch-size",
         {"type": int, "default": 1, "metavar": "N"},
@@ -41,7 +41,7 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
     (
         "--server-url",
         {"metavar": "URL"},
-        "of a running server, with --device=server; without it one is started",
+        "URL of a running server, for --device=server; without it a server is started",
     ),
     (
         "--baseline-dir",
@@ -54,12 +54,12 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         {"metavar": "RECORDING"},
         "judge this recording: build the baseline around its tokens on --device, by forced-prefill",
     ),
-    ("--allow-weights", _FLAG, "checkpoints may differ (quantization)"),
-    ("--allow-dtype", _FLAG, "declared dtypes may differ"),
+    ("--allow-weights", _FLAG, "allow checkpoints to differ (quantization)"),
+    ("--allow-dtype", _FLAG, "allow declared dtypes to differ"),
     (
         "--report",
         {**_MANY, "metavar": "FILE"},
-        "also write the report there: .html, .md or .json",
+        "also write the report to this file: .html, .md or .json",
     ),
     ("--lang", {"metavar": "en|zh"}, "language of the reports (default: the locale's)"),
     (
@@ -97,10 +97,10 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def run_options(config: pytest.Config) -> RunOptions:
-    """What this run of pytest was given.
+    """The option values of this run of pytest.
 
     Raises:
-        UsageError: if the device cannot be as it is asked for.
+        UsageError: if the device does not support an option.
     """
     get = config.getoption
     spec = DeviceSpec(

@@ -21,7 +21,7 @@ REPEATS = 2
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the device said, and the baseline that it is held against."""
+    """The recording of the device, and the baseline that judges it."""
 
     prepared: Prepared
     baseline: Baseline
@@ -32,9 +32,9 @@ def record(prepared: Prepared, progress: Progress) -> Recorded:
     """Run the device, or read the recording that ``--context`` names.
 
     Raises:
-        BaselineError: without a baseline, on a device that makes none; the
+        BaselineError: without a baseline, on a device that cannot make one; the
             recording is kept, and the error names the command that judges it.
-        HarnessError: whatever device or disk raise.
+        HarnessError: errors of device or disk.
     """
     if prepared.baseline is None:
         raise _no_baseline(prepared, progress)
@@ -48,7 +48,7 @@ def _candidate(prepared: Prepared, baseline: Baseline, progress: Progress) -> Re
         return load_recording(options.context)
     stale = _stand_in(prepared, baseline.reference)
     if not comparability(stale, baseline.reference, options.allow).comparable:
-        progress.note("the baseline is stale: nothing is run")
+        progress.note("the baseline is stale, so nothing is run")
         return stale
     return _run_device(prepared, Context.of(baseline.reference), progress)
 
@@ -67,8 +67,8 @@ def _run_device(prepared: Prepared, context: Context | None, progress: Progress)
 
 
 def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
-    """The reference's rows under this run's facts: to see before hours of
-    work, not after, that the two were not asked the same thing."""
+    """The reference's rows with this run's facts: shows before hours of work
+    whether the two can be compared."""
     suite, subject = prepared.run.suite, prepared.target.subject
     generation = suite.generation
     return reference.model_copy(
@@ -88,7 +88,7 @@ def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
 def _no_baseline(prepared: Prepared, progress: Progress) -> BaselineError:
     options, recording = prepared.run.options, prepared.recording_file
     if options.context is None:
-        _run_device(prepared, None, progress)  # else there is one, which must stay as it is
+        _run_device(prepared, None, progress)  # else it exists and must stay as it is
     make = options.making_command(recording)
     judge = options.judging_command(recording, prepared.folder)
     return BaselineError(

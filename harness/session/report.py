@@ -1,4 +1,4 @@
-"""Last stage: the reports are written, and say what to do next."""
+"""Last stage: write the reports, and say what to do next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reported:
     files: tuple[Path, ...]
 
     def closing_lines(self) -> list[str]:
-        """What to look at, and how to approve."""
+        """The reports to read, and how to approve."""
         prepared = self.judged.recorded.prepared
         folder, lines = prepared.folder.as_posix(), []
         if prepared.made:

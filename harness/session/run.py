@@ -1,4 +1,4 @@
-"""One run of ``pytest --device`` as it was asked for, before any model is read."""
+"""The request for one run of ``pytest --device``, before any model is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.suite.suite import Suite
 
 @dataclass(frozen=True)
 class Run:
-    """Options that go together, and the suite that they name.
+    """Options that fit together, and the suite that they name.
 
     ``prompt_ids`` are the prompts that were selected; None for all.
     """
@@ -42,10 +42,10 @@ class Run:
 
 
 def read_run(options: RunOptions) -> Run:
-    """Check the options and read the suite; nothing else is touched.
+    """Check the options and read the suite; does nothing else.
 
     Raises:
-        HarnessError: if the options do not go together, or the suite is wrong.
+        HarnessError: if the options do not fit together, or the suite is wrong.
     """
     options.check()
     return Run(options, load_suite(options.suite, options.max_new_tokens))

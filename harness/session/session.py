@@ -29,7 +29,7 @@ class Session:
     Making one checks the options and reads the suite, no more.
 
     Raises:
-        HarnessError: if the options do not go together, or the suite is wrong.
+        HarnessError: if the options do not fit together, or the suite is wrong.
     """
 
     def __init__(self, options: RunOptions, progress: Progress) -> None:
@@ -50,7 +50,7 @@ class Session:
         return self.run.options.command(prompt_id)
 
     def examine(self) -> Diagnosis | None:
-        """Ask the doctor about this host; None if there is nothing to ask."""
+        """Ask the doctor about this host; None if the doctor is not needed."""
         options = self.run.options
         kind = options.spec.kind
         if not kind.needs_model or options.no_doctor:
@@ -64,7 +64,7 @@ class Session:
         """The device and its model, not yet opened; the model is fingerprinted once.
 
         Raises:
-            HarnessError: if the model cannot be had.
+            HarnessError: if the model cannot be found or loaded.
         """
         if self._target is None:
             self._target = open_target(self.run.options.spec, progress=self.progress)
@@ -74,9 +74,9 @@ class Session:
         """Prepare, record and judge; the first call runs the device.
 
         Raises:
-            BaselineError: without a baseline, on a device that makes none; the
+            BaselineError: without a baseline, on a device that cannot make one; the
                 recording is kept, and the error names the command that judges it.
-            HarnessError: whatever device, model or disk raise.
+            HarnessError: errors of device, model or disk.
         """
         if self.judged is None:
             prepared = prepare(self.run, self.target(), self.progress)
@@ -88,7 +88,7 @@ class Session:
         """Measure the device on a grid, after its tokens were judged.
 
         Raises:
-            HarnessError: whatever the device raises before the first repeat.
+            HarnessError: errors of the device before the first repeat.
         """
         if self.benched is None:
             self.benched = measure(self.judge(), self.progress)
@@ -98,7 +98,7 @@ class Session:
         """Sample on the device; see harness.session.smoke.
 
         Raises:
-            HarnessError: whatever device or model raise.
+            HarnessError: errors of device or model.
         """
         return run_smoke(self.target(), self.run.smoke_suite(), self.progress)
 

@@ -1,7 +1,7 @@
 """The smoke test: does a device generate sensibly when it samples? It claims no parity.
 
-A port can hold every gate on greedy tokens and still never end, run into NaN after
-two hundred tokens, or say one token for ever. Sampled text differs between any two
+A port can pass every gate on greedy tokens and still never end, run into NaN after
+two hundred tokens, or repeat one token for ever. Sampled text differs between any two
 devices, so nothing is compared with a baseline.
 """
 
@@ -19,7 +19,7 @@ from harness.suite.encode import encode_suite
 from harness.suite.suite import Suite
 
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, seed=0)
-#: A token this often in a row is a device that got stuck.
+#: A device that repeats a token this often in a row is stuck.
 STUCK = 32
 
 
@@ -38,7 +38,7 @@ def run_smoke(target: Target, suite: Suite, progress: Progress) -> Mapping[str, 
     """Every prompt of the suite twice, in one session of the device.
 
     Raises:
-        HarnessError: whatever the device or the suite raises.
+        HarnessError: errors of the device or the suite.
     """
     subject = target.subject
     generation = suite.generation
@@ -74,7 +74,7 @@ def run_smoke(target: Target, suite: Suite, progress: Progress) -> Mapping[str, 
 
 
 def problem_of(sampled: Sampled) -> str | None:
-    """What is wrong with a prompt's runs, in one line; None if nothing is."""
+    """The fault of a prompt's runs in one line, or None."""
     tokens = sampled.first.token_ids
     rows = sampled.first.rows
     if sampled.first.stop == "nonfinite" or (rows is not None and rows.nonfinite.any()):

@@ -13,7 +13,7 @@ from harness.process.progress import Progress
 
 
 class TerminalProgress(Progress):
-    """Progress that gets past pytest's capture of output."""
+    """Progress that bypasses pytest's capture of output."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

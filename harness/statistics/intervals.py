@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from harness.files.strict_model import StrictModel
 
-#: Of the interval that is shown, and that must hold for a gate to pass.
+#: Confidence of the interval that is shown; a gate passes by it.
 CONFIDENCE = 0.95
-#: Of the interval that must lie beyond the limit for a gate to fail.
+#: Confidence of the interval that must lie beyond the limit for a gate to fail.
 FAIL_CONFIDENCE = 0.999
 _LARGEST_LOG = 700.0
 #: Beyond so many degrees of freedom t changes by less than half a percent.
@@ -31,8 +31,8 @@ _MANY = 200.0
 
 
 class Interval(StrictModel):
-    """An estimate with the ends of its 95 % interval; None where there are
-    too few prompts for one."""
+    """An estimate with the ends of its 95 % interval; None if there are
+    too few prompts."""
 
     value: float | None
     low: float | None
@@ -44,7 +44,7 @@ class Estimate:
     """A figure estimated over prompts.
 
     Attributes:
-        value: the figure; None where there is nothing to estimate it from.
+        value: the figure; None without data.
         error: its standard error, of the logarithm where ``log``; None where
             there are too few prompts for one.
         freedom: degrees of freedom of the error, a real number of at least 1.
@@ -93,12 +93,12 @@ class Estimate:
         return high
 
 
-#: Beyond this many prompts the value is at its limit, and more say no more.
+#: Beyond this many prompts the value is at its limit, and more do not help.
 _MOST_PROMPTS = 1_000_000
 
 
 def _decides(found: Estimate, gap: float, confidence: float, share: float, prompts: int) -> bool:
-    assert found.error is not None  # the caller has one
+    assert found.error is not None  # the caller checked it
     error = found.error * math.sqrt(found.prompts / prompts)
     return t_at(confidence, max(share * (prompts - 1), 1.0)) * error <= gap
 
@@ -114,7 +114,7 @@ def ratio_of_roots(candidate: NDArray[np.float64], reference: NDArray[np.float64
             positions of each prompt, for the same positions.
 
     Returns:
-        No value where the reference's error is 0 or there is no prompt; no
+        No value where the reference's error is 0 or no prompt is given; no
         error with fewer than two prompts, or where a prompt alone carries all
         of either sum.
     """

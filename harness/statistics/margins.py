@@ -1,4 +1,4 @@
-"""Margins and shifts: what moved the choice of a token, in logits.
+"""Margins and shifts, which decide the choice of a token, in logits.
 
 For reference token ``a`` and rival ``b``, the margin ``m = z_B(a) - z_B(b)``
 and the margin shift ``d = [z_D(a) - z_D(b)] - m``. The rival is the
@@ -21,8 +21,8 @@ from harness.statistics.rows import NO_TOKEN, RowStatistics
 class Margins:
     """Per position: rival token, margin and shift (float64, logits), flip.
 
-    Where a token is outside a row's top 20, that row's 20th logit stands in
-    for its logit: it bounds it from above. ``bounded`` marks those positions.
+    Where a token is outside a row's top 20, that row's 20th logit is used, an
+    upper bound of its logit.
     ``trailing`` (float64, logits) is how far the candidate's choice lies below
     the largest logit of its own row: 0 for a greedy one.
     """
@@ -31,7 +31,6 @@ class Margins:
     margin: NDArray[np.float64]
     shift: NDArray[np.float64]
     flip: NDArray[np.bool_]
-    bounded: NDArray[np.bool_]
     trailing: NDArray[np.float64]
 
 
@@ -60,29 +59,26 @@ def margins(
         for rows in (reference, candidate)
         for tokens in (reference_tokens, rival)
     ]
-    (ref_a, ref_b, cand_a, cand_b), outside = zip(*parts, strict=True)
+    ref_a, ref_b, cand_a, cand_b = parts
     margin = ref_a - ref_b
     return Margins(
         rival=rival,
         margin=margin,
         shift=(cand_a - cand_b) - margin,
         flip=flip,
-        bounded=np.logical_or.reduce(outside),
-        trailing=candidate.top_logits[:, 0] - logit_of(candidate, candidate_tokens)[0],
+        trailing=candidate.top_logits[:, 0] - logit_of(candidate, candidate_tokens),
     )
 
 
-def logit_of(
-    rows: RowStatistics, tokens: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The logit of one token per row, float64 (n,), and whether it lies
-    outside the row's top 20, where the 20th logit bounds it from above."""
+def logit_of(rows: RowStatistics, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The logit of one token per row, float64 (n,); the 20th logit, an upper
+    bound, where the token lies outside the row's top 20."""
     match = rows.top_ids == tokens[:, None]
-    found = match.any(axis=1)
+    listed = match.any(axis=1)
     last = np.maximum((rows.top_ids != NO_TOKEN).sum(axis=1) - 1, 0)
-    column = np.where(found, match.argmax(axis=1), last)
+    column = np.where(listed, match.argmax(axis=1), last)
     logits = np.take_along_axis(rows.top_logits, column[:, None], axis=1)[:, 0]
-    return logits.astype(np.float64), ~found
+    return logits.astype(np.float64)
 
 
 def runner_up(rows: RowStatistics, tokens: NDArray[np.int64]) -> NDArray[np.int64]:

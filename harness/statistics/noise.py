@@ -25,7 +25,7 @@ def squared_error(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float
     over the whole vocabulary, estimated from the sketches. Shape (n,).
 
     Raises:
-        ValueError: if one of them holds no whole rows.
+        ValueError: if one of them does not hold whole rows.
     """
     if arm.sketch is None or oracle.sketch is None:
         raise ValueError("rows without a sketch have no error over the whole vocabulary")
@@ -47,9 +47,9 @@ def top_k_squared_errors(
     """Squared errors over the ids of the oracle's top 20, or of as many as the
     shortest list has, each row re-centred on those ids.
 
-    An id that an arm does not list counts with the last logit it lists, which
-    it lies at or below: left out instead, a likely token that a fault pushed
-    down would take its own error with it.
+    An id that an arm does not list counts with the last logit that the arm
+    lists, an upper bound. If it were left out, the error of a likely token
+    that a fault pushed down would be lost.
 
     Returns:
         One float64 (n,) per arm, and the number of ids, int64 (n,). Positions
@@ -87,7 +87,7 @@ def spacing(dtype: str, magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
         ValueError: for a dtype that is not bfloat16, float16 or float32.
     """
     if dtype not in FRACTION_BITS:
-        raise ValueError(f"no spacing is known for {dtype}")
+        raise ValueError(f"the spacing of {dtype} is not known")
     _, exponent = np.frexp(np.maximum(np.abs(magnitude), np.finfo(np.float64).tiny))
     return np.asarray(np.ldexp(1.0, exponent - 1 - FRACTION_BITS[dtype]))
 
@@ -105,15 +105,6 @@ def local_noise(
     deviation of one rounding. Shape (n,)."""
     pooled = np.sqrt(np.mean(np.square(np.stack(errors)), axis=0))
     return np.asarray(np.maximum(pooled, unit / np.sqrt(12.0)))
-
-
-def largest_relative_shift(
-    shifts: Sequence[NDArray[np.float64]], noise: Sequence[NDArray[np.float64]]
-) -> float:
-    """``kappa``: the largest ``|shift| / s_t`` over all positions of the
-    like-with-like control pairs. 0 for no pairs."""
-    ratios = [np.abs(d) / s for d, s in zip(shifts, noise, strict=True) if d.size]
-    return max((float(r.max()) for r in ratios), default=0.0)
 
 
 def tolerance(

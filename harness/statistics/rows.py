@@ -1,4 +1,4 @@
-"""Row statistics: what is kept of the raw logits of one position.
+"""Row statistics: the figures kept of the raw logits of one position.
 
 One function serves every device, so that two recordings differ only in their
 logits. NumPy alone: the engines' worker processes and a reviewer's laptop
@@ -54,7 +54,7 @@ class RowStatistics:
             its masks, whose size would hide every other logit's error; sums
             beyond float32, which only a broken model has, end at its limit.
 
-    A server tells its largest log-probabilities and nothing else of a row.
+    A server gives only its largest log-probabilities of a row.
     Its rows are not ``whole``: ``mean``, ``digest`` and ``sketch`` are None
     together, ``top_logits`` are log-probabilities and ``logsumexp`` is 0, as
     it is for them.
@@ -70,7 +70,7 @@ class RowStatistics:
 
     def __post_init__(self) -> None:
         if len({getattr(self, name) is None for name in WHOLE_ONLY}) != 1:
-            raise ValueError(f"{', '.join(WHOLE_ONLY)} are kept together or not at all")
+            raise ValueError(f"{', '.join(WHOLE_ONLY)} must be given together or not at all")
 
     def __len__(self) -> int:
         return len(self.top_ids)
@@ -100,7 +100,7 @@ def concatenate(parts: list[RowStatistics]) -> RowStatistics:
 
 
 def bit_equal(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
-    """Which rows are bit-equal, bool (n,); None where one side cannot tell."""
+    """Which rows are bit-equal, bool (n,); None where one side has no digests."""
     if a.digest is None or b.digest is None:
         return None
     return np.asarray((a.digest == b.digest).all(axis=1))
@@ -134,7 +134,7 @@ def row_statistics(rows: NDArray[np.float32]) -> RowStatistics:
 
 
 def squared_norm(sketch: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Unbiased estimate of the squared norm of what was sketched.
+    """Unbiased estimate of the squared norm of the sketched vector.
 
     Args:
         sketch: (..., 64), usually a difference of two sketches.
@@ -200,7 +200,7 @@ def _digest(row: NDArray[np.float32]) -> bytes:
 
 
 def _top(row: NDArray[np.float32], finite: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The TOP_K largest, ties to the lower id; -inf stands for non-finite."""
+    """The TOP_K largest, ties to the lower id; -inf replaces non-finite logits."""
     k = min(TOP_K, finite)
     ids = np.full(TOP_K, NO_TOKEN, dtype=np.int32)
     logits = np.zeros(TOP_K, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Systematic errors: what does not average out over positions.
+"""Systematic errors, which do not average out over positions.
 
 Rounding errors point everywhere; a wrong constant or a missing term points the
 same way at every position, and hides below them while it is small.
@@ -24,7 +24,7 @@ from harness.statistics.intervals import Estimate, freedom_of, jackknife_error
 #: The largest systematic part of a correct port's difference from the
 #: reference, as a share of the reference's own mean squared error.
 BIAS_LIMIT = 0.05
-#: With fewer prompts there are no products to average.
+#: Fewer prompts give no products to average.
 _FEWEST = 3
 #: The largest difference of scale between the logits of two correct engines.
 SLOPE_LIMIT = 0.003
@@ -89,8 +89,8 @@ def slope_difference(evidence: Evidence) -> Estimate:
 def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The systematic share against its limit.
 
-    It passes while the value is within the limit: what shows a port to be
-    right is the error ratio, which holds the systematic part too.
+    It passes while the value is within the limit: the error ratio shows a port
+    to be right, and it includes the systematic part.
     """
     found = bias_share(evidence)
     status = held_below(found, BIAS_LIMIT)
@@ -127,7 +127,7 @@ def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
 def _outcome(
     gate: str, value: str, status: Status, found: Estimate, limit: float, evidence: Evidence
 ) -> Message:
-    """What the gate says of a figure; ``value`` is its name in the messages."""
+    """The message of a gate about a figure; ``value`` is its name in the messages."""
     values: dict[str, Value] = {value: span(found.interval()), "limit": limit}
     if status == "FAIL":
         return message(f"gate.{gate}.fail", **values)

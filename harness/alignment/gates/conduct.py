@@ -12,7 +12,7 @@ from harness.alignment.result import Gate
 from harness.devices.kinds import backend_of
 from harness.messages.message import Message, Value, message
 
-#: Variables that make a device repeat its bits, by what torch computes on there.
+#: Variables that make a device repeat its bits, by torch's backend.
 _REPEATABLE = {
     "npu": "HCCL_DETERMINISTIC=true LCCL_DETERMINISTIC=1 ATB_MATMUL_SHUFFLE_K_ENABLE=0 "
     "ATB_LLM_LCOC_ENABLE=0 CLOSE_MATMUL_K_SHIFT=1",
@@ -21,14 +21,14 @@ _REPEATABLE = {
 
 
 def not_run(name: str, why: Message) -> Gate:
-    """A gate without data, and why it has none."""
+    """A gate without data, and the reason."""
     return Gate(name=name, status="NOT_RUN", value=None, limit=None, message=why)
 
 
 def nonfinite_gate(evidence: Evidence) -> Gate:
     """FAIL on any row of the candidate with NaN or infinite logits, whether it
-    was judged or lies beyond another token; INCONCLUSIVE where the reference's
-    alone has them, since nothing then judges the candidate."""
+    was judged or lies beyond another token; INCONCLUSIVE where only the
+    reference has them, because nothing then judges the candidate."""
     rows = int(evidence.positions.sum())
     candidate = int(evidence.nonfinite.sum())
     beyond = int(evidence.unjudged_nonfinite.sum())

@@ -2,8 +2,8 @@
 
 These gates only raise an alarm: they fail where a count is significantly above
 what the controls' noise, inflated by 1.5, explains, and warn where it is above
-that noise as it is. Below that they pass; what shows a port to be right is the
-error ratio.
+that noise as it is. Below that they pass; only the error ratio shows a port to
+be right.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.baseline.floor import INFLATIONS, LARGE
 from harness.messages.message import Value, message
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, freedom_of
 
-#: Of the interval that must lie above 1 for a warning.
+#: Confidence of the interval that must lie above 1 for a warning.
 WARN_CONFIDENCE = 0.98
 _LIMIT = 1.0
 
@@ -60,7 +60,7 @@ def exceedance_gate(evidence: Evidence) -> Gate:
     if not controls:
         return _not_run("exceedance")
     events = float(evidence.control_large.sum()) * controls
-    # One event more than was seen, so that none seen is not none possible.
+    # One more event than was seen: no event seen does not mean that none can occur.
     seen = evidence.control_large + 1.0 / (controls * max(prompts, 1))
     plain, inflated = (
         count_ratio(evidence.large[:, i], seen, events + 1.0) for i in range(len(INFLATIONS))
@@ -93,8 +93,8 @@ def flip_gate(evidence: Evidence) -> Gate:
 
 
 def calibration(evidence: Evidence) -> float:
-    """What the controls flip over what is predicted for them. The prediction
-    counts as one more control, so that a few flips do not carry it alone."""
+    """The controls' flips over their predicted flips. The prediction counts as
+    one more control, so that a few flips do not decide it alone."""
     predicted = float(evidence.predicted[:, 0].sum())
     if predicted <= 0.0:
         return 1.0

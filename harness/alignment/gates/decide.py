@@ -1,4 +1,4 @@
-"""How an estimate is held against a limit, and what it says when it cannot."""
+"""Compares an estimate with a limit, and says what is missing for a decision."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from harness.alignment.result import Gate
 from harness.messages.message import Message, message
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate
 
-#: With fewer prompts (or rows of a path) than this, what needs many is shown
-#: and not gated.
+#: With fewer prompts (or rows of a path) than this, gates that need many are
+#: shown and not judged.
 FEW_PROMPTS = 16
-#: With fewer there is no interval.
+#: Fewer give no interval.
 _FEWEST = 4
 
 
@@ -19,7 +19,7 @@ def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> St
     99.9 % interval begins above it, INCONCLUSIVE between.
 
     Args:
-        both_sides: the limit stands on both sides of 0.
+        both_sides: the limit applies on both sides of 0.
     """
     if found.value is None:
         return "NOT_RUN"
@@ -54,7 +54,7 @@ def what_would_decide(found: Estimate, limit: float, positions: int) -> Message:
 
     Args:
         limit: of the same sign as the value.
-        positions: judged positions, which say how many a prompt has.
+        positions: judged positions, from which the number per prompt follows.
     """
     if found.error is None:
         return message("decide.few", least=_FEWEST)

@@ -1,4 +1,4 @@
-"""The point guard: no single position may move further than noise moves it."""
+"""The point guard: no single position may move further than noise explains."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def classify(
 
 
 def failing_positions(evidence: Evidence, kappa: float | None = None) -> dict[PointClass, int]:
-    """How many positions of each failing class there are, those that are
-    there; against the largest kappa of these prompts, unless one is given."""
+    """The number of positions of each failing class that occurs; against the largest kappa of these prompts, unless one is given."""
     beyond = HEADROOM * (float(evidence.kappa.max(initial=0.0)) if kappa is None else kappa)
     far = [push > beyond for push in evidence.push]
     divergent = sum(int((f & flip).sum()) for f, flip in zip(far, evidence.flipped, strict=True))

@@ -32,7 +32,7 @@ def top_k_ratio(evidence: Evidence) -> Estimate:
 
 
 def ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
-    """The error over the whole vocabulary; ``missing`` says why there is none."""
+    """The error over the whole vocabulary; ``missing`` is the reason if it has no value."""
     rows = int(evidence.rows.sum())
     return error_ratio_gate(
         "error_ratio", "where.vocabulary", pooled_ratio(evidence), rows, missing
@@ -40,7 +40,7 @@ def ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
 
 
 def top_k_ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
-    """The error where the choice of a token is made."""
+    """The error among the tokens that decide the choice."""
     rows = int(evidence.positions.sum())
     return error_ratio_gate(
         "top_k_error_ratio", "where.top_k", top_k_ratio(evidence), rows, missing
@@ -48,7 +48,7 @@ def top_k_ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
 
 
 def path_ratio_gate(evidence: Evidence, which: int, missing: Message | None) -> Gate:
-    """The error of one path, prefill (0) or decode (1), by itself."""
+    """The error of one path alone, prefill (0) or decode (1)."""
     path = PATHS[which]
     rows = evidence.rows[:, which]
     used = rows > 0
@@ -80,7 +80,7 @@ def error_ratio_gate(
     Args:
         where: where the error is measured, as a key of the messages.
         rows: how many rows carry it.
-        missing: why there is no value, where there is none.
+        missing: the reason, if the ratio has no value.
     """
     limit, place = ERROR_RATIO_LIMIT, message(where)
     status = held_below(found, limit)

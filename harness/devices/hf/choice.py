@@ -17,7 +17,7 @@ def chooser(torch: Any, sampling: Sampling | None) -> Choose:
     """What picks a token from a row; None where the row has no finite logit.
 
     Sampling is Transformers' own, drawn on the host with a generator of its own,
-    so that it repeats whatever else the device does.
+    so that it repeats independently of the device's other work.
     """
     if sampling is None:
         return arg_max

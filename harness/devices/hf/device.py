@@ -1,7 +1,7 @@
 """Hugging Face Transformers as a device: ``hf-cpu``, ``hf-gpu``, ``hf-npu``.
 
-Batch 1, greedy, and the logits straight from the forward pass: neither
-``generate`` nor a logits processor nor generation_config.json has a say.
+Batch 1, greedy, with the logits of the forward pass itself: neither
+``generate`` nor a logits processor nor generation_config.json has an influence.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
-#: Device name to torch's name of the place.
+#: Device name to torch's name of the backend.
 BACKENDS = backends_of("transformers")
 
 _CHUNK = 32  # rows widened to float32 at a time
@@ -175,7 +175,7 @@ class HfDevice:
             yield completion
 
     def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]:
-        """One pass over each prompt id's tokens, with every module's output.
+        """One pass over each prompt id's tokens, recording every module's output.
 
         Raises:
             DeviceError: as ``generate``, and for a model of an unknown kind.
@@ -196,7 +196,7 @@ class HfDevice:
             yield trace
 
     def close(self) -> None:
-        """Release the model; nothing happens on a device that never opened."""
+        """Release the model; does nothing on a device that was never opened."""
         self._model = None
         if self._torch is None:
             return

@@ -14,7 +14,7 @@ def trace_model(
     """One pass over ``token_ids`` with hooks on every module of the decoder.
 
     Raises:
-        DeviceError: if the model is no decoder of a known kind.
+        DeviceError: if the model is not a decoder of a known kind.
     """
     capture = Capture()
     ids = torch.tensor([list(token_ids)], device=model.device)

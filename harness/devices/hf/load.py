@@ -44,7 +44,7 @@ def load_model(
 
     Raises:
         MissingDependency: without transformers.
-        UsageError: if a quantizer was asked for that does not fit the weights.
+        UsageError: if the requested quantizer does not fit the weights.
         DeviceError: if the model does not load.
     """
     transformers = require("transformers", f"the device {name}")
@@ -66,7 +66,7 @@ def load_model(
     except HarnessError:
         raise
     except Exception as error:
-        # Transformers raises errors of every kind here.
+        # Transformers may raise any error here.
         hint = "; --trust-remote-code lets it run" if "trust_remote_code" in str(error) else ""
         raise DeviceError(
             f"{name} cannot load the model {source.name!r} in {dtype} with "

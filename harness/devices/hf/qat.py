@@ -2,8 +2,8 @@
 
 Latent weights stay in the model; each quantized linear sees them through the
 quantizer (``harness.checkpoint.ternary`` has its definition, here it is in
-torch). So a training checkpoint and what was fused from it can be held against
-each other by the harness itself.
+torch). So the harness itself can compare a training checkpoint with the checkpoint that
+was fused from it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def parse_group_size(text: str | None) -> int | None:
     except ValueError:
         raise UsageError(f"--engine-arg qat_group_size={text} is not a number") from None
     if size != -1 and size < 1:
-        raise UsageError(f"qat_group_size {size} is neither positive nor -1 (a whole row)")
+        raise UsageError(f"qat_group_size {size} must be positive, or -1 for a whole row")
     return size
 
 

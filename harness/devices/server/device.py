@@ -98,7 +98,7 @@ class ServerDevice:
 
         Raises:
             MissingDependency: without httpx, or without vLLM to start.
-            DeviceError: if there is no server, or it cannot serve.
+            DeviceError: if the server is missing or cannot serve.
         """
         started = time.perf_counter()
         require_http()
@@ -178,7 +178,7 @@ class ServerDevice:
                         yield future.result()
                     elif isinstance(error, DeviceError):
                         failure = failure or error
-                        # What has not begun never will; what runs may still end well.
+                        # Requests that have not begun never will; running ones may still end well.
                         running = {future for future in running if not future.cancel()}
                     else:
                         raise error
@@ -230,14 +230,14 @@ class ServerDevice:
         entries = answer.entries or []
         if len(entries) != len(tokens) or not tokens:
             raise DeviceError(
-                f"{self.name}: {len(entries)} rows of log-probabilities came for {len(tokens)} "
-                "tokens"
+                f"{self.name}: the server sent {len(entries)} rows of log-probabilities for "
+                f"{len(tokens)} {'token' if len(tokens) == 1 else 'tokens'}"
             )
         self._known(tokens)
         rows = told_rows(entries, dialect.logprobs or 0)
         empty = np.flatnonzero(rows.top_ids[:, 0] < 0)
         if len(empty):
-            # A row that nothing can be chosen from ends a run on every device.
+            # On every device a row without a finite logit ends the run.
             tokens, stop = (*tokens[: empty[0]], NO_CHOICE), "nonfinite"
         strange = not_greedy(tokens, entries[: len(tokens)]) if stop != "nonfinite" else 0
         if strange:
@@ -296,7 +296,7 @@ class ServerDevice:
             last = read_choice(choice).entries
         except (MalformedReply, KeyError, IndexError, TypeError) as error:
             raise DeviceError(
-                f"{self.name}: the server sent {error} for the log-probabilities of a prompt"
+                f"{self.name}: unreadable log-probabilities of a prompt: {error}"
             ) from error
         return [*(told or [])[len(prompt) - 1 :], *(last or ())]
 

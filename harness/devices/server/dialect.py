@@ -34,7 +34,7 @@ class Dialect:
     Attributes:
         model: its name for the model.
         extras: whether it takes vLLM's own fields.
-        logprobs: how many log-probabilities to ask for; None for none.
+        logprobs: how many log-probabilities to ask for; None asks for none.
         ids: where token ids are found; None where there is text only.
         prompt_logprobs: whether it tells those of a prompt.
     """
@@ -70,10 +70,10 @@ class Dialect:
             body["logprobs"] = self.logprobs
         if self.extras:
             body |= _EXTRAS | {"stop_token_ids": list(stops)}
-            # Another one each time: a prefix cache, which changes bits, is never hit.
+            # Another one each time, so that no prefix cache is hit: a hit changes bits.
             body["cache_salt"] = secrets.token_hex(16)
             body["return_token_ids"] = self.ids == "field"
-            # Also with ids of their own, since names of tokens are no ids.
+            # Also where ids come in a field of their own: names of tokens are not ids.
             body["return_tokens_as_token_ids"] = self.ids is not None
         return body
 
@@ -108,7 +108,7 @@ class Answer:
         brought = [x for x in (delta.field_ids, delta.told_ids, delta.entries) if x is not None]
         count = len(brought[0]) if brought else int(bool(delta.text))
         if any(len(other) != count for other in brought):
-            raise MalformedReply("token ids and log-probabilities that differ in number")
+            raise MalformedReply("token ids and log-probabilities differ in number")
         if not count:
             return 0
         self.field_ids = _joined(self.field_ids, delta.field_ids)
@@ -128,7 +128,7 @@ def complete(
 
     Args:
         on_token: called for each token (or chunk of text).
-        go_on: asked before each chunk; False leaves the stream.
+        go_on: called before each chunk; False leaves the stream.
 
     Raises:
         DeviceError: for a failure of any kind; in the middle as well.
@@ -139,7 +139,7 @@ def complete(
             for _ in range(answer.add(delta)):
                 on_token()
             if len(answer.stamps) > body["max_tokens"]:
-                raise MalformedReply(f"more than the {body['max_tokens']} tokens asked for")
+                raise MalformedReply(f"more tokens came than the {body['max_tokens']} asked for")
             if not go_on():
                 break
     if answer.finish is None:
@@ -161,5 +161,5 @@ def _deltas(found: Iterator[str]) -> Iterator[Delta]:
 
 
 def _joined(kept: list[Any] | None, new: tuple[Any, ...] | None) -> list[Any] | None:
-    """None once any token came without."""
+    """None if any token came without one."""
     return None if kept is None or new is None else [*kept, *new]

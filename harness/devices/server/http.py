@@ -28,7 +28,7 @@ MAX_REPLY = 256 << 20
 
 _RETRIED = (429, 503)
 _RETRIES = 3
-_LONGEST_PAUSE = 30.0  # seconds, whatever the server asks for
+_LONGEST_PAUSE = 30.0  # seconds, even if the server asks for more
 _CONNECT = 10.0  # seconds
 _SHOWN = 300  # characters of a server's error
 _REMEDIES = {
@@ -39,7 +39,7 @@ _REMEDIES = {
 
 
 class Refused(DeviceError):
-    """The server answered with a status that is no success."""
+    """The server answered with a status other than success."""
 
     def __init__(self, message: str, status: int) -> None:
         self.status = status
@@ -50,7 +50,7 @@ def base_url(url: str) -> str:
     """A server's URL without ``/v1`` and slashes at its end.
 
     Raises:
-        UsageError: if it is no URL of a server, or holds credentials, which
+        UsageError: if it is not the URL of a server, or holds credentials, which
             would be written into recordings.
     """
     try:
@@ -84,17 +84,17 @@ def is_loopback(url: str) -> bool:
 
 
 def api_key(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The key of the environment, None without one.
+    """The API key from the environment; None if no variable is set.
 
     Raises:
-        UsageError: if no header can carry it; it is not shown.
+        UsageError: if it does not fit in a header; the message does not show it.
     """
     name = next((name for name in KEY_VARIABLES if environment.get(name)), None)
     if name is None:
         return None
     key = environment[name].strip()
     if not key.isascii() or not key.isprintable() or not key:
-        raise UsageError(f"{name} holds characters that no HTTP header carries")
+        raise UsageError(f"{name} holds characters that an HTTP header cannot carry")
     return key
 
 
@@ -138,7 +138,7 @@ class Http:
         """The JSON of a reply.
 
         Raises:
-            Refused: for a status that is no success.
+            Refused: for a status other than success.
             DeviceError: if nothing, or nothing readable, comes back.
         """
         with self._failures(path), self._answer("POST", path, body) as response:
@@ -201,18 +201,18 @@ class Http:
         parts, deadline = [], time.monotonic() + self._timeout
         for chunk in self._bytes(response):
             if time.monotonic() > deadline:
-                raise self._httpx.ReadTimeout("no whole answer in time")
+                raise self._httpx.ReadTimeout("the answer was not complete in time")
             parts.append(chunk)
         return b"".join(parts)
 
     def _bytes(self, response: Any) -> Iterator[bytes]:
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise MalformedStream("a compressed answer, which was not asked for")
+            raise MalformedStream("the answer is compressed, although this was not asked for")
         size = 0
         for chunk in response.iter_raw():
             size += len(chunk)
             if size > MAX_REPLY:
-                raise MalformedStream(f"more than {MAX_REPLY >> 20} MiB")
+                raise MalformedStream(f"the answer is larger than {MAX_REPLY >> 20} MiB")
             yield chunk
 
     def _events(self, response: Any) -> Iterator[str]:
@@ -222,7 +222,7 @@ class Http:
             for chunk in self._bytes(response):
                 # httpx's own clock starts again with every comment that keeps a line alive.
                 if time.monotonic() - last > self._timeout:
-                    raise self._httpx.ReadTimeout("no event in time")
+                    raise self._httpx.ReadTimeout("no event came in time")
                 yield chunk
 
         for event in events(in_time()):
@@ -256,7 +256,8 @@ class Http:
             ) from error
         except (MalformedReply, MalformedStream) as error:
             raise DeviceError(
-                f"{where}: the server sent {self.shown(str(error))}; is it OpenAI-compatible?"
+                f"{where}: unreadable reply: {self.shown(str(error))}; is the server "
+                "OpenAI-compatible?"
             ) from error
 
 

@@ -46,7 +46,7 @@ def server_options(
     """The device's own options, and the rest, which are ``vllm serve``'s.
 
     Raises:
-        UsageError: for a value without sense, or an argument for a server that
+        UsageError: for a value that makes no sense, or an argument for a server that
             is not ours to start.
     """
     rest = {key: value for key, value in args.items() if key not in _OWN}
@@ -73,7 +73,7 @@ def server_options(
 def _whole(args: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
     text = args.get(key, str(default))
     if not text.isascii() or not text.isdecimal() or not least <= int(text[:6]) <= most:
-        raise UsageError(f"server: --engine-arg {key}={text} is no number from {least} to {most}")
+        raise UsageError(f"server: --engine-arg {key}={text} must be a number from {least} to {most}")
     return int(text)
 
 
@@ -84,5 +84,5 @@ def _seconds(args: Mapping[str, str], key: str, default: float) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < 1e6:
-        raise UsageError(f"server: --engine-arg {key}={text} is no number of seconds")
+        raise UsageError(f"server: --engine-arg {key}={text} must be a number of seconds")
     return value

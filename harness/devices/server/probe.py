@@ -24,7 +24,7 @@ _NO_SUCH_FIELD = (400, 422)
 
 @dataclass(frozen=True)
 class Probed:
-    """What was found.
+    """What a server can do.
 
     Attributes:
         max_model_len: longest prompt + output, where the server says.
@@ -135,8 +135,8 @@ def _where_ids_are(http: Http, options: ServerOptions, answer: Answer) -> Any:
     asked = options.token_ids
     if asked in there and not there[asked]:
         raise DeviceError(
-            f"{http.name}: {http.url} gives no token ids by token_ids={asked}; "
-            "leave it out to take what there is"
+            f"{http.name}: {http.url} does not give token ids with token_ids={asked}; "
+            "leave the option out, and the harness takes what the server has"
         )
     entries = answer.entries or ()
     # A row of fewer than two log-probabilities has no margin to judge.
@@ -175,12 +175,12 @@ def _warning(dialect: Dialect, answer: Answer, again: Answer) -> str | None:
     tokens = answer.token_ids(dialect.ids)
     if dialect.ids is not None and not_greedy(tokens, answer.entries or ()):
         return (
-            "a greedy request was answered with tokens that are not the likeliest of their own "
+            "a greedy request got tokens that are not the likeliest of their own "
             "row: the server samples, penalizes or masks despite the request"
         )
     if (answer.text, tokens) != (again.text, again.token_ids(dialect.ids)):
         return (
-            "a greedy request was answered in two ways: the server samples despite the request, "
+            "two equal greedy requests got different answers: the server samples despite the request, "
             "or does not repeat itself"
         )
     return None

@@ -1,4 +1,4 @@
-"""A ``vllm serve`` of our own: started on a free loopback port, stopped whatever happens."""
+"""A ``vllm serve`` of our own: started on a free loopback port, stopped in every case."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Where it listens, once it was started."""
+        """Where it listens, once it is started."""
         return f"http://{HOST}:{self._port}"
 
     def __enter__(self) -> ServerProcess:
@@ -104,8 +104,8 @@ class ServerProcess:
 
         Raises:
             MissingDependency: without vLLM.
-            DeviceError: if it ends, or does not answer in time; in the words
-                of its own log.
+            DeviceError: if it ends, or does not answer in time; the message
+                quotes its log.
         """
         _require_vllm()
         port = self._port = self._port or free_port()
@@ -128,7 +128,7 @@ class ServerProcess:
             raise
 
     def stop(self) -> None:
-        """End it and everything that it started; twice does no harm."""
+        """End it and every process that it started; may be called twice."""
         child, self._child = self._child, None
         if child is not None:
             child.end()
@@ -147,7 +147,7 @@ class ServerProcess:
         return None if status is None else f"{self._reason()} (status {status})"
 
     def wait(self) -> None:
-        """Until it ends by itself.
+        """Wait until it ends by itself.
 
         Raises:
             DeviceError: always, with its reason.
@@ -202,7 +202,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         return int(listener.getsockname()[1])
@@ -212,7 +212,7 @@ def _arguments(dtype: str | None, args: Mapping[str, str]) -> list[str]:
     """Options of the command, without those of the model's place and the port."""
     for key in args:
         if not re.fullmatch(r"[A-Za-z][\w-]*", key):
-            raise UsageError(f"server: --engine-arg {key!r} is no argument of vllm serve")
+            raise UsageError(f"server: --engine-arg {key!r} is not an argument of vllm serve")
         if key.replace("-", "_") in _TAKEN:
             raise UsageError(
                 f"server: give {_TAKEN[key.replace('-', '_')]} instead of --engine-arg {key}"
@@ -236,7 +236,7 @@ def shown_arguments(process: ServerProcess) -> str:
 
 
 def _environment(mine: Mapping[str, str]) -> dict[str, str]:
-    """Of the server: without keys, which loopback needs none of."""
+    """The server's environment, without keys: on loopback it needs none."""
     secret = (*KEY_VARIABLES, "VLLM_API_KEY")
     return {**_VARIABLES, **{k: v for k, v in mine.items() if k not in secret}}
 

@@ -35,7 +35,7 @@ class Delta:
         told_ids: token ids from the names of the log-probabilities
             (``token_id:123``); None where they are texts, or not there.
         entries: the largest log-probabilities of each of its tokens, likewise.
-        finish: why the completion ended, once it has.
+        finish: why the completion ended; None while it goes on.
         prompt_ids: the prompt as the server took it, where it says so.
     """
 
@@ -56,33 +56,33 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MalformedReply("no JSON") from error
+        raise MalformedReply("the data is not JSON") from error
 
 
 def read_chunk(data: str) -> Delta | None:
     """The delta of an event; None for one without a choice (usage).
 
     Raises:
-        MalformedReply: if it is no chunk, or the server's own error.
+        MalformedReply: if it is not a chunk, or holds the server's own error.
     """
     chunk = parse_json(data)
     if not isinstance(chunk, dict):
-        raise MalformedReply("no JSON object")
+        raise MalformedReply("the data is not a JSON object")
     if chunk.get("error") or chunk.get("object") == "error":
-        raise MalformedReply(f"an error: {error_text(chunk)}")
+        raise MalformedReply(f"the server reported an error: {error_text(chunk)}")
     choices = chunk.get("choices")
     if not isinstance(choices, list) or len(choices) > 1:
-        raise MalformedReply("no list of one choice")
+        raise MalformedReply("choices must be a list of one choice")
     return read_choice(choices[0]) if choices else None
 
 
 def read_choice(choice: Any) -> Delta:
     """One choice of a reply, streamed or whole."""
     if not isinstance(choice, dict):
-        raise MalformedReply("a choice that is no object")
+        raise MalformedReply("a choice must be an object")
     text, finish = choice.get("text") or "", choice.get("finish_reason")
     if not isinstance(text, str) or not (finish is None or isinstance(finish, str)):
-        raise MalformedReply("a text or a finish_reason that is none")
+        raise MalformedReply("text and finish_reason must be strings")
     told, entries = _log_probabilities(choice.get("logprobs"))
     return Delta(
         text=text,
@@ -101,15 +101,15 @@ def prompt_entries(choice: Any, length: int) -> list[Entries] | None:
     if found is None:
         return None
     if not isinstance(found, list) or len(found) != length:
-        raise MalformedReply("prompt_logprobs of another length than the prompt")
+        raise MalformedReply("prompt_logprobs and the prompt differ in length")
     result: list[Entries] = []
     for position in found[1:]:
         if not isinstance(position, dict):
-            raise MalformedReply("prompt_logprobs that are no objects")
+            raise MalformedReply("each entry of prompt_logprobs must be an object")
         try:
             result.append({_id(key): _number(value["logprob"]) for key, value in position.items()})
         except (KeyError, TypeError) as error:
-            raise MalformedReply("prompt_logprobs without ids and logprobs") from error
+            raise MalformedReply("prompt_logprobs must give a logprob for each token id") from error
     return result
 
 
@@ -158,34 +158,34 @@ def _log_probabilities(
     tokens = found.get("tokens") if isinstance(found, dict) else None
     tops = found.get("top_logprobs") if isinstance(found, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
-        raise MalformedReply("logprobs without a list of tokens")
+        raise MalformedReply("logprobs must hold a list of tokens")
     if not all(token.startswith(_ID) for token in tokens):
         return None, None
     ids = tuple(_named_id(token) for token in tokens)
     if tops is None:
         return ids, None
     if not isinstance(tops, list) or len(tops) != len(tokens):
-        raise MalformedReply("top_logprobs that do not go with the tokens")
+        raise MalformedReply("top_logprobs and tokens differ in length")
     rows: list[Entries] = []
     for top in tops:
         if not isinstance(top, dict):
-            raise MalformedReply("top_logprobs that are no objects")
+            raise MalformedReply("each entry of top_logprobs must be an object")
         rows.append({_named_id(name): _number(value) for name, value in top.items()})
     return ids, tuple(rows)
 
 
 def _named_id(name: str) -> int:
     if not name.startswith(_ID):
-        raise MalformedReply("a token that is not named by its id")
+        raise MalformedReply("a token is not named by its id")
     return _id(name.removeprefix(_ID))
 
 
 def _id(digits: str) -> int:
     if not digits.isascii() or not digits.isdecimal():
-        raise MalformedReply("a token id that is no number")
-    # Ten digits hold every id; more are no number that int() should see.
+        raise MalformedReply("a token id is not a number")
+    # Ten digits hold every id; int() must not read longer ones.
     if len(digits) > 10 or int(digits) >= 2**31:
-        raise MalformedReply("a token id beyond 32 bits")
+        raise MalformedReply("a token id does not fit in 32 bits")
     return int(digits)
 
 
@@ -195,16 +195,16 @@ def _ids(value: Any) -> tuple[int, ...] | None:
     if not isinstance(value, list) or not all(
         isinstance(i, int) and not isinstance(i, bool) and 0 <= i < 2**31 for i in value
     ):
-        raise MalformedReply("token ids that are none")
+        raise MalformedReply("the reply's token ids are not integers")
     return tuple(value)
 
 
 def _number(value: Any) -> float | None:
-    """A log-probability; None for what stands for NaN or an infinity."""
+    """A log-probability; None where the server writes NaN or an infinity."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MalformedReply("a log-probability that is no number")
+        raise MalformedReply("a log-probability is not a number")
     try:
         number = float(value)
     except OverflowError:

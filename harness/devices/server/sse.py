@@ -15,11 +15,11 @@ DONE = "[DONE]"
 
 
 class MalformedStream(ValueError):
-    """Bytes that are no stream of events, or too many of them."""
+    """The bytes are not a stream of events, or an event is too long."""
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The data of each event, as soon as the empty line behind it has come.
+    """The data of each event, as soon as the empty line after it arrives.
 
     An event that the end of the stream cuts off is dropped, as the standard
     says. Lines end in LF, CR or CRLF, and chunks anywhere.
@@ -33,7 +33,7 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
     for line in _lines(chunks):
         size += len(line)
         if size > MAX_EVENT:
-            raise MalformedStream(f"an event of more than {MAX_EVENT >> 20} MiB")
+            raise MalformedStream(f"an event is larger than {MAX_EVENT >> 20} MiB")
         if not line:
             if data:
                 yield "\n".join(data)
@@ -44,11 +44,11 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
             try:
                 data.append(value.removeprefix(b" ").decode("utf-8"))
             except UnicodeDecodeError as error:
-                raise MalformedStream("bytes that are not UTF-8") from error
+                raise MalformedStream("the stream is not UTF-8") from error
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Finished lines without their ends."""
+    """Complete lines, without their line ends."""
     parts: list[bytes] = []
     held = 0
     after_return = False
@@ -62,7 +62,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         held += len(chunk)
         if b"\n" not in chunk and b"\r" not in chunk:
             if held > MAX_EVENT:
-                raise MalformedStream(f"a line of more than {MAX_EVENT >> 20} MiB")
+                raise MalformedStream(f"a line is larger than {MAX_EVENT >> 20} MiB")
             continue
         lines = b"".join(parts).splitlines(keepends=True)
         parts = [] if lines[-1].endswith((b"\n", b"\r")) else [lines.pop()]

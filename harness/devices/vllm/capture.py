@@ -1,9 +1,9 @@
-"""Raw rows out of vLLM's worker: who sits where in a batch, and the files they go to.
+"""Raw rows out of vLLM's worker: which request has which place in a batch, and the files the rows go to.
 
 The worker may be this process or another, so a row leaves it through a file: one
 for each request, in a private folder that the request itself names. A row is
-written before its token is sampled, so that whatever the engine has answered is in
-the file. Nothing here imports vLLM or torch.
+written before its token is sampled, so every token that the engine has answered has
+its row in the file. Nothing here imports vLLM or torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORDER_KEY = "harness"
 
 @dataclass(frozen=True)
 class Order:
-    """What the worker is asked to do for one request.
+    """The worker's instructions for one request.
 
     Attributes:
         file: where its rows go.
@@ -47,7 +47,7 @@ class Order:
 
     @classmethod
     def found_in(cls, extra_args: Mapping[str, Any] | None) -> Order | None:
-        """The order that a request carries; None for a stranger's request."""
+        """The order that a request carries; None for a request of another client."""
         order = (extra_args or {}).get(ORDER_KEY)
         if order is None:
             return None
@@ -84,13 +84,13 @@ class RowCapture:
         self._seats: dict[int, _Seat] = {}
 
     def update(self, batch: BatchUpdate | None) -> None:
-        """Follow the batch; None stands for no change."""
+        """Follow the changes of the batch; None means no change."""
         if batch is None:
             return
         for index in batch.removed:
             self._seats.pop(index, None)
         for index, params, _, output in batch.added:
-            self._seats.pop(index, None)  # whoever sat there was replaced
+            self._seats.pop(index, None)  # the earlier request in this place was replaced
             order = Order.found_in(params.extra_args)
             if order is not None:
                 self._seats[index] = _Seat(order, output)
@@ -141,14 +141,14 @@ class _Seat:
             if len(row) < self.order.width:
                 raise ValueError(f"a row of {len(row)} logits, not {self.order.width}")
             record["row"] = row[: self.order.width]
-        # Nobody tells a processor that the last request has ended, so no file stays open.
+        # vLLM does not tell a processor that the last request ended, so no file stays open.
         with open(self.order.file, "ab") as file:
             file.write(record.tobytes())
 
 
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """What a request left behind: for each token its clock reading and its row.
+    """The results of a request: for each token its clock reading and its row.
 
     ``rows`` is float32, shape (tokens, width), or None where none were kept.
     """

@@ -1,7 +1,7 @@
 """The vLLM engine as a device: ``npu`` (through vLLM-Ascend), ``vllm-cpu``, ``vllm-gpu``.
 
-Greedy, and the raw logits of every step straight out of the worker (see
-vllm_worker): neither generation_config.json nor vLLM's own eos has a say.
+Greedy, and the raw logits of every step taken from the worker (see
+vllm_worker): neither generation_config.json nor vLLM's own eos has an influence.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class VllmDevice:
         return found
 
     def close(self) -> None:
-        """Stop the engine; nothing happens on a device that never opened."""
+        """Stop the engine; does nothing on a device that was never opened."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -218,7 +218,7 @@ class VllmDevice:
             self._before = None
 
     def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> WorkerFacts:
-        """Make the engine; what its first worker says of itself."""
+        """Make the engine; the facts of its first worker."""
         self._started = True
         try:
             self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
@@ -226,7 +226,7 @@ class VllmDevice:
             children = self._before.new_children()
             self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
             facts: WorkerFacts = self._llm.collective_rpc("harness_facts")[0]
-        except Exception as error:  # vLLM and its back ends raise errors of every kind here
+        except Exception as error:  # vLLM and its back ends may raise any error here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
                 f"{self._source.name!r} in {dtype}: {self._why(error)}"
@@ -234,7 +234,7 @@ class VllmDevice:
         return facts
 
     def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """What parity needs, and over it what the user asked for."""
+        """The defaults that parity needs, overridden by the user's arguments."""
         defaults: dict[str, Any] = {
             "model": self._source.path,
             "trust_remote_code": self._source.trust_remote_code,
@@ -302,7 +302,7 @@ class VllmDevice:
     def _step(self, running: Mapping[str, Part]) -> list[Any]:
         try:
             outputs: list[Any] = self._llm.llm_engine.step()
-        except Exception as error:  # whatever a kernel, a worker or its process raises
+        except Exception as error:  # a kernel, a worker or its process may raise anything
             prompts = ", ".join(sorted({part.job.request.prompt_id for part in running.values()}))
             raise DeviceError(
                 f"{self.name}: the engine failed on {prompts}: {self._why(error)}"
@@ -310,7 +310,7 @@ class VllmDevice:
         return outputs
 
     def _why(self, error: Exception) -> str:
-        """What went wrong, in one line, from whoever knows it best.
+        """The cause of a failure in one line, from the best source.
 
         An engine in a process of its own dies there; here vLLM only says that it did.
         """
@@ -319,8 +319,8 @@ class VllmDevice:
         return left or seen or reason(error)
 
     def _abort(self, running: Mapping[str, Part]) -> None:
-        """Drop what the caller left behind, or what the engine failed on."""
-        # An engine that is dead has nothing to abort, and says so in many ways.
+        """Drop requests that the caller abandoned or the engine failed on."""
+        # A dead engine has nothing to abort, and raises many kinds of errors.
         with suppress(Exception):
             if running:
                 self._llm.llm_engine.abort_request(list(running))

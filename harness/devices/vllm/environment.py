@@ -1,4 +1,4 @@
-"""What decides the bits of a vLLM device, and what its engine says of itself."""
+"""The facts that decide the bits of a vLLM device, and its engine's own facts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _VARIABLES = (
 
 
 class WorkerFacts(TypedDict, total=False):
-    """What the worker says of itself (``worker.HarnessWorker.harness_facts``); what it
-    cannot tell is left out, or 0.
+    """Facts that the worker reports (``worker.HarnessWorker.harness_facts``); unknown
+    facts are left out, or 0.
     """
 
     attention: str | None
@@ -63,7 +63,7 @@ def engine_facts(
 
     Args:
         config: vLLM's ``VllmConfig``, after its defaults were filled in.
-        worker: what the worker said of itself.
+        worker: facts that the worker reported.
         asked: the user's own engine arguments; each is shown as it was given.
         batch_size: how many requests the device hands over at a time.
     """
@@ -102,7 +102,7 @@ def engine_facts(
 def load_figures(seconds: float, config: Any, worker: WorkerFacts) -> LoadFigures:
     """Seconds to load and of its parts, bytes of weights, room of the KV cache.
 
-    A part is there where the engine tells it (``LoadFigures`` says which are
+    A part is present if the engine gives it (``LoadFigures`` says which are
     parts of which).
     """
     blocks = getattr(config.cache_config, "num_gpu_blocks", None)
@@ -121,7 +121,7 @@ def load_figures(seconds: float, config: Any, worker: WorkerFacts) -> LoadFigure
 
 
 def _known(figure: float | None) -> float | None:
-    """None for zero too, with which an engine says that it does not know."""
+    """None for zero too: an engine writes zero for an unknown figure."""
     return float(figure) if figure else None
 
 

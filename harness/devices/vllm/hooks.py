@@ -1,4 +1,4 @@
-"""The model inside vLLM's worker, seen from inside.
+"""Traces of the model inside vLLM's worker.
 
 Mixed into the worker (see vllm_worker), which may be another process: a trace
 leaves it through a file. Nothing here imports vLLM or torch.
@@ -22,10 +22,10 @@ _CHUNK = 128
 
 
 class TracedModel:
-    """Methods for ``collective_rpc``: begin to look, take what was seen, stop."""
+    """Methods for ``collective_rpc``: start recording, take the trace, stop."""
 
     def harness_trace_begin(self, shards: int) -> str | None:
-        """Put the hooks in place; what is wrong with the model, if anything."""
+        """Install the hooks; returns the problem with the model, or None."""
         self._harness_hooks = ExitStack()
         self._harness_seen = Capture()
         self._harness_norm: list[Any] = []
@@ -38,7 +38,7 @@ class TracedModel:
         return None
 
     def harness_trace_take(self, file: str, positions: int, width: int) -> str | None:
-        """Write what was seen of one prompt; what went wrong, if anything.
+        """Write the trace of one prompt; returns the problem, or None.
 
         Every worker of a model takes part in the head, the first one writes.
 

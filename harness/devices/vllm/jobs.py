@@ -22,9 +22,9 @@ class Part:
     """One request of the engine.
 
     Attributes:
-        job: what it is a part of.
+        job: the request of the harness that it belongs to.
         started: when it was handed over, seconds of the monotonic clock.
-        token_ids: what the engine has chosen so far.
+        token_ids: tokens that the engine has chosen so far.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Part:
         self.token_ids: tuple[int, ...] = ()
 
     def follow(self, output: Any, on_token: Callable[[], None]) -> None:
-        """Take what the engine says of this request after a step."""
+        """Take the engine's output for this request after a step."""
         before = len(self.token_ids)
         self.token_ids = tuple(output.outputs[0].token_ids)
         if self.job.request.replay != "forced-prefill":
@@ -84,7 +84,7 @@ class Job:
         return self.unfinished == 0
 
     def completion(self, pool: Executor) -> Completion:
-        """What became of it, once it is finished.
+        """The completion, once the request is finished.
 
         Raises:
             DeviceError: if the worker has not written every row.
@@ -109,7 +109,7 @@ class Job:
             return self.request.forced_token_ids, "forced"
         tokens = self.parts[0].token_ids
         if rows is not None:
-            # The engine goes on after a row that nothing can be chosen from.
+            # The engine goes on after a row without a finite logit.
             empty = np.flatnonzero(rows.top_ids[:, 0] < 0)
             if len(empty):
                 return (*tokens[: empty[0]], NO_CHOICE), "nonfinite"

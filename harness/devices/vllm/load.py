@@ -33,7 +33,7 @@ _VARIABLES = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
-    # Models are directories by now: nothing is looked up anywhere.
+    # Models are local directories by now: vLLM must not look anything up.
     "HF_HUB_OFFLINE": "1",
 }
 _CPU_VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
@@ -52,11 +52,11 @@ def import_vllm(name: str, asked: Collection[str] = ()) -> tuple[Any, Any]:
     """torch and vLLM, imported with the variables that parity needs.
 
     ``asked`` are the user's own engine arguments: a size of the KV cache among
-    them must not lose against a variable that nobody set.
+    them must win over a default variable.
 
     Raises:
         MissingDependency: without vLLM, or with one that does not load.
-        DeviceError: if a folder ``./vllm`` stands in its way.
+        DeviceError: if a folder ``./vllm`` hides the package.
     """
     sized = name != "vllm-cpu" or "kv_cache_memory_bytes" in asked
     variables = _VARIABLES | ({} if sized else _CPU_VARIABLES)
@@ -90,7 +90,7 @@ def distribution_of(vllm: Any) -> str:
 
 
 def check_platform(name: str, vllm: Any) -> Any:
-    """vLLM's platform, once it is the one that the device stands for.
+    """vLLM's platform, checked to be the one of this device.
 
     Raises:
         DeviceError: if vLLM picked another, or cannot pick one.
@@ -160,7 +160,7 @@ def _typed(name: str, key: str, text: str, options: Mapping[str, argparse.Action
         return _plain(text)
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         if text.lower() not in ("true", "false", "1", "0"):
-            raise UsageError(f"{name}: --engine-arg {key}={text} is neither true nor false")
+            raise UsageError(f"{name}: --engine-arg {key}={text} must be true or false")
         return text.lower() in ("true", "1")
     return _value(name, key, text, action)
 

@@ -1,7 +1,7 @@
-"""What vLLM tells its log and nobody else.
+"""Facts that vLLM writes only to its log.
 
-That is the seconds of each part of a load, and why an engine in a process of its own
-came to its end.
+These are the seconds of each part of a load, and why an engine in a separate
+process ended.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FIRST_PASS = ("Warming up model for the compilation", "Warming up done")
 
 @dataclass(frozen=True)
 class _FirstPass:
-    """When it began, what torch had compiled by then and what had been heard."""
+    """When it began, and what torch had compiled and the log had said by then."""
 
     at: float
     compiled: float
@@ -77,7 +77,7 @@ class LoadLog(logging.Handler):
         self._first_pass: _FirstPass | None = None
 
     def install(self, load: str | None) -> None:
-        """Listen; a second call for the same load does no harm, another load begins anew."""
+        """Listen; may be called twice for one load; another load starts from zero."""
         if load != self._load:
             self.seconds, self._load, self._first_pass = {}, load, None
         for name in {*_TIMERS, *_ENDERS}:

@@ -1,4 +1,4 @@
-"""The processes around vLLM's engine: what it changes in ours, and the death of its own."""
+"""The processes around vLLM's engine: what it changes in ours, and the end of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_S = 0.5
 
 
 class OwnProcess:
-    """What vLLM changes in the process that it runs in, to be put back.
+    """Settings that vLLM changes in its process, to be restored.
 
     It replaces ``torch.set_num_threads``, binds threads to cores and preloads
     libraries into children; a Transformers device that is opened later needs
@@ -53,14 +53,14 @@ class OwnProcess:
 
 
 class EngineWatch:
-    """Wakes whoever waits for the engine when one of its processes dies.
+    """Wakes the thread that waits for the engine when one of its processes dies.
 
-    vLLM's client waits on a queue, which nobody fills any more once the engine's
-    process was killed: it would wait for ever.
+    vLLM's client waits on a queue, which stays empty after the engine's process
+    dies: it would wait for ever.
 
     Args:
         core: vLLM's ``engine_core`` client.
-        processes: those of the engine; none where it runs in this process.
+        processes: those of the engine; empty where it runs in this process.
     """
 
     def __init__(self, core: Any, processes: Collection[BaseProcess]) -> None:
@@ -73,13 +73,13 @@ class EngineWatch:
             self._thread.start()
 
     def cause(self) -> str | None:
-        """What became of a process that died; None while all live."""
+        """How a process ended; None while all are alive."""
         if any(not process.is_alive() for process in self._processes.values()):
             self._thread.join(2 * _POLL_S)
         return self._cause
 
     def close(self) -> None:
-        """No process is missed from here on."""
+        """From here on the end of a process is expected."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -106,12 +106,12 @@ class EngineWatch:
 
 
 def how_it_ended(status: int | None) -> str:
-    """In words; ``status`` as ``multiprocessing`` counts, signals below zero."""
+    """How a process ended, in words; ``status`` as ``multiprocessing`` counts, signals below zero."""
     if status is None or status >= 0:
         return "ended" if status is None else f"ended with status {status}"
     try:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    memory = "; if nobody killed it, the host ran out of memory" if name == "SIGKILL" else ""
+    memory = "; unless somebody killed it, the host ran out of memory" if name == "SIGKILL" else ""
     return f"was ended by {name}{memory}"

@@ -1,12 +1,12 @@
-"""The folder through which rows leave the engine's worker, and whose it is.
+"""The folder through which rows leave the engine's worker, and its owner.
 
 Its owner holds a lock on a file in it until it ends, however it ends. So the next
 start knows a folder that a killed run left behind, and an engine in a process of its
-own notices that nobody waits for it any more. A lock, not a process id: ids are given
-again, and containers that share a folder number their processes apart.
+own notices that the harness has ended. A lock, not a process id: ids are
+reused, and containers that share a folder number their processes apart.
 
 Rows go where ``TMPDIR`` says and not to /dev/shm: a container's holds 64 MiB, which
-two long requests fill. What is read back at once seldom reaches a disk anyway.
+two long requests fill. Rows that are read back at once seldom reach a disk.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Spool:
         os.environ[_VARIABLE] = str(self.folder)
 
     def file(self, name: str) -> str:
-        """Where the rows of a request go."""
+        """The file for the rows of a request."""
         return str(self.folder / name)
 
     def cause(self) -> str | None:
-        """Why the engine died, as far as one of its processes could still say it."""
+        """Why the engine died, if one of its processes could still say so."""
         with suppress(OSError):
             return (self.folder / _CAUSE).read_text("utf-8", "replace").strip() or None
         return None
@@ -96,7 +96,7 @@ def end_with_owner() -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove the folders in ``parent`` whose owners are gone."""
+    """Remove the folders in ``parent`` that have no owner any more."""
     for folder in parent.glob(f"{_PREFIX}*"):
         if _MINE.get(str(folder)) == os.getpid():
             continue
@@ -109,7 +109,7 @@ def sweep(parent: Path) -> None:
 def _ownerless(folder: Path) -> bool:
     """Whether no process holds the folder's lock.
 
-    Not to be asked by the owner: closing a second descriptor gives its lock away.
+    The owner must not call this: closing a second descriptor drops its lock.
     """
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR)
@@ -124,7 +124,7 @@ def _ownerless(folder: Path) -> bool:
 
 
 def _take(descriptor: int) -> bool:
-    """Lock a file, if no other process has; False where there are no such locks."""
+    """Lock a file, if no other process has; False where the system has no such locks."""
     try:
         import fcntl  # not on Windows, where vLLM does not run either
     except ImportError:

@@ -37,7 +37,7 @@ def trace_engine(
         for prompt_id, ids in sequences:
             try:
                 llm.generate([{"prompt_token_ids": list(ids)}], params, use_tqdm=False)
-            except Exception as error:  # whatever a kernel, a worker or its process raises
+            except Exception as error:  # a kernel, a worker or its process may raise anything
                 raise DeviceError(
                     f"{name}: the engine failed on prompt {prompt_id!r}: {reason(error)}"
                 ) from error
@@ -52,15 +52,15 @@ def trace_engine(
 
 def _check(name: str, config: Any) -> None:
     if not config.model_config.enforce_eager:
-        raise DeviceError(f"{name}: hooks see nothing of a graph; leave enforce_eager at true")
+        raise DeviceError(f"{name}: hooks do not run inside a graph; leave enforce_eager at true")
     if config.cache_config.enable_prefix_caching:
-        raise DeviceError(f"{name}: a cached prefix is not run; leave enable_prefix_caching off")
+        raise DeviceError(f"{name}: hooks do not see a cached prefix; leave enable_prefix_caching off")
     if int(config.parallel_config.pipeline_parallel_size) > 1:
         raise DeviceError(f"{name}: layers on several workers cannot be looked into; use one stage")
 
 
 def _call(name: str, llm: Any, method: str, *args: Any) -> None:
-    """Call a method of every worker; the first that complains is believed."""
+    """Call a method of every worker; the first problem is raised."""
     for problem in llm.collective_rpc(method, args=args):
         if problem is not None:
             raise DeviceError(f"{name}: {problem}")

@@ -1,4 +1,4 @@
-"""What runs inside vLLM's worker, which imports it by its path.
+"""Code that runs inside vLLM's worker, which imports it by its path.
 
 Importing this module imports vLLM and torch.
 """
@@ -28,12 +28,12 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, *_: Any) -> None:
         """Called by vLLM with its configuration, the torch device and whether memory is pinned.
 
-        That is in the worker and before it loads the model: the time to listen
-        to the log, and to make sure that this process does not outlive the harness.
+        This happens in the worker before it loads the model, so it starts listening
+        to the log and makes sure that this process ends with the harness.
         """
         LOAD_LOG.install(own_folder())
         with suppress(AttributeError):
-            # A sentence is said once in a process: a second load that takes as long is silent.
+            # vLLM logs a sentence once per process: a second load of equal length logs nothing.
             vllm.logger._print_info_once.cache_clear()
         end_with_owner()
         self._capture = RowCapture(writes=_is_first_rank())
@@ -57,9 +57,9 @@ class HarnessWorker(TracedModel):
     execute_model: Callable[..., Any]  # the worker's own
 
     def harness_facts(self) -> dict[str, Any]:
-        """What only the worker knows: attention, threads, bytes of weights and caches.
+        """Facts that only the worker has: attention, threads, bytes of weights and caches.
 
-        A runner of another vLLM may lack what is looked for; that fact is left out.
+        A runner of another vLLM may lack a fact; it is then left out.
         """
         runner: Any = self.model_runner  # type: ignore[attr-defined]
         looked_for: dict[str, Callable[[Any], Any]] = {

@@ -67,7 +67,6 @@ def test_a_position_fails_exactly_where_its_push_is_beyond_the_headroom() -> Non
         margin=np.abs(random.normal(0, 0.5, n)),
         shift=random.normal(0, 0.5, n),
         flip=random.random(n) < 0.3,
-        bounded=np.zeros(n, np.bool_),
         trailing=np.maximum(random.normal(-0.5, 0.5, n), 0.0),
     )
     limit = tolerance(kappa, noise, unit)

@@ -20,7 +20,7 @@ Command = Callable[..., Any]
     [
         (["--engine-arg", "port=1"], "give --port of harness serve instead"),
         (["--engine-arg", "model=x"], "give --model instead"),
-        (["--engine-arg", "start_timeout=soon"], "start_timeout=soon is no number of seconds"),
+        (["--engine-arg", "start_timeout=soon"], "start_timeout=soon must be a number of seconds"),
         (["--engine-arg", "x"], "is not of the form K=V"),
     ],
 )

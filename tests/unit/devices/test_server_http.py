@@ -258,7 +258,7 @@ def test_a_connection_that_breaks_is_one_line(faults: Faults) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"<html>", b"\xff\xfe", b"[" * 200_000])
 def test_what_is_no_json_is_one_line(faults: Faults, data: bytes) -> None:
     faults.answers["/x"] = [json_answer(data)]
-    with pytest.raises(DeviceError, match="the server sent no JSON; is it OpenAI-comp") as bad:
+    with pytest.raises(DeviceError, match="unreadable reply: the data is not JSON; is the server OpenAI-comp") as bad:
         http(faults).get("/x")
     one_line(bad)
 

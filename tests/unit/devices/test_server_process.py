@@ -43,7 +43,7 @@ def test_what_has_a_place_of_its_own_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "--seed", "a b", "x;y", "\u0661"])
 def test_a_key_that_is_no_argument_is_refused(key: str) -> None:
-    with pytest.raises(UsageError, match="is no argument of vllm serve"):
+    with pytest.raises(UsageError, match="is not an argument of vllm serve"):
         ServerProcess(MODEL, args={key: "x"})
 
 

@@ -9,7 +9,6 @@ import pytest
 from factories import told
 
 from harness.statistics.noise import (
-    largest_relative_shift,
     local_noise,
     rms_error,
     row_spacing,
@@ -75,13 +74,6 @@ def test_tolerance_is_the_larger_of_two_units_and_the_scaled_noise() -> None:
 def test_local_noise_pools_the_arms_and_never_falls_below_one_rounding() -> None:
     found = local_noise([array(0.3, 0.0), array(0.4, 0.0)], array(0.1, 0.12))
     assert found.tolist() == pytest.approx([math.sqrt(0.125), 0.12 / math.sqrt(12)])
-
-
-def test_kappa_is_the_largest_shift_in_units_of_local_noise() -> None:
-    shifts = [array(0.1, -0.6), array(0.2), array()]
-    noise = [array(0.1, 0.2), array(0.1), array()]
-    assert largest_relative_shift(shifts, noise) == pytest.approx(3.0)
-    assert largest_relative_shift([], []) == 0.0
 
 
 def test_the_error_is_that_over_the_whole_vocabulary() -> None:
