@@ -70,11 +70,11 @@ def compare(
     """
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
-    found = comparability(candidate, baseline.reference, allow)
-    outcome = _refuse(found)
-    if found.comparable:
+    compared = comparability(candidate, baseline.reference, allow)
+    outcome = _refuse(compared)
+    if compared.comparable:
         texts = candidate.text_only or baseline.reference.text_only
-        outcome = (_judge_texts if texts else _judge)(candidate, baseline, found)
+        outcome = (_judge_texts if texts else _judge)(candidate, baseline, compared)
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),
@@ -86,7 +86,7 @@ def compare(
         positions=sum(p.tokens_compared for p in outcome.prompts),
         classes=dict(sorted(classes.items())),
         prompts=outcome.prompts,
-        comparability=found,
+        comparability=compared,
         candidate=arm_of(candidate, "candidate", candidate.device, candidate_file),
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
@@ -96,11 +96,11 @@ def compare(
     )
 
 
-def _refuse(found: Comparability) -> _Outcome:
+def _refuse(compared: Comparability) -> _Outcome:
     verdict: Verdict = "NOT_COMPARABLE"
     return _Outcome(
         verdict=verdict,
-        message=message_of(verdict, found, _NO_INTERVAL, (), 0, 0),
+        message=message_of(verdict, compared, _NO_INTERVAL, (), 0, 0),
         error_ratio=_NO_INTERVAL,
         top_k_error_ratio=_NO_INTERVAL,
         gates=(),
@@ -135,7 +135,7 @@ def _gathered(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
     return gather(held, floors, 0 if floor is None else floor.controls)
 
 
-def _judge_texts(candidate: Recording, baseline: Baseline, found: Comparability) -> _Outcome:
+def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
     prompts, outcome = judge_texts(candidate, baseline.reference)
     return _Outcome(
         verdict="INCONCLUSIVE",
@@ -150,11 +150,11 @@ def _judge_texts(candidate: Recording, baseline: Baseline, found: Comparability)
             not_run("determinism", NO_LOGITS),
         ),
         prompts=prompts,
-        warnings=_warnings(candidate, found, ()),
+        warnings=_warnings(candidate, compared, ()),
     )
 
 
-def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _Outcome:
+def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
     floor = noise_floor(baseline)
     held = [hold(p, baseline) for p in candidate.prompts]
     evidence = _gathered(held, floor)
@@ -180,7 +180,7 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
     flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
         verdict=judgement.verdict,
-        message=_message(judgement, found, (ratio, top_k), (flips, positions)),
+        message=_message(judgement, compared, (ratio, top_k), (flips, positions)),
         error_ratio=ratio,
         top_k_error_ratio=top_k,
         gates=judgement.gates,
@@ -188,13 +188,13 @@ def _judge(candidate: Recording, baseline: Baseline, found: Comparability) -> _O
             judge_prompt(p, h, baseline, limits.get(p.id))
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
-        warnings=_warnings(candidate, found, judgement.gates),
+        warnings=_warnings(candidate, compared, judgement.gates),
     )
 
 
 def _message(
     judgement: Judgement,
-    found: Comparability,
+    compared: Comparability,
     ratios: tuple[Interval, Interval],
     counts: tuple[int, int],
 ) -> Message:
@@ -202,7 +202,9 @@ def _message(
     whole, top_k = ratios
     only_top_k = whole.value is None and top_k.value is not None
     ratio = top_k if only_top_k else whole
-    return message_of(judgement.verdict, found, ratio, judgement.gates, *counts, top_k=only_top_k)
+    return message_of(
+        judgement.verdict, compared, ratio, judgement.gates, *counts, top_k=only_top_k
+    )
 
 
 def _interval(all_gates: Sequence[Gate], name: str) -> Interval:
@@ -249,7 +251,7 @@ def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> Message:
 
 
 def _warnings(
-    candidate: Recording, found: Comparability, all_gates: Sequence[Gate]
+    candidate: Recording, compared: Comparability, all_gates: Sequence[Gate]
 ) -> tuple[Message, ...]:
     warned = [g.message for g in all_gates if g.status == "WARN" and g.message is not None]
     if candidate.engine.warning:
@@ -262,9 +264,9 @@ def _warnings(
         warned.append(message("warning.prefill_only"))
     warned += [
         message("warning.allowed", field=d.field, candidate=d.candidate, baseline=d.baseline)
-        for d in found.allowed
+        for d in compared.allowed
     ]
-    warned += [message("warning.unknown", field=field) for field in found.unknown]
+    warned += [message("warning.unknown", field=field) for field in compared.unknown]
     return tuple(warned)
 
 

@@ -13,24 +13,24 @@ _CLASSES = {"NEAR-TIE": "NEAR_TIE", "SILENT-DRIFT": "SILENT_DRIFT"}
 
 def from_first(document: dict[str, Any]) -> dict[str, Any]:
     """The content of a file of /1 as one of /2."""
-    found = {**document, "schema": "harness.alignment/2"}
-    if isinstance(found.get("classes"), dict):
-        found["classes"] = {_CLASSES.get(k, k): v for k, v in found["classes"].items()}
-    if isinstance(found.get("warnings"), list):
-        found["warnings"] = [{"sentence": w} for w in found["warnings"]]
-    if isinstance(found.get("prompts"), list):
-        found["prompts"] = [_prompt(p) for p in found["prompts"]]
-    return found
+    upgraded = {**document, "schema": "harness.alignment/2"}
+    if isinstance(upgraded.get("classes"), dict):
+        upgraded["classes"] = {_CLASSES.get(k, k): v for k, v in upgraded["classes"].items()}
+    if isinstance(upgraded.get("warnings"), list):
+        upgraded["warnings"] = [{"sentence": w} for w in upgraded["warnings"]]
+    if isinstance(upgraded.get("prompts"), list):
+        upgraded["prompts"] = [_prompt(p) for p in upgraded["prompts"]]
+    return upgraded
 
 
 def _prompt(prompt: Any) -> Any:
     if not isinstance(prompt, dict):
         return prompt
-    found = {**prompt, "class": _class(prompt.get("class"))}
+    upgraded = {**prompt, "class": _class(prompt.get("class"))}
     positions = prompt.get("positions")
     if isinstance(positions, dict) and isinstance(positions.get("class"), list):
-        found["positions"] = {**positions, "class": [_class(c) for c in positions["class"]]}
-    return found
+        upgraded["positions"] = {**positions, "class": [_class(c) for c in positions["class"]]}
+    return upgraded
 
 
 def _class(name: Any) -> Any:

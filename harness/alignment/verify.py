@@ -59,14 +59,14 @@ def verify_file(
         EmptyComparison: if the list is empty.
         HarnessError: errors of the model or the device.
     """
-    found = jsonfile.parse_any(path)
-    if isinstance(found, list):
-        tokens = _plain(found, path)
+    content = jsonfile.parse_any(path)
+    if isinstance(content, list):
+        tokens = _plain(content, path)
         plan = Plan(spec, _plain_suite(path, tokens), Path(), _context(tokens))
         baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
         outputs = {_name(i): p.token_ids for i, p in enumerate(tokens)}
         return compare_tokens(outputs, baseline, file=path.as_posix())
-    if not isinstance(found, dict) or found.get("schema") not in SCHEMAS:
+    if not isinstance(content, dict) or content.get("schema") not in SCHEMAS:
         raise FormatError(
             str(path),
             None,
@@ -113,11 +113,11 @@ def _refuse_repeats(names: Sequence[str], tokens: Iterable[object], path: Path) 
         seen[pair] = name
 
 
-def _plain(found: list[object], path: Path) -> list[PlainPrompt]:
-    if not found:
+def _plain(content: list[object], path: Path) -> list[PlainPrompt]:
+    if not content:
         raise EmptyComparison(f"{path}: the list is empty, so there is nothing to judge")
     prompts = []
-    for index, item in enumerate(found):
+    for index, item in enumerate(content):
         try:
             prompts.append(PlainPrompt.model_validate(item))
         except ValidationError as error:

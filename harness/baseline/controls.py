@@ -18,7 +18,7 @@ def control_ratio(control: Recording, reference: Recording, oracle: Recording) -
     vocabulary, over all prompts that are finite in all three.
 
     Args:
-        control, oracle: on the reference's tokens; see ``baselines.check_arm``.
+        control, oracle: on the reference's tokens; see ``baseline.check_arm``.
     """
     mine, theirs = [], []
     for prompt in reference.prompts:

@@ -115,15 +115,15 @@ def _compare_cell(
     end = time.monotonic() + budget_s
     blocks: list[tuple[int, ...]] = []
     runs: list[tuple[RepeatTimes, RepeatTimes]] = []
-    found = None
+    judgement = None
     with progress.stage(f"{cell.name}: blocks of pairs", LOOKS[-1]) as step:
-        while found is None and (time.monotonic() < end or len(blocks) < 2):
+        while judgement is None and (time.monotonic() < end or len(blocks) < 2):
             times = [RepeatTimes.model_validate(w.ask("run", cell)) for w in (a, b, b, a)]
             blocks.append(tuple(t.wall_ns for t in times))
             runs += [(times[0], times[1]), (times[3], times[2])]
-            found = decided(_ratios(blocks))
+            judgement = decided(_ratios(blocks))
             step()
-    judged = found or judge_pairs(_ratios(blocks))
+    judged = judgement or judge_pairs(_ratios(blocks))
     counters = _differing(runs)
     outcome, said = judged.outcome, judged.message
     more = {name: pair for name, pair in counters.items() if pair[1] > pair[0]}
@@ -133,7 +133,7 @@ def _compare_cell(
             message("bench.counter", name=name, first=x, second=y) for name, (x, y) in more.items()
         )
         said = message("bench.counters", counters=told, clock=said)
-    if found is None:
+    if judgement is None:
         said = message("bench.stopped", clock=said, seconds=budget_s)
     return PairedCell(
         cell=cell,

@@ -101,22 +101,22 @@ def run_load(load: Load) -> LoadTimes:
     """
     base_url(load.url)
     before = server_counters(load.url)
-    found = _generate(load)
+    result = _generate(load)
     after = server_counters(load.url)
-    lost = [error for error in found.errors if error]
-    good = [i for i, error in enumerate(found.errors) if not error]
+    lost = [error for error in result.errors if error]
+    good = [i for i, error in enumerate(result.errors) if not error]
     return LoadTimes(
         rate=None if load.rate == float("inf") else load.rate,
         concurrency=load.concurrency,
         requests=load.requests,
-        completed=found.completed,
-        prompt_tokens=sum(found.input_lens[i] for i in good),
-        output_tokens=sum(found.output_lens[i] for i in good),
+        completed=result.completed,
+        prompt_tokens=sum(result.input_lens[i] for i in good),
+        output_tokens=sum(result.output_lens[i] for i in good),
         errors=len(lost),
         first_error=lost[0].strip().splitlines()[-1][:300] if lost else None,
-        wall_ns=round(found.duration * 1e9),
-        ttft_ns=tuple(round(found.ttfts[i] * 1e9) for i in good),
-        itl_ns=tuple(tuple(round(g * 1e9) for g in found.itls[i]) for i in good),
+        wall_ns=round(result.duration * 1e9),
+        ttft_ns=tuple(round(result.ttfts[i] * 1e9) for i in good),
+        itl_ns=tuple(tuple(round(g * 1e9) for g in result.itls[i]) for i in good),
         server={k: after[k] - before.get(k, 0) for k in after},
     )
 
@@ -136,13 +136,13 @@ def server_counters(url: str) -> dict[str, int]:
 
 def parse_counters(text: str) -> dict[str, int]:
     """Sums over all labels of the counters that are known."""
-    found = {}
+    counters = {}
     for ours, theirs in _COUNTERS.items():
         values = re.findall(rf"^{re.escape(theirs)}(?:{{[^\n]*}})? (\S+)$", text, re.MULTILINE)
         total = _sum(values)
         if values and math.isfinite(total):
-            found[ours] = round(total)
-    return found
+            counters[ours] = round(total)
+    return counters
 
 
 def _sum(texts: list[str]) -> float:

@@ -278,6 +278,4 @@ def check_replaces_bench(out: Path) -> None:
         UsageError: if the file is something else.
     """
     if out.exists() and out.stat().st_size and bench_schema(out) is None:
-        raise UsageError(
-            f"--out {out}: is not a bench and would be overwritten; name another file"
-        )
+        raise UsageError(f"--out {out}: is not a bench and would be overwritten; name another file")

@@ -82,14 +82,17 @@ def judge_first(
         Options(context=Context.of(baseline.reference)),
         progress=progress,
     )
-    found = compare(made, baseline)
-    return accuracy_of(found, suite), found
+    alignment = compare(made, baseline)
+    return accuracy_of(alignment, suite), alignment
 
 
-def accuracy_of(found: Alignment, suite: Suite) -> Accuracy:
+def accuracy_of(alignment: Alignment, suite: Suite) -> Accuracy:
     """The verdict of an alignment, for a bench of the same device."""
     return Accuracy(
-        verdict=found.verdict, sentence=found.sentence, message=found.message, suite=suite.name
+        verdict=alignment.verdict,
+        sentence=alignment.sentence,
+        message=alignment.message,
+        suite=suite.name,
     )
 
 
@@ -182,7 +185,9 @@ def _fitting(cells: Sequence[Cell], facts: Opened, progress: Progress) -> list[C
     fit = [c for c in cells if c.prompt_tokens + c.output_tokens <= facts.max_positions]
     for cell in cells:
         if cell not in fit:
-            progress.note(f"{cell.name}: longer than the {facts.max_positions} positions of the model")
+            progress.note(
+                f"{cell.name}: longer than the {facts.max_positions} positions of the model"
+            )
     if not fit:
         raise HarnessError(
             f"no cell of the grid fits the model's {facts.max_positions} positions; "
@@ -212,16 +217,16 @@ def _unfinished(out: Path, mine: Bench) -> Bench | None:
     if not out.exists():
         return None
     try:
-        found = load_bench(out)
+        earlier = load_bench(out)
     except FormatError:
         return None
     volatile = {"created", "complete", "load", "first_request_s", "cells", "limits", "warnings"}
-    same = found.model_dump(exclude=volatile | {"accuracy"}) == mine.model_dump(
+    same = earlier.model_dump(exclude=volatile | {"accuracy"}) == mine.model_dump(
         exclude=volatile | {"accuracy"}
     )
-    return found if same and not found.complete else None
+    return earlier if same and not earlier.complete else None
 
 
 def _finished(before: Bench | None, cell: Cell) -> tuple[RepeatTimes, ...]:
-    found = () if before is None else before.cells
-    return next((c.repeats for c in found if c.cell == cell), ())
+    cells = () if before is None else before.cells
+    return next((c.repeats for c in cells if c.cell == cell), ())

@@ -125,7 +125,9 @@ def diff(
 @app.command()
 def prune(
     baseline_dir: Root = Path("baselines"),
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without this option they are only listed.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; without this option they are only listed.")
+    ] = False,
 ) -> None:
     """List (or with --yes remove) baselines of suites that changed, and leftovers.
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from harness.bench.run import BenchPlan
     from harness.devices.spec import DeviceSpec
 
-PromptLengths = Annotated[str, typer.Option(help="Prompt lengths of the grid in tokens, separated by commas.")]
+PromptLengths = Annotated[
+    str, typer.Option(help="Prompt lengths of the grid in tokens, separated by commas.")
+]
 BatchSizes = Annotated[
     str | None,
     typer.Option(
@@ -51,15 +53,19 @@ def bench(
     against: Annotated[
         str | None,
         typer.Option(
-            help="Compare with another configuration, interleaved on this host: give what differs, as "
-            '"--dtype float32", or --python of another environment.'
+            help="Compare with another configuration, interleaved on this host: the options that "
+            'differ, as "--dtype float32", or --python of another environment.'
         ),
     ] = None,
-    budget: Annotated[float, typer.Option(help="The most seconds that --against may take.")] = 900.0,
+    budget: Annotated[
+        float, typer.Option(help="The most seconds that --against may take.")
+    ] = 900.0,
     baseline_dir: Annotated[Path, typer.Option(help="Folder of all baselines.")] = Path(
         "baselines"
     ),
-    judge: Annotated[bool, typer.Option(help="Judge the tokens against the baseline first.")] = True,
+    judge: Annotated[
+        bool, typer.Option(help="Judge the tokens against the baseline first.")
+    ] = True,
     limits: Annotated[
         bool, typer.Option(help="Measure memory bandwidth and matrix rate too.")
     ] = True,
@@ -153,10 +159,10 @@ def _two(spec: DeviceSpec, against: str, paired: Paired, files: BenchFiles) -> N
     from harness.report.bench import comparison_lines, render_comparison
 
     first = Configuration(spec)
-    found = run_against(first, parse_against(against, first), paired, Progress())
-    writers = {files.out: partial(save_bench, found)}
+    comparison = run_against(first, parse_against(against, first), paired, Progress())
+    writers = {files.out: partial(save_bench, comparison)}
     writers |= dict.fromkeys(
-        files.reports, partial(render_comparison, found, language=files.language)
+        files.reports, partial(render_comparison, comparison, language=files.language)
     )
-    tell_and_write(comparison_lines(found, files.language), writers)
-    raise typer.Exit({"REGRESSED": 1, "INCONCLUSIVE": 3}.get(found.outcome, 0))
+    tell_and_write(comparison_lines(comparison, files.language), writers)
+    raise typer.Exit({"REGRESSED": 1, "INCONCLUSIVE": 3}.get(comparison.outcome, 0))

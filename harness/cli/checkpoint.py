@@ -26,7 +26,9 @@ _Model = Annotated[str, typer.Argument(help="smollm2 (embedded), a directory, or
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _HeadDim = Annotated[
     int | None,
-    typer.Option("--head-dim", min=1, help="Size of an attention head, if the weights do not determine it."),
+    typer.Option(
+        "--head-dim", min=1, help="Size of an attention head, if the weights do not determine it."
+    ),
 ]
 
 
@@ -49,20 +51,24 @@ def inspect(
     from harness.model.find import find_model
 
     say = _note if values else None
-    found = look(find_model(model, progress=_note), head_dim=head_dim, values=values, progress=say)
+    inspection = look(
+        find_model(model, progress=_note), head_dim=head_dim, values=values, progress=say
+    )
     if json:
-        typer.echo(jsonlib.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        typer.echo(jsonlib.dumps(inspection.as_json(), indent=2, ensure_ascii=False))
     else:
-        for line in _inspection_lines(found):
+        for line in _inspection_lines(inspection):
             typer.echo(line)
-    raise typer.Exit(0 if found.ok else 1)
+    raise typer.Exit(0 if inspection.ok else 1)
 
 
 @app.command("fix-config")
 def fix_config(
     model: Annotated[str, typer.Argument(help="A directory with a checkpoint.")],
     head_dim: _HeadDim = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the change and write nothing.")
+    ] = False,
 ) -> None:
     """Correct the fields of config.json that the weights determine.
 
@@ -77,9 +83,11 @@ def fix_config(
     from harness.model.find import find_model
 
     if not Path(model).expanduser().is_dir():
-        raise UsageError(f"{model} is not a local directory; fix-config changes a local config.json only")
-    found = look(find_model(model), head_dim=head_dim)
-    changes = plan_changes(found)
+        raise UsageError(
+            f"{model} is not a local directory; fix-config changes a local config.json only"
+        )
+    inspection = look(find_model(model), head_dim=head_dim)
+    changes = plan_changes(inspection)
     for change in changes:
         old = "absent" if change.old is None else jsonlib.dumps(change.old)
         typer.echo(f"{change.name}: {old} -> {jsonlib.dumps(change.new)}")
@@ -88,9 +96,9 @@ def fix_config(
     elif dry_run:
         typer.echo("nothing was written (--dry-run)")
     else:
-        backup = write(Path(found.folder), changes)
-        typer.echo(f"written: {Path(found.folder) / 'config.json'}; before: {backup.name}")
-    for finding in found.findings:
+        backup = write(Path(inspection.folder), changes)
+        typer.echo(f"written: {Path(inspection.folder) / 'config.json'}; before: {backup.name}")
+    for finding in inspection.findings:
         if finding.severity == "error":
             typer.echo(f"not corrected by this command: {finding.what}")
 
@@ -132,11 +140,15 @@ def fuse(
     input_dir: Annotated[
         str, typer.Option("--input_dir", "--input-dir", help="Folder of the training checkpoint.")
     ],
-    output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="Folder to create for the result.")],
+    output_dir: Annotated[
+        Path, typer.Option("--output_dir", "--output-dir", help="Folder to create for the result.")
+    ],
     group_size: Annotated[
         int,
         typer.Option(
-            "--group-size", "--group_size", help="How many weights share a scale; -1 for a whole row."
+            "--group-size",
+            "--group_size",
+            help="How many weights share a scale; -1 for a whole row.",
         ),
     ] = -1,
     head_dim: _HeadDim = None,
@@ -170,35 +182,37 @@ def _note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _inspection_lines(found: Inspection) -> Iterator[str]:
-    yield f"{found.folder}: {found.family}, {found.tensors} tensors"
-    dtypes = ", ".join(f"{name} {count / 2**30:.2f} GiB" for name, count in found.dtypes.items())
-    yield f"{found.parameters:,} parameters, {found.bytes / 2**30:.4f} GiB ({dtypes})"
-    if found.kv_bytes_per_token is not None:
-        yield f"KV cache: {found.kv_bytes_per_token:,} bytes per token"
-    if found.same_shapes_as:
-        yield f"shapes: those of {found.same_shapes_as}"
-    if found.fields:
+def _inspection_lines(inspection: Inspection) -> Iterator[str]:
+    yield f"{inspection.folder}: {inspection.family}, {inspection.tensors} tensors"
+    dtypes = ", ".join(
+        f"{name} {count / 2**30:.2f} GiB" for name, count in inspection.dtypes.items()
+    )
+    yield f"{inspection.parameters:,} parameters, {inspection.bytes / 2**30:.4f} GiB ({dtypes})"
+    if inspection.kv_bytes_per_token is not None:
+        yield f"KV cache: {inspection.kv_bytes_per_token:,} bytes per token"
+    if inspection.same_shapes_as:
+        yield f"shapes: those of {inspection.same_shapes_as}"
+    if inspection.fields:
         yield ""
         rows = [("field", "config.json", "weights", "", "")]
         words = {"unknown": "cannot be told"}
-        for field in found.fields:
+        for field in inspection.fields:
             stated, true = _shown(field.config), _shown(field.weights)
             rows.append(
                 (field.name, stated, true, words.get(field.status, field.status), field.note)
             )
         yield from _table(rows)
     yield ""
-    if found.copied_from:
-        yield f"wrong: config.json is that of {found.copied_from}"
-    for finding in found.findings:
+    if inspection.copied_from:
+        yield f"wrong: config.json is that of {inspection.copied_from}"
+    for finding in inspection.findings:
         remedy = f" ({finding.remedy})" if finding.remedy else ""
         yield f"{finding.severity}: {finding.what}{remedy}"
-    wrong = [field.name for field in found.wrong]
+    wrong = [field.name for field in inspection.wrong]
     if wrong:
         yield f"{len(wrong)} fields are wrong: {', '.join(wrong)}"
-        yield f"mend them: harness checkpoint fix-config {found.folder}"
-    yield "something is wrong" if not found.ok else "nothing is wrong"
+        yield f"mend them: harness checkpoint fix-config {inspection.folder}"
+    yield "something is wrong" if not inspection.ok else "nothing is wrong"
 
 
 def _ternary_json(reports: Sequence[TernaryReport]) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from harness.errors import UsageError
 
 def doctor(
     device: Annotated[
-        str | None, typer.Option(help="The device that the host should be ready for; by default every device found.")
+        str | None,
+        typer.Option(
+            help="The device that the host should be ready for; by default every device found."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     log: Annotated[

@@ -16,7 +16,12 @@ SuiteName = Annotated[str, typer.Option(help="A name in prompts/, or a YAML file
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; the checkpoint's by default.")
 ]
-MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Tokens to generate for each prompt; by default the suite's own number.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Tokens to generate for each prompt; by default the suite's own number."
+    ),
+]
 BatchSize = Annotated[
     int, typer.Option(min=1, metavar="N", help="How many requests run at a time (vLLM).")
 ]

@@ -53,7 +53,9 @@ def record(
     model: ModelName = "smollm2",
     suite: SuiteName = "mixed",
     dtype: Dtype = None,
-    replay: Annotated[ReplayName, typer.Option(help="How tokens are chosen: free, or forced from --context.")] = ReplayName.free,
+    replay: Annotated[
+        ReplayName, typer.Option(help="How tokens are chosen: free, or forced from --context.")
+    ] = ReplayName.free,
     context: Annotated[
         Path | None,
         typer.Option(

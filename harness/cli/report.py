@@ -45,7 +45,9 @@ def report(
             if bench_schema(path) is None:
                 load_alignment(path)  # raises if the file is invalid
         kinds = ", ".join(f"{path} is {bench_schema(path) or ALIGNMENT}" for path in alignments)
-        raise UsageError(f"a report can show one kind of file only: {kinds}; render each kind alone")
+        raise UsageError(
+            f"a report can show one kind of file only: {kinds}; render each kind alone"
+        )
     schema = schemas.pop()
     if schema is None:
         render([load_alignment(path) for path in alignments], out, language)

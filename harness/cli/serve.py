@@ -20,7 +20,8 @@ def serve(
 ) -> None:
     """Start vllm serve on this machine's loopback and print its URL.
 
-    It runs until Ctrl-C or SIGTERM, and always ends with this command. Prefix caching and the checkpoint's own sampling settings are
+    It runs until Ctrl-C or SIGTERM, and always ends with this command.
+    Prefix caching and the checkpoint's own sampling settings are
     off; --engine-arg takes any argument of vllm serve.
 
     Example:  harness serve --model ./BitCPM4-CANN-1B --engine-arg max_num_seqs=8

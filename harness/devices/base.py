@@ -146,9 +146,13 @@ def check_request(
     where = f"{name}: prompt {request.prompt_id!r}"
     forced = request.forced_token_ids
     if (forced is None) != (request.replay == "free"):
-        raise DeviceError(f"{where}: forced replays need forced tokens, and only they may have them")
+        raise DeviceError(
+            f"{where}: forced replays need forced tokens, and only they may have them"
+        )
     if not request.prompt_token_ids or (forced is not None and not forced):
-        raise DeviceError(f"{where}: at least one prompt token and one token to generate or force are needed")
+        raise DeviceError(
+            f"{where}: at least one prompt token and one token to generate or force are needed"
+        )
     ids = (*request.prompt_token_ids, *(forced or ()))
     if min(ids) < 0 or max(ids) >= vocab_size:
         raise DeviceError(

@@ -107,10 +107,10 @@ def _local_target(
     from harness.model.find import find_model
 
     trust = spec.trust_remote_code
-    found = find_model(spec.model, trust_remote_code=trust, progress=progress.note)
-    device = make(found, spec.dtype)
-    subject = subject or subject_of(found, progress.note)
-    return Target(device, subject, found.slug, spec.dtype or checkpoint_dtype(found))
+    model = find_model(spec.model, trust_remote_code=trust, progress=progress.note)
+    device = make(model, spec.dtype)
+    subject = subject or subject_of(model, progress.note)
+    return Target(device, subject, model.slug, spec.dtype or checkpoint_dtype(model))
 
 
 def _server_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:

@@ -80,9 +80,9 @@ def places(
     return [_place(name, candidate, reference, oracle, controls, floors[name]) for name in ordered]
 
 
-def first_beyond(found: Sequence[Place]) -> Place | None:
+def first_beyond(judged: Sequence[Place]) -> Place | None:
     """The first place beyond the noise, or None."""
-    return next((place for place in found if place.status in FAILING), None)
+    return next((place for place in judged if place.status in FAILING), None)
 
 
 def block_of(place: str) -> str:
@@ -134,7 +134,7 @@ def _place(
     known = [ratio_of(c, errors.reference).value for c in errors.controls.values()]
     control = max((v for v in known if v is not None), default=None)
     peaks = [peak_of(c, errors.reference) for c in errors.controls.values() if errors.judged]
-    found = Place(
+    place = Place(
         name=name,
         layer=layer_of(name),
         status="WITHIN",
@@ -150,8 +150,8 @@ def _place(
         slope_limit=max(SLOPE_LIMIT, SLOPE_SHARE * max(noise or 0.0, floor / PEERS)),
     )
     equal = all(equal_at(name, c, r) for c, r in zip(candidate, reference, strict=True))
-    return found.model_copy(
-        update={"status": _status(found, equal, broken, errors.judged, len(candidate))}
+    return place.model_copy(
+        update={"status": _status(place, equal, broken, errors.judged, len(candidate))}
     )
 
 
@@ -210,11 +210,11 @@ def curve_of(location: Location) -> Located:
     )
 
 
-def layer_rows(found: Sequence[Place]) -> list[tuple[str, dict[str, Place]]]:
+def layer_rows(judged: Sequence[Place]) -> list[tuple[str, dict[str, Place]]]:
     """The places for a reader: one row per layer and per module outside of
     them, each with its places by what they are within it ("" for the whole)."""
     rows: dict[str, dict[str, Place]] = {}
-    for place in found:
+    for place in judged:
         whole = place.name if place.layer is None else layer_place(place.layer, "")
         within = place.name.removeprefix(whole).removeprefix(".")
         rows.setdefault(whole, {})[within if within in IN_LAYER else ""] = place

@@ -100,7 +100,8 @@ class Location(StrictModel):
 
     ``module`` is the block (attention, MLP, norm, layer, embedding, head) whose
     output leaves the noise first in the order of execution, ``place`` the part
-    of it that leaves it; both None if every output stays in the noise. ``places`` are in that order.
+    of it that leaves it; both None if every output stays in the noise.
+    ``places`` are in that order.
     """
 
     schema_: str = Field(default=SCHEMA, alias="schema")

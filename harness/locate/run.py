@@ -88,14 +88,14 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
     arms = _reference_arms(plan, target, sequences, progress)
     reference, oracle = arms.pop("reference"), arms.pop("oracle")
     controls = {name: arm.traces for name, arm in arms.items()}
-    found = places(candidate.traces, reference.traces, oracle.traces, controls, target.dtype)
-    first = first_beyond(found)
+    judged = places(candidate.traces, reference.traces, oracle.traces, controls, target.dtype)
+    first = first_beyond(judged)
     return Location(
         created=utc_now(),
         module=None if first is None else block_of(first.name),
         place=None if first is None else first.name,
-        sentence=_sentence(found, first, prompts),
-        places=tuple(found),
+        sentence=_sentence(judged, first, prompts),
+        places=tuple(judged),
         hand_over=None
         if first is None
         else _hand_over(first.name, (candidate, reference, oracle), prompts),
@@ -103,7 +103,7 @@ def locate(plan: LocatePlan, progress: Progress) -> Location:
         reference=reference.side,
         controls=list(controls),
         prompts=prompts,
-        warnings=_warnings(plan, prompts, found),
+        warnings=_warnings(plan, prompts, judged),
     )
 
 
@@ -123,8 +123,8 @@ def _context(plan: LocatePlan, target: Target, progress: Progress) -> Context | 
         progress.note("no baseline: the prompts are replayed without any output")
         return None
     progress.note(f"context: {path.as_posix()}")
-    found = resolve(path)
-    return Context.of(found.reference if isinstance(found, Baseline) else found)
+    arms = resolve(path)
+    return Context.of(arms.reference if isinstance(arms, Baseline) else arms)
 
 
 def _candidate(
@@ -183,9 +183,7 @@ def _reference_arms(
         arm = replace(spec, dtype=dtype, engine_args=args)
         target = open_target(arm, subject=same, progress=progress)
         if not isinstance(target.device, TraceableDevice):
-            raise UsageError(
-                f"{plan.reference_device} cannot be traced; use {REFERENCE_DEVICE}"
-            )
+            raise UsageError(f"{plan.reference_device} cannot be traced; use {REFERENCE_DEVICE}")
         if target.subject.facts.vocab_size != candidate.subject.facts.vocab_size:
             raise UsageError("candidate and reference have vocabularies of different sizes")
         same = target.subject
@@ -241,14 +239,16 @@ def _hand_over(
     )
 
 
-def _sentence(found: Sequence[Place], first: Place | None, prompts: Sequence[LocatedPrompt]) -> str:
+def _sentence(
+    judged: Sequence[Place], first: Place | None, prompts: Sequence[LocatedPrompt]
+) -> str:
     over = f"{len(prompts)} prompts and {sum(p.positions for p in prompts)} positions"
     if first is None:
-        if all(p.status == "EQUAL" for p in found):
+        if all(p.status == "EQUAL" for p in judged):
             return f"No module differs: every output is bit-equal to the reference's, over {over}."
-        if all(p.status in ("EQUAL", "UNJUDGED") for p in found):
+        if all(p.status in ("EQUAL", "UNJUDGED") for p in judged):
             return f"Nothing could be judged: the reference itself is not finite, over {over}."
-        worst = max(found, key=lambda p: (p.ratio.value or 0.0) / p.limit)
+        worst = max(judged, key=lambda p: (p.ratio.value or 0.0) / p.limit)
         return (
             f"No module's error leaves the noise: the largest is {worst.ratio.value:.2f} times "
             f"the reference's, in {worst.name} (limit {worst.limit:.2f}), over {over}."
@@ -281,12 +281,12 @@ def _how(place: Place) -> str:
 
 
 def _warnings(
-    plan: LocatePlan, prompts: Sequence[LocatedPrompt], found: Sequence[Place]
+    plan: LocatePlan, prompts: Sequence[LocatedPrompt], judged: Sequence[Place]
 ) -> tuple[str, ...]:
     lines = []
     if len(prompts) < 2:
         lines.append("One prompt gives no interval: the ratio alone decides. Name more prompts.")
-    if any(p.status == "UNJUDGED" for p in found):
+    if any(p.status == "UNJUDGED" for p in judged):
         lines.append("The reference is not finite somewhere: those places were not judged.")
     if plan.spec.device == plan.reference_device and not plan.spec.engine_args:
         lines.append("Candidate and reference are the same device: only the model can differ.")

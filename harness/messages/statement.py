@@ -45,10 +45,10 @@ class Statement(StrictModel):
 
     @model_validator(mode="after")
     def _message_fits(self) -> Statement:
-        found: Message | None = getattr(self, "message", None)
-        if found is not None:
+        stated_message: Message | None = getattr(self, "message", None)
+        if stated_message is not None:
             for language in LANGUAGES:
-                _rendered(found, language)
+                _rendered(stated_message, language)
         return self
 
 
@@ -59,37 +59,37 @@ class Remark(Statement):
     message: Message | None = None
 
 
-def remark(found: Message) -> Remark:
+def remark(stated_message: Message) -> Remark:
     """A remark of this message."""
-    return Remark(message=found)
+    return Remark(message=stated_message)
 
 
 def told(stated: Stated, language: Language) -> str:
     """What it says in one language; the English sentence where there is no
     message, or one that a newer version wrote."""
-    found = stated.message
-    text = None if found is None else _rendered(found, language)
+    stated_message = stated.message
+    text = None if stated_message is None else _rendered(stated_message, language)
     return stated.sentence if text is None else text
 
 
-def _rendered(found: Message, language: Language) -> str | None:
+def _rendered(stated_message: Message, language: Language) -> str | None:
     """The text; None of a message that this version does not know.
 
     Raises:
         ValueError: if the values are not those of the message.
     """
-    if not _known(found):
+    if not _known(stated_message):
         return None
     try:
-        return render(found, language)
+        return render(stated_message, language)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ValueError(f"the values do not fit the message {found.key}") from error
+        raise ValueError(f"the values do not fit the message {stated_message.key}") from error
 
 
-def _known(found: Message) -> bool:
+def _known(stated_message: Message) -> bool:
     """Whether this version has its text, and those of the messages within it."""
     within: list[Message] = []
-    for value in found.values.values():
+    for value in stated_message.values.values():
         items = value if isinstance(value, tuple) else (value,)
         within += [item for item in items if isinstance(item, Message)]
-    return found.key in MESSAGES["en"] and all(map(_known, within))
+    return stated_message.key in MESSAGES["en"] and all(map(_known, within))

@@ -110,7 +110,9 @@ def record(
             if options.prompt_ids is None or p.id in options.prompt_ids
         ]
         if not prompts:
-            raise UsageError(f"none of the prompts of suite {suite.name} is selected; name one that the suite has")
+            raise UsageError(
+                f"none of the prompts of suite {suite.name} is selected; name one of them"
+            )
         making = _Making(device, subject, suite, options, facts, prompts, progress)
         return (reuse and making.finished(out)) or making.run(out)
 

@@ -42,12 +42,12 @@ def render_bench(benches: Sequence[Bench], path: Path, language: Language = "en"
     _write(path, name, language, benches=views, trend=list(trend(benches, language)))
 
 
-def render_comparison(found: Comparison, path: Path, language: Language = "en") -> None:
+def render_comparison(comparison: Comparison, path: Path, language: Language = "en") -> None:
     """Write a report of a comparison; errors as of ``render_bench``."""
     check_bench_report(path)
     html = path.suffix.lower() == ".html"
     name = "bench_comparison.html.j2" if html else "bench_comparison.md.j2"
-    _write(path, name, language, found=found)
+    _write(path, name, language, comparison=comparison)
 
 
 def _write(path: Path, name: str, language: Language, **values: object) -> None:
@@ -72,14 +72,14 @@ def bench_lines(bench: Bench, language: Language = "en") -> Iterator[str]:
         yield f"  {t('bench.warning', text=printable(warning))}"
 
 
-def comparison_lines(found: Comparison, language: Language = "en") -> Iterator[str]:
+def comparison_lines(comparison: Comparison, language: Language = "en") -> Iterator[str]:
     """A comparison in a few lines, for a terminal."""
     t = partial(say, language)
-    options = {"first": found.first.options, "second": found.second.options}
-    yield f"{found.outcome}: {t('bench.against', **options)}"
-    for cell in found.cells:
+    options = {"first": comparison.first.options, "second": comparison.second.options}
+    yield f"{comparison.outcome}: {t('bench.against', **options)}"
+    for cell in comparison.cells:
         yield f"  {cell.outcome:<12} {cell.cell.name}: {printable(told(cell, language))}"
-    for side in (found.first, found.second):
+    for side in (comparison.first, comparison.second):
         verdict = word(language, side.accuracy.verdict)
         yield f"  {t('bench.tokens_of', options=side.options, verdict=verdict)}"
 
@@ -104,26 +104,26 @@ def trend(benches: Sequence[Bench], language: Language = "en") -> Iterator[tuple
         yield bench.created, bench.device, torch, decode, say(language, f"bench.{where}")
 
 
-def render_load(found: LoadBench, path: Path, language: Language = "en") -> None:
+def render_load(load: LoadBench, path: Path, language: Language = "en") -> None:
     """Write a report of a server under load; errors as of ``render_bench``."""
     check_bench_report(path)
     name = "bench_load.html.j2" if path.suffix.lower() == ".html" else "bench_load.md.j2"
     head = [say(language, f"bench.head.{column}") for column in LOAD_HEAD]
-    rows = [_load_row(times, language) for times in found.loads]
-    _write(path, name, language, found=found, head=head, rows=rows)
+    rows = [_load_row(times, language) for times in load.loads]
+    _write(path, name, language, load=load, head=head, rows=rows)
 
 
-def load_lines(found: LoadBench, language: Language = "en") -> Iterator[str]:
+def load_lines(load: LoadBench, language: Language = "en") -> Iterator[str]:
     """A server under load in a few lines, for a terminal."""
     yield say(
         language,
         "bench.under_load.short",
-        url=printable(found.url),
-        prompt=found.prompt_tokens,
-        output=found.output_tokens,
+        url=printable(load.url),
+        prompt=load.prompt_tokens,
+        output=load.output_tokens,
     )
     head = [say(language, f"bench.head.{column}") for column in LOAD_HEAD[1:]]
-    for times in found.loads:
+    for times in load.loads:
         row = _load_row(times, language)
         cells = zip(head, row.cells, strict=True)
         yield f"  {row.head}: " + ", ".join(f"{name} {value}" for name, value in cells)

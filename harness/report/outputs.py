@@ -75,14 +75,14 @@ class Outputs:
 
     def writers(self, alignment: Alignment) -> dict[Path, Callable[[Path], None]]:
         """What writes each file."""
-        found: dict[Path, Callable[[Path], None]] = {}
+        writers: dict[Path, Callable[[Path], None]] = {}
         if self.json is not None:
-            found[self.json] = partial(save_alignment, alignment)
+            writers[self.json] = partial(save_alignment, alignment)
         for path in self.reports:
-            found[path] = partial(render, [alignment], language=self.language)
+            writers[path] = partial(render, [alignment], language=self.language)
         if self.table is not None:
-            found[self.table] = partial(write_table, alignment)
-        return found
+            writers[self.table] = partial(write_table, alignment)
+        return writers
 
     def write(self, alignment: Alignment) -> None:
         """Write every file, and the summary of a CI step.

@@ -67,11 +67,11 @@ def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
     own = plan.baseline.reference.dtype
     if own in LIMITS:
         return _not_applicable("float16", message("magnifier.same_dtype", dtype=own))
-    found = _run(plan, "float16", progress)
-    if found.status == "WARN":
-        return found
-    progress.note(f"magnifier: {found.sentence}")
-    return both(found, _run(plan, "float32", progress))
+    first = _run(plan, "float16", progress)
+    if first.status == "WARN":
+        return first
+    progress.note(f"magnifier: {first.sentence}")
+    return both(first, _run(plan, "float32", progress))
 
 
 def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
@@ -81,8 +81,8 @@ def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
     return decides.model_copy(update={"message": said.message, "sentence": said.sentence})
 
 
-def _said(found: Magnifier) -> Message | str:
-    return found.message or found.sentence
+def _said(outcome: Magnifier) -> Message | str:
+    return outcome.message or outcome.sentence
 
 
 def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
@@ -178,30 +178,30 @@ def magnified(
         return _not_applicable(dtype, _INFINITE)
     try:
         # The dtype is what magnifies, so another one is never allowed.
-        found = compare(candidate, baseline, allow=replace(allow, dtype=False))
+        alignment = compare(candidate, baseline, allow=replace(allow, dtype=False))
     except EmptyComparison as error:
         return _not_run(dtype, str(error))
-    if not found.comparability.comparable:
-        return _not_run(dtype, found.message or found.sentence)
+    if not alignment.comparability.comparable:
+        return _not_run(dtype, alignment.message or alignment.sentence)
     limit = LIMITS[dtype] * max([1.0, *_control_ratios(baseline)])
-    beyond = _beyond(found, limit)
+    beyond = _beyond(alignment, limit)
     return Magnifier(
         dtype=dtype,
         status="WARN" if beyond else "PASS",
-        message=_outcome(found, limit, beyond),
-        verdict=found.verdict,
-        error_ratio=found.error_ratio,
-        top_k_error_ratio=found.top_k_error_ratio,
+        message=_outcome(alignment, limit, beyond),
+        verdict=alignment.verdict,
+        error_ratio=alignment.error_ratio,
+        top_k_error_ratio=alignment.top_k_error_ratio,
         limit=limit,
-        positions=found.positions,
-        gates=found.gates,
+        positions=alignment.positions,
+        gates=alignment.gates,
         candidate=file,
         baseline="" if baseline.folder is None else baseline.folder.as_posix(),
     )
 
 
 def with_magnifier(
-    found: Alignment, recording: Path, baseline: Path, *, allow: Allow = STRICT
+    alignment: Alignment, recording: Path, baseline: Path, *, allow: Allow = STRICT
 ) -> Alignment:
     """An alignment with the outcome of a recording in the magnifying dtype.
 
@@ -214,21 +214,23 @@ def with_magnifier(
         BaselineError, FormatError: if either cannot be read.
     """
     candidate = load_recording(recording)
-    if candidate.dtype not in LIMITS or candidate.dtype == found.candidate.dtype:
+    if candidate.dtype not in LIMITS or candidate.dtype == alignment.candidate.dtype:
         raise UsageError(
             f"{recording}: is in {candidate.dtype}, which does not magnify "
-            f"{found.candidate.dtype}; record it with --dtype float16"
+            f"{alignment.candidate.dtype}; record it with --dtype float16"
         )
     beside = load_baseline(baseline.resolve().parent / candidate.dtype)
     closer = magnified(candidate, beside, allow=allow, file=recording.as_posix())
-    return added(found, closer)
+    return added(alignment, closer)
 
 
-def added(found: Alignment, closer: Magnifier) -> Alignment:
+def added(alignment: Alignment, closer: Magnifier) -> Alignment:
     """The alignment with the magnifier's outcome, and its warning among the others."""
     warned = Remark(message=closer.message, sentence=closer.sentence)
     warnings = [warned] if closer.status == "WARN" else []
-    return found.model_copy(update={"magnifier": closer, "warnings": (*found.warnings, *warnings)})
+    return alignment.model_copy(
+        update={"magnifier": closer, "warnings": (*alignment.warnings, *warnings)}
+    )
 
 
 def _control_ratios(baseline: Baseline) -> list[float]:
@@ -236,26 +238,26 @@ def _control_ratios(baseline: Baseline) -> list[float]:
     oracle = baseline.oracle
     if oracle is None:
         return []
-    found = [control_ratio(c, baseline.reference, oracle) for c in baseline.controls.values()]
-    return [f.value or 0.0 for f in found]
+    ratios = [control_ratio(c, baseline.reference, oracle) for c in baseline.controls.values()]
+    return [f.value or 0.0 for f in ratios]
 
 
-def _beyond(found: Alignment, limit: float) -> tuple[Message, ...]:
+def _beyond(alignment: Alignment, limit: float) -> tuple[Message, ...]:
     """The figures and gates that leave the noise, each in a few words."""
     beyond = [
         message(
             "magnifier.error", ratio=message("times.point", value=ratio.value), where=message(where)
         )
         for where, ratio in (
-            ("where.vocabulary", found.error_ratio),
-            ("where.top_k", found.top_k_error_ratio),
+            ("where.vocabulary", alignment.error_ratio),
+            ("where.top_k", alignment.top_k_error_ratio),
         )
         if _above(ratio, limit)
     ]
     beyond += [
         message("part.gate", gate=gate.name, sentence=gate.message or gate.sentence)
-        for gate in found.gates
-        if gate.status == "FAIL" and _tells(gate.name, found.candidate.dtype)
+        for gate in alignment.gates
+        if gate.status == "FAIL" and _tells(gate.name, alignment.candidate.dtype)
     ]
     return tuple(beyond)
 
@@ -274,13 +276,15 @@ def _above(ratio: Interval, limit: float) -> bool:
     return decides is not None and decides > limit
 
 
-def _outcome(found: Alignment, limit: float, beyond: tuple[Message, ...]) -> Message:
-    dtype = found.candidate.dtype
+def _outcome(alignment: Alignment, limit: float, beyond: tuple[Message, ...]) -> Message:
+    dtype = alignment.candidate.dtype
     if beyond:
         return message("magnifier.beyond", dtype=dtype, parts=beyond)
-    ratio = found.error_ratio
+    ratio = alignment.error_ratio
     if ratio.value is not None:
         return message("magnifier.found", dtype=dtype, ratio=span(ratio, "times"), limit=limit)
-    if found.verdict == "BIT_EXACT":
+    if alignment.verdict == "BIT_EXACT":
         return message("magnifier.equal", dtype=dtype)
-    return message("magnifier.no_error", dtype=dtype, sentence=found.message or found.sentence)
+    return message(
+        "magnifier.no_error", dtype=dtype, sentence=alignment.message or alignment.sentence
+    )

@@ -31,7 +31,11 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
     ),
     ("--suite", {"default": "mixed"}, "a name in prompts/, or a YAML file (default: mixed)"),
     ("--dtype", {}, "bfloat16, float16 or float32 (default: the checkpoint's)"),
-    ("--max-new-tokens", {"type": int, "metavar": "N"}, "tokens to generate for each prompt (default: the suite's own number)"),
+    (
+        "--max-new-tokens",
+        {"type": int, "metavar": "N"},
+        "tokens to generate for each prompt (default: the suite's own number)",
+    ),
     (
         "--batch-size",
         {"type": int, "default": 1, "metavar": "N"},

@@ -319,7 +319,7 @@ def test_a_request_that_does_not_fit_is_named(
     ("args", "message"),
     [
         ({"enforce_eagre": "true"}, "do you mean enforce_eager"),
-        ({"enforce_eager": "maybe"}, "neither true nor false"),
+        ({"enforce_eager": "maybe"}, "must be true or false"),
         ({"max_num_seqs": "four"}, "max_num_seqs=four"),
         ({"load_format": "false friend"}, "Load format"),
         ({"model": "x"}, "--model"),

@@ -89,10 +89,7 @@ def test_a_context_of_another_length_makes_no_baseline(empty_project: PluginProj
     result = empty_project.run("fake-reference", "--context=port.json")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
-        [
-            "*harness: port.json was made with max_new_tokens 4, this asks for 6; "
-            "give --max-new-tokens 4*"
-        ]
+        ["*harness: port.json: max_new_tokens is 4, but this run has 6; give --max-new-tokens 4*"]
     )
     assert not (empty_project.path / "baselines").exists()
     result = empty_project.run("fake-reference", "--context=port.json", "--max-new-tokens=4")

@@ -8,7 +8,7 @@ def test_a_missing_baseline_is_made_and_said_so(empty_project: PluginProject) ->
     result = empty_project.run("fake-reference")
     result.assert_outcomes(**HELD)
     result.stdout.fnmatch_lines(["baseline made: baselines/fake/s/bfloat16; *committing it"])
-    result.stderr.fnmatch_lines(["*there is none yet*"])
+    result.stderr.fnmatch_lines(["*it does not exist yet, making it*"])
     assert sorted(empty_project.bytes_of_baseline()) == [
         "control-seed-1.json",
         "control-seed-2.json",

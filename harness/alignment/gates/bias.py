@@ -92,18 +92,18 @@ def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
     It passes while the value is within the limit: the error ratio shows a port
     to be right, and it includes the systematic part.
     """
-    found = bias_share(evidence)
-    status = held_below(found, BIAS_LIMIT)
-    if status == "INCONCLUSIVE" and found.value is not None:
+    share = bias_share(evidence)
+    status = held_below(share, BIAS_LIMIT)
+    if status == "INCONCLUSIVE" and share.value is not None:
         # Few prompts differ by chance: they warn.
-        undecided: Status = "INCONCLUSIVE" if found.prompts >= FEW_PROMPTS else "WARN"
-        status = "PASS" if found.value <= BIAS_LIMIT else undecided
-    if found.value is None:
+        undecided: Status = "INCONCLUSIVE" if share.prompts >= FEW_PROMPTS else "WARN"
+        status = "PASS" if share.value <= BIAS_LIMIT else undecided
+    if share.value is None:
         reason = missing or message("reason.few_prompts", least=_FEWEST)
         outcome = message("gate.bias.missing", reason=reason)
     else:
-        outcome = _outcome("bias", "share", status, found, BIAS_LIMIT, evidence)
-    return estimated_gate("bias", found, BIAS_LIMIT, status, outcome)
+        outcome = _outcome("bias", "share", status, share, BIAS_LIMIT, evidence)
+    return estimated_gate("bias", share, BIAS_LIMIT, status, outcome)
 
 
 def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
@@ -111,30 +111,30 @@ def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
 
     With few prompts a value within the limit warns where its interval is wider.
     """
-    found = slope_difference(evidence)
-    status = held_below(found, SLOPE_LIMIT, both_sides=True)
-    few = found.prompts < FEW_PROMPTS and found.error is not None
-    if status == "INCONCLUSIVE" and few and abs(found.value or 0.0) <= SLOPE_LIMIT:
+    slope = slope_difference(evidence)
+    status = held_below(slope, SLOPE_LIMIT, both_sides=True)
+    few = slope.prompts < FEW_PROMPTS and slope.error is not None
+    if status == "INCONCLUSIVE" and few and abs(slope.value or 0.0) <= SLOPE_LIMIT:
         status = "WARN"
-    if found.value is None:
+    if slope.value is None:
         reason = missing or message("reason.nothing")
         outcome = message("gate.slope.missing", reason=reason)
     else:
-        outcome = _outcome("slope", "slope", status, found, SLOPE_LIMIT, evidence)
-    return estimated_gate("slope", found, SLOPE_LIMIT, status, outcome)
+        outcome = _outcome("slope", "slope", status, slope, SLOPE_LIMIT, evidence)
+    return estimated_gate("slope", slope, SLOPE_LIMIT, status, outcome)
 
 
 def _outcome(
-    gate: str, value: str, status: Status, found: Estimate, limit: float, evidence: Evidence
+    gate: str, value: str, status: Status, estimate: Estimate, limit: float, evidence: Evidence
 ) -> Message:
     """The message of a gate about a figure; ``value`` is its name in the messages."""
-    values: dict[str, Value] = {value: span(found.interval()), "limit": limit}
+    values: dict[str, Value] = {value: span(estimate.interval()), "limit": limit}
     if status == "FAIL":
         return message(f"gate.{gate}.fail", **values)
     if status == "PASS":
-        high = found.interval().high
+        high = estimate.interval().high
         wide = gate == "bias" and high is not None and high > limit
         return message(f"gate.{gate}.{'wide' if wide else 'pass'}", **values)
-    signed = limit if (found.value or 0.0) >= 0.0 else -limit
-    decides = what_would_decide(found, signed, int(evidence.rows.sum()))
+    signed = limit if (estimate.value or 0.0) >= 0.0 else -limit
+    decides = what_would_decide(estimate, signed, int(evidence.rows.sum()))
     return message(f"gate.{gate}.open", **values, decides=decides)

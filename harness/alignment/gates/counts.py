@@ -128,8 +128,8 @@ def _outcome(plain: Estimate, inflated: Estimate) -> tuple[Status, str]:
     return ("WARN", "more") if _above(plain, WARN_CONFIDENCE) else ("PASS", "pass")
 
 
-def _above(found: Estimate, confidence: float) -> bool:
-    low = found.interval(confidence).low
+def _above(estimate: Estimate, confidence: float) -> bool:
+    low = estimate.interval(confidence).low
     return low is not None and low > _LIMIT
 
 

@@ -14,16 +14,16 @@ FEW_PROMPTS = 16
 _FEWEST = 4
 
 
-def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> Status:
+def held_below(estimate: Estimate, limit: float, *, both_sides: bool = False) -> Status:
     """PASS when the 95 % interval ends at or below the limit, FAIL when the
     99.9 % interval begins above it, INCONCLUSIVE between.
 
     Args:
         both_sides: the limit applies on both sides of 0.
     """
-    if found.value is None:
+    if estimate.value is None:
         return "NOT_RUN"
-    near, far = found.interval(), found.interval(FAIL_CONFIDENCE)
+    near, far = estimate.interval(), estimate.interval(FAIL_CONFIDENCE)
     if near.low is None or near.high is None or far.low is None or far.high is None:
         return "INCONCLUSIVE"
     if near.high <= limit and (not both_sides or near.low >= -limit):
@@ -34,10 +34,10 @@ def held_below(found: Estimate, limit: float, *, both_sides: bool = False) -> St
 
 
 def estimated_gate(
-    name: str, found: Estimate, limit: float, status: Status, outcome: Message
+    name: str, estimate: Estimate, limit: float, status: Status, outcome: Message
 ) -> Gate:
     """A gate whose value comes with an interval."""
-    near = found.interval()
+    near = estimate.interval()
     return Gate(
         name=name,
         status=status,
@@ -49,18 +49,18 @@ def estimated_gate(
     )
 
 
-def what_would_decide(found: Estimate, limit: float, positions: int) -> Message:
+def what_would_decide(estimate: Estimate, limit: float, positions: int) -> Message:
     """How many more prompts like these would decide, as half a sentence.
 
     Args:
         limit: of the same sign as the value.
         positions: judged positions, from which the number per prompt follows.
     """
-    if found.error is None:
+    if estimate.error is None:
         return message("decide.few", least=_FEWEST)
-    wanted = found.prompts_to_decide(limit)
+    wanted = estimate.prompts_to_decide(limit)
     if wanted is None:
         return message("decide.never")
-    more = max(wanted - found.prompts, 1)
-    each = max(positions // max(found.prompts, 1), 1)
+    more = max(wanted - estimate.prompts, 1)
+    each = max(positions // max(estimate.prompts, 1), 1)
     return message("decide.more", prompts=more, positions=more * each)

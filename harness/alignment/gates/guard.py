@@ -14,21 +14,21 @@ from harness.statistics.noise import HEADROOM
 
 
 def classify(
-    found: Margins, tolerance: NDArray[np.float64], nonfinite: NDArray[np.bool_]
+    margins: Margins, tolerance: NDArray[np.float64], nonfinite: NDArray[np.bool_]
 ) -> list[PointClass]:
     """The point-guard class of every position.
 
     Args:
-        found: margins and shifts of n positions.
+        margins: margins and shifts of n positions.
         tolerance: float64 (n,), logits.
         nonfinite: bool (n,), whether either row holds NaN or infinities.
     """
     # A greedy choice flips only where the shift outweighs the margin. One that
     # the logits do not explain (a penalty, sampling) hides behind no small shift.
-    unexplained = (found.flip & (found.margin > tolerance)) | (found.trailing > tolerance)
-    beyond = (np.abs(found.shift) > tolerance) | unexplained
+    unexplained = (margins.flip & (margins.margin > tolerance)) | (margins.trailing > tolerance)
+    beyond = (np.abs(margins.shift) > tolerance) | unexplained
     classes: list[PointClass] = []
-    for bad, flip, far, margin in zip(nonfinite, found.flip, beyond, found.margin, strict=True):
+    for bad, flip, far, margin in zip(nonfinite, margins.flip, beyond, margins.margin, strict=True):
         if bad:
             classes.append("NONFINITE")
         elif far:
@@ -41,7 +41,8 @@ def classify(
 
 
 def failing_positions(evidence: Evidence, kappa: float | None = None) -> dict[PointClass, int]:
-    """The number of positions of each failing class that occurs; against the largest kappa of these prompts, unless one is given."""
+    """The number of positions of each failing class that occurs; kappa is by
+    default the largest of these prompts."""
     beyond = HEADROOM * (float(evidence.kappa.max(initial=0.0)) if kappa is None else kappa)
     far = [push > beyond for push in evidence.push]
     divergent = sum(int((f & flip).sum()) for f, flip in zip(far, evidence.flipped, strict=True))

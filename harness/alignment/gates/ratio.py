@@ -52,28 +52,28 @@ def path_ratio_gate(evidence: Evidence, which: int, missing: Message | None) -> 
     path = PATHS[which]
     rows = evidence.rows[:, which]
     used = rows > 0
-    found = ratio_of_roots(evidence.error[used, which], evidence.reference_error[used, which])
+    ratio = ratio_of_roots(evidence.error[used, which], evidence.reference_error[used, which])
     prompts, count = int(used.sum()), int(rows.sum())
     name, where = f"error_ratio_{path}", f"where.{path}"
-    if found.value is None:
+    if ratio.value is None:
         none_by_it = evidence.rows.any() and not count
         reason = message("reason.no_row", path=path) if none_by_it else missing
-        return error_ratio_gate(name, where, found, count, reason)
+        return error_ratio_gate(name, where, ratio, count, reason)
     if prompts >= FEW_PROMPTS and count >= FEW_PROMPTS:
-        return error_ratio_gate(name, where, found, count, missing)
+        return error_ratio_gate(name, where, ratio, count, missing)
     outcome = message(
         "gate.ratio.shown",
         where=message(where),
-        ratio=span(found.interval()),
+        ratio=span(ratio.interval()),
         prompts=prompts,
         rows=count,
         enough=FEW_PROMPTS,
     )
-    return estimated_gate(name, found, ERROR_RATIO_LIMIT, "NOT_RUN", outcome)
+    return estimated_gate(name, ratio, ERROR_RATIO_LIMIT, "NOT_RUN", outcome)
 
 
 def error_ratio_gate(
-    name: str, where: str, found: Estimate, rows: int, missing: Message | None
+    name: str, where: str, ratio: Estimate, rows: int, missing: Message | None
 ) -> Gate:
     """A ratio against its limit.
 
@@ -83,27 +83,27 @@ def error_ratio_gate(
         missing: the reason, if the ratio has no value.
     """
     limit, place = ERROR_RATIO_LIMIT, message(where)
-    status = held_below(found, limit)
-    if found.value is None:
+    status = held_below(ratio, limit)
+    if ratio.value is None:
         reason = missing or message("reason.nothing")
         outcome = message("gate.ratio.missing", where=place, reason=reason)
-    elif found.value == 0.0:
+    elif ratio.value == 0.0:
         status, outcome = "PASS", message("gate.ratio.equal", where=place)
     elif status in ("PASS", "FAIL"):
         key = f"gate.ratio.{status.lower()}"
-        outcome = message(key, where=place, ratio=span(found.interval()), limit=limit)
+        outcome = message(key, where=place, ratio=span(ratio.interval()), limit=limit)
     else:
-        decides = what_would_decide(found, limit, rows)
-        if found.error is None:
+        decides = what_would_decide(ratio, limit, rows)
+        if ratio.error is None:
             outcome = message(
-                "gate.ratio.point", where=place, ratio=span(found.interval()), decides=decides
+                "gate.ratio.point", where=place, ratio=span(ratio.interval()), decides=decides
             )
         else:
             outcome = message(
                 "gate.ratio.open",
                 where=place,
-                ratio=span(found.interval()),
+                ratio=span(ratio.interval()),
                 limit=limit,
                 decides=decides,
             )
-    return estimated_gate(name, found, limit, status, outcome)
+    return estimated_gate(name, ratio, limit, status, outcome)

@@ -62,11 +62,11 @@ class HfDevice:
         attention: ``sdpa``, ``eager``, or another that Transformers knows.
         threads: of torch on the CPU; None leaves torch's choice.
         matmul: ``native``; ``widened``: matrix products in float32, rounded
-            once to the dtype (see hf_matmul); ``auto``: widened in
+            once to the dtype (see ``matmul``); ``auto``: widened in
             ``forced-prefill`` on a CPU unless it has a GEMM of the model's
             half-precision dtype, native otherwise.
         qat_group_size: run latent ternary weights through the quantizer of
-            their training (see hf_qat), with this group size or -1 for whole
+            their training (see ``qat``), with this group size or -1 for whole
             rows; None runs the weights as they are.
 
     Raises:

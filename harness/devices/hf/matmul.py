@@ -53,7 +53,7 @@ def widened_linears(torch: Any, model: Any) -> Iterator[None]:
     model once the context is left.
     """
     # Subclasses are quantized or adapted layers with a product of their own; a
-    # parametrized linear (see hf_qat) only computes its weight anew.
+    # parametrized linear (see ``qat``) only computes its weight anew.
     kind = torch.nn.utils.parametrize.type_before_parametrizations
     modules = [module for module in model.modules() if kind(module) is torch.nn.Linear]
     before = [module.__dict__.get("forward") for module in modules]

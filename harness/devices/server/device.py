@@ -108,12 +108,12 @@ class ServerDevice:
         options = self._options
         url = self._url or (self._process.url if self._process else "")
         self._http = Http(self.name, url, options.timeout, options.concurrency)
-        found = probe(self._http, options, self._model.slug, self._trial)
-        self._dialect = found.dialect
-        self._max_positions = min(self._max_positions, found.max_model_len or self._max_positions)
-        if found.warning is not None:
-            self._progress.note(f"{self.name}: warning: {found.warning}")
-        if found.dialect.ids is None:
+        probed = probe(self._http, options, self._model.slug, self._trial)
+        self._dialect = probed.dialect
+        self._max_positions = min(self._max_positions, probed.max_model_len or self._max_positions)
+        if probed.warning is not None:
+            self._progress.note(f"{self.name}: warning: {probed.warning}")
+        if probed.dialect.ids is None:
             self._progress.note(
                 f"{self.name}: the server gives no token ids with two or more log-probabilities "
                 "each: the recording holds text only"
@@ -122,8 +122,8 @@ class ServerDevice:
             vocab_size=self._vocab_size,
             max_positions=self._max_positions,
             declared_dtype=self._dtype,
-            engine=engine_facts(options, found, self._url, self._process),
-            environment=environment(found, self._process),
+            engine=engine_facts(options, probed, self._url, self._process),
+            environment=environment(probed, self._process),
             load=LoadFigures(load_s=time.perf_counter() - started if self._process else None),
             follow="forced-prefill",
         )

@@ -97,8 +97,8 @@ class Answer:
 
     def token_ids(self, ids: Literal["field", "logprobs"] | None) -> tuple[int, ...]:
         """What was chosen; empty where it cannot be told."""
-        found = {"field": self.field_ids, "logprobs": self.told_ids, None: None}[ids]
-        return tuple(found or ())
+        ids_of_tokens = {"field": self.field_ids, "logprobs": self.told_ids, None: None}[ids]
+        return tuple(ids_of_tokens or ())
 
     def add(self, delta: Delta) -> int:
         """Take a chunk in; how many tokens it brought, one for mere text."""
@@ -134,8 +134,8 @@ def complete(
         DeviceError: for a failure of any kind; in the middle as well.
     """
     answer = Answer()
-    with http.stream(COMPLETIONS, body) as found:
-        for delta in _deltas(found):
+    with http.stream(COMPLETIONS, body) as events:
+        for delta in _deltas(events):
             for _ in range(answer.add(delta)):
                 on_token()
             if len(answer.stamps) > body["max_tokens"]:
@@ -151,8 +151,8 @@ def complete(
     return answer
 
 
-def _deltas(found: Iterator[str]) -> Iterator[Delta]:
-    for event in found:
+def _deltas(events: Iterator[str]) -> Iterator[Delta]:
+    for event in events:
         if event.strip() == DONE:
             return
         delta = read_chunk(event)

@@ -24,7 +24,7 @@ _IDS = {"field": "return_token_ids", "logprobs": "names of the log-probabilities
 
 
 def engine_facts(
-    options: ServerOptions, found: Probed, url: str | None, process: ServerProcess | None
+    options: ServerOptions, probed: Probed, url: str | None, process: ServerProcess | None
 ) -> EngineFacts:
     """What decides bits, as far as it is known, and how the server was asked.
 
@@ -32,13 +32,13 @@ def engine_facts(
         url: of a running server, which holds no credentials.
         process: the server of our own, where it is.
     """
-    dialect = found.dialect
+    dialect = probed.dialect
     forced = "prompt_logprobs" if dialect.prompt_logprobs else "one request for each token"
     facts: dict[str, EnvironmentValue] = {
         "url": url,
         "serve": None if process is None else shown_arguments(process),
         "served_model": dialect.model,
-        "max_model_len": found.max_model_len,
+        "max_model_len": probed.max_model_len,
         "dtype_is": "taken on trust" if process is None else "as asked for",
         "token_ids": "none: text only" if dialect.ids is None else _IDS[dialect.ids],
         "logprobs": dialect.logprobs or 0,
@@ -47,15 +47,15 @@ def engine_facts(
         "concurrency": options.concurrency,
         "timeout_s": options.timeout,
     }
-    return EngineFacts(warning=found.warning).with_facts(facts)
+    return EngineFacts(warning=probed.warning).with_facts(facts)
 
 
-def environment(found: Probed, process: ServerProcess | None) -> dict[str, EnvironmentValue]:
+def environment(probed: Probed, process: ServerProcess | None) -> dict[str, EnvironmentValue]:
     """The server's version; of a server of ours also the processor and the
     variables that choose its kernels and threads."""
     told: dict[str, EnvironmentValue] = {"python": platform.python_version()}
-    if found.version is not None:
-        told["server_version"] = found.version
+    if probed.version is not None:
+        told["server_version"] = probed.version
     if process is not None:
         from harness.devices.environment import processor_name
 

@@ -73,7 +73,9 @@ def server_options(
 def _whole(args: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
     text = args.get(key, str(default))
     if not text.isascii() or not text.isdecimal() or not least <= int(text[:6]) <= most:
-        raise UsageError(f"server: --engine-arg {key}={text} must be a number from {least} to {most}")
+        raise UsageError(
+            f"server: --engine-arg {key}={text} must be a number from {least} to {most}"
+        )
     return int(text)
 
 

@@ -79,8 +79,8 @@ def not_greedy(tokens: Sequence[int], entries: Sequence[Entries]) -> int:
 
 def _served_model(http: Http, wanted: str | None, name: str) -> tuple[str, int | None]:
     """The server's name for the model, and its longest context."""
-    found = http.get("/v1/models")
-    listed = found.get("data") if isinstance(found, dict) else None
+    reply = http.get("/v1/models")
+    listed = reply.get("data") if isinstance(reply, dict) else None
     if not isinstance(listed, list):
         raise DeviceError(f"{http.name}: {http.url}/v1/models lists no models")
     models: dict[str, Mapping[str, Any]] = {
@@ -164,10 +164,10 @@ def _has_prompt_logprobs(http: Http, dialect: Dialect, prompt: tuple[int, ...]) 
 
 def _version(http: Http) -> str | None:
     try:
-        found = http.get("/version")
+        reply = http.get("/version")
     except DeviceError:
         return None
-    version = found.get("version") if isinstance(found, dict) else None
+    version = reply.get("version") if isinstance(reply, dict) else None
     return http.shown(version) if isinstance(version, str) else None
 
 
@@ -180,7 +180,7 @@ def _warning(dialect: Dialect, answer: Answer, again: Answer) -> str | None:
         )
     if (answer.text, tokens) != (again.text, again.token_ids(dialect.ids)):
         return (
-            "two equal greedy requests got different answers: the server samples despite the request, "
-            "or does not repeat itself"
+            "two equal greedy requests got different answers: the server samples despite the "
+            "request, or does not repeat itself"
         )
     return None

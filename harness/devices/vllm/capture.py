@@ -1,4 +1,4 @@
-"""Raw rows out of vLLM's worker: which request has which place in a batch, and the files the rows go to.
+"""Raw rows out of vLLM's worker: the places of requests in a batch, and the files of their rows.
 
 The worker may be this process or another, so a row leaves it through a file: one
 for each request, in a private folder that the request itself names. A row is

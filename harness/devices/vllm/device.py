@@ -1,7 +1,7 @@
 """The vLLM engine as a device: ``npu`` (through vLLM-Ascend), ``vllm-cpu``, ``vllm-gpu``.
 
 Greedy, and the raw logits of every step taken from the worker (see
-vllm_worker): neither generation_config.json nor vLLM's own eos has an influence.
+``worker``): neither generation_config.json nor vLLM's own eos has an influence.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Traces of the model inside vLLM's worker.
 
-Mixed into the worker (see vllm_worker), which may be another process: a trace
+Mixed into the worker (see ``worker``), which may be another process: a trace
 leaves it through a file. Nothing here imports vLLM or torch.
 """
 

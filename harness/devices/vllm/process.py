@@ -106,7 +106,7 @@ class EngineWatch:
 
 
 def how_it_ended(status: int | None) -> str:
-    """How a process ended, in words; ``status`` as ``multiprocessing`` counts, signals below zero."""
+    """How a process ended, in words; ``status`` as of ``multiprocessing``, a signal negative."""
     if status is None or status >= 0:
         return "ended" if status is None else f"ended with status {status}"
     try:

@@ -54,7 +54,9 @@ def _check(name: str, config: Any) -> None:
     if not config.model_config.enforce_eager:
         raise DeviceError(f"{name}: hooks do not run inside a graph; leave enforce_eager at true")
     if config.cache_config.enable_prefix_caching:
-        raise DeviceError(f"{name}: hooks do not see a cached prefix; leave enable_prefix_caching off")
+        raise DeviceError(
+            f"{name}: hooks do not see a cached prefix; leave enable_prefix_caching off"
+        )
     if int(config.parallel_config.pipeline_parallel_size) > 1:
         raise DeviceError(f"{name}: layers on several workers cannot be looked into; use one stage")
 

@@ -16,14 +16,15 @@ MESSAGES: dict[str, str] = {
     "bench.tokens_of_both": "Tokens: {first} and {second}.",
     "bench.tokens_of": "tokens of {options}: {verdict}",
     "bench.NOT JUDGED": "NOT JUDGED",
-    "bench.crossed": "The figures are crossed out: the tokens that they were measured on were not "
+    "bench.crossed": "The figures are crossed out: the tokens of this bench were not "
     "shown to be right.",
-    "bench.not_right": "the figures below are of a device whose tokens were not shown to be right",
-    "bench.interrupted": "This bench was interrupted; it holds what was finished.",
+    "bench.not_right": "the tokens of this device were not shown to be right; do not "
+    "rely on these figures",
+    "bench.interrupted": "This bench was interrupted; it holds the finished part.",
     "bench.warning": "warning: {text}",
     # Several
     "bench.trend": "Trend",
-    "bench.trend.help": "Stored figures show a trend and judge nothing; compare with {command}, "
+    "bench.trend.help": "Stored figures show a trend only; to judge, compare with {command}, "
     "which interleaves both on one host.",
     "bench.measured": "measured",
     "bench.decode_a_second": "decode, tokens a second",
@@ -96,8 +97,8 @@ MESSAGES: dict[str, str] = {
     "first token to the last token",
     "bench.is.total_tok_s": "output tokens of the batch over its wall clock",
     # Whether the tokens are right
-    "bench.not_judged": "the tokens were not judged (--no-judge)",
-    "bench.no_baseline": "the tokens were not judged: {folder} is not a baseline",
+    "bench.not_judged": "tokens not judged (--no-judge)",
+    "bench.no_baseline": "tokens not judged: no baseline for this device in {folder}",
     "bench.not_measured": "{cell} was not measured: {problem}",
     "bench.not_settled": "{cell}: warm-up did not settle within {percent} %; a noisy host",
     "bench.other_tokens": "{cell}: repeats gave different tokens",
@@ -121,8 +122,8 @@ MESSAGES: dict[str, str] = {
     "bench.REGRESSED": _SPAN + ": slower by more than {percent:.0f} %",
     "bench.IMPROVED": _SPAN + ": faster by more than {percent:.0f} %",
     "bench.EQUIVALENT": _SPAN + ": equal within {percent:.0f} %",
-    "bench.INCONCLUSIVE": _SPAN + ": not decided; a slowdown of {percent:.1f} % would have been "
-    "found in half of the cases",
+    "bench.INCONCLUSIVE": _SPAN + ": not decided; a slowdown of {percent:.1f} % would be "
+    "detected in half of the cases",
     "bench.counters": "exact counters grew ({counters:list}); the clock: {clock}",
     "bench.counter": "{name} {first} to {second}",
     "bench.stopped": "{clock}; stopped by the budget of {seconds:.0f} s",
@@ -147,7 +148,7 @@ MESSAGES: dict[str, str] = {
     "bench.head.itl_median": "itl_s median",
     "bench.head.itl_p99": "itl_s p99",
     "bench.head.counts_alike": "server counts alike",
-    "bench.counts_nothing": "it does not count",
+    "bench.counts_nothing": "the server has no counts",
     "bench.all_at_once": "all at once, {concurrency} in flight",
     "bench.a_second": "{rate:g} a second, {concurrency} in flight",
 }

@@ -17,8 +17,8 @@ _FLIPPED = (
 _REPEATED = "{different} of {rows} {rows:row|rows} {different:differs|differ} between two runs"
 _TEXTS = "Only texts were compared: {equal} of {count} {equal:is|are} equal"
 _NO_POSITION = (
-    ". No position was judged: there are no token ids and no logits, and texts alone cannot tell "
-    "noise from error."
+    ". No position was judged: the device gives no token ids or logits, and texts alone cannot "
+    "separate noise from error."
 )
 
 MESSAGES: dict[str, str] = {
@@ -34,20 +34,20 @@ MESSAGES: dict[str, str] = {
     "where.decode": "of the decode path",
     # What would decide
     "decide.few": "too few prompts for an interval: at least {least} are needed",
-    "decide.never": "the value is at its limit, and more prompts would not decide",
+    "decide.never": "the value is at its limit, so more prompts would not decide",
     "decide.more": "about {prompts} more {prompts:prompt|prompts} like these ({positions} "
     "{positions:position|positions}) would decide",
     # Why there is no figure
-    "reason.nothing": "there is nothing to measure it by",
+    "reason.nothing": "the data to measure it are missing",
     "reason.few_prompts": "at least {least} prompts are needed",
-    "reason.no_oracle": "there is no oracle to measure it against",
-    "reason.not_finite": "no prompt is finite in every row, so it has no size",
-    "reason.top_only": "the device tells its largest log-probabilities only, not whole rows",
+    "reason.no_oracle": "the baseline has no oracle to measure it against",
+    "reason.not_finite": "every prompt has a row that is not finite, so it cannot be measured",
+    "reason.top_only": "the device gives its largest log-probabilities only, not whole rows",
     "reason.same_pass": "the reference was computed like the oracle, in float32 by prefill, so it "
     "shows no noise to compare with; make the baseline without --context, or judge in bfloat16",
-    "reason.no_noise": "the reference shows none against the oracle, so there is nothing to "
+    "reason.no_noise": "the reference has no error against the oracle, so there is nothing to "
     "compare with",
-    "reason.no_row": "no row of it came by {path}",
+    "reason.no_row": "no row came by {path}",
     # Error ratios
     "gate.ratio.equal": "Error {where}: the candidate equals the oracle.",
     "gate.ratio.pass": _ERROR + ", at most {limit:g}.",
@@ -65,12 +65,12 @@ MESSAGES: dict[str, str] = {
     "the noise.",
     "gate.point_guard.fail": "{failing} of {positions} {positions:position|positions} "
     "{failing:fails|fail}: {classes:list}.",
-    "gate.point_guard.missing": "No noise floor to judge single positions by: no oracle and "
-    "controls.",
+    "gate.point_guard.missing": "Single positions cannot be judged: the baseline has no oracle and "
+    "controls, so it gives no noise floor.",
     "gate.tokens.fail": "{failing} of {positions} {positions:token|tokens} {failing:flips|flip} "
     "across a margin that no noise crosses.",
     "gate.tokens.open": "{flips} of {positions} {positions:token|tokens} {flips:flips|flip}, none "
-    "across a margin beyond the noise; what changed without changing a token cannot be seen.",
+    "across a margin beyond the noise; a change that flips no token cannot be seen.",
     "count.class": "{count} {name}",
     # Counts
     "gate.exceedance.pass": _SHIFTED + ": which their noise explains.",
@@ -89,7 +89,7 @@ MESSAGES: dict[str, str] = {
     "gate.flip_calibration.fail": _FLIPPED + ": more flips than their noise explains even when "
     "inflated by {inflation:g}.",
     "gate.flip_calibration.nothing": _FLIPPED + ": nothing to compare with.",
-    "gate.counts.missing": "No controls to compare counts of positions with.",
+    "gate.counts.missing": "Counts of positions cannot be judged: the baseline has no controls.",
     # Systematic errors
     "gate.bias.pass": _BIAS + ", within {limit:g}.",
     "gate.bias.wide": _BIAS + ", not shown to be more than {limit:g}.",
@@ -131,7 +131,7 @@ MESSAGES: dict[str, str] = {
     "explains.",
     "gate.determinism.warn": _REPEATED + ", {judged}: the device does not repeat bit for bit.",
     "gate.determinism.mend": _REPEATED + ", {judged}: the device does not repeat bit for bit, "
-    "which {variables} may mend.",
+    "and {variables} may help.",
     "determinism.within": "all within the tolerance",
-    "determinism.unknown": "with no tolerance known to judge them by",
+    "determinism.unknown": "without a known tolerance to judge them by",
 }

@@ -16,12 +16,12 @@ MESSAGES: dict[str, str] = {
     "meaning.BIT_EXACT": "Every logit is bit-equal to the reference's",
     "meaning.TOKEN_EXACT": "The same tokens, and the error stays within the reference's own noise",
     "meaning.EQUIVALENT": "Tokens differ only where the reference's own noise decides them",
-    "meaning.INCONCLUSIVE": "Nothing was shown to be wrong, and not enough to be right",
+    "meaning.INCONCLUSIVE": "No fault was shown, but not enough to call the device right",
     "meaning.DRIFT": "The computation differs by more than the reference's own noise",
     "meaning.DIVERGENT": "Tokens differ where the reference's own noise cannot explain it",
     "meaning.NON_DETERMINISTIC": "The device does not repeat its own results",
-    "meaning.NOT_COMPARABLE": "The two were not asked the same thing",
-    "meaning.nonfinite": "Logits that are NaN or infinite decide nothing",
+    "meaning.NOT_COMPARABLE": "The two are not comparable",
+    "meaning.nonfinite": "NaN or infinite logits cannot be judged",
     # The verdict
     "verdict.found": "{meaning}: {parts:clauses}.",
     "verdict.equal": "{meaning}, at all {positions} {positions:position|positions}.",
@@ -36,12 +36,12 @@ MESSAGES: dict[str, str] = {
     # Warnings
     "warning.device": "{device}: {text}",
     "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
-    "prefill and decode apart, or to find what shows in few places; from {enough} prompts on both "
-    "are.",
-    "warning.prefill_only": "The candidate ran forced-prefill only: no decode step of it was "
+    "prefill and decode separately, or to find faults in few places; use at least {enough} prompts "
+    "for both.",
+    "warning.prefill_only": "The candidate ran forced-prefill only, so its decode steps were not "
     "judged.",
     "warning.allowed": "{field} differs and was allowed: {candidate} against {baseline}.",
-    "warning.unknown": "{field} could not be told by one side, so it was not checked.",
+    "warning.unknown": "One side does not know {field}, so it was not checked.",
     "warning.tokens_only": "Only token ids were given: without logits nothing can be shown to be "
     "right.",
     "warning.part": "This copy was taken from a report: it holds {kept} of {all} "
@@ -64,7 +64,7 @@ MESSAGES: dict[str, str] = {
     "magnifier.found": _LOW + "the error is {ratio:.2f}, not shown to exceed {limit:.2f}.",
     "magnifier.beyond": _LOW + "the computation differs: {parts:clauses}.",
     "magnifier.equal": "Every logit is bit-equal in {dtype}.",
-    "magnifier.no_error": "In {dtype} there is no error to compare with: {sentence}",
+    "magnifier.no_error": "{dtype} gives no error to compare with: {sentence}",
     "magnifier.not_applicable": "Not applicable in {dtype}: {reason:clause}.",
     "magnifier.not_run": "Not run: {reason:clause}.",
     "magnifier.both": "{first} {second}",

@@ -21,33 +21,34 @@ MESSAGES: dict[str, str] = {
     "verdict.BIT_EXACT": "Every logit is bit-equal",
     "verdict.TOKEN_EXACT": "Same tokens, error within the reference's own noise",
     "verdict.EQUIVALENT": "Aligned: tokens differ only where noise decides them",
-    "verdict.INCONCLUSIVE": "No judgement: nothing shown wrong, not enough to be right",
+    "verdict.INCONCLUSIVE": "No judgement: no fault shown, but not enough to call it right",
     "verdict.DRIFT": "Not aligned: the computation differs by more than noise",
     "verdict.DIVERGENT": "Not aligned: tokens differ where noise cannot explain it",
     "verdict.NON_DETERMINISTIC": "Not aligned: the device does not repeat its own results",
-    "verdict.NOT_COMPARABLE": "No judgement: the two were not asked the same thing",
+    "verdict.NOT_COMPARABLE": "No judgement: the two recordings are not comparable",
     # The three figures
     "hero.error_ratio": "Error against the reference's own",
     "hero.error_ratio.note": "95 % interval {low} to {high}; limit {limit}",
     "hero.error_ratio.point": "no interval; limit {limit}",
-    "hero.error_ratio.none": "no oracle, so it has no size",
+    "hero.error_ratio.none": "not measured: the baseline has no oracle",
     "hero.beyond": "Positions beyond tolerance",
     "hero.beyond.note": "of {all} judged; limit 0",
-    "hero.beyond.none": "there is no tolerance to judge them by",
+    "hero.beyond.none": "not judged: the baseline gives no tolerance",
     "hero.flips": "Flips",
     "hero.flips.note": "of {all} positions: another token after the same context ({percent})",
     "hero.fields": "Fields that must be equal and differ",
     "hero.fields.note": "{names}",
     # What was compared
     "compared": "What was compared",
-    "compared.yes": "The recordings may be compared: nothing that must be equal differs.",
+    "compared.yes": "The recordings may be compared: every field that must be equal is equal.",
     "compared.allowed": "The recordings may be compared, with differences that were allowed.",
     "compared.no": "The recordings may not be compared: these fields must be equal and are not.",
-    "compared.unknown": "Not checked, because one side could not tell: {names}.",
+    "compared.unknown": "Not checked, because one side does not know them: {names}.",
     "compared.differences": "Fields that differ",
     "compared.waived": "Differences that were allowed",
     "compared.environment": "Environment, fields that differ",
-    "compared.environment.note": "Between the arms. The environment is shown and refuses nothing.",
+    "compared.environment.note": "Between the arms. The environment is only shown: a difference "
+    "does not refuse the comparison.",
     "compared.environment.none": "No field of the environment differs between the arms.",
     "compared.one_sided": "Settings that only some engines have ({n})",
     "compared.same": "Fields that are equal, and load measurements ({n})",
@@ -89,10 +90,10 @@ MESSAGES: dict[str, str] = {
     "asks.error_ratio": "Root-mean-square logit error against the float32 oracle, candidate over "
     "reference.",
     "asks.top_k_error_ratio": "The same over the likeliest tokens, where local damage shows.",
-    "asks.point_guard": "No single margin moved further than the reference's own wobble.",
+    "asks.point_guard": "No single margin moved further than the reference's own noise.",
     "asks.nonfinite": "No NaN and no infinity among the logits.",
     "asks.coverage": "Every position of the baseline was judged.",
-    "asks.determinism": "The device gives the same again.",
+    "asks.determinism": "The device repeats its own results.",
     "asks.exceedance": "How often margins move far, against the controls.",
     "asks.flip_calibration": "Flips against the number that margins and noise predict.",
     "asks.bias": "Error that points the same way in every prompt.",
@@ -104,10 +105,10 @@ MESSAGES: dict[str, str] = {
     "prompts": "Prompts",
     "prompts.none": "No prompt was compared.",
     "prompts.classes": "Positions by class:",
-    "prompts.diverged": "The candidate's own run left the context in {n} prompts.",
+    "prompts.diverged": "The candidate's own run left the context in {n} {n:prompt|prompts}.",
     "prompts.help": "Class, margin, shift and tolerance (logits) are those of the position to look "
     "at: the first that fails, else the first flip, else the largest shift against its "
-    "tolerance. {none} is what cannot be told.",
+    "tolerance. {none} marks a figure that is not known.",
     "prompts.brief": "{n} more {n:prompt is|prompts are} in this list with figures only; those "
     "with details are the worst.",
     "filter": "Filter",
@@ -164,7 +165,7 @@ MESSAGES: dict[str, str] = {
     "class.SILENT_DRIFT": "Same token, but the margin moved further than noise explains.",
     "class.DIVERGENT": "Another token that noise cannot explain.",
     "class.NONFINITE": "NaN or infinite logits.",
-    "class.none": "No class: there is no tolerance here to judge by.",
+    "class.none": "No class: this position has no tolerance to judge by.",
     # Charts
     "heat": "Error over prompts and positions",
     "heat.help": "The candidate's error over the reference's, per position. Single positions "
@@ -176,7 +177,7 @@ MESSAGES: dict[str, str] = {
     "heat.largest": "largest ratio",
     "heat.at": "at position",
     "heat.failing": "failing",
-    "heat.none": "There is no oracle in this baseline, or no finite error: nothing to draw.",
+    "heat.none": "The baseline has no oracle, or no error is finite, so there is nothing to draw.",
     "scatter": "Margin against shift",
     "scatter.help": "Each dot is a position. Below the diagonal the shift outweighs the margin "
     "and the choice flips. Flips at small margins are near-ties; one at a large margin is a fault.",
@@ -195,7 +196,7 @@ MESSAGES: dict[str, str] = {
     "scatter.outside": "{n} {n:position lies|positions lie} outside the chart's range, drawn at "
     "its edge.",
     "survival": "Prompts still on the reference's tokens",
-    "survival.help": "Share of prompts whose own run has left the context nowhere up to a "
+    "survival.help": "Share of prompts whose own run still follows the context up to a "
     "position. A correct port diverges too: this says how soon, not whether it is right.",
     "survival.none": "There was no free run, so nothing can diverge.",
     "survival.at": "up to position",
@@ -212,8 +213,8 @@ MESSAGES: dict[str, str] = {
     "performance.samples": "Medians over {a} {a:request|requests} and {b} {b:gap|gaps} of the "
     "candidate, {c} {c:request|requests} and {d} {d:gap|gaps} of the reference.",
     "performance.note": "Ratio: candidate over reference. Recorded, not judged.",
-    "performance.void": "Crossed out: the verdict is {verdict}. How fast a device computes "
-    "something else says nothing.",
+    "performance.void": "Crossed out: the verdict is {verdict}. The speed of a wrong "
+    "computation means nothing.",
     "figure": "figure",
     "ratio": "ratio",
     "better": "better is",
@@ -244,10 +245,10 @@ MESSAGES: dict[str, str] = {
     "matrix.what": "setting",
     "matrix.rows": "rows",
     "matrix.equal": "bit-equal",
-    "matrix.sentence": "what it says",
+    "matrix.sentence": "outcome",
     "magnifier": "Magnifier",
     "magnifier.help": "Both arms again in float16, whose rounding is an eighth of bfloat16's, "
-    "and in float32 where the engine has it. It warns and decides nothing.",
+    "and in float32 where the engine has it. It only warns and does not change the verdict.",
     "doctor": "Doctor findings",
     "doctor.severity": "severity",
     "doctor.what": "what",
@@ -258,7 +259,7 @@ MESSAGES: dict[str, str] = {
     "severity.harmless": "harmless",
     # Reproduce
     "reproduce": "How to reproduce",
-    "reproduce.none": "No command is kept.",
+    "reproduce.none": "The alignment holds no command.",
     "reproduce.render": "Render this report again from the alignment:",
     "download": "Download the alignment (JSON)",
     "download.whole": "The whole alignment is embedded, byte for byte what compare --json writes.",
@@ -267,8 +268,8 @@ MESSAGES: dict[str, str] = {
     # Several
     "several": "Side by side",
     "several.help": "{n} {n:alignment|alignments}.",
-    "several.suites": "They are of different suites or models: figures of different rows do not "
-    "compare.",
+    "several.suites": "They are of different suites or models: figures of different rows cannot be "
+    "compared.",
     "several.prompts": "Prompts by candidate",
     "several.prompts.help": "Verdict per prompt, and where the candidate's own run left the "
     "context.",
@@ -281,9 +282,9 @@ MESSAGES: dict[str, str] = {
     "diverged": "own run diverged",
     "trend": "Over time: {name}",
     "trend.help": "Error ratio with its 95 % interval, oldest first; the line is the limit.",
-    "trend.changed": "changed since the one before",
+    "trend.changed": "changed since the previous one",
     "trend.first": "the oldest",
-    "trend.nothing": "nothing that is recorded",
+    "trend.nothing": "no recorded field",
     # Markdown
     "md.table.cut": "{n} of {all} alignments {n:is|are} left out of this table: the comment has "
     "no room for them.",
@@ -292,7 +293,7 @@ MESSAGES: dict[str, str] = {
     "comment has no room for them.",
     "md.details.cut": "The positions of {n} of {all} prompts with a flip or a failure are left "
     "out: the comment has no room for them.",
-    "md.flipping.cut": "{n} more {n:prompt has|prompts have} a flip and no failing position, see "
+    "md.flipping.cut": "{n} more {n:prompt has|prompts have} a flip and no failing position: see "
     "the HTML report.",
     "md.more": "{n} more {n:is|are} left out.",
     "md.environment.cut": "Shown: {a} of {b} {b:field|fields}, {c} of {d} {d:arm|arms}.",

@@ -14,7 +14,7 @@ MESSAGES: dict[str, str] = {
     "bench.tokens_of": "{options} 的词元：{verdict}",
     "bench.NOT JUDGED": "未判定",
     "bench.crossed": "数值已划去：所测的词元尚未证明是正确的。",
-    "bench.not_right": "以下数值所属的设备，其词元尚未证明是正确的",
+    "bench.not_right": "该设备的词元尚未证明是正确的；请勿采信以下数值",
     "bench.interrupted": "本次测试曾被中断，这里是已完成的部分。",
     "bench.warning": "警告：{text}",
     # Several

@@ -19,7 +19,7 @@ MESSAGES: dict[str, str] = {
     "meaning.DRIFT": "计算结果的偏差超出参考实现自身的噪声",
     "meaning.DIVERGENT": "词元在参考实现自身噪声无法解释的位置上不同",
     "meaning.NON_DETERMINISTIC": "设备无法重复自身的结果",
-    "meaning.NOT_COMPARABLE": "两者回答的不是同一个问题",
+    "meaning.NOT_COMPARABLE": "两者不可比较",
     "meaning.nonfinite": "含 NaN 或无穷大的 logit 不能决定任何事",
     # The verdict
     "verdict.found": "{meaning}：{parts:clauses}。",

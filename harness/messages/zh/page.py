@@ -24,7 +24,7 @@ MESSAGES: dict[str, str] = {
     "verdict.DRIFT": "未对齐：计算结果的偏差超出噪声",
     "verdict.DIVERGENT": "未对齐：词元不同，且噪声无法解释",
     "verdict.NON_DETERMINISTIC": "未对齐：设备无法重复自身的结果",
-    "verdict.NOT_COMPARABLE": "无法判定：两者回答的不是同一个问题",
+    "verdict.NOT_COMPARABLE": "无法判定：两份记录不可比较",
     # The three figures
     "hero.error_ratio": "误差与参考实现自身误差之比",
     "hero.error_ratio.note": "95 % 区间 {low} 至 {high}；上限 {limit}",
@@ -238,7 +238,7 @@ MESSAGES: dict[str, str] = {
     "matrix.what": "配置",
     "matrix.rows": "行数",
     "matrix.equal": "逐位相同",
-    "matrix.sentence": "说明",
+    "matrix.sentence": "结果",
     "magnifier": "放大镜",
     "magnifier.help": "双方改用 float16 重测，其舍入误差是 bfloat16 的八分之一；"
     "引擎支持时再用 float32。只给出警告，不决定判定。",

@@ -13,10 +13,10 @@ from harness.report.views.sections import Depth
 def depth_chart(curve: Sequence[Depth], label: str) -> Markup:
     """The candidate's error and the noise, module by module; empty where
     there is nothing to draw."""
-    found = [v for point in curve for v in (point.error, point.noise) if v is not None]
-    if not found:
+    errors = [v for point in curve for v in (point.error, point.noise) if v is not None]
+    if not errors:
         return Markup()
-    top = max(found) or 1.0
+    top = max(errors) or 1.0
     frame = Frame(720, 190, 52, 708, 12, 164, 0, max(len(curve) - 1, 1), 0, top)
     return frame.svg(
         label,

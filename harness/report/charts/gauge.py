@@ -12,12 +12,12 @@ from harness.statistics.intervals import Interval
 _LOW, _HIGH = 0.5, 4.0
 
 
-def gauge(found: Interval, limit: float | None) -> Markup:
+def gauge(ratio: Interval, limit: float | None) -> Markup:
     """An error ratio with its interval on a logarithmic axis, 1 and the limit
     marked. Decoration: the figures stand beside it."""
-    if found.value is None:
+    if ratio.value is None:
         return Markup()
-    low, high = found.low, found.high
+    low, high = ratio.low, ratio.high
     span = "" if low is None or high is None else f"M{_x(low):.1f} 12H{_x(high):.1f}"
     beyond = 0.0 if limit is None else _x(limit)
     return Markup(
@@ -28,7 +28,7 @@ def gauge(found: Interval, limit: float | None) -> Markup:
         path("over", f"M{beyond:.1f} 12H200") if limit is not None else "",
         path("tick", f"M{_x(1):.1f} 6v12"),
         path("span", span),
-        path("point", f"M{_x(found.value):.1f} 12h0"),
+        path("point", f"M{_x(ratio.value):.1f} 12h0"),
         _x(1),
         Markup('<path class="limit" d="M{:.1f} 5v14"/><text x="{:.1f}" y="28"'
                ' text-anchor="middle">{:g}</text>').format(beyond, beyond, limit)

@@ -125,16 +125,16 @@ def _bins(points: Sequence[Point]) -> tuple[Bin, ...]:
     for point in points:
         rows[sum(point.margin > edge for edge in EDGES)].append(point)
     names = ["0", *(f"≤ {number(edge)}" for edge in EDGES[1:]), f"> {number(EDGES[-1])}"]
-    return tuple(_bin(name, found) for name, found in zip(names, rows, strict=True))
+    return tuple(_bin(name, points) for name, points in zip(names, rows, strict=True))
 
 
-def _bin(name: str, found: Sequence[Point]) -> Bin:
-    flips = sum(p.flip for p in found)
+def _bin(name: str, points: Sequence[Point]) -> Bin:
+    flips = sum(p.flip for p in points)
     return Bin(
         name,
-        len(found),
+        len(points),
         flips,
-        percent(flips / len(found)) if found else number(None),
-        number(max((abs(p.shift) for p in found), default=None)),
-        sum(p.failing for p in found),
+        percent(flips / len(points)) if points else number(None),
+        number(max((abs(p.shift) for p in points), default=None)),
+        sum(p.failing for p in points),
     )

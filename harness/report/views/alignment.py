@@ -110,11 +110,11 @@ class AlignmentView:
     @property
     def verdict_counts(self) -> tuple[tuple[str, str, str, int], ...]:
         """How many prompts have which verdict: (verdict, mark, tone, count), worst first."""
-        found: dict[tuple[str, str, str], int] = {}
+        counts: dict[tuple[str, str, str], int] = {}
         for p in self.worst_first:
             key = (p.verdict, p.mark, p.tone)
-            found[key] = found.get(key, 0) + 1
-        return tuple((*key, count) for key, count in found.items())
+            counts[key] = counts.get(key, 0) + 1
+        return tuple((*key, count) for key, count in counts.items())
 
     @property
     def noteworthy(self) -> tuple[PromptView, ...]:
@@ -210,15 +210,15 @@ def hero(alignment: Alignment) -> tuple[HeroView, ...]:
 
 
 def _hero_ratio(alignment: Alignment) -> HeroView:
-    found = alignment.error_ratio
+    ratio = alignment.error_ratio
     gate = next((g for g in alignment.gates if g.name == "error_ratio"), None)
     limit = None if gate is None else gate.limit
-    if found.value is None:
+    if ratio.value is None:
         return HeroView("hero.error_ratio", NONE, said("hero.error_ratio.none"), "open")
-    key = "hero.error_ratio.point" if found.low is None else "hero.error_ratio.note"
-    note = said(key, low=_two(found.low), high=_two(found.high), limit=number(limit))
+    key = "hero.error_ratio.point" if ratio.low is None else "hero.error_ratio.note"
+    note = said(key, low=_two(ratio.low), high=_two(ratio.high), limit=number(limit))
     tone = "open" if gate is None else STATUS_TONE[gate.status]
-    return HeroView("hero.error_ratio", f"{found.value:.2f}×", note, tone, found, limit)
+    return HeroView("hero.error_ratio", f"{ratio.value:.2f}×", note, tone, ratio, limit)
 
 
 def _two(value: float | None) -> str:

@@ -114,13 +114,13 @@ def cold_parts(bench: Bench) -> list[tuple[str, float]]:
         ("profiling and KV cache", _besides(load)),
         ("graph capture", load.graph_capture_s),
     ]
-    found = [(label, value) for label, value in told if value is not None]
+    parts = [(label, value) for label, value in told if value is not None]
     if load.load_s is not None:
-        rest = load.load_s - sum(value for _, value in found)
-        found.append(("the rest of the load" if found else _WHOLE, max(rest, 0.0)))
+        rest = load.load_s - sum(value for _, value in parts)
+        parts.append(("the rest of the load" if parts else _WHOLE, max(rest, 0.0)))
     if bench.first_request_s is not None:
-        found.append(("first request", bench.first_request_s))
-    return found
+        parts.append(("first request", bench.first_request_s))
+    return parts
 
 
 def _besides(load: LoadFigures) -> float | None:
@@ -151,11 +151,11 @@ def _untimed(bench: Bench) -> Iterator[Row]:
 
 
 def _throughput(times: CellTimes) -> Row:
-    found = figures(times)
+    shown = figures(times)
     cell = times.cell
 
     def rate(name: str) -> str:
-        one = found.get(name)
+        one = shown.get(name)
         return NONE if one is None else number(one.median)
 
     return Row(
@@ -171,9 +171,9 @@ def _throughput(times: CellTimes) -> Row:
 
 
 def _latency(times: CellTimes) -> Iterator[Row]:
-    found = figures(times)
+    shown = figures(times)
     for name in ("ttft_s", "itl_s", "decode_tpot_s", "e2e_s"):
-        one = found.get(name)
+        one = shown.get(name)
         if one is not None:
             yield Row(
                 times.cell.name,
@@ -197,8 +197,8 @@ def _roofline(bench: Bench, measured: Sequence[CellTimes]) -> Iterator[Row]:
     if bench.limits is None:
         return
     for times in measured:
-        found = roofline(times, bench.limits)
-        yield Row(times.cell.name, (_share(found.decode_memory), _share(found.prefill_compute)))
+        shares = roofline(times, bench.limits)
+        yield Row(times.cell.name, (_share(shares.decode_memory), _share(shares.prefill_compute)))
 
 
 def _share(value: float | None) -> str:
@@ -214,10 +214,10 @@ def _charts(
         ("decode_tok_s", "Decode throughput, tokens a second"),
         ("decode_tpot_s", "Time per decoded token"),
     ):
-        found = [(times.cell.name, figures(times).get(name)) for times in measured]
+        cells = [(times.cell.name, figures(times).get(name)) for times in measured]
         yield (
             label(language, title),
-            bars([(cell, one.median, _shown(name, one)) for cell, one in found if one]),
+            bars([(cell, one.median, _shown(name, one)) for cell, one in cells if one]),
         )
     gaps = [gap / 1e9 for t in measured for r in t.repeats for q in r.requests for gap in q.itl_ns]
     if gaps:

@@ -58,12 +58,14 @@ def gate_view(gate: Gate) -> GateView:
     )
 
 
-def interval(found: Interval) -> Said:
+def interval(estimate: Interval) -> Said:
     """``1.02 (0.98 to 1.07)``, or what there is of it."""
-    if found.value is None:
+    if estimate.value is None:
         return Said(NONE, NONE)
-    key = "interval.none" if found.low is None or found.high is None else "interval"
-    return said(key, value=number(found.value), low=number(found.low), high=number(found.high))
+    key = "interval.none" if estimate.low is None or estimate.high is None else "interval"
+    return said(
+        key, value=number(estimate.value), low=number(estimate.low), high=number(estimate.high)
+    )
 
 
 def gate_base(name: str) -> tuple[str, str]:

@@ -35,10 +35,10 @@ class PerformanceView:
 
 def performance_view(alignment: Alignment) -> PerformanceView:
     """The figures of an alignment."""
-    found = alignment.performance
-    a, b = found.candidate, found.reference
+    performance = alignment.performance
+    a, b = performance.candidate, performance.reference
     return PerformanceView(
-        rows=tuple(_row(found, key) for key in Figures.model_fields if key not in _COUNTS),
+        rows=tuple(_row(performance, key) for key in Figures.model_fields if key not in _COUNTS),
         samples=said(
             "performance.samples",
             a=f"{a.samples:,}",
@@ -50,12 +50,12 @@ def performance_view(alignment: Alignment) -> PerformanceView:
     )
 
 
-def _row(found: Performance, key: str) -> FigureView:
+def _row(performance: Performance, key: str) -> FigureView:
     return FigureView(
         key=key,
-        candidate=_shown(key, getattr(found.candidate, key)),
-        reference=_shown(key, getattr(found.reference, key)),
-        ratio=number(found.ratio.get(key)),
+        candidate=_shown(key, getattr(performance.candidate, key)),
+        reference=_shown(key, getattr(performance.reference, key)),
+        ratio=number(performance.ratio.get(key)),
         better="better.higher" if key.endswith("tok_s") else "better.lower",
     )
 

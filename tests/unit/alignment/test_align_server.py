@@ -61,7 +61,7 @@ def test_log_probabilities_of_a_correct_engine_are_aligned(seed: int) -> None:
     assert found.top_k_error_ratio.value == pytest.approx(whole.top_k_error_ratio.value, rel=1e-4)
     assert "error among the likeliest tokens" in found.sentence
     assert found.classes == whole.classes
-    assert "model.weights could not be told by one side, so it was not checked." in [
+    assert "One side does not know model.weights, so it was not checked." in [
         w.sentence for w in found.warnings
     ]
 

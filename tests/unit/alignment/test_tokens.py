@@ -97,7 +97,7 @@ def test_no_clock_is_made_up() -> None:
 def test_no_token_is_an_empty_comparison() -> None:
     nothing = np.zeros((0, 64), np.float32)
     reference = free_recording({"p0": nothing})
-    with pytest.raises(EmptyComparison, match=r"t\.json: holds no token"):
+    with pytest.raises(EmptyComparison, match=r"t\.json: has no tokens, so there is nothing"):
         judge({"p0": []}, Baseline(reference))
 
 

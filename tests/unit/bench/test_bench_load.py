@@ -136,7 +136,7 @@ def test_a_password_in_the_address_is_refused_and_not_shown(command: Command) ->
         (("--concurrencies", "0,x"), "--concurrencies '0,x': give whole numbers from 1"),
         (("--concurrencies", "inf"), "--concurrencies 'inf': give whole numbers from 1"),
         (("--concurrencies", "0.5"), "--concurrencies '0.5': give whole numbers from 1"),
-        (("--out", "s.yaml"), "--out s.yaml: holds something else than a bench"),
+        (("--out", "s.yaml"), "--out s.yaml: is not a bench and would be overwritten"),
         (("--out", "."), ".: cannot be written (Is a directory)"),
     ],
 )

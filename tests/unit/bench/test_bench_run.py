@@ -141,7 +141,7 @@ def test_a_cell_that_does_not_fit_is_left_out_and_none_at_all_is_refused(
         (("--budget", "-1"), "--budget -1: give seconds, more than 0"),
         (("--out", "."), ".: cannot be written (Is a directory)"),
         (("--out", "/proc/x.json"), "/proc/x.json: cannot be written ("),
-        (("--out", "s.yaml"), "--out s.yaml: holds something else than a bench"),
+        (("--out", "s.yaml"), "--out s.yaml: is not a bench and would be overwritten"),
         (("--against", "--python /nonexist"), "--python /nonexist: cannot be run (No such file"),
         (("--against", "--python /"), "--python /: cannot be run (Permission denied)"),
         (("--report", "b.pdf"), "b.pdf: a bench report is .html or .md"),
@@ -174,7 +174,7 @@ def test_a_bench_replaces_benches_only(command: Command, project_folder: Path) -
     before = Path(reference).read_bytes()
     ended = command(*BENCH, *quick, "--out", reference)
     assert ended.error == (
-        f"--out {reference}: holds something else than a bench, which would be lost; name another"
+        f"--out {reference}: is not a bench and would be overwritten; name another file"
     )
     assert Path(reference).read_bytes() == before
     assert command(*BENCH, *quick, "--report", "b.md", "--report", "b.md").status == 2
@@ -219,7 +219,7 @@ def test_a_comparison_is_told_written_and_rendered_again(
     assert command("report", "b.json", "--out", "again.html").status == 0
     assert Path("again.html").read_bytes() == Path("b.html").read_bytes()
     twice = command("report", "b.json", "b.json", "--out", "r.html")
-    assert "one report holds one harness.bench-comparison/1, not 2" in twice.error
+    assert "a report can hold one harness.bench-comparison/1, not 2" in twice.error
 
 
 def _paired(first: Configuration, second: Configuration, folder: Path) -> Any:

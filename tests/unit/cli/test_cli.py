@@ -92,9 +92,7 @@ def test_compare_writes_a_table_and_refuses_another_suffix_before_the_work(
     assert Path("t.csv").read_text().startswith("device,prompt,position,class,")
     refused = command("compare", "missing.json", "missing.json", "--table", "t.xlsx")
     assert refused.status == 2
-    assert refused.err.splitlines() == [
-        "harness: error: t.xlsx: a table is .csv or .parquet; end its name in one of them"
-    ]
+    assert refused.err.splitlines() == ["harness: error: t.xlsx: a table must be .csv or .parquet"]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_prune_lists_and_removes_with_yes_only(command: Command) -> None:
     shutil.copytree(FOLDER, staging)
     Path("prompts").mkdir()
     shutil.copy("s.yaml", "prompts/s.yaml")
-    line = f"{staging.as_posix()}: left by an interrupted making\n"
+    line = f"{staging.as_posix()}: left by an interrupted run\n"
 
     dry = command("baseline", "prune")
     assert (dry.status, dry.out) == (0, f"would remove {line}give --yes to remove\n")
@@ -215,7 +215,7 @@ def test_prune_finds_baselines_of_a_changed_suite(command: Command) -> None:
 
 
 def test_prune_finds_unreadable_baselines_and_suites_that_are_gone(command: Command) -> None:
-    assert "there is no suite s in prompts/" in command("baseline", "prune").out
+    assert "the suite s is not in prompts/" in command("baseline", "prune").out
     (FOLDER / "reference.json").write_text("{")
     assert "unreadable (is not JSON" in command("baseline", "prune").out
 

@@ -12,7 +12,7 @@ def test_a_device_that_cannot_be_looked_into_is_one_line(command: Command) -> No
     ended = command("locate", "--device", "fake", *SUITE)
     assert ended.status == 2
     assert ended.err.count("\n") == 1
-    assert "fake cannot be looked into" in ended.err
+    assert "fake cannot be traced" in ended.err
     assert "vllm-cpu" in ended.err
 
 
@@ -30,7 +30,7 @@ def test_an_alignment_that_cannot_be_read_is_said_before_the_work(
     ended = command("locate", "--device", "fake", *SUITE, "--alignment", broken)
     assert ended.status == 2
     assert "a.json" in ended.err
-    assert "cannot be looked into" not in ended.err
+    assert "cannot be traced" not in ended.err
 
 
 def test_compare_takes_a_recording_that_magnifies(command: Command) -> None:

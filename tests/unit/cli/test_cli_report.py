@@ -91,7 +91,7 @@ def test_figures_and_alignments_do_not_mix(
     assert run("report", two[0], str(bench), *out) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "a report is of one kind of file: " in error
+    assert "a report can show one kind of file only: " in error
     assert f"{bench} is harness.bench/1; render each kind alone" in error
     assert run("report", str(tmp_path / "no.json"), str(bench), *out) == 2
     assert "no.json: cannot be read" in capsys.readouterr().err

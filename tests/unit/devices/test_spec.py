@@ -81,7 +81,7 @@ def test_it_is_a_value() -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"device": "tpu"}, "no device 'tpu' in this version; there are hf-cpu, "),
+        ({"device": "tpu"}, "unknown device 'tpu'; this version has hf-cpu, "),
         ({"device": "npu", "batch_size": 0}, "--batch-size must be at least 1, not 0"),
         (
             {"device": "hf-cpu", "batch_size": 8},

@@ -56,7 +56,7 @@ def test_a_value_has_the_type_of_the_engines_own_option(
         ("max_num_seq", "4", "no argument 'max_num_seq'; do you mean max_num_seqs"),
         ("batchsize", "4", "do you mean --batch-size"),
         ("qqq", "4", "no argument 'qqq'$"),
-        ("enforce_eager", "maybe", "enforce_eager=maybe is neither true nor false"),
+        ("enforce_eager", "maybe", "enforce_eager=maybe must be true or false"),
         ("max_num_seqs", "four", "max_num_seqs=four"),
         ("executor", "tcp", "executor=tcp is not one of mp, ray"),
         ("sizes", "1,b", "sizes=1,b"),

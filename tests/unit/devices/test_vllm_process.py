@@ -19,7 +19,10 @@ from harness.devices.vllm.process import EngineWatch, OwnProcess, how_it_ended
         (None, "ended"),
         (3, "ended with status 3"),
         (-signal.SIGTERM, "was ended by SIGTERM"),
-        (-signal.SIGKILL, "was ended by SIGKILL; if nobody killed it, the host ran out of memory"),
+        (
+            -signal.SIGKILL,
+            "was ended by SIGKILL; unless somebody killed it, the host ran out of memory",
+        ),
         (-99, "was ended by signal 99"),
     ],
 )

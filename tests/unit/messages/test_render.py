@@ -29,8 +29,8 @@ def test_a_count_may_be_written_out_or_be_that_of_a_list() -> None:
 def test_lists_are_joined_as_each_language_does() -> None:
     refused = message("verdict.refused", meaning=message("meaning.NOT_COMPARABLE"),
                       fields=("a", "b"))  # fmt: skip
-    assert render(refused, "en") == "The two were not asked the same thing: a, b differ."
-    assert render(refused, "zh") == "两者回答的不是同一个问题：a、b 不同。"
+    assert render(refused, "en") == "The two are not comparable: a, b differ."
+    assert render(refused, "zh") == "两者不可比较：a、b 不同。"
 
 
 def test_a_clause_drops_its_full_stop() -> None:

@@ -35,7 +35,7 @@ def test_tokens_of_another_length_are_refused_before_the_model_is_loaded(
     refused = command(*arguments)
     assert refused.status == 2
     assert refused.error == (
-        "c.json was made with max_new_tokens 4, this asks for 6; give --max-new-tokens 4"
+        "c.json: max_new_tokens is 4, but this run has 6; give --max-new-tokens 4"
     )
     assert "loading the model" not in refused.err
     assert command(*arguments, "--max-new-tokens", "4").status == 0
@@ -48,8 +48,7 @@ def test_tokens_of_another_end_are_refused(command: Command) -> None:
     ended = command(*AROUND, "--max-new-tokens", "4")
     assert ended.status == 2
     assert ended.error == (
-        "c.json was made with ignore_eos true, this asks for false; "
-        "set ignore_eos to true in s.yaml"
+        "c.json: ignore_eos is true, but this run has false; set ignore_eos to true in s.yaml"
     )
 
 

@@ -296,7 +296,7 @@ def test_a_device_that_skips_a_prompt_is_found_out() -> None:
         ) -> Iterator[Completion]:
             return super().generate(requests[:-1], on_token)
 
-    with pytest.raises(DeviceError, match="gave no output for prompt p3"):
+    with pytest.raises(DeviceError, match="no output came for prompt p3"):
         fake_record(Lazy(), SUITE)
 
 

@@ -179,7 +179,7 @@ CHANGES: list[tuple[tuple[Any, ...], Any, str]] = [
     (("prompts", 0, "free", "token_ids"), [1, 2, 3], "differ in length"),
     (("prompts", 0, "free", "margins"), [0.1], "differ in length"),
     (("prompts", 0, "free", "margins"), ["0.1", 1, 1, 1], "prompts[0].free.margins[0]"),
-    (("prompts", 0, "free", "replay"), "forced-decode", "free holds a forced run"),
+    (("prompts", 0, "free", "replay"), "forced-decode", "free must hold a free run"),
     (("prompts", 0, "free", "replay"), "greedy", "prompts[0].free.replay"),
     (("prompts", 0, "forced", "replay"), "free", "forced holds a free run"),
     (("prompts", 0, "free", "stop"), "tired", "prompts[0].free.stop"),
@@ -364,7 +364,7 @@ def test_columns_are_left_out_together_or_not_at_all(file: Path, names: list[str
 
 
 def test_a_text_without_tokens_has_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="text_only goes with no token_ids"):
+    with pytest.raises(ValueError, match="a text_only run must not have token_ids"):
         Run(**{**dict(run(LOGITS)), "text_only": True})
 
 
@@ -389,7 +389,7 @@ def test_a_file_of_schema_1_is_read_and_stays_what_it_is(tmp_path: Path) -> None
 
 def test_a_file_of_schema_1_holds_whole_rows_only(tmp_path: Path) -> None:
     file = of_schema_1(of_a_server(), tmp_path / "a.json")
-    with pytest.raises(FormatError, match="1 has whole rows and tokens only"):
+    with pytest.raises(FormatError, match="1 can hold whole rows and tokens only"):
         load_recording(file)
 
 
