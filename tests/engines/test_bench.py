@@ -62,9 +62,9 @@ def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path) -> None:
     """What the engine really says of itself fills the record, and the record the report."""
     pytest.importorskip("vllm", reason="vllm is not installed", exc_type=ImportError)
     out, page = tmp_path / "b.json", tmp_path / "b.md"
-    options = ("--prompt-lengths", "8", "--repeats", "1", "--no-limits", "--report", str(page))
-    compiled = ("--engine-arg", "enforce_eager=false")
-    subprocess.run([*bench("vllm-cpu", out, *options), *compiled], check=True)
+    cell = ("--prompt-lengths", "8", "--batch-sizes", "1", "--repeats", "1", "--no-limits")
+    compiled = ("--engine-arg", "enforce_eager=false", "--report", str(page))
+    subprocess.run(bench("vllm-cpu", out, *cell, *compiled), check=True)
     made = load_bench(out)
     load = made.load
     assert made.engine.enforce_eager is False
@@ -84,11 +84,11 @@ def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path) -> None:
 
 
 def shown(text: str) -> dict[str, str]:
-    """Rows of the table of a cold start; the first of a name (memory follows)."""
+    """Rows of the table of cold start and memory; the first of a name, which is a time."""
     table = text.partition("| cold start and memory | |")[2].partition("\n\n")[0]
     rows: dict[str, str] = {}
     for line in table.splitlines()[2:]:
-        name, value = (part.strip() for part in line.strip("|").split("|"))
+        name, value = (part.strip(" `") for part in line.strip("|").split("|"))
         rows.setdefault(name, value)
     return rows
 
