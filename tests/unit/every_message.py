@@ -18,6 +18,7 @@ from harness.alignment.result import Alignment, Comparability, FieldDifference, 
 from harness.alignment.tokens import compare_tokens
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
+from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
 from harness.messages.message import Message
 from harness.messages.statement import Stated
@@ -87,7 +88,9 @@ def alignments() -> Iterator[Alignment]:
     yield compare(fake_record(FakeDevice(), SUITE, Options("forced-prefill", CONTEXT)), BASELINE)
     yield from (compare(wide, baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
-    warned = made().model_copy(update={"engine": {"warning": "it samples"}, "dtype": "float16"})
+    warned = made().model_copy(
+        update={"engine": EngineFacts(warning="it samples"), "dtype": "float16"}
+    )
     yield compare(warned, BASELINE, allow=Allow(dtype=True))
     yield compare(warned, BASELINE)
     texts = [p.run.text for p in BASELINE.reference.prompts]
@@ -171,7 +174,9 @@ def _cells() -> Iterator[Stated]:
     yield repeat_cell(candidate, judged.model_copy(update={"gates": ()}))
     yield not_run(batch, "it does not start")
     for device in ("hf-cpu", "server", "vllm-cpu"):
-        shaped = candidate.model_copy(update={"device": device, "engine": {"block_size": 128}})
+        shaped = candidate.model_copy(
+            update={"device": device, "engine": EngineFacts(block_size=128)}
+        )
         for variation in variations(shaped, ["p0", "p1"]):
             if variation.why_not is not None:
                 yield not_run(variation, variation.why_not)
@@ -205,7 +210,7 @@ def failing() -> Alignment:
     """A broken candidate, with failing and undecided gates, warnings, matrix and magnifier."""
     free = Options(repeats=2)  # not replayed, so not every position is judged
     candidate = fake_record(FakeDevice(seed=9, fault="scale"), FEW, free)
-    candidate = candidate.model_copy(update={"engine": {"warning": "it samples"}})
+    candidate = candidate.model_copy(update={"engine": EngineFacts(warning="it samples")})
     found = compare(candidate, FEW_BASELINE)
     plan = MatrixPlan(candidate, FEW_BASELINE, FEW, None)  # type: ignore[arg-type]
     batch = Variation("batch", "batch 1 against 8", 8)
