@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needed import needed
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -32,8 +33,7 @@ from harness.suite.read import load_suite
 
 pytestmark = pytest.mark.engine
 
-for package in ("torch", "transformers"):
-    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+needed("torch", "transformers")
 
 BASELINES = Path(__file__).parents[2] / "baselines" / "smollm2"
 

@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from needed import needed
 
 from harness.bench.limits import measure_limits
 from harness.bench.result import Bench, load_bench
 from harness.model.facts import ModelFacts
 from harness.report.text import seconds
 
-torch = pytest.importorskip("torch", reason="torch is not installed", exc_type=ImportError)
+needed("torch")
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.usefixtures("embedded_model")]
 
 NEEDED = {"hf-cpu": "transformers", "vllm-cpu": "vllm"}
@@ -62,9 +64,9 @@ def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path) -> None:
     """What the engine really says of itself fills the record, and the record the report."""
     pytest.importorskip("vllm", reason="vllm is not installed", exc_type=ImportError)
     out, page = tmp_path / "b.json", tmp_path / "b.md"
-    options = ("--prompt-lengths", "8", "--repeats", "1", "--no-limits", "--report", str(page))
-    compiled = ("--engine-arg", "enforce_eager=false")
-    subprocess.run([*bench("vllm-cpu", out, *options), *compiled], check=True)
+    cell = ("--prompt-lengths", "8", "--batch-sizes", "1", "--repeats", "1", "--no-limits")
+    compiled = ("--engine-arg", "enforce_eager=false", "--report", str(page))
+    subprocess.run(bench("vllm-cpu", out, *cell, *compiled), check=True)
     made = load_bench(out)
     load = made.load
     assert made.engine.enforce_eager is False
@@ -84,11 +86,11 @@ def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path) -> None:
 
 
 def shown(text: str) -> dict[str, str]:
-    """Rows of the table of a cold start; the first of a name (memory follows)."""
+    """Rows of the table of cold start and memory; the first of a name, which is a time."""
     table = text.partition("| cold start and memory | |")[2].partition("\n\n")[0]
     rows: dict[str, str] = {}
     for line in table.splitlines()[2:]:
-        name, value = (part.strip() for part in line.strip("|").split("|"))
+        name, value = (part.strip(" `") for part in line.strip("|").split("|"))
         rows.setdefault(name, value)
     return rows
 
@@ -137,6 +139,8 @@ def _repeats(out: Path) -> int:
 
 def test_the_matrix_rate_is_one_that_a_model_reaches() -> None:
     """A plain product takes another path than a projection on some CPUs, ten times slower."""
+    import torch
+
     x = torch.ones((1024, 1024), dtype=torch.bfloat16)
     fastest = min(_seconds(x) for _ in range(5))
     config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 64}
@@ -148,7 +152,9 @@ def test_the_matrix_rate_is_one_that_a_model_reaches() -> None:
     assert limits.matmul_flop_s > 0.25 * 2 * 1024**3 / fastest
 
 
-def _seconds(x: torch.Tensor) -> float:
+def _seconds(x: Any) -> float:
+    import torch
+
     started = time.perf_counter()
     torch.nn.functional.linear(x, x)
     return time.perf_counter() - started

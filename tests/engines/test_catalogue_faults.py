@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from needed import needed
 
 from benchmarks.catalogue import faults as f
 from benchmarks.catalogue import variations as v
@@ -16,8 +17,7 @@ from harness.statistics.rows import squared_norm
 
 pytestmark = pytest.mark.engine
 
-for package in ("torch", "transformers"):
-    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+needed("torch", "transformers")
 
 TOKENS = tuple(range(300, 348))
 REQUESTS = [

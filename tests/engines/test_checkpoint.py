@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from needed import needed
 
 from harness.checkpoint.blocks import blocks
 from harness.checkpoint.fuse import fuse
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import make_bitcpm
 
 pytestmark = pytest.mark.engine
-torch = pytest.importorskip("torch")
+needed("torch")
 
 SUITE = """\
 generation:
@@ -49,6 +50,8 @@ def run(*arguments: object) -> int:
 @pytest.mark.parametrize("group", [-1, 288, 64, 32, 9, 1])
 @pytest.mark.parametrize("dtype", ["BF16", "F32"])
 def test_the_quantizer_in_torch_and_in_numpy_agree_bit_for_bit(group: int, dtype: str) -> None:
+    import torch
+
     from harness.devices.hf.qat import quantized
 
     values = (np.random.default_rng(7).standard_normal((400, 576)) * 0.02).astype(np.float32)
@@ -63,6 +66,8 @@ def test_the_quantizer_in_torch_and_in_numpy_agree_bit_for_bit(group: int, dtype
 
 
 def test_what_torch_saves_is_read_as_torch_reads_it(tmp_path: Path) -> None:
+    import torch
+
     linear = torch.nn.Linear(7, 5).to(torch.bfloat16)
     state = linear.state_dict()  # an OrderedDict with _metadata
     shared = torch.randn(6, 4)
@@ -87,6 +92,8 @@ def test_what_torch_saves_is_read_as_torch_reads_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_a_malicious_torch_file_is_refused_and_not_executed(tmp_path: Path, legacy: bool) -> None:
+    import torch
+
     class Harmful:
         def __reduce__(self) -> tuple[Any, ...]:
             return (open, (str(tmp_path / "trap"), "w"))
@@ -148,6 +155,8 @@ def test_one_pass_over_the_training_form_is_bit_exact_too(
 
 
 def test_quantizing_once_is_quantizing_in_every_forward_pass(tmp_path: Path) -> None:
+    import torch
+
     from harness.devices.hf.load import load_model
     from harness.devices.hf.qat import quantized
 
@@ -170,6 +179,8 @@ def test_quantizing_once_is_quantizing_in_every_forward_pass(tmp_path: Path) -> 
 def test_a_group_size_or_dtype_that_does_not_fit_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import torch
+
     from harness.devices.hf.load import load_model
     from harness.errors import UsageError
 
@@ -184,6 +195,8 @@ def test_a_group_size_or_dtype_that_does_not_fit_is_one_line(
 def test_transformers_loads_a_mended_checkpoint_without_a_word_about_shapes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import torch
+
     transformers = pytest.importorskip("transformers")
     wrong = {**CONFIG, "hidden_size": 128, "num_attention_heads": 8, "intermediate_size": 97}
     folder = checkpoint(tmp_path, config={**wrong, "num_hidden_layers": 3})
@@ -207,6 +220,7 @@ def longrope(tmp_path: Path) -> dict[str, Any]:
 
 
 def tables_of_transformers(config: dict[str, Any], dtype: Any) -> tuple[Any, Any]:
+    import torch
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -238,6 +252,8 @@ def tables_of_vllm(folder: Path, dtype: Any) -> tuple[Any, Any]:
 def test_cos_and_sin_of_transformers_and_vllm_agree_and_factor_32_breaks_them(
     tmp_path: Path, longrope: dict[str, Any], dtype: str
 ) -> None:
+    import torch
+
     pytest.importorskip("vllm")
     kind = getattr(torch, dtype)
     (tmp_path / "config.json").write_text(json.dumps(longrope))
@@ -265,6 +281,8 @@ def test_factor_32_is_flagged(tmp_path: Path, longrope: dict[str, Any]) -> None:
 def test_fused_weights_of_the_embedded_model_are_what_torch_says(
     embedded_model: Model, fused_64: Path
 ) -> None:
+    import torch
+
     from harness.devices.hf.qat import quantized
 
     latents = {t.name: t for t in read_headers(Path(embedded_model.path))}

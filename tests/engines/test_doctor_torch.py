@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from needed import needed
 
 from harness.doctor import Host, diagnose
 
 pytestmark = pytest.mark.engine
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+needed("torch", "transformers")
 
 
 def test_the_cpu_device_is_ready() -> None:
+    import torch
+
     diagnosis = diagnose("hf-cpu")
     assert diagnosis.errors == ()
     assert diagnosis.facts["computation"]["64 × 64 bfloat16"] == "right"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from needed import needed
 
 from harness.model import embedded
 from harness.model.find import find_model
@@ -18,8 +19,7 @@ from harness.model.tokenizer import open_tokenizer
 
 pytestmark = pytest.mark.engine
 
-for package in ("torch", "transformers"):
-    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+needed("torch", "transformers")
 
 CONVERT = (
     "from harness.model.find import find_model; print(find_model('smollm2', progress=print).path)"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from needed import needed
 
 from harness.devices.base import NO_CHOICE, Completion, Device, Replay, Request, Sampling
 from harness.devices.hf.choice import arg_max
@@ -18,8 +19,7 @@ from harness.statistics.rows import row_statistics, squared_norm
 
 pytestmark = pytest.mark.engine
 
-for package in ("torch", "transformers"):
-    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+needed("torch", "transformers")
 
 N = 16
 
@@ -185,7 +185,8 @@ def test_float16_prefills_the_same_way_and_errs_far_less(
     opened = device.open()
     fine = error(run(device, request), oracle)
     device.close()
-    torch = pytest.importorskip("torch")
+    import torch
+
     widened = "native" if has_half_gemm(torch, "float16") else "widened in forced-prefill"
     assert (opened.declared_dtype, opened.engine.matmul) == ("float16", widened)
     assert 0 < fine < error(completion, oracle) / 4

@@ -194,7 +194,8 @@ def test_the_same_device_is_equal_everywhere_and_its_head_is_the_one_that_genera
 
 
 def test_a_model_of_another_kind_is_refused(embedded_model: Model) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     with (
         pytest.raises(DeviceError, match=r"no `layers\.N` with `self_attn` and `mlp`"),
         hooked(torch.nn.Sequential(torch.nn.Linear(2, 2)), lambda *_: None),

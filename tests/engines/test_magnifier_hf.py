@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
+from needed import needed
 
 from harness.alignment.allow import Allow
 from harness.alignment.result import Magnifier
@@ -23,8 +24,7 @@ from harness.session.magnifier import magnified
 from harness.suite.read import load_suite
 from harness.suite.suite import Suite
 
-for package in ("torch", "transformers", "safetensors"):
-    pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+needed("torch", "transformers", "safetensors")
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PROMPTS = (

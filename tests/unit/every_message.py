@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from every_gate import EVERY_GATE
 from factories import arms, fake_baseline, fake_record, fake_suite, text_run, told_rows
@@ -18,9 +19,13 @@ from harness.alignment.result import Alignment, Comparability, FieldDifference, 
 from harness.alignment.tokens import compare_tokens
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
+from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
+from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
 from harness.messages.message import Message
 from harness.messages.statement import Stated
+from harness.process.progress import Silent
 from harness.recording.context import Context
 from harness.recording.format import PromptRecord, Recording, Run
 from harness.recording.recorder import Options
@@ -37,6 +42,7 @@ CONTEXT = Context.of(BASELINE.reference)
 FEW = fake_suite(prompts=3, tokens=6)
 FEW_BASELINE = fake_baseline(FEW)
 NOTHING = Interval(value=None, low=None, high=None)
+FAKE = DeviceSpec("fake")
 
 
 def made(**options: object) -> Recording:
@@ -87,7 +93,9 @@ def alignments() -> Iterator[Alignment]:
     yield compare(fake_record(FakeDevice(), SUITE, Options("forced-prefill", CONTEXT)), BASELINE)
     yield from (compare(wide, baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
-    warned = made().model_copy(update={"engine": {"warning": "it samples"}, "dtype": "float16"})
+    warned = made().model_copy(
+        update={"engine": EngineFacts(warning="it samples"), "dtype": "float16"}
+    )
     yield compare(warned, BASELINE, allow=Allow(dtype=True))
     yield compare(warned, BASELINE)
     texts = [p.run.text for p in BASELINE.reference.prompts]
@@ -160,7 +168,7 @@ def _verdicts() -> Iterator[Message]:
 
 def _cells() -> Iterator[Stated]:
     candidate = made(seed=3)
-    plan = MatrixPlan(candidate, BASELINE, SUITE, None)  # type: ignore[arg-type]
+    plan = MatrixPlan(candidate, BASELINE, SUITE, FAKE, open_target)
     batch = Variation("batch", "batch 1 against 8", 8)
     yield judged_cell(batch, candidate, plan)
     yield judged_cell(batch, made(seed=4, fault="scale"), plan)
@@ -171,7 +179,9 @@ def _cells() -> Iterator[Stated]:
     yield repeat_cell(candidate, judged.model_copy(update={"gates": ()}))
     yield not_run(batch, "it does not start")
     for device in ("hf-cpu", "server", "vllm-cpu"):
-        shaped = candidate.model_copy(update={"device": device, "engine": {"block_size": 128}})
+        shaped = candidate.model_copy(
+            update={"device": device, "engine": EngineFacts(block_size=128)}
+        )
         for variation in variations(shaped, ["p0", "p1"]):
             if variation.why_not is not None:
                 yield not_run(variation, variation.why_not)
@@ -187,8 +197,8 @@ def _magnifiers() -> Iterator[Magnifier]:
     yield magnified(_in_half(made()), Baseline(half.reference))
     yield magnified(_in_half(made(fault="nan")), _half(Baseline(made(fault="nan"))))
     yield magnified(made(seed=5), half)  # of another dtype: not comparable
-    plan = MagnifierPlan("m", SUITE, "unit", half, _in_half(made()), None, None, "run")  # type: ignore[arg-type]
-    yield run_magnifier(plan, None)  # type: ignore[arg-type]
+    plan = MagnifierPlan(FAKE, SUITE, "unit", half, _in_half(made()), open_target, Path(), "run")
+    yield run_magnifier(plan, Silent())
     yield both(good, good)
 
 
@@ -205,9 +215,9 @@ def failing() -> Alignment:
     """A broken candidate, with failing and undecided gates, warnings, matrix and magnifier."""
     free = Options(repeats=2)  # not replayed, so not every position is judged
     candidate = fake_record(FakeDevice(seed=9, fault="scale"), FEW, free)
-    candidate = candidate.model_copy(update={"engine": {"warning": "it samples"}})
+    candidate = candidate.model_copy(update={"engine": EngineFacts(warning="it samples")})
     found = compare(candidate, FEW_BASELINE)
-    plan = MatrixPlan(candidate, FEW_BASELINE, FEW, None)  # type: ignore[arg-type]
+    plan = MatrixPlan(candidate, FEW_BASELINE, FEW, FAKE, open_target)
     batch = Variation("batch", "batch 1 against 8", 8)
     reasons = [
         not_run(v, v.why_not) for v in variations(candidate, ["p0"]) if v.why_not is not None

@@ -133,10 +133,10 @@ def _besides(load: LoadFigures) -> float | None:
 
 def _load(bench: Bench) -> Iterator[Row]:
     yield Row("load, whole", (seconds(bench.load.load_s),))
-    yield from _untimed(bench)
-    for label, value in cold_parts(bench):
-        if label != _WHOLE:  # which is said above
-            yield Row(label, (seconds(value),))
+    parts = [part for part in cold_parts(bench) if part[0] != _WHOLE]  # which is said above
+    rows = [Row(label, (seconds(value),)) for label, value in parts]
+    place = sum(row.head in ("weights", "compilation") for row in rows)
+    yield from (*rows[:place], *_untimed(bench), *rows[place:])
 
 
 def _untimed(bench: Bench) -> Iterator[Row]:

@@ -64,9 +64,8 @@ def asked(pytestconfig: pytest.Config, **changes: Any) -> Any:
 
 
 def test_the_quick_tests_alone_are_spread_and_workers_have_no_workers(
-    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+    pytestconfig: pytest.Config,
 ) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     assert spread(asked(pytestconfig)) >= 1
     assert spread(asked(pytestconfig, numprocesses=0)) == 0
     for other in ({"device": "fake"}, {"markexpr": "engine"}, {"dist": "each"}):
@@ -74,5 +73,3 @@ def test_the_quick_tests_alone_are_spread_and_workers_have_no_workers(
     worker = asked(pytestconfig)
     worker.workerinput = {}
     assert spread(worker) is None
-    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
-    assert spread(asked(pytestconfig)) is None

@@ -73,6 +73,8 @@ def test_the_parts_add_up_to_the_whole() -> None:
 
 def test_what_is_not_compiled_is_said_to_be_not_compiled() -> None:
     rows = shown(bench_view(bench(EAGER, eager=True)).load)
+    heads = ["load, whole", "weights", "compilation", "warm-up", "profiling and KV cache"]
+    assert list(rows)[:5] == heads
     assert rows["compilation"] == "not compiled (enforce_eager)"
     assert rows["warm-up"] == "not timed by the engine"
     assert rows["profiling and KV cache"] == "1.25 s"
