@@ -57,17 +57,13 @@ def bench(
             'differ, as "--dtype float32", or --python of another environment.'
         ),
     ] = None,
-    budget: Annotated[
-        float, typer.Option(help="The most seconds that --against may take.")
-    ] = 900.0,
+    budget: Annotated[float, typer.Option(help="Most seconds for --against.")] = 900.0,
     baseline_dir: Annotated[Path, typer.Option(help="Folder of all baselines.")] = Path(
         "baselines"
     ),
-    judge: Annotated[
-        bool, typer.Option(help="Judge the tokens against the baseline first.")
-    ] = True,
+    judge: Annotated[bool, typer.Option(help="First judge the tokens by the baseline.")] = True,
     limits: Annotated[
-        bool, typer.Option(help="Measure memory bandwidth and matrix rate too.")
+        bool, typer.Option(help="Also measure memory bandwidth and matrix rate.")
     ] = True,
     out: Annotated[Path, typer.Option(help="Where to write the samples (JSON).")] = Path(
         "reports/bench.json"

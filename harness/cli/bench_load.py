@@ -24,19 +24,12 @@ if TYPE_CHECKING:
 def bench_load(
     server_url: Annotated[str, typer.Option(help="URL of a running OpenAI-compatible server.")],
     model: ModelName = "smollm2",
-    served_model: Annotated[
-        str | None, typer.Option(help="The server's name for the model.")
-    ] = None,
+    served_model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
     requests: Annotated[
         int, typer.Option(min=1, max=2**20 - 1, help="Number of requests in each load.")
     ] = 200,
-    rates: Annotated[
-        str,
-        typer.Option(help="Request rates (a second), separated by commas; inf sends all at once."),
-    ] = ("inf"),
-    concurrencies: Annotated[
-        str, typer.Option(help="Requests in flight, separated by commas.")
-    ] = "1,16",
+    rates: Annotated[str, typer.Option(help="Requests a second, as 1,16, or inf.")] = "inf",
+    concurrencies: Annotated[str, typer.Option(help="Requests in flight, as 1,16.")] = "1,16",
     prompt_tokens: Annotated[
         int, typer.Option(min=8, max=2**24 - 1, help="Length of every prompt in tokens.")
     ] = 128,
@@ -44,8 +37,7 @@ def bench_load(
         int, typer.Option(min=1, max=2**24 - 1, help="Length of every answer in tokens.")
     ] = 32,
     load_python: Annotated[
-        str | None,
-        typer.Option(help="Python of an environment with vLLM, which generates the load."),
+        str | None, typer.Option(help="Python of an environment that has vLLM.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the samples (JSON).")] = Path(
         "reports/load.json"

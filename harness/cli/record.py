@@ -124,6 +124,6 @@ def _context(path: Path, suite: Suite, replay: ReplayName, progress: Progress) -
 
     found = resolve(path)
     recording = found.reference if isinstance(found, Baseline) else found
-    if replay is ReplayName.free:  # its own tokens, whatever their number, come first
+    if replay is ReplayName.free:  # its own tokens come first, in any number
         return Context.of(recording)
     return context_for(suite, recording, path, progress)

@@ -1,6 +1,6 @@
 """Reports: HTML, Markdown and JSON, from alignments alone.
 
-A report must be true and harmless whatever the model said: every text that
+A report must be true and harmless for any model output: every text that
 reaches a template is made visible first (``harness.report.text``), and the
 HTML page forbids itself every script and every request but its own.
 """

@@ -37,7 +37,7 @@ class Run:
         return f"{spec.device}, {spec.model}, {self.suite.name}{dtype}"
 
     def smoke_suite(self) -> Suite:
-        """The prompts of the smoke test, whatever suite is judged."""
+        """The prompts of the smoke test, the same for every suite."""
         return load_suite("smoke", self.options.max_new_tokens)
 
 

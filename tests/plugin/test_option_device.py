@@ -52,7 +52,7 @@ def test_a_named_test_of_the_project_can_use_the_alignment(project: PluginProjec
 
 def test_an_unknown_device_names_those_there_are(empty_project: PluginProject) -> None:
     line = usage_error(empty_project.run("tpu"))
-    assert "no device 'tpu'" in line
+    assert "unknown device 'tpu'" in line
     for name in ("hf-cpu", "hf-gpu", "hf-npu", "fake"):
         assert name in line
 

@@ -56,7 +56,7 @@ def test_a_changed_suite_makes_the_baseline_stale_before_anything_runs(
             "stale baseline: *--update-baselines*",
         ]
     )
-    result.stderr.fnmatch_lines(["*the baseline is stale: nothing is run*"])
+    result.stderr.fnmatch_lines(["*the baseline is stale, so nothing is run*"])
     assert not project.recording.exists()
 
 

@@ -2,7 +2,7 @@
 failure one line.
 
 The API key comes from the environment, goes into one header, and is taken out
-of whatever the server says before that is shown.
+of the server's messages before they are shown.
 """
 
 from __future__ import annotations

@@ -16,10 +16,9 @@ MESSAGES: dict[str, str] = {
     "bench.tokens_of_both": "Tokens: {first} and {second}.",
     "bench.tokens_of": "tokens of {options}: {verdict}",
     "bench.NOT JUDGED": "NOT JUDGED",
-    "bench.crossed": "The figures are crossed out: the tokens of this bench were not "
-    "shown to be right.",
-    "bench.not_right": "the tokens of this device were not shown to be right; do not "
-    "rely on these figures",
+    "bench.crossed": "The figures are crossed out: the tokens were not shown to be right.",
+    "bench.not_right": "the tokens were not shown to be right; do not rely on the "
+    "figures of this device",
     "bench.interrupted": "This bench was interrupted; it holds the finished part.",
     "bench.warning": "warning: {text}",
     # Several

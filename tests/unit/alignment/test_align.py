@@ -91,7 +91,7 @@ def test_nan_logits_are_divergent_and_the_missing_ratio_has_its_reason() -> None
     assert found.error_ratio.value is None
     ratio = gate(found, "error_ratio")
     assert ratio.status == "NOT_RUN"
-    assert "no prompt is finite in every row" in ratio.sentence
+    assert "every prompt has a row that is not finite" in ratio.sentence
     assert found.classes["NONFINITE"] == 6
     assert clean(found)
 
@@ -150,8 +150,10 @@ def test_a_run_that_ignores_eos_is_inconclusive() -> None:
 
 def test_a_candidate_without_a_decode_step_is_warned_of() -> None:
     forced = fake_record(FakeDevice(seed=5), SUITE, Options("forced-prefill", CONTEXT))
-    assert any("no decode step" in line for line in warned(compare(forced, BASELINE)))
-    assert not any("no decode step" in line for line in warned(compare(candidate(), BASELINE)))
+    assert any("decode steps were not judged" in line for line in warned(compare(forced, BASELINE)))
+    assert not any(
+        "decode steps were not judged" in line for line in warned(compare(candidate(), BASELINE))
+    )
 
 
 def test_prompts_that_were_not_run_are_said_to_be_missing() -> None:
@@ -197,7 +199,7 @@ def test_a_reference_that_equals_the_oracle_has_no_noise(by_prefill: bool) -> No
     baseline = Baseline(wide, fake_record(FakeDevice("float32"), SUITE, forced))
     found = compare(wide, baseline)
     assert found.verdict == "BIT_EXACT"
-    reason = "in float32 by prefill" if by_prefill else "shows none against the oracle"
+    reason = "in float32 by prefill" if by_prefill else "has no error against the oracle"
     for name in ("error_ratio", "error_ratio_prefill", "top_k_error_ratio"):
         assert reason in gate(found, name).sentence
 

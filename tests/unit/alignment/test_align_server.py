@@ -133,7 +133,7 @@ def test_equal_texts_are_inconclusive_and_counted() -> None:
     assert found.verdict == "INCONCLUSIVE"
     assert exit_status(found.verdict) == 3
     assert "6 of 6 are equal" in found.sentence
-    assert "no token ids and no logits" in found.sentence
+    assert "no token ids or logits" in found.sentence
     assert found.positions == 0
     statuses = {g.name: g.status for g in found.gates}
     assert statuses.pop("coverage") == "INCONCLUSIVE"

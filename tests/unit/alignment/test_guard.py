@@ -46,7 +46,7 @@ def classes_of(
 ) -> list[PointClass]:
     found = Margins(
         *(np.array([1]), np.array([margin]), np.array([shift]), np.array([flip])),
-        *(np.array([False]), np.array([trailing])),
+        np.array([trailing]),
     )
     return classify(found, np.array([0.5]), np.array([bad]))
 

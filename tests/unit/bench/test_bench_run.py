@@ -120,7 +120,7 @@ def test_a_cell_that_does_not_fit_is_left_out_and_none_at_all_is_refused(
     some = ("bench", "--device", "fake", "--suite", "s.yaml", "--no-judge", "--no-limits")
     ended = command(*some, "--prompt-lengths", "4,5000", "--output-tokens", "2", "--repeats", "1")
     assert ended.status == 0
-    assert "longer than the model's 4096 positions" in ended.err
+    assert "longer than the 4096 positions of the model" in ended.err
     ended = command(*some, "--prompt-lengths", "5000")
     assert ended.status == 2
     assert "no cell of the grid fits" in ended.error
@@ -137,8 +137,8 @@ def test_a_cell_that_does_not_fit_is_left_out_and_none_at_all_is_refused(
         (("--batch-sizes", "1,2"), "fake runs one request at a time; --batch-sizes 2 is for"),
         (("--batch-sizes", "1048576"), "give whole numbers from 1 to 1048575"),
         (("--prompt-lengths", "16777215", "--output-tokens", "16777215"), "no cell of the grid"),
-        (("--budget", "nan"), "--budget nan: give seconds, more than 0"),
-        (("--budget", "-1"), "--budget -1: give seconds, more than 0"),
+        (("--budget", "nan"), "--budget nan: give a number of seconds above 0"),
+        (("--budget", "-1"), "--budget -1: give a number of seconds above 0"),
         (("--out", "."), ".: cannot be written (Is a directory)"),
         (("--out", "/proc/x.json"), "/proc/x.json: cannot be written ("),
         (("--out", "s.yaml"), "--out s.yaml: is not a bench and would be overwritten"),

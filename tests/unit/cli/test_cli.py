@@ -197,7 +197,7 @@ def test_debug_shows_the_traceback(project_folder: Path) -> None:
         (("compare", "s.yaml", BASELINE), "s.yaml:1: is not JSON"),
         (("compare", f"{BASELINE}/reference.json", "reports"), "reports"),
         (("compare", f"{BASELINE}/reference.json", "."), "no baseline here"),
-        (("record", "--device", "tpu", "--out", "x.json"), "no device 'tpu'"),
+        (("record", "--device", "tpu", "--out", "x.json"), "unknown device 'tpu'"),
         (("record", "--device", "fake", "--suite", "no", "--out", "x.json"), "no such suite"),
         (("record", "--device", "fake", *SUITE, "--out", "."), "--out . is a folder"),
         (("record", "--device", "fake", *SUITE, "--out", "s.yaml/x.json"), "cannot be written"),
@@ -334,7 +334,7 @@ def test_an_interrupt_is_status_130_and_says_what_is_kept(
     monkeypatch.setattr("harness.devices.fake.FakeDevice._row", interrupt)
     ended = command("record", "--device", "fake", *SUITE, "--out", "a.json")
     assert ended.status == 130
-    assert "harness: interrupted; record and baseline make go on" in ended.err
+    assert "harness: interrupted; repeat the command to continue" in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -19,7 +19,7 @@ def test_a_device_that_cannot_be_looked_into_is_one_line(command: Command) -> No
 def test_an_unknown_device_is_one_line(command: Command) -> None:
     ended = command("locate", "--device", "abacus", *SUITE)
     assert ended.status == 2
-    assert "no device 'abacus'" in ended.err
+    assert "unknown device 'abacus'" in ended.err
 
 
 def test_an_alignment_that_cannot_be_read_is_said_before_the_work(

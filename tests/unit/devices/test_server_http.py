@@ -274,7 +274,7 @@ def test_an_answer_that_does_not_stream_is_told(faults: Faults) -> None:
 def test_a_flood_is_left(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_http, "MAX_REPLY", 1 << 20)
     faults.answers["/x"] = [json_answer(b" " * (2 << 20))]
-    with pytest.raises(DeviceError, match="more than 1 MiB"):
+    with pytest.raises(DeviceError, match="larger than 1 MiB"):
         http(faults).get("/x")
 
 

@@ -58,7 +58,16 @@ def test_every_key_is_used_somewhere() -> None:
     text = "\n".join(p.read_text("utf-8") for p in sources if "messages" not in p.parts)
     text = text.replace("'", '"')
     # Put together from a status, a class, a gate or the name of a figure.
-    built = ("verdict.", "status.", "asks.", "class.", "perf.", "severity.", "theme.", "meaning.")
+    built = (
+        "verdict.",
+        "status.",
+        "asks.",
+        "class.",
+        "performance.",
+        "severity.",
+        "theme.",
+        "meaning.",
+    )
     built += ("gate.", "part.error", "where.", "coverage.", "bench.is.", "bench.head.")
     built += ("candidate", "reference", "oracle", "control")  # roles of arms
     #: Parts of a load that some engines tell.

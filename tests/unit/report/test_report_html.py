@@ -150,7 +150,7 @@ def test_prompts_beyond_the_detailed_ones_are_counted() -> None:
 
 def test_without_an_oracle_no_chart_of_errors_is_drawn_and_the_page_says_so() -> None:
     page = Page(to_html([alignment(prompts=(prompt(oracle=False),))]))
-    assert "There is no oracle in this baseline" in page.text
+    assert "The baseline has no oracle" in page.text
     assert not [v for t, n, v in page.attributes if (t, n, v) == ("svg", "class", "heat")]
 
 

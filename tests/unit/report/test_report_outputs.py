@@ -65,7 +65,7 @@ def test_nowhere_writes_nothing(
     ("make", "told"),
     [
         (lambda p: Outputs(reports=(p / "r.pdf",)), "r.pdf: the suffix must be .html, .md or .js"),
-        (lambda p: Outputs(table=p / "t.xlsx"), "t.xlsx: a table is .csv or .parquet"),
+        (lambda p: Outputs(table=p / "t.xlsx"), "t.xlsx: a table must be .csv or .parquet"),
         (lambda p: Outputs(lang="fr"), "--lang fr: a report is in en"),
         (lambda p: Outputs(json=p / "a.json", reports=(p / "a.json",)), "two outputs go to this"),
         (lambda p: Outputs(json=p / "in.json"), "is the input"),

@@ -54,8 +54,8 @@ def test_alignments_of_different_suites_are_said_not_to_compare() -> None:
     other = arm("candidate", suite=SuiteFacts(name="long", digest="00" * 32))
     two = [alignment(), alignment(candidate=other)]
     assert not overview(views(two)).alike
-    assert "figures of different rows do not compare" in Page(to_html(two)).text
-    assert "figures of different rows do not compare" in to_markdown(two)
+    assert "figures of different rows cannot be compared" in Page(to_html(two)).text
+    assert "figures of different rows cannot be compared" in to_markdown(two)
 
 
 def test_a_trend_is_drawn_and_tabled_in_both_formats() -> None:

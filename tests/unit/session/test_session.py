@@ -14,7 +14,7 @@ Make = Callable[..., Session]
 @pytest.mark.parametrize(
     ("changes", "error", "told"),
     [
-        ({"device": "tpu"}, UsageError, "no device 'tpu'"),
+        ({"device": "tpu"}, UsageError, "unknown device 'tpu'"),
         ({"suite": "nosuch"}, SuiteError, "no such suite"),
         ({"update_baselines": True}, UsageError, "--update-baselines"),
         ({"reports": (Path("x.docx"),)}, UsageError, "x.docx"),
