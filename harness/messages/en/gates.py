@@ -73,7 +73,7 @@ MESSAGES: dict[str, str] = {
     "across a margin beyond the noise; a change that flips no token cannot be seen.",
     "count.class": "{count} {name}",
     # Counts
-    "gate.exceedance.pass": _SHIFTED + ": which their noise explains.",
+    "gate.exceedance.pass": _SHIFTED + "; their noise explains that.",
     "gate.exceedance.more": _SHIFTED + ": more large shifts than theirs, and not more than "
     "{inflation:g} times their noise.",
     "gate.exceedance.chance": _SHIFTED + ": more large shifts than their noise inflated by "
@@ -81,7 +81,7 @@ MESSAGES: dict[str, str] = {
     "gate.exceedance.fail": _SHIFTED + ": more large shifts than their noise explains even when "
     "inflated by {inflation:g}.",
     "gate.exceedance.nothing": _SHIFTED + ": nothing to compare with.",
-    "gate.flip_calibration.pass": _FLIPPED + ": which their noise explains.",
+    "gate.flip_calibration.pass": _FLIPPED + "; their noise explains that.",
     "gate.flip_calibration.more": _FLIPPED + ": more flips than theirs, and not more than "
     "{inflation:g} times their noise.",
     "gate.flip_calibration.chance": _FLIPPED + ": more flips than their noise inflated by "
