@@ -57,7 +57,7 @@ class LocatePlan:
 
 
 @dataclass(frozen=True)
-class _Arm:
+class _TracedArm:
     """The result of one run over all sequences."""
 
     traces: list[Trace]
@@ -129,7 +129,7 @@ def _context(plan: LocatePlan, target: Target, progress: Progress) -> Context | 
 
 def _candidate(
     plan: LocatePlan, target: Target, context: Context | None, progress: Progress
-) -> tuple[tuple[LocatedPrompt, ...], _Sequences, _Arm]:
+) -> tuple[tuple[LocatedPrompt, ...], _Sequences, _TracedArm]:
     with opened(target.device, progress) as facts:
         encoded = encode_suite(plan.suite, target.subject.tokenizer, facts.max_positions)
         known = {p.id: p.token_ids for p in encoded}
@@ -140,7 +140,7 @@ def _candidate(
             for i, tokens in sequences
         )
         traces = _trace("candidate", target, sequences, progress)
-    return prompts, sequences, _Arm(traces, _side(target, facts))
+    return prompts, sequences, _TracedArm(traces, _side(target, facts))
 
 
 def _chosen(plan: LocatePlan, known: Sequence[str]) -> tuple[str, ...]:
@@ -168,7 +168,7 @@ def _tokens(prompt_id: str, prompt: tuple[int, ...], context: Context | None) ->
 
 def _reference_arms(
     plan: LocatePlan, candidate: Target, sequences: _Sequences, progress: Progress
-) -> dict[str, _Arm]:
+) -> dict[str, _TracedArm]:
     """Reference, oracle and controls, each opened, run and closed."""
     model = plan.reference_model or plan.spec.model
     spec = replace(plan.spec.plain(plan.reference_device), model=model)
@@ -189,7 +189,7 @@ def _reference_arms(
         same = target.subject
         with opened(target.device, progress) as facts:
             traces = _trace(name, target, sequences, progress)
-        arms[name] = _Arm(traces, _side(target, facts))
+        arms[name] = _TracedArm(traces, _side(target, facts))
     return arms
 
 
@@ -214,7 +214,7 @@ def _side(target: Target, facts: Opened) -> Side:
 
 
 def _hand_over(
-    place: str, arms: tuple[_Arm, _Arm, _Arm], prompts: Sequence[LocatedPrompt]
+    place: str, arms: tuple[_TracedArm, _TracedArm, _TracedArm], prompts: Sequence[LocatedPrompt]
 ) -> HandOver:
     candidate, reference, oracle = (arm.traces for arm in arms)
     index, position = shows_at(place, candidate, reference, oracle)
