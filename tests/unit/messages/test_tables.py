@@ -63,7 +63,7 @@ def test_every_key_is_used_somewhere() -> None:
         "status.",
         "asks.",
         "class.",
-        "performance.",
+        "figure.",
         "severity.",
         "theme.",
         "meaning.",
