@@ -91,7 +91,7 @@ def compare(
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**candidate.pieces, **baseline.reference.pieces},
-        warnings=tuple(map(remark, outcome.warnings)),
+        remarks=tuple(map(remark, outcome.warnings)),
         reproduce=tuple(reproduce),
     )
 

@@ -1,7 +1,7 @@
 """Alignments of ``harness.alignment/1``, brought into today's form.
 
-In /1 warnings were English sentences, sentences had no messages, and two
-classes were spelled with a dash. The models check everything else in a file.
+In /1 sentences, warnings among them, had no messages, and two classes were
+spelled with a dash. The models check everything else in a file.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ def from_first(document: dict[str, Any]) -> dict[str, Any]:
     upgraded = {**document, "schema": "harness.alignment/2"}
     if isinstance(upgraded.get("classes"), dict):
         upgraded["classes"] = {_CLASSES.get(k, k): v for k, v in upgraded["classes"].items()}
-    if isinstance(upgraded.get("warnings"), list):
-        upgraded["warnings"] = [{"sentence": w} for w in upgraded["warnings"]]
     if isinstance(upgraded.get("prompts"), list):
         upgraded["prompts"] = [_prompt(p) for p in upgraded["prompts"]]
     return upgraded

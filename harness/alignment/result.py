@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
@@ -202,8 +202,10 @@ class Located(StrictModel):
 class Alignment(Statement):
     """The result of comparing a candidate with a baseline.
 
-    ``doctor`` and ``host`` are what the doctor found on the candidate's host
-    before the run, and its facts by section; empty where it did not run.
+    ``remarks`` are the warnings as messages, and ``warnings`` the same as
+    English sentences, for whoever reads the JSON. ``doctor`` and ``host`` are
+    what the doctor found on the candidate's host before the run, and its facts
+    by section; empty where it did not run.
     """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
@@ -222,13 +224,42 @@ class Alignment(Statement):
     baseline: Annotated[tuple[Arm, ...], FROM_LIST]
     performance: Performance
     pieces: dict[str, str]
-    warnings: Annotated[tuple[Remark, ...], FROM_LIST] = ()
+    warnings: Annotated[tuple[str, ...], FROM_LIST] = ()
+    remarks: Annotated[tuple[Remark, ...], FROM_LIST] = ()
     reproduce: Annotated[tuple[str, ...], FROM_LIST] = ()
     matrix: Annotated[tuple[MatrixCell, ...], FROM_LIST] = ()
     magnifier: Magnifier | None = None
     locate: Located | None = None
     doctor: Annotated[tuple[Finding, ...], FROM_LIST] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warnings_are_the_remarks(cls, fields: Any) -> Any:
+        """Each is made from the other where it is not given; both must say the same."""
+        if not isinstance(fields, dict):
+            return fields
+        given = fields.get("warnings")
+        if "remarks" not in fields and isinstance(given, list | tuple):
+            if not all(isinstance(said, str) for said in given):
+                return fields  # the field's own check says so
+            return {**fields, "remarks": [{"sentence": said} for said in given]}
+        if "warnings" not in fields:
+            said = tuple(r.sentence for r in fields.get("remarks", ()) if isinstance(r, Remark))
+            return {**fields, "warnings": said}
+        return fields
+
+    @model_validator(mode="after")
+    def _warnings_fit(self) -> Alignment:
+        if self.warnings != tuple(r.sentence for r in self.remarks):
+            raise ValueError("warnings and remarks do not say the same")
+        return self
+
+    def with_remarks(self, *more: Remark) -> Alignment:
+        """With further warnings."""
+        remarks = (*self.remarks, *more)
+        said = tuple(r.sentence for r in remarks)
+        return self.model_copy(update={"remarks": remarks, "warnings": said})
 
     @property
     def reference(self) -> Arm | None:

@@ -86,7 +86,7 @@ def compare_tokens(
         baseline=arms_of(baseline),
         performance=_no_performance(baseline),
         pieces=baseline.reference.pieces,
-        warnings=(remark(message("warning.tokens_only")),),
+        remarks=(remark(message("warning.tokens_only")),),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +31,25 @@ class StrictModel(BaseModel):
     )
 
 
-class SparseModel(StrictModel):
+class KeyedModel(StrictModel):
+    """A strict model that also reads by key, as the JSON object that it is in a file.
+
+    Code of this project reads attributes, which the type checker knows.
+    """
+
+    def keys(self) -> KeysView[str]:
+        """The names that the file has."""
+        return self.model_dump(mode="json").keys()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.model_dump(mode="json")[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of that name, or ``default`` where the file has none."""
+        return self.model_dump(mode="json").get(name, default)
+
+
+class SparseModel(KeyedModel):
     """A strict model whose unknown fields, those that are None, are left out of the file."""
 
     @model_serializer(mode="wrap")

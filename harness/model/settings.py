@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
-from harness.files.strict_model import FROM_LIST, StrictModel
+from harness.files.strict_model import FROM_LIST, KeyedModel
 from harness.model.model import Model, read_json
 
 #: Settings of a generation_config.json that would change greedy output, with
@@ -59,7 +59,7 @@ _Count = Annotated[int, Field(ge=0, lt=2**31)]
 _Ids = Annotated[tuple[_Count, ...], FROM_LIST]
 
 
-class GenerationSettings(StrictModel):
+class GenerationSettings(KeyedModel):
     """The generation settings that take effect, which two recordings must share.
 
     Those with a default are neutral on every device of this version; a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import (
@@ -28,6 +28,9 @@ from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
 from harness.statistics.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, WHOLE_ONLY, RowStatistics
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SCHEMA = "harness.recording/2"
 #: What is read: /1 holds whole rows and no texts without tokens.
@@ -198,6 +201,14 @@ class Repeat(StrictModel):
         return self
 
 
+#: Fields of a recording that a copy may be given as mappings.
+_RECORDS: Mapping[str, type[StrictModel]] = {
+    "settings": GenerationSettings,
+    "engine": EngineFacts,
+    "load": LoadFigures,
+}
+
+
 class Recording(StrictModel):
     """Everything that one device said about one suite."""
 
@@ -232,6 +243,15 @@ class Recording(StrictModel):
         if self.schema_ != SCHEMA and not (self.whole and not self.text_only):
             raise ValueError(f"{self.schema_} can hold whole rows and tokens only")
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but settings, engine and load may be given as mappings."""
+        records = {
+            name: _RECORDS[name].model_validate(value)
+            for name, value in (update or {}).items()
+            if name in _RECORDS and isinstance(value, Mapping)
+        }
+        return super().model_copy(update={**(update or {}), **records}, deep=deep)
 
     def prompt(self, prompt_id: str) -> PromptRecord | None:
         """The prompt with that id, or None."""

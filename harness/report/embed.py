@@ -48,7 +48,7 @@ def embed(view: AlignmentView) -> Embedded:
     if len(view.embedded) < len(source.prompts):
         note = remark(message("warning.part", kept=len(view.embedded), all=len(source.prompts)))
         kept = tuple(source.prompts[n] for n in view.embedded)
-        source = source.model_copy(update={"prompts": kept, "warnings": (*source.warnings, note)})
+        source = source.model_copy(update={"prompts": kept}).with_remarks(note)
     data = base64.b64encode(_deflated(alignment_bytes(source))).decode("ascii")
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source.candidate.name)[:60].strip(".-")
     return Embedded(

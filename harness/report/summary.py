@@ -26,7 +26,7 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
     if closer is not None:
         yield f"  {closer.status:<12} magnifier: {printable(closer.sentence)}"
     for warning in alignment.warnings:
-        yield f"  warning: {printable(warning.sentence)}"
+        yield f"  warning: {printable(warning)}"
     bad = [p for p in alignment.prompts if p.verdict not in ALIGNED and p.class_ is not None]
     for prompt in bad[:10]:
         yield f"  {_prompt_line(prompt)}"

@@ -227,10 +227,8 @@ def with_magnifier(
 def added(alignment: Alignment, closer: Magnifier) -> Alignment:
     """The alignment with the magnifier's outcome, and its warning among the others."""
     warned = Remark(message=closer.message, sentence=closer.sentence)
-    warnings = [warned] if closer.status == "WARN" else []
-    return alignment.model_copy(
-        update={"magnifier": closer, "warnings": (*alignment.warnings, *warnings)}
-    )
+    found = alignment.model_copy(update={"magnifier": closer})
+    return found.with_remarks(warned) if closer.status == "WARN" else found
 
 
 def _control_ratios(baseline: Baseline) -> list[float]:

@@ -25,7 +25,7 @@ def test_it_only_warns(project: PluginProject) -> None:
     result.stdout.fnmatch_lines(["*test_magnifier PASSED*", "*In float16, whose noise is lower*"])
     found = project.alignment()
     assert found["magnifier"]["status"] == "WARN"
-    assert found["magnifier"]["sentence"] in [w["sentence"] for w in found["warnings"]]
+    assert found["magnifier"]["sentence"] in found["warnings"]
 
 
 def test_a_run_in_float16_skips_it(project: PluginProject) -> None:

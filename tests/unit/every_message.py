@@ -70,7 +70,7 @@ def everything() -> list[Message]:
 def messages_of(alignment: Alignment) -> Iterator[Message]:
     """Those of one alignment, its parts included."""
     closer = () if alignment.magnifier is None else (alignment.magnifier,)
-    parts = (alignment, *alignment.gates, *alignment.warnings, *alignment.matrix, *closer)
+    parts = (alignment, *alignment.gates, *alignment.remarks, *alignment.matrix, *closer)
     yield from map(_message, parts)
 
 
@@ -235,4 +235,4 @@ def _part_of_a_report() -> Message:
     """The warning of an alignment that was taken from a page with fewer prompts."""
     data = embed(view(compare(few(seed=9), FEW_BASELINE), budget=1)).data
     document = json.loads(zlib.decompress(base64.b64decode(data), wbits=-15))
-    return Message.model_validate(document["warnings"][-1]["message"])
+    return Message.model_validate(document["remarks"][-1]["message"])

@@ -162,7 +162,7 @@ def alignment(verdict: Any = "EQUIVALENT", text: str | None = None, **changes: A
             ratio={"ttft_s": 1.0, "load_s": None, "decode_tok_s": 1.25},
         ),
         "pieces": pieces | {str(n): say for n in range(10, 14)} | {"5": say},
-        "warnings": (Remark(sentence=f"Thread count differs: {say}"),),
+        "remarks": (Remark(sentence=f"Thread count differs: {say}"),),
         "reproduce": (f"harness compare {say} baselines/smollm2/mixed/bfloat16",),
     }  # fmt: skip
     return Alignment(**(fields | changes))

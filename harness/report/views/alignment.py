@@ -161,7 +161,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         diverged=_diverged(alignment),
         classes=tuple((name, count) for name, count in alignment.classes.items() if count),
         gates=tuple(map(gate_view, alignment.gates)),
-        warnings=tuple(map(said_of, alignment.warnings)),
+        warnings=tuple(map(said_of, alignment.remarks)),
         prompts=tuple(
             prompt_view(alignment, prompt, f"{anchor}-p{n}", entries.get(n))
             for n, prompt in enumerate(alignment.prompts)

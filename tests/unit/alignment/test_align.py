@@ -34,7 +34,7 @@ def gate(alignment: Alignment, name: str) -> Gate:
 
 
 def warned(alignment: Alignment) -> list[str]:
-    return [warning.sentence for warning in alignment.warnings]
+    return list(alignment.warnings)
 
 
 def clean(alignment: Alignment) -> bool:
@@ -258,7 +258,11 @@ def test_arms_are_listed_by_role() -> None:
     [
         ("oracle", {"dtype": "bfloat16"}, "dtype"),
         ("control-0", {"dtype": "float32"}, "dtype"),
-        ("control-0", {"settings": {}}, "settings"),
+        (
+            "control-0",
+            {"settings": {"max_new_tokens": 5, "ignore_eos": True, "eos_token_ids": [0]}},
+            "settings",
+        ),
         ("control-0", {"prompts": 1}, "prompts"),
     ],
 )

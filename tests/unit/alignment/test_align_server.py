@@ -61,9 +61,7 @@ def test_log_probabilities_of_a_correct_engine_are_aligned(seed: int) -> None:
     assert found.top_k_error_ratio.value == pytest.approx(whole.top_k_error_ratio.value, rel=1e-4)
     assert "error among the likeliest tokens" in found.sentence
     assert found.classes == whole.classes
-    assert "One side does not know model.weights, so it was not checked." in [
-        w.sentence for w in found.warnings
-    ]
+    assert "One side does not know model.weights, so it was not checked." in found.warnings
 
 
 def test_equal_log_probabilities_are_never_bit_exact() -> None:
@@ -111,7 +109,7 @@ def test_a_server_makes_no_arm_of_a_baseline() -> None:
 def test_what_the_device_warned_of_stands_in_the_alignment() -> None:
     made = told(candidate())
     made = made.model_copy(update={"engine": EngineFacts(warning="the server samples")})
-    assert "server: the server samples" in [w.sentence for w in compare(made, BASELINE).warnings]
+    assert "server: the server samples" in compare(made, BASELINE).warnings
 
 
 # --- texts

@@ -324,8 +324,7 @@ def test_few_prompts_are_judged_together_and_say_so() -> None:
     good = judged(arm(30, few), baseline)
     assert good.verdict == "EQUIVALENT"
     assert any(
-        "4 prompts: too few to judge prefill and decode separately" in w.sentence
-        for w in good.warnings
+        "4 prompts: too few to judge prefill and decode separately" in w for w in good.warnings
     )
     bad = judged(arm(31, few, noise=4 * NOISE), baseline)
     assert exit_status(bad.verdict) != 0

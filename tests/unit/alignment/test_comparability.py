@@ -131,8 +131,7 @@ def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
     assert [d.field for d in found.allowed] == ["dtype"]
     assert not comparability(candidate, REFERENCE, allow=Allow(weights=True)).comparable
     warnings = compare(candidate, REFERENCE, allow=Allow(dtype=True)).warnings
-    said = [w.sentence for w in warnings]
-    assert "dtype differs and was allowed: float16 against bfloat16." in said
+    assert "dtype differs and was allowed: float16 against bfloat16." in warnings
 
 
 def test_allow_weights_waives_weights_and_config_and_nothing_else() -> None:

@@ -22,7 +22,7 @@ def test_its_sentences_are_shown_as_they_are_in_both_languages() -> None:
     sentences = [WRITTEN["sentence"], *WRITTEN["warnings"], WRITTEN["magnifier"]["sentence"]]
     sentences += [part["sentence"] for name in ("gates", "matrix") for part in WRITTEN[name]]
     assert len(sentences) > 20
-    assert [w.sentence for w in found.warnings] == WRITTEN["warnings"]
+    assert list(found.warnings) == WRITTEN["warnings"]
     for language in ("en", "zh"):
         page = to_html([found], language)  # type: ignore[arg-type]
         markdown = to_markdown([found], language=language)  # type: ignore[arg-type]

@@ -31,10 +31,7 @@ def test_a_part_is_a_file_too_and_says_that_it_is_one(tmp_path: Path) -> None:
     path.write_bytes(unpacked(data))
     again = load_alignment(path)
     assert len(again.prompts) == 2
-    assert (
-        again.warnings[-1].sentence
-        == "This copy was taken from a report: it holds 2 of 31 prompts."
-    )
+    assert again.warnings[-1] == "This copy was taken from a report: it holds 2 of 31 prompts."
 
 
 def test_tokens_that_cannot_stand_as_they_are_come_spelt_out() -> None:

@@ -185,7 +185,7 @@ def test_every_chart_has_a_name_and_a_table_beneath_it() -> None:
 def test_a_chinese_page_says_everything_in_chinese() -> None:
     """Words of Latin letters that are left are names: verdicts, gates, fields, terms."""
     found = alignment("DRIFT", message=message("meaning.DRIFT"),
-                      warnings=(remark(message("warning.prefill_only")),))  # fmt: skip
+                      remarks=(remark(message("warning.prefill_only")),))  # fmt: skip
     said = Page(to_html([found], "zh"), "zh").text
     for word in ("Gates", "Prompts", "margin ", "Error", "How to", "candidate", "Positions by"):
         assert word not in said, word

@@ -245,7 +245,7 @@ def test_compare_adds_it_from_a_recording(baseline: Baseline, tmp_path: Path) ->
     found = with_magnifier(compare(own, baseline), closer, baseline.folder)
     assert found.magnifier is not None
     assert found.magnifier.status == "WARN"
-    assert found.magnifier.sentence in [w.sentence for w in found.warnings]
+    assert found.magnifier.sentence in found.warnings
     assert found.verdict == compare(own, baseline).verdict
 
 
