@@ -287,8 +287,8 @@ def test_arg_max_takes_the_lower_id_and_finite_logits_only(
         ({"prompt_token_ids": (49152,)}, "vocabulary of 49152"),
         ({"prompt_token_ids": (-1,)}, "vocabulary of 49152"),
         ({"max_new_tokens": 9000}, "but hf-cpu takes 8192"),
-        ({"replay": "forced-decode"}, "forced tokens belong"),
-        ({"replay": "forced-prefill", "forced_token_ids": ()}, "one token to force"),
+        ({"replay": "forced-decode"}, "forced replays need forced tokens"),
+        ({"replay": "forced-prefill", "forced_token_ids": ()}, "one token to generate or force"),
     ],
 )
 def test_a_request_that_does_not_fit_is_named(

@@ -305,7 +305,7 @@ def test_capturing_does_not_slow_generation(
         ({"prompt_token_ids": ()}, "at least one prompt token"),
         ({"prompt_token_ids": (49152,)}, "vocabulary of 49152"),
         ({"max_new_tokens": 2000}, "but vllm-cpu takes 2000"),
-        ({"replay": "forced-decode"}, "forced tokens belong"),
+        ({"replay": "forced-decode"}, "forced replays need forced tokens"),
     ],
 )
 def test_a_request_that_does_not_fit_is_named(
