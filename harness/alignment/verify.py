@@ -72,13 +72,22 @@ def verify_file(
             None,
             'is neither a recording nor a list of {"prompt_token_ids", "token_ids"}',
         )
-    recording = load_recording(path)
+    recording = _own_runs(load_recording(path))
     context = Context.of(recording)
     _refuse_repeats(list(context.tokens), context.tokens.values(), path)
     spec = replace(spec, dtype=spec.dtype or recording.dtype)
     plan = Plan(spec, _suite(recording), Path(), context)
     baseline = arms_in_memory(plan, progress, oracle=oracle, controls=controls)
     return compare(recording, baseline, candidate_file=path.as_posix())
+
+
+def _own_runs(recording: Recording) -> Recording:
+    """Without the replays of prompts that ran free: those follow the tokens of the
+    baseline that was at hand then, and here each free run is judged on its own."""
+    prompts = tuple(
+        p if p.free is None else p.model_copy(update={"forced": None}) for p in recording.prompts
+    )
+    return recording.model_copy(update={"prompts": prompts})
 
 
 def _suite(recording: Recording) -> Suite:
