@@ -39,7 +39,8 @@ def verdict_of(
     status = {gate.name: gate.status for gate in gates}
     finite = status.get("nonfinite") == "PASS"
     if not has_oracle:
-        return "BIT_EXACT" if bit_equal and tokens_equal and finite else "INCONCLUSIVE"
+        sound = finite and status.get("determinism") != "FAIL"
+        return "BIT_EXACT" if bit_equal and tokens_equal and sound else "INCONCLUSIVE"
     if status.get("determinism") == "FAIL":
         return "NON_DETERMINISTIC"
     if "FAIL" in status.values():
