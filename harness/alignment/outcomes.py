@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
+#: Best first.
 Verdict = Literal[
     "BIT_EXACT",
     "TOKEN_EXACT",
@@ -14,17 +15,7 @@ Verdict = Literal[
     "NON_DETERMINISTIC",
     "NOT_COMPARABLE",
 ]
-#: Best first.
-VERDICTS: tuple[Verdict, ...] = (
-    "BIT_EXACT",
-    "TOKEN_EXACT",
-    "EQUIVALENT",
-    "INCONCLUSIVE",
-    "DRIFT",
-    "DIVERGENT",
-    "NON_DETERMINISTIC",
-    "NOT_COMPARABLE",
-)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 ALIGNED: frozenset[Verdict] = frozenset({"BIT_EXACT", "TOKEN_EXACT", "EQUIVALENT"})
 NO_JUDGEMENT: frozenset[Verdict] = frozenset({"INCONCLUSIVE", "NOT_COMPARABLE"})
 
