@@ -116,12 +116,19 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
         few = "1 control shows" if controls == 1 else f"{controls} controls show"
         raise BaselineError(
             f"{folder}: only {few} the reference's noise on this host, "
-            f"but a noise floor needs {MIN_CONTROLS}; make the baseline on another CPU or GPU"
+            f"but a noise floor needs {MIN_CONTROLS}{_why_few(kept)}; "
+            "make the baseline on another CPU or GPU"
         )
     for stray in staging_folder(folder).iterdir():
         if stray.stem not in kept:
             stray.unlink()
     put_in_place(folder)
+
+
+def _why_few(kept: Mapping[str, Recording]) -> str:
+    if kept[REFERENCE].engine.attention != "eager":
+        return ""
+    return " (eager attention, a control of other models, is this reference's own)"
 
 
 def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recording]:

@@ -140,7 +140,11 @@ class HfDevice:
         self._vocab_size = int(config.vocab_size)
         self._max_positions = int(getattr(config, "max_position_embeddings", None) or _UNLIMITED)
         # Code that comes with a checkpoint may be too old to know the argument.
-        self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        parameters = inspect.signature(self._model.forward).parameters
+        self._keeps = "logits_to_keep" in parameters
+        # The states of Mamba and its kin have a name of their own.
+        own = "cache_params" in parameters and "past_key_values" not in parameters
+        self._cache_name = "cache_params" if own else "past_key_values"
         self._synchronize()
         load = self._load_figures(time.perf_counter() - started)
         return Opened(
@@ -281,8 +285,10 @@ class HfDevice:
         options: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         # No attention mask: one sequence without padding needs none, and
         # without one the kernels may take their causal path.
-        output = self._model(ids, past_key_values=cache, use_cache=use_cache, **options)
-        return output.logits[0, -keep:, : self._vocab_size], output.past_key_values
+        options[self._cache_name] = cache
+        output = self._model(ids, use_cache=use_cache, **options)
+        cache = getattr(output, self._cache_name)
+        return output.logits[0, -keep:, : self._vocab_size], cache
 
     def _on_host(self, logits: Any) -> NDArray[np.float32]:
         """Raw logits widened to float32, which changes no value."""

@@ -11,7 +11,6 @@ from harness.errors import DeviceError, HarnessError, MissingDependency
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.model import Model
 
-
 #: Fields of a config that Transformers' SDPA path leaves out without a word: with one of
 #: them in force, only the eager path computes the model.
 _EAGER_ONLY = ("attn_logit_softcapping",)
