@@ -47,6 +47,10 @@ def normal_form(content: Fields, *, has_head: bool) -> tuple[dict[str, Any], dic
         for key, value in taken.read.items()
         if counts(key) and value is not None and key not in kept
     }
+    # A class may have another name of its own for what is written.
+    for key, value in flat.items():
+        if counts(key) and value is not None and key not in kept:
+            defaults.setdefault(key, _plain(value))
     for fields in (kept, defaults):
         if _first(flat, taken, "use_sliding_window") is False:  # the width is not used
             fields.pop("sliding_window", None)
@@ -82,7 +86,7 @@ def config_differences(
             continue
         if first and _guessed(key, mine if my_defaults is None else theirs):
             continue
-        yield key, a, b
+        yield (key, _full(a, b), _full(b, a)) if first and key == "rope" else (key, a, b)
 
 
 def _all(config: Fields, defaults: Fields | None) -> dict[str, tuple[Any, bool]]:
@@ -90,6 +94,12 @@ def _all(config: Fields, defaults: Fields | None) -> dict[str, tuple[Any, bool]]
     return {k: (v, True) for k, v in (defaults or {}).items()} | {
         k: (v, False) for k, v in config.items()
     }
+
+
+def _full(rope: Any, other: Any) -> Any:
+    """RoPE of the first form, which knows one kind of layers where Transformers 4 wrote two."""
+    nested = "full_attention" in _table(rope) and "full_attention" not in _table(other)
+    return rope["full_attention"] if nested else rope
 
 
 def _guessed(key: str, config: Fields) -> bool:
