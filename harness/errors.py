@@ -5,6 +5,7 @@
     ├── MissingDependency         a package or a driver is missing; names the install command
     ├── SuiteError                a prompts/ file is wrong; names file and line
     ├── ModelError                a checkpoint cannot be found, converted or read
+    │   └── UnloadedWeights       its weights are not those of the model; names them
     ├── DeviceError               a device cannot open, or failed while generating
     ├── FormatError               a JSON file is unreadable, has another schema, or is not strict
     │   └── ChecksumError         its content was changed after writing; names file and field
@@ -64,6 +65,15 @@ class SuiteError(HarnessError):
 
 class ModelError(HarnessError):
     """A checkpoint cannot be found, converted or read."""
+
+
+class UnloadedWeights(ModelError):
+    """An engine did not take a checkpoint's weights as they are."""
+
+    def __init__(self, model: str, problem: str) -> None:
+        self.model = model
+        self.problem = problem
+        super().__init__(f"the weights of {model!r} are not the model's: {problem}")
 
 
 class DeviceError(HarnessError):

@@ -8,6 +8,8 @@ from typing import Any
 from harness.alignment.allow import STRICT, Allow
 from harness.alignment.result import Comparability, FieldDifference
 from harness.files.jsonfile import readable
+from harness.model.config_form import ABSENT, config_differences
+from harness.model.facts import ModelFacts
 from harness.recording.format import Recording
 
 #: Fields that ``--allow-weights`` waives: a quantized checkpoint held against
@@ -61,7 +63,7 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
         mine, theirs = candidate.model.template, reference.model.template
         yield "model.template", mine or "none", theirs or "none"
     yield "model.vocab_size", candidate.model.vocab_size, reference.model.vocab_size
-    yield from _keys("model.config", candidate.model.config, reference.model.config)
+    yield from _config(candidate.model, reference.model)
     asked = [arm.settings.model_dump(mode="json") for arm in (candidate, reference)]
     yield from _keys("settings", *asked)
     for prompt in candidate.prompts:
@@ -71,6 +73,17 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
 def _quantizer(recording: Recording) -> str:
     size = recording.engine.qat_group_size
     return "none" if size is None else f"group size {size}"
+
+
+def _config(mine: ModelFacts, theirs: ModelFacts) -> Iterator[tuple[str, Any, Any]]:
+    if mine.config is None or theirs.config is None:
+        yield "model.config", mine.config, theirs.config
+        return
+    for key, a, b in config_differences(
+        mine.config, mine.config_defaults, theirs.config, theirs.config_defaults
+    ):
+        shown = ["absent" if value is ABSENT else readable(value) for value in (a, b)]
+        yield f"model.config.{key}", shown[0], shown[1]
 
 
 def _keys(

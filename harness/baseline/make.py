@@ -23,6 +23,7 @@ from harness.baseline.baseline import (
     equals_reference,
 )
 from harness.baseline.controls import disagreement
+from harness.baseline.finite import check_finite
 from harness.baseline.folder import baseline_folder, load_baseline, put_in_place, staging_folder
 from harness.devices.base import Replay
 from harness.devices.kinds import REFERENCE_DEVICE
@@ -52,7 +53,7 @@ class Plan:
 
     Attributes:
         spec: the reference; oracle and controls differ from it in dtype and
-            engine arguments only.
+            in engine arguments of their own, and share its others.
         root: the folder of all baselines.
         suite_source: the suite as ``--suite`` takes it, for child processes.
     """
@@ -84,7 +85,7 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
 
     Raises:
         BaselineError: if fewer than two controls differ from the reference,
-            or the place cannot be written.
+            if its logits are not finite, or the place cannot be written.
     """
     target = _target(plan, plan.spec, progress)
     plan = replace(plan, subject=target.subject)
@@ -115,7 +116,8 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
         few = "1 control shows" if controls == 1 else f"{controls} controls show"
         raise BaselineError(
             f"{folder}: only {few} the reference's noise on this host, "
-            f"but a noise floor needs {MIN_CONTROLS}; make the baseline on another CPU or GPU"
+            f"but a noise floor needs {MIN_CONTROLS}{_why_few(kept)}; "
+            "make the baseline on another CPU or GPU"
         )
     for stray in staging_folder(folder).iterdir():
         if stray.stem not in kept:
@@ -123,15 +125,24 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
     put_in_place(folder)
 
 
+def _why_few(kept: Mapping[str, Recording]) -> str:
+    if kept[REFERENCE].engine.attention != "eager":
+        return ""
+    return " (eager attention, a control of other models, is this reference's own)"
+
+
 def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recording]:
     """Every arm that shows noise of its own, by name, in the staging folder."""
     replay: Replay = "free" if plan.context is None else "forced-prefill"
     first = ArmPlan(REFERENCE, replay, plan.spec.dtype)
     reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
+    check_finite(reference)
     kept = {REFERENCE: reference}
     for arm in arm_plans(plan, reference):
         made = _make_arm(plan, arm, reference, staging, progress)
         check_arm(arm.name, made, reference, may_equal=True)
+        if arm.name == ORACLE:
+            check_finite(reference, made)
         twin = next((name for name, other in kept.items() if equals_reference(made, other)), None)
         if arm.name != ORACLE and twin is not None:
             progress.note(f"{arm.name}: bit-equal to {twin} here, so it shows no noise of its own")
@@ -190,7 +201,9 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
         return [oracle, *controls]
     stepwise = plan.context is None
     replay: Replay = "forced-decode" if stepwise else "forced-prefill"
-    controls = [ArmPlan(f"{CONTROL}eager", replay, dtype, {"attention": "eager"})]
+    # A reference is eager where its architecture has no other attention.
+    eager = [ArmPlan(f"{CONTROL}eager", replay, dtype, {"attention": "eager"})]
+    controls = [] if reference.engine.attention == "eager" else eager
     # In float32 a prefill is the oracle itself.
     if stepwise and dtype != "float32":
         controls.append(ArmPlan(f"{CONTROL}prefill", "forced-prefill", dtype))
@@ -214,7 +227,9 @@ def _target(plan: Plan, spec: DeviceSpec, progress: Progress) -> Target:
 
 
 def _spec_of(plan: Plan, arm: ArmPlan) -> DeviceSpec:
-    return replace(plan.spec, dtype=arm.dtype, engine_args=arm.engine_args)
+    return replace(
+        plan.spec, dtype=arm.dtype, engine_args={**plan.spec.engine_args, **arm.engine_args}
+    )
 
 
 def _make_arm(

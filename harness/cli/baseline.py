@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Device, Dtype, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
 from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import HarnessError, UsageError
 
@@ -36,6 +36,7 @@ def make(
     ] = None,
     max_new_tokens: MaxNewTokens = None,
     baseline_dir: Root = Path("baselines"),
+    engine_arg: EngineArgs = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Record reference, oracle and controls; replaces an existing baseline.
@@ -43,7 +44,7 @@ def make(
     Example:  harness baseline make --device hf-cpu --suite port
     """
     from harness.baseline.make import Plan, make_baseline
-    from harness.devices.spec import DeviceSpec
+    from harness.devices.spec import DeviceSpec, parse_engine_args
     from harness.process.progress import Progress
     from harness.recording.context import context_for
     from harness.recording.format import load_recording
@@ -54,7 +55,8 @@ def make(
     tokens = None
     if context is not None:
         tokens = context_for(chosen, load_recording(context), context, progress)
-    spec = DeviceSpec(device, model, dtype, trust_remote_code=trust_remote_code)
+    args = parse_engine_args(engine_arg or [])
+    spec = DeviceSpec(device, model, dtype, engine_args=args, trust_remote_code=trust_remote_code)
     plan = Plan(spec, chosen, baseline_dir, context=tokens, suite_source=suite)
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())

@@ -61,6 +61,7 @@ def _fake_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) 
 
 def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:
     from harness.devices.hf.device import HfDevice
+    from harness.devices.hf.loading import unused_prefixes
     from harness.devices.hf.qat import parse_group_size
 
     spec.kind.check_engine_args(spec.engine_args)
@@ -70,10 +71,17 @@ def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) ->
         raise UsageError(f"--engine-arg threads={threads} is not a number")
     count = None if threads is None else int(threads)
     group = parse_group_size(rest.pop("qat_group_size", None))
+    unused = unused_prefixes(rest.pop("unused", None))
     return _local_target(
         spec,
         lambda model, dtype: HfDevice(
-            spec.device, model, dtype=dtype, threads=count, qat_group_size=group, **rest
+            spec.device,
+            model,
+            dtype=dtype,
+            threads=count,
+            qat_group_size=group,
+            unused=unused,
+            **rest,
         ),
         subject,
         progress,

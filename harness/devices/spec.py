@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from harness.devices.kinds import DeviceKind, kind_of
 from harness.errors import UsageError
 
+#: Engine arguments that say what the model is.
+_OF_THE_MODEL = frozenset({"unused"})
+
 
 @dataclass(frozen=True)
 class DeviceSpec:
@@ -49,11 +52,17 @@ class DeviceSpec:
         return kind_of(self.device)
 
     def plain(self, device: str | None = None) -> DeviceSpec:
-        """The same model and dtype on a device with default settings, this one or another."""
+        """The same model and dtype on a device with default settings, this one or another.
+
+        An argument that says what the model is, and not how it is run, stays.
+        """
+        chosen = kind_of(device or self.device)
+        known = _OF_THE_MODEL & set(chosen.engine_args or ())
         return DeviceSpec(
-            device or self.device,
+            chosen.name,
             self.model,
             self.dtype,
+            engine_args={k: v for k, v in self.engine_args.items() if k in known},
             trust_remote_code=self.trust_remote_code,
         )
 

@@ -180,7 +180,7 @@ def _reference_arms(
     ]
     arms = {}
     for name, dtype, args in plans:
-        arm = replace(spec, dtype=dtype, engine_args=args)
+        arm = replace(spec, dtype=dtype, engine_args={**spec.engine_args, **args})
         target = open_target(arm, subject=same, progress=progress)
         if not isinstance(target.device, TraceableDevice):
             raise UsageError(f"{plan.reference_device} cannot be traced; use {REFERENCE_DEVICE}")

@@ -9,7 +9,9 @@ from harness.files.strict_model import StrictModel
 
 class ModelFacts(StrictModel):
     """What the checkpoint is. ``weights`` and ``tokenizer`` are SHA-256 of
-    content, not of files; None is what a device cannot tell."""
+    content, not of files; None is what a device cannot tell. ``config`` holds the
+    fields that change numbers, ``config_defaults`` what the class takes for all
+    others; without it, ``config`` is in the form of version 0.1."""
 
     name: str
     weights: str | None
@@ -19,3 +21,4 @@ class ModelFacts(StrictModel):
     tokenizer: str | None
     template: str | None
     vocab_size: int
+    config_defaults: dict[str, Any] | None = None

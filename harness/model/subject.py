@@ -93,6 +93,7 @@ def subject_of(model: Model, progress: Callable[[str], None]) -> Subject:
         tokenizer=found.tokenizer,
         template=found.template,
         vocab_size=int(found.config["vocab_size"]),
+        config_defaults=dict(found.defaults),
     )
     settings = partial(effective_settings, model)
     return Subject(facts, tokenizer, settings, overridden_settings(model))

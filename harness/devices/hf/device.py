@@ -59,7 +59,8 @@ class HfDevice:
         name: ``hf-cpu``, ``hf-gpu`` or ``hf-npu``.
         model: the checkpoint.
         dtype: one of DTYPES; None takes the checkpoint's.
-        attention: ``sdpa``, ``eager``, or another that Transformers knows.
+        attention: ``sdpa``, ``eager``, or another that Transformers knows; None
+            takes SDPA where it computes this model, else eager.
         threads: of torch on the CPU; None leaves torch's choice.
         matmul: ``native``; ``widened``: matrix products in float32, rounded
             once to the dtype (see ``matmul``); ``auto``: widened in
@@ -68,6 +69,8 @@ class HfDevice:
         qat_group_size: run latent ternary weights through the quantizer of
             their training (see ``qat``), with this group size or -1 for whole
             rows; None runs the weights as they are.
+        unused: beginnings of the names of tensors that the model may leave out;
+            any other surplus tensor is refused.
 
     Raises:
         UsageError: if an argument makes no sense.
@@ -79,10 +82,11 @@ class HfDevice:
         model: Model,
         *,
         dtype: str | None = None,
-        attention: str = "sdpa",
+        attention: str | None = None,
         threads: int | None = None,
         matmul: str = "auto",
         qat_group_size: int | None = None,
+        unused: Sequence[str] = (),
     ) -> None:
         if name not in BACKENDS:
             raise UsageError(f"no Transformers device {name!r}; there are {', '.join(BACKENDS)}")
@@ -99,6 +103,8 @@ class HfDevice:
         self._threads = threads
         self._matmul = matmul
         self._qat_group_size = qat_group_size
+        self._unused = tuple(unused)
+        self._warning: str | None = None
         self._threads_before: int | None = None
         self._torch: Any = None
         self._model: Any = None
@@ -110,6 +116,7 @@ class HfDevice:
             MissingDependency: without torch, transformers, CUDA or torch_npu.
             DeviceError: if the model does not load.
             ModelError: if its config.json cannot be read.
+            UnloadedWeights: if the model is not all of the checkpoint, or more.
         """
         started = time.perf_counter()
         self._torch = import_torch(self.name, self._backend)
@@ -117,7 +124,7 @@ class HfDevice:
         if self._threads is not None:
             self._threads_before = self._torch.get_num_threads()
             self._torch.set_num_threads(self._threads)
-        self._model = load_model(
+        loaded = load_model(
             self._torch,
             self._source,
             name=self.name,
@@ -125,13 +132,19 @@ class HfDevice:
             dtype=dtype,
             attention=self._attention,
             qat_group_size=self._qat_group_size,
+            unused=self._unused,
         )
+        self._model, self._warning = loaded.model, loaded.warning
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
         self._vocab_size = int(config.vocab_size)
         self._max_positions = int(getattr(config, "max_position_embeddings", None) or _UNLIMITED)
         # Code that comes with a checkpoint may be too old to know the argument.
-        self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        parameters = inspect.signature(self._model.forward).parameters
+        self._keeps = "logits_to_keep" in parameters
+        # The states of Mamba and its kin have a name of their own.
+        own = "cache_params" in parameters and "past_key_values" not in parameters
+        self._cache_name = "cache_params" if own else "past_key_values"
         self._synchronize()
         load = self._load_figures(time.perf_counter() - started)
         return Opened(
@@ -272,8 +285,10 @@ class HfDevice:
         options: dict[str, Any] = {"logits_to_keep": keep} if self._keeps else {}
         # No attention mask: one sequence without padding needs none, and
         # without one the kernels may take their causal path.
-        output = self._model(ids, past_key_values=cache, use_cache=use_cache, **options)
-        return output.logits[0, -keep:, : self._vocab_size], output.past_key_values
+        options[self._cache_name] = cache
+        output = self._model(ids, use_cache=use_cache, **options)
+        cache = getattr(output, self._cache_name)
+        return output.logits[0, -keep:, : self._vocab_size], cache
 
     def _on_host(self, logits: Any) -> NDArray[np.float32]:
         """Raw logits widened to float32, which changes no value."""
@@ -301,6 +316,7 @@ class HfDevice:
             float32_matmul_precision=str(self._torch.get_float32_matmul_precision()),
             instruction_set=instruction_set(self._torch, self._backend),
             qat_group_size=self._qat_group_size,
+            warning=self._warning,
         )
 
     def _load_figures(self, seconds: float) -> LoadFigures:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from harness.devices.hf.loading import check_loaded, refuse_adapter, refuse_uneven
 from harness.errors import DeviceError, HarnessError, MissingDependency
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.model import Model
+
+#: Fields of a config that Transformers' SDPA path leaves out without a word: with one of
+#: them in force, only the eager path computes the model.
+_EAGER_ONLY = ("attn_logit_softcapping",)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and what a reader of its recordings must know of how it was loaded."""
+
+    model: Any
+    warning: str | None
 
 
 def import_torch(name: str, backend: str) -> Any:
@@ -37,38 +52,61 @@ def load_model(
     name: str,
     backend: str,
     dtype: str,
-    attention: str,
+    attention: str | None,
     qat_group_size: int | None = None,
-) -> Any:
+    unused: Sequence[str] = (),
+) -> Loaded:
     """The checkpoint as a Transformers model on the back end, ready for inference.
+
+    Args:
+        attention: None takes SDPA, and eager attention where the architecture has no
+            SDPA or loses a part of its computation there.
+        unused: beginnings of the names of tensors that may be left out.
 
     Raises:
         MissingDependency: without transformers.
+        UnloadedWeights: if the model is not all of the checkpoint, or more.
         UsageError: if the requested quantizer does not fit the weights.
         DeviceError: if the model does not load.
     """
     transformers = require("transformers", f"the device {name}")
+    refuse_adapter(source)
+    local = {"trust_remote_code": source.trust_remote_code, "local_files_only": True}
     try:
         with quiet_transformers():
-            model = transformers.AutoModelForCausalLM.from_pretrained(
+            if attention is None:
+                attention = _own_attention(transformers.AutoConfig, source.path, local)
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 source.path,
                 dtype=getattr(torch, dtype),
                 attn_implementation=attention,
-                trust_remote_code=source.trust_remote_code,
-                local_files_only=True,
                 weights_only=True,
+                output_loading_info=True,
+                # Without it another shape is an error that does not say which tensor has it.
+                ignore_mismatched_sizes=True,
+                **local,
             )
+        warning = check_loaded(model, source, info, unused)
         if qat_group_size is not None:
             from harness.devices.hf.qat import install_quantizer
 
             install_quantizer(torch, model, source, qat_group_size, dtype)
-        return model.to(backend).eval()
+        return Loaded(model.to(backend).eval(), warning)
     except HarnessError:
         raise
     except Exception as error:
         # Transformers may raise any error here.
+        refuse_uneven(source)
         hint = "; --trust-remote-code lets it run" if "trust_remote_code" in str(error) else ""
         raise DeviceError(
             f"{name} cannot load the model {source.name!r} in {dtype} with "
-            f"{attention} attention: {first_line(error)}{hint}"
+            f"{attention or 'its own'} attention: {first_line(error)}{hint}"
         ) from error
+
+
+def _own_attention(auto_config: Any, path: str, options: dict[str, Any]) -> str | None:
+    """``eager`` where SDPA would compute another model, else None, Transformers' choice:
+    SDPA, or eager where the architecture has no SDPA."""
+    config = auto_config.from_pretrained(path, **options).get_text_config()
+    lost = any(getattr(config, name, None) is not None for name in _EAGER_ONLY)
+    return "eager" if lost else None

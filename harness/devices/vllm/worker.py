@@ -20,6 +20,7 @@ from harness.devices.vllm.counters import StepCounter
 from harness.devices.vllm.hooks import TracedModel
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.spool import end_with_owner, own_folder
+from harness.devices.vllm.weights import watch_loading
 
 
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
@@ -28,14 +29,15 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, *_: Any) -> None:
         """Called by vLLM with its configuration, the torch device and whether memory is pinned.
 
-        This happens in the worker before it loads the model, so it starts listening
-        to the log and makes sure that this process ends with the harness.
+        This happens in the worker before it loads the model, so it starts watching the
+        loading and the log, and makes sure that this process ends with the harness.
         """
         LOAD_LOG.install(own_folder())
         with suppress(AttributeError):
             # vLLM logs a sentence once per process: a second load of equal length logs nothing.
             vllm.logger._print_info_once.cache_clear()
         end_with_owner()
+        watch_loading()
         self._capture = RowCapture(writes=_is_first_rank())
 
     def is_argmax_invariant(self) -> bool:
