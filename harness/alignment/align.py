@@ -15,7 +15,7 @@ from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
-from harness.alignment.gates.stops import stops_gate
+from harness.alignment.gates.stops import STOPS, stops_gate
 from harness.alignment.identity import refuse_arm
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
@@ -153,11 +153,17 @@ def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparabili
                 for name in GATES
             ),
             not_run("determinism", NO_LOGITS),
-            stops_gate(endings_of(candidate), len(candidate.prompts)),
+            _text_stops(candidate),
         ),
         prompts=prompts,
         warnings=_warnings(candidate, compared, ()),
     )
+
+
+def _text_stops(candidate: Recording) -> Gate:
+    """What a server says of its ends; nothing shows that a text ended well."""
+    endings = endings_of(candidate)
+    return stops_gate(endings, len(candidate.prompts)) if endings else not_run(STOPS, NO_LOGITS)
 
 
 def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ Logits = NDArray[np.float32]
 VOCABULARY = 64
 RNG = np.random.default_rng
 FREE = Options()
+_CLOCK = itertools.count(1)
 
 
 def facts(**changes: Any) -> ModelFacts:
@@ -67,9 +69,14 @@ def run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "f
         text=" ".join(map(str, chosen)),
         stop="length" if replay == "free" else "forced",
         margins=margins_of(rows),
-        timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=0.5 + 0.25 * n),
+        timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=end_of(n)),
         rows=rows,
     )
+
+
+def end_of(tokens: int) -> float:
+    """Seconds of a run: no two take the same time."""
+    return round(0.5 + 0.25 * tokens + 1.3e-5 * next(_CLOCK), 6)
 
 
 def told(logits: Logits, top: int = 20) -> RowStatistics:
@@ -118,13 +125,15 @@ def prompt(
 
 
 def recording(prompts: Sequence[PromptRecord], **changes: Any) -> Recording:
+    """A recording whose longest run is as long as was asked for."""
+    longest = max(len(p.run.token_ids) for p in prompts) or 4
     fields: dict[str, Any] = {
         "device": "fake",
         "dtype": "bfloat16",
         "created": "2025-01-02T03:04:05+00:00",
         "model": facts(),
         "suite": SuiteFacts(name="s", digest="12" * 32),
-        "settings": {"max_new_tokens": 4, "ignore_eos": True, "eos_token_ids": [0]},
+        "settings": {"max_new_tokens": longest, "ignore_eos": True, "eos_token_ids": [0]},
         "overridden": {"temperature": 0.7},
         "engine": {"attention": "sdpa", "threads": 2},
         "environment": {"numpy": "2"},
@@ -213,6 +222,24 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
     }
     return Evidence(**(fields | changes))
+
+
+def again(recording_: Recording) -> Recording:
+    """A second run of the same device: the same tokens and rows, other times."""
+
+    def later(run_: Run | None) -> Run | None:
+        if run_ is None:
+            return None
+        timings = run_.timings.model_copy(update={"e2e_s": end_of(len(run_.token_ids))})
+        return run_.model_copy(update={"timings": timings})
+
+    prompts = tuple(
+        p.model_copy(update={"free": later(p.free), "forced": later(p.forced)})
+        for p in recording_.prompts
+    )
+    return recording_.model_copy(
+        update={"prompts": prompts, "created": "2025-01-02T04:04:05+00:00"}
+    )
 
 
 def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:

@@ -41,8 +41,8 @@ MESSAGES: dict[str, str] = {
     "for both.",
     "warning.prefill_only": "The candidate ran forced-prefill only: its decode steps were not "
     "judged, and it chose no token of its own, so its sampler, penalties and stops were not run.",
-    "warning.forced_only": "The candidate followed given tokens only: it chose no token of its own, so "
-    "its sampler, penalties and stops were not run.",
+    "warning.forced_only": "The candidate followed given tokens only: it chose no token of its "
+    "own, so its sampler, penalties and stops were not run.",
     "warning.some_forced": "{forced} of {prompts} {prompts:prompt|prompts} ran forced only: the "
     "candidate chose no token of its own there, so its sampler, penalties and stops were not run.",
     "warning.allowed": "{field} differs and was allowed: {candidate} against {baseline}.",

@@ -107,18 +107,18 @@ MESSAGES: dict[str, str] = {
     "{tokens} 个之后）",
     "stops.unfinished": "{runs} 次运行称因 eos id 而停止，末尾的词元却不是（提示 {prompt}：{limit} "
     "个词元中的 {tokens} 个）",
-    "stops.unnamed": "{runs} 次运行称因 eos id 而停止，而没有记录任何 eos id（提示 {prompt}：{limit} "
-    "个词元中的 {tokens} 个）",
+    "stops.unnamed": "{runs} 次运行称因 eos id 而停止，而没有记录任何 eos id（提示 {prompt}："
+    "{limit} 个词元中的 {tokens} 个）",
     "stops.passed": "{runs} 次运行越过 eos id 继续生成（提示 {prompt}，{limit} 个词元中的 {tokens} "
     "个）",
     "stops.broken_off": "{runs} 次运行既非因 eos id 也非因长度而结束（提示 {prompt}：{stop!r}，"
     "{limit} 个词元中的 {tokens} 个之后）",
-    "stops.misplaced": "{runs} 次运行的停止原因与其 replay 不符（提示 {prompt}：{stop!r}，{limit} 个"
-    "词元中的 {tokens} 个）",
-    "stops.finite": "{runs} 次运行称因某行没有有限 logit 而停止，而末行有（提示 {prompt}：{limit} 个"
-    "词元中的 {tokens} 个）",
-    "stops.cut": "{runs} 次运行所跟随的词元不是完整的输出（提示 {prompt}：{limit} 个词元中的 {tokens} "
-    "个）",
+    "stops.misplaced": "{runs} 次运行的停止原因与其 replay 不符（提示 {prompt}：{stop!r}，{limit} "
+    "个词元中的 {tokens} 个）",
+    "stops.finite": "{runs} 次运行称因某行没有有限 logit 而停止，而末行有（提示 {prompt}：{limit} "
+    "个词元中的 {tokens} 个）",
+    "stops.cut": "{runs} 次运行所跟随的词元不是完整的输出（提示 {prompt}：{limit} 个词元中的 "
+    "{tokens} 个）",
     "gate.texts.equal": _TEXTS + _NO_POSITION,
     "gate.texts.differ": _TEXTS + "；不同的有：{parted:list}" + _NO_POSITION,
     "gate.texts.more": _TEXTS + "；不同的有：{parted:list}，另有 {more} 个" + _NO_POSITION,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import RNG, facts, forced_recording, free_recording, prompt, recording, run
+from factories import RNG, again, facts, forced_recording, free_recording, prompt, recording, run
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -130,7 +130,7 @@ def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
     assert found.comparable
     assert [d.field for d in found.allowed] == ["dtype"]
     assert not comparability(candidate, REFERENCE, allow=Allow(weights=True)).comparable
-    warnings = compare(candidate, REFERENCE, allow=Allow(dtype=True)).warnings
+    warnings = compare(again(candidate), REFERENCE, allow=Allow(dtype=True)).warnings
     assert "dtype differs and was allowed: float16 against bfloat16." in warnings
 
 
