@@ -69,14 +69,9 @@ def run(logits: Logits, tokens: Sequence[int] | None = None, replay: Replay = "f
         text=" ".join(map(str, chosen)),
         stop="length" if replay == "free" else "forced",
         margins=margins_of(rows),
-        timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=end_of(n)),
+        timings=RunTimings(ttft_s=0.5, itl_s=(0.25,) * max(n - 1, 0), e2e_s=0.5 + 0.25 * n),
         rows=rows,
     )
-
-
-def end_of(tokens: int) -> float:
-    """Seconds of a run: no two take the same time."""
-    return round(0.5 + 0.25 * tokens + 1.3e-5 * next(_CLOCK), 6)
 
 
 def told(logits: Logits, top: int = 20) -> RowStatistics:
@@ -146,8 +141,9 @@ def recording(prompts: Sequence[PromptRecord], **changes: Any) -> Recording:
 
 
 def free_recording(logits: Mapping[str, Logits], **changes: Any) -> Recording:
-    """One free run per prompt."""
-    return recording([prompt(name, run(rows)) for name, rows in logits.items()], **changes)
+    """One free run per prompt, which takes a time of its own."""
+    prompts = [prompt(name, later(run(rows))) for name, rows in logits.items()]
+    return recording(prompts, **changes)
 
 
 def forced_recording(
@@ -155,7 +151,7 @@ def forced_recording(
 ) -> Recording:
     """The given rows on the tokens of ``reference``."""
     forced = [
-        prompt(p.id, forced=run(logits[p.id], p.run.token_ids, "forced-decode"))
+        prompt(p.id, forced=later(run(logits[p.id], p.run.token_ids, "forced-decode")))
         for p in reference.prompts
     ]
     return recording(forced, **changes)
@@ -224,17 +220,20 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
     return Evidence(**(fields | changes))
 
 
+def later(run_: Run) -> Run:
+    """The same run by another clock: no two take the same time."""
+    end = round(0.5 + 0.25 * len(run_.token_ids) + 1.3e-5 * next(_CLOCK), 6)
+    return run_.model_copy(update={"timings": run_.timings.model_copy(update={"e2e_s": end})})
+
+
 def again(recording_: Recording) -> Recording:
     """A second run of the same device: the same tokens and rows, other times."""
 
-    def later(run_: Run | None) -> Run | None:
-        if run_ is None:
-            return None
-        timings = run_.timings.model_copy(update={"e2e_s": end_of(len(run_.token_ids))})
-        return run_.model_copy(update={"timings": timings})
+    def second(run_: Run | None) -> Run | None:
+        return None if run_ is None else later(run_)
 
     prompts = tuple(
-        p.model_copy(update={"free": later(p.free), "forced": later(p.forced)})
+        p.model_copy(update={"free": second(p.free), "forced": second(p.forced)})
         for p in recording_.prompts
     )
     return recording_.model_copy(

@@ -176,7 +176,7 @@ def test_long_values_are_cut() -> None:
 
 def test_an_empty_comparison_is_an_error_and_never_a_pass() -> None:
     nothing = np.zeros((0, 64), np.float32)
-    empty = free_recording({"a": nothing, "b": nothing})
+    empty = free_recording({"a": nothing, "b": nothing}, settings=REFERENCE.settings)
     for mine, theirs in ((empty, REFERENCE), (REFERENCE, empty), (empty, empty)):
         with pytest.raises(EmptyComparison, match="share no position") as caught:
             compare(mine, theirs)
