@@ -29,6 +29,11 @@ _SESSION = pytest.StashKey[Session]()
 _REFUSED = pytest.StashKey[str]()
 #: Why the reports of this run could not be written.
 _UNWRITTEN = pytest.StashKey[str]()
+#: Whether the selected tests passed and the verdict did not.
+_PASSED_OVER = pytest.StashKey[bool]()
+_NOT_THE_VERDICT = (
+    "harness: the selected tests passed, but the verdict over what they ran is {}: this run fails"
+)
 _CHECKS = Path(checks.__file__).parent
 
 
@@ -202,6 +207,8 @@ def pytest_terminal_summary(
     if session is None or session.judged is None:
         return
     alignment = session.judged.alignment
+    if config.stash.get(_PASSED_OVER, False):
+        terminalreporter.write_line(_NOT_THE_VERDICT.format(alignment.verdict), red=True)
     good = exit_status(alignment.verdict) == 0
     title = f"harness: {session.run.describe()}"
     terminalreporter.write_sep("=", title, green=good, red=not good)
@@ -218,9 +225,19 @@ def pytest_terminal_summary(
 def pytest_sessionfinish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
+        _not_better_than_the_verdict(session, harness)
         try:
             harness.report()
         except HarnessError as error:
             # Not pytest.exit, which would take the summary away as well.
             session.config.stash[_UNWRITTEN] = str(error)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _not_better_than_the_verdict(session: pytest.Session, harness: Session) -> None:
+    """A selection of tests (``-k``, ``--deselect``, a marker) must not hide the verdict:
+    where it judged the port and all passed, the verdict decides."""
+    judged = harness.judged
+    if session.exitstatus == pytest.ExitCode.OK and judged is not None and not judged.held:
+        session.config.stash[_PASSED_OVER] = True
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

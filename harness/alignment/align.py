@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
+from harness.alignment.gates.stops import STOPS, stops_gate
+from harness.alignment.identity import refuse_arm
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
-from harness.alignment.prompt_result import PromptAlignment
+from harness.alignment.prompt_result import Finding, PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
 from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
@@ -28,6 +30,7 @@ from harness.errors import EmptyComparison
 from harness.files.timestamp import utc_now
 from harness.messages.message import Message, message
 from harness.messages.statement import remark
+from harness.recording.endings import Ending, ending_message, endings_of
 from harness.recording.format import Recording
 from harness.statistics.intervals import Interval
 
@@ -67,12 +70,14 @@ def compare(
 
     Raises:
         EmptyComparison: if the two share no position.
+        UsageError: if the candidate is an arm of the baseline, or a copy of one.
     """
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
     compared = comparability(candidate, baseline.reference, allow)
     outcome = _refuse(compared)
     if compared.comparable:
+        refuse_arm(candidate, baseline, candidate_file)
         texts = candidate.text_only or baseline.reference.text_only
         outcome = (_judge_texts if texts else _judge)(candidate, baseline, compared)
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
@@ -148,10 +153,17 @@ def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparabili
                 for name in GATES
             ),
             not_run("determinism", NO_LOGITS),
+            _text_stops(candidate),
         ),
         prompts=prompts,
         warnings=_warnings(candidate, compared, ()),
     )
+
+
+def _text_stops(candidate: Recording) -> Gate:
+    """What a server says of its ends; nothing shows that a text ended well."""
+    endings = endings_of(candidate)
+    return stops_gate(endings, len(candidate.prompts)) if endings else not_run(STOPS, NO_LOGITS)
 
 
 def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
@@ -167,13 +179,14 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
     limits = {} if floor is None else floor.tolerances()
     run = {h.id for h in held}
     left_out = [p for p in baseline.reference.prompts if p.id not in run]
+    endings = endings_of(candidate)
     judgement = judge(
         evidence,
         has_oracle=baseline.oracle is not None,
         why_no_ratio=_why_no_ratio(baseline, held),
         missing_prompts=len(left_out),
         missing=sum(len(p.run.token_ids) for p in left_out),
-        more=(_determinism(candidate, limits, held),),
+        more=(_determinism(candidate, limits, held), stops_gate(endings, len(held))),
         kappa=None if floor is None else floor.kappa,
     )
     ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
@@ -185,10 +198,21 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         top_k_error_ratio=top_k,
         gates=judgement.gates,
         prompts=tuple(
-            judge_prompt(p, h, baseline, limits.get(p.id))
+            judge_prompt(p, h, baseline, limits.get(p.id), _findings(p.id, endings))
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
         warnings=_warnings(candidate, compared, judgement.gates),
+    )
+
+
+def _findings(prompt_id: str, endings: Sequence[Ending]) -> tuple[Finding, ...]:
+    """What speaks against a prompt beside its positions."""
+    return tuple(
+        Finding(
+            verdict="DRIFT" if ending.proven else "INCONCLUSIVE", message=ending_message([ending])
+        )
+        for ending in endings
+        if ending.prompt == prompt_id
     )
 
 
@@ -222,11 +246,13 @@ def _determinism(
     widest = max((float(limit.max(initial=0.0)) for limit in limits.values()), default=None)
     shifts: list[float | None] = []
     tolerances: list[float | None] = []
+    causes: list[str | None] = []
     for repeat in candidate.repeats:
         limit, left = limits.get(repeat.prompt_id), parted.get(repeat.prompt_id)
         for difference in repeat.differences:
             at = difference.position
             shifts.append(difference.shift)
+            causes.append(difference.cause)
             if limit is not None and at < len(limit) and (left is None or at <= left):
                 tolerances.append(float(limit[at]))
             else:
@@ -237,6 +263,7 @@ def _determinism(
         shifts,
         tolerances,
         candidate.device,
+        causes,
     )
 
 
@@ -260,14 +287,25 @@ def _warnings(
     prompts = len(candidate.prompts)
     if prompts < FEW_PROMPTS:
         warned.append(message("warning.few_prompts", prompts=prompts, enough=FEW_PROMPTS))
-    if all(p.run.replay == "forced-prefill" for p in candidate.prompts):
-        warned.append(message("warning.prefill_only"))
+    warned += _never_chose(candidate)
     warned += [
         message("warning.allowed", field=d.field, candidate=d.candidate, baseline=d.baseline)
         for d in compared.allowed
     ]
     warned += [message("warning.unknown", field=field) for field in compared.unknown]
     return tuple(warned)
+
+
+def _never_chose(candidate: Recording) -> Iterator[Message]:
+    """A warning where the device followed given tokens and chose none of its own."""
+    replays = [p.run.replay for p in candidate.prompts]
+    forced = sum(replay != "free" for replay in replays)
+    if all(replay == "forced-prefill" for replay in replays):
+        yield message("warning.prefill_only")
+    elif forced == len(replays):
+        yield message("warning.forced_only")
+    elif forced:
+        yield message("warning.some_forced", forced=forced, prompts=len(replays))
 
 
 def arms_of(baseline: Baseline) -> tuple[Arm, ...]:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from harness.alignment.outcomes import PointClass, Verdict
 from harness.files.strict_model import FROM_LIST, StrictModel
+from harness.messages.message import Message
+from harness.messages.statement import Statement
 from harness.recording.format import Count
 from harness.statistics.rows import NO_TOKEN
 
@@ -51,6 +53,15 @@ class Positions(StrictModel):
         return self
 
 
+class Finding(Statement):
+    """What speaks against one prompt beside its positions: the best verdict that it
+    leaves the prompt, and why."""
+
+    verdict: Verdict
+    sentence: str = ""
+    message: Message | None = None
+
+
 class PromptAlignment(StrictModel):
     """One prompt of the comparison.
 
@@ -60,7 +71,7 @@ class PromptAlignment(StrictModel):
     ``first_divergence`` is the first position where the candidate's own free
     run left the context tokens, None where it did not or there was none.
     ``tokens_compared`` counts judged positions, ``tokens_expected`` those of
-    the context.
+    the context. ``findings`` speak against it beside its positions.
     """
 
     id: str
@@ -79,6 +90,7 @@ class PromptAlignment(StrictModel):
     context_text: str
     candidate_text: str
     positions: Positions
+    findings: Annotated[tuple[Finding, ...], FROM_LIST] = ()
 
     @model_validator(mode="after")
     def _counts_fit(self) -> PromptAlignment:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from harness.alignment.evidence import Held
 from harness.alignment.gates.guard import classify
 from harness.alignment.outcomes import FAILING, PointClass
-from harness.alignment.prompt_result import Positions, PromptAlignment
+from harness.alignment.prompt_result import Finding, Positions, PromptAlignment
 from harness.alignment.verdict import prompt_verdict
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import arm_rows, choices
@@ -61,13 +61,19 @@ def judge_prompt(
     held: Held,
     baseline: Baseline,
     tolerances: NDArray[np.float64] | None,
+    findings: Sequence[Finding] = (),
 ) -> PromptAlignment:
-    """One prompt, position by position; without tolerances most figures are missing."""
+    """One prompt, position by position; without tolerances most figures are missing.
+
+    Args:
+        findings: what speaks against it beside its positions.
+    """
     theirs = baseline.reference.prompt(mine.id)
     assert theirs is not None  # comparability has refused otherwise
     limit = None if tolerances is None else tolerances[: len(held.chosen)]
     errors = _errors(held, baseline.reference.model.vocab_size)
-    return _result(mine, theirs.run, held, _positions(held, theirs.run, limit, errors))
+    positions = _positions(held, theirs.run, limit, errors)
+    return _result(mine, theirs.run, held, positions, tuple(findings))
 
 
 def _followed(
@@ -155,14 +161,19 @@ def _positions(
 
 
 def _result(
-    mine: PromptRecord, reference: Run, held: Held, positions: Positions
+    mine: PromptRecord,
+    reference: Run,
+    held: Held,
+    positions: Positions,
+    findings: tuple[Finding, ...],
 ) -> PromptAlignment:
     classes, n = positions.class_, len(positions.class_)
     shown = shown_position(positions)
     complete = n == len(reference.token_ids) and not held.ended
+    equal = all(positions.bit_equal)
     return PromptAlignment(
         id=mine.id,
-        verdict=prompt_verdict(classes, bit_equal=all(positions.bit_equal), complete=complete),
+        verdict=prompt_verdict(classes, bit_equal=equal, complete=complete, found=findings),
         text=mine.text,
         tokens_compared=n,
         tokens_expected=len(reference.token_ids),
@@ -177,6 +188,7 @@ def _result(
         context_text=reference.text,
         candidate_text=mine.run.text,
         positions=positions,
+        findings=findings,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.alignment.outcomes import PointClass, Verdict
+from harness.alignment.gates.stops import STOPS
+from harness.alignment.outcomes import VERDICTS, PointClass, Verdict
+from harness.alignment.prompt_result import Finding
 from harness.alignment.result import Comparability, Gate, span
 from harness.messages.message import Message, message
 from harness.statistics.intervals import Interval
@@ -38,15 +40,16 @@ def verdict_of(
     """
     status = {gate.name: gate.status for gate in gates}
     finite = status.get("nonfinite") == "PASS"
+    held_together = status.get(STOPS) not in ("FAIL", "INCONCLUSIVE")
     if not has_oracle:
-        sound = finite and status.get("determinism") != "FAIL"
+        sound = finite and held_together and status.get("determinism") != "FAIL"
         return "BIT_EXACT" if bit_equal and tokens_equal and sound else "INCONCLUSIVE"
     if status.get("determinism") == "FAIL":
         return "NON_DETERMINISTIC"
     if "FAIL" in status.values():
         wrong = {"DIVERGENT", "NONFINITE"}.intersection(c for c in classes if c is not None)
         return "DIVERGENT" if wrong or status.get("nonfinite") == "FAIL" else "DRIFT"
-    if bit_equal and tokens_equal:
+    if bit_equal and tokens_equal and held_together:
         return "BIT_EXACT"
     held = {name for name, outcome in status.items() if outcome == "PASS"}
     shown = held.issuperset(NEEDED) and RATIOS[0 if whole_rows else 1] in held
@@ -56,10 +59,25 @@ def verdict_of(
 
 
 def prompt_verdict(
+    classes: Sequence[PointClass | None],
+    *,
+    bit_equal: bool,
+    complete: bool,
+    found: Sequence[Finding] = (),
+) -> Verdict:
+    """The same words for one prompt, by its positions and by what was found in it:
+    the error ratio is judged over prompts, not within one.
+
+    Args:
+        found: what speaks against this prompt beside its positions.
+    """
+    by_positions = _by_positions(classes, bit_equal=bit_equal, complete=complete)
+    return max((by_positions, *(finding.verdict for finding in found)), key=VERDICTS.index)
+
+
+def _by_positions(
     classes: Sequence[PointClass | None], *, bit_equal: bool, complete: bool
 ) -> Verdict:
-    """The same words for one prompt, by its positions alone: the error ratio
-    is judged over prompts, not within one."""
     if bit_equal and complete and set(classes) <= {"EXACT"}:
         return "BIT_EXACT"
     if "DIVERGENT" in classes or "NONFINITE" in classes:
@@ -85,8 +103,7 @@ def message_of(
 
     ``top_k`` says that ``ratio`` is the error among the likeliest tokens.
     """
-    broken = any(g.name == "nonfinite" and g.status == "FAIL" for g in gates)
-    meaning = message(f"meaning.{'nonfinite' if broken else verdict}")
+    meaning = message(f"meaning.{_meant(verdict, gates)}")
     if verdict == "NOT_COMPARABLE":
         return _refused(meaning, [d.field for d in comparability.differences])
     if verdict == "BIT_EXACT":
@@ -107,6 +124,14 @@ def message_of(
         said = telling.message or telling.sentence
         parts.append(message("part.gate", gate=telling.name, sentence=said))
     return message("verdict.found", meaning=meaning, parts=tuple(parts))
+
+
+def _meant(verdict: Verdict, gates: Sequence[Gate]) -> str:
+    """Which meaning a verdict has: that of its word, or that of the gate that made it."""
+    failed = {gate.name for gate in gates if gate.status == "FAIL"}
+    if "nonfinite" in failed:
+        return "nonfinite"
+    return "stops" if failed == {STOPS} else verdict
 
 
 def _refused(meaning: Message, names: Sequence[str]) -> Message:

@@ -28,6 +28,10 @@ _Ids = Annotated[
 ]
 
 
+#: Tokens of prompts that no model repeats by chance at the beginning of its outputs.
+_NO_CHANCE = 8
+
+
 class PlainPrompt(BaseModel):
     """A list that any other tool can write: token ids of prompt and output."""
 
@@ -135,7 +139,25 @@ def _plain(content: list[object], path: Path) -> list[PlainPrompt]:
             raise FormatError(str(path), f"[{index}].{field}", first["msg"].lower()) from error
     pairs = [(p.prompt_token_ids, p.token_ids) for p in prompts]
     _refuse_repeats([f"[{index}]" for index in range(len(pairs))], pairs, path)
+    _refuse_prompts_in_front(prompts, path)
     return prompts
+
+
+def _refuse_prompts_in_front(prompts: Sequence[PlainPrompt], path: Path) -> None:
+    """Check that the outputs do not begin with their prompts, as those of
+    Transformers' generate do: the prompts would be judged as what the model chose.
+
+    Raises:
+        FormatError: if every output does.
+    """
+    told = [p for p in prompts if len(set(p.prompt_token_ids)) > 1]
+    in_front = [p.token_ids[: len(p.prompt_token_ids)] == p.prompt_token_ids for p in prompts]
+    if all(in_front) and sum(len(p.prompt_token_ids) for p in told) >= _NO_CHANCE:
+        problem = (
+            "begins with its own prompt_token_ids, as every output of this file does; leave the "
+            "prompts out of token_ids"
+        )
+        raise FormatError(str(path), "[0].token_ids", problem)
 
 
 def _plain_suite(path: Path, tokens: list[PlainPrompt]) -> Suite:

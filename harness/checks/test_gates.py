@@ -1,10 +1,11 @@
-"""One test per gate, one for determinism, one for the verdict."""
+"""One test per gate, one for determinism, one for stops, one for the verdict."""
 
 from __future__ import annotations
 
 import pytest
 
 from harness.alignment.gates import GATES
+from harness.alignment.gates.stops import STOPS
 from harness.alignment.outcomes import ALIGNED
 from harness.alignment.result import Alignment, Gate
 from harness.report.properties import alignment_properties, gate_properties
@@ -22,6 +23,13 @@ def test_gate(name: str, alignment: Alignment, request: pytest.FixtureRequest) -
 def test_determinism(alignment: Alignment, request: pytest.FixtureRequest) -> None:
     """A repeated run: bit-equal, or different within the tolerance, which warns."""
     gate = _gate(alignment, "determinism")
+    request.node.user_properties.extend(gate_properties(gate))
+    _hold(gate)
+
+
+def test_stops(alignment: Alignment, request: pytest.FixtureRequest) -> None:
+    """Each run ended as the recording says."""
+    gate = _gate(alignment, STOPS)
     request.node.user_properties.extend(gate_properties(gate))
     _hold(gate)
 

@@ -15,7 +15,22 @@ from harness.errors import DeviceError
 from harness.statistics.rows import RowStatistics
 
 Replay = Literal["free", "forced-decode", "forced-prefill"]
-Stop = Literal["eos", "length", "forced", "nonfinite"]
+#: Why a run ended. ``eos`` and ``length`` are a normal end of a free run. The
+#: words behind ``nonfinite`` are a server's own; ``none`` is its null, and
+#: ``other`` any word that is not listed (``Completion.finish`` has it).
+Stop = Literal[
+    "eos",
+    "length",
+    "forced",
+    "nonfinite",
+    "abort",
+    "content_filter",
+    "tool_calls",
+    "function_call",
+    "error",
+    "none",
+    "other",
+]
 Keep = Literal["statistics", "full", "nothing"]
 
 #: The token that is recorded for a row without any finite logit; a free run
@@ -90,6 +105,7 @@ class Completion:
         logits: float32, shape (tokens, vocabulary), with ``keep="full"`` only.
         text: the output of a device that names no tokens; ``token_ids`` is
             then empty and ``rows`` None.
+        finish: with the stop ``other``, what the server called it.
     """
 
     prompt_id: str
@@ -99,6 +115,7 @@ class Completion:
     timings: Timings
     logits: NDArray[np.float32] | None = None
     text: str | None = None
+    finish: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.messages.render import render
 from harness.process.progress import Progress
-from harness.recording.format import (
-    Recording,
-)
+from harness.recording.endings import ending_message, endings_of
+from harness.recording.format import Recording
 from harness.suite.suite import Suite
 
 
@@ -47,7 +47,8 @@ def context_for(suite: Suite, recording: Recording, path: Path, progress: Progre
     compared later, when there is a tokenizer.
 
     Raises:
-        UsageError: if it was made with other settings, or lacks a prompt.
+        UsageError: if it was made with other settings, lacks a prompt, or holds runs
+            that did not end as they say: what is made around them proves nothing.
     """
     generation = suite.generation
     for name, wanted, remedy in (
@@ -71,4 +72,18 @@ def context_for(suite: Suite, recording: Recording, path: Path, progress: Progre
             f"{path} is of another suite than {suite.path} (or of more prompts), so it cannot "
             "itself be judged by what is made here"
         )
+    _check_ends(recording, path, progress)
     return Context.of(recording)
+
+
+def _check_ends(recording: Recording, path: Path, progress: Progress) -> None:
+    endings = endings_of(recording)
+    wrong = next((ending for ending in endings if ending.proven), None)
+    if wrong is not None:
+        said = render(ending_message([wrong]), "en")
+        raise UsageError(
+            f"{path}: {said}; record it again on a device that ends as its settings say"
+        )
+    if endings:
+        said = render(ending_message(endings[:1]), "en")
+        progress.note(f"{path}: {said}, so the best verdict of this recording is INCONCLUSIVE")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -105,6 +105,7 @@ class Run(StrictModel):
     ``margins`` are the largest minus the second logit, rounded for reading;
     judgement takes the exact figures of ``rows``. ``text_only``: the device
     names no tokens, so there is its text, and neither token ids nor rows.
+    ``finish``: with the stop ``other``, what the server called it.
     """
 
     replay: Replay
@@ -115,6 +116,7 @@ class Run(StrictModel):
     timings: RunTimings
     rows: PackedRows
     text_only: bool = False
+    finish: Annotated[str, Field(max_length=80)] | None = None
 
     @model_validator(mode="after")
     def _one_row_per_token(self) -> Run:
@@ -129,6 +131,8 @@ class Run(StrictModel):
         content: dict[str, Any] = write(self)
         if not self.text_only:
             del content["text_only"]
+        if self.finish is None:
+            del content["finish"]
         return content
 
     def choices(self) -> tuple[int, ...]:
@@ -178,12 +182,33 @@ class SuiteFacts(StrictModel):
 
 
 class Difference(StrictModel):
-    """A position at which a repeated run gave other bits: the shift of the
-    first run's margin, in logits; null where noise cannot explain it: one of
-    the two rows holds NaN or infinities, or one of the runs ended earlier."""
+    """A position at which a repeated run differs: by other bits, and ``shift``
+    is that of the first run's margin, in logits; or by what noise cannot
+    explain, and ``shift`` is null.
+
+    ``cause`` says what that is: ``token`` where the second run chose another
+    token than the first, and not the largest of its own row (rows with equal
+    bits are the plainest case); ``ended`` where one of the two runs ended and
+    the other did not, or gave another reason. Without a cause one of the two
+    rows holds NaN or infinities (in older files also: one run ended earlier).
+    """
 
     position: Count
     shift: float | None
+    cause: Literal["token", "ended"] | None = None
+
+    @model_validator(mode="after")
+    def _noise_has_no_cause(self) -> Difference:
+        if self.cause is not None and self.shift is not None:
+            raise ValueError("a difference with a cause must not have a shift")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.cause is None:
+            del content["cause"]
+        return content
 
 
 class Repeat(StrictModel):

@@ -276,6 +276,7 @@ class _Making:
             token_ids=done.token_ids,
             text=text,
             stop=done.stop,
+            finish=done.finish,
             margins=margins_of(rows),
             text_only=done.text is not None,
             timings=RunTimings(

@@ -18,6 +18,20 @@ def prompt_failure(alignment: Alignment, prompt: PromptAlignment, command: str) 
     return "\n".join(_lines(alignment, prompt, command))
 
 
+def prompt_unaligned(prompt: PromptAlignment) -> str:
+    """Why a prompt without a failing position is not aligned: what was found beside
+    its positions, else how many of them could be judged."""
+    if prompt.findings:
+        said = "; ".join(printable(finding.sentence) for finding in prompt.findings)
+        return f"{prompt.id}: {prompt.verdict}: {said}"
+    ended = prompt.tokens_compared == prompt.tokens_expected
+    why = ", but its own run ended elsewhere: compare the eos ids of both" if ended else ""
+    return (
+        f"{prompt.id}: {prompt.verdict}, {prompt.tokens_compared} of {prompt.tokens_expected} "
+        f"positions could be judged{why}"
+    )
+
+
 def _lines(alignment: Alignment, prompt: PromptAlignment, command: str) -> Iterator[str]:
     at = prompt.shown
     if at is None:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.alignment.align import compare
+from harness.alignment.gates.decide import FEW_PROMPTS
+from harness.alignment.gates.stops import STOPS
+from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
@@ -25,6 +28,21 @@ class Judged:
 
     recorded: Recorded
     alignment: Alignment
+
+    @property
+    def held(self) -> bool:
+        """Whether the verdict over what was selected allows a run to pass.
+
+        Of a part of a suite the verdict is INCONCLUSIVE at best, since the other
+        prompts were not run. There only what else is open counts; and of a few
+        prompts, which decide no estimate, only what fails or no prompt more would decide.
+        """
+        found = self.alignment
+        if not self.recorded.prepared.run.is_part or found.verdict != "INCONCLUSIVE":
+            return exit_status(found.verdict) == 0
+        undecided = {gate.name for gate in found.gates if gate.status == "INCONCLUSIVE"}
+        few = len(found.prompts) < FEW_PROMPTS
+        return not undecided.intersection((STOPS,) if few else undecided - {"coverage"})
 
 
 def judge(

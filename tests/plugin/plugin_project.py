@@ -15,9 +15,9 @@ import harness.report.render
 import harness.report.views.alignment  # noqa: F401
 from harness.alignment.gates import GATES
 
-#: Checks of the small suite: four prompts, the gates, determinism, the verdict,
-#: and three of performance.
-TESTS = 4 + len(GATES) + 2 + 3
+#: Checks of the small suite: four prompts, the gates, determinism, stops, the
+#: verdict, and three of performance.
+TESTS = 4 + len(GATES) + 3 + 3
 #: All of them held; four prompts are too few to judge the two paths apart.
 HELD = {"passed": TESTS - 2, "skipped": 2}
 

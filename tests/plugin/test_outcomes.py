@@ -32,10 +32,11 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "  PASS * nonfinite: *",
             "  PASS * coverage: *",
             "  PASS * determinism: *",
+            "  PASS * stops: *",
             "  warning: The scale of the logits differs from *",
             "  warning: The suite has 4 prompts: too few to judge prefill and decode separately*",
             "report: reports/fake-s-bfloat16-fake.html",
-            "=* 18 passed, 2 skipped in *",
+            "=* 19 passed, 2 skipped in *",
         ],
         consecutive=True,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from plugin_project import TESTS, PluginProject
 
-from harness.recording.format import load_recording
+from harness import checks
+from harness.recording.format import Run, load_recording, save_recording
+
+CHECKS = Path(checks.__file__).parent
 
 
 def test_one_prompt_runs_alone(project: PluginProject) -> None:
@@ -75,3 +79,93 @@ def test_junit_counts_a_run_without_baseline_as_errors(empty_project: PluginProj
     empty_project.run("fake", "--junitxml=j.xml")
     suite = next(ElementTree.parse("j.xml").iter("testsuite"))
     assert (suite.get("errors"), suite.get("tests")) == (str(TESTS), str(TESTS))
+
+
+#: Selections of which no test fails by itself on a device with too much noise.
+HIDING = (
+    ("-k", "performance"),
+    ("-k", "coverage or nonfinite or determinism"),
+    ("-k", "performance", "-m", "not smoke"),
+    (f"{CHECKS}/test_performance.py",),
+    (f"{CHECKS}/test_gates.py::test_determinism",),
+)
+
+
+@pytest.mark.parametrize("selection", HIDING, ids=" ".join)
+def test_a_selection_ends_no_better_than_the_verdict(
+    project: PluginProject, selection: tuple[str, ...]
+) -> None:
+    broken = project.run("fake", "--engine-arg=fault=scale", *selection)
+    assert broken.ret == pytest.ExitCode.TESTS_FAILED
+    assert "failed" not in broken.parseoutcomes()
+    broken.stdout.fnmatch_lines(
+        ["harness: the selected tests passed, but the verdict * DIVERGENT*"]
+    )
+    sound = project.run("fake", "--engine-arg=seed=4", *selection)
+    assert sound.ret == pytest.ExitCode.OK
+    sound.stdout.no_fnmatch_line("*but the verdict*")
+
+
+def test_deselecting_what_fails_hides_nothing(project: PluginProject) -> None:
+    whole = project.run("fake", "--engine-arg=fault=scale", "-rA")
+    failed = [line.split()[1] for line in whole.stdout.lines if line.startswith("FAILED ")]
+    assert failed
+    hidden = [f"--deselect={name}" for name in failed]
+    assert project.run("fake", "--engine-arg=fault=scale", *hidden).ret == 1
+
+
+def test_a_part_of_a_correct_ports_prompts_passes_and_of_a_broken_ones_does_not(
+    project: PluginProject,
+) -> None:
+    for selection in (
+        ("-k", "test_prompt"),
+        ("-k", "test_prompt and (alpha or beta)"),
+        (f"{CHECKS}/test_parity.py::test_prompt[gamma]",),
+        ("-k", "test_prompt", f"--deselect={CHECKS}/test_parity.py::test_prompt[beta]"),
+    ):
+        assert project.run("fake", "--engine-arg=seed=4", *selection).ret == 0
+        assert project.run("fake", "--engine-arg=fault=scale", *selection).ret == 1
+
+
+def test_a_baseline_that_does_not_fit_is_no_success(project: PluginProject) -> None:
+    result = project.run("fake", "--baseline-dir=baselines/fake/s/bfloat16", "--dtype=float16",
+                         "-k", "performance")  # fmt: skip
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*but the verdict over what they ran is NOT_COMPARABLE*"])
+
+
+def test_a_prompt_fails_by_what_speaks_against_it_beside_its_positions(
+    project: PluginProject,
+) -> None:
+    project.run("fake", "--engine-arg=seed=4")
+    whole = load_recording(project.recording)
+    prompts = tuple(
+        p.model_copy(update={"free": _first_two(p.free)}) if p.id == "gamma" and p.free else p
+        for p in whole.prompts
+    )
+    save_recording(whole.model_copy(update={"prompts": prompts}), project.path / "npu.json")
+    result = project.run("fake", "--context=npu.json", "-k", "test_prompt")
+    result.assert_outcomes(passed=3, failed=1, deselected=TESTS - 4)
+    result.stdout.fnmatch_lines(["gamma: DRIFT: 1 run stopped for length too early (* 2 of 6 *"])
+    assert project.run("fake", "--context=npu.json", "-k", "test_prompt and beta").ret == 1
+
+
+def _first_two(run: Run) -> Run:
+    update = {"token_ids": run.token_ids[:2], "rows": run.rows[:2], "margins": run.margins[:2]}
+    return run.model_copy(update=update)
+
+
+@pytest.mark.parametrize("arm", ["reference", "control-seed-2"])
+def test_an_arm_is_no_candidate(project: PluginProject, arm: str) -> None:
+    result = project.run("fake", f"--context=baselines/fake/s/bfloat16/{arm}.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*it is the baseline's own arm {arm} *"])
+
+
+def test_the_reference_device_is_held_against_the_baseline_that_it_makes(
+    empty_project: PluginProject,
+) -> None:
+    for _ in range(2):
+        result = empty_project.run("fake-reference")
+        assert result.ret == pytest.ExitCode.OK
+        result.stdout.fnmatch_lines(["BIT_EXACT: *"])

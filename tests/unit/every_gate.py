@@ -16,9 +16,11 @@ from harness.alignment.gates.ratio import (
     ratio_gate,
     top_k_ratio_gate,
 )
+from harness.alignment.gates.stops import stops_gate
 from harness.alignment.result import Gate
 from harness.alignment.tokens import token_guard
 from harness.messages.message import message
+from harness.recording.endings import FAULTS, Ending, Fault
 from harness.statistics.intervals import Estimate
 
 WHY = message("reason.no_oracle")
@@ -35,6 +37,10 @@ def one(prompts: int, index: int, value: float) -> np.ndarray:
     found = np.zeros(prompts)
     found[index] = value
     return found
+
+
+def ending(fault: Fault, proven: bool = True) -> Ending:
+    return Ending("p3", fault, tokens=2, limit=16, stop="abort", proven=proven)
 
 
 def paths(scale: float, prompts: int = 20, spread: bool = False) -> np.ndarray:
@@ -56,6 +62,7 @@ STATUSES: dict[str, set[str]] = {
     "nonfinite": {"PASS", "FAIL", "INCONCLUSIVE"},
     "coverage": {"PASS", "INCONCLUSIVE"},
     "determinism": {"PASS", "WARN", "FAIL", "NOT_RUN"},
+    "stops": {"PASS", "FAIL", "INCONCLUSIVE"},
 }  # fmt: skip
 
 EVERY_GATE: list[tuple[Gate, str, str]] = [
@@ -161,6 +168,19 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (top_k_ratio_gate(evidence(top_error=2.1 * SPREAD), None), "INCONCLUSIVE", "decide"),
     (top_k_ratio_gate(evidence(top_error=np.zeros(20), top_reference=np.zeros(20)), None),
      "NOT_RUN", "the data to measure it are missing"),
+    (determinism_gate(9, 8, [None], [0.3], causes=["token"]), "FAIL",
+     "1 of 9 rows differs between two runs: 1 repeated run chose another token, which the row"),
+    (determinism_gate(9, 6, [None] * 3, [0.3] * 3, causes=["ended", "ended", None]), "FAIL",
+     "2 rows where one of the two runs had ended, or ended for another reason, 1 row with NaN"),
+    (determinism_gate(9, 8, [None], [None], causes=["ended"]), "FAIL", "1 row where one of the"),
+    (stops_gate([], 20), "PASS", "20 prompts ended as the recording says."),
+    (stops_gate([], 1), "PASS", "1 prompt ended as the recording says."),
+    *((stops_gate([ending(fault)], 20), "FAIL", "The ends of 1 of 20 prompts do not fit the")
+      for fault in FAULTS),
+    *((stops_gate([ending(fault, proven=False)] * 2, 20), "INCONCLUSIVE", "(prompt p3")
+      for fault in FAULTS),
+    (stops_gate([ending("cut", proven=False), ending("short")], 2), "FAIL",
+     "1 run stopped for length too early (prompt p3: 2 of 16 tokens), 1 run followed tokens"),
     (token_guard(["DIVERGENT", None], 1, judged=True), "FAIL", "1 of 2 tokens flips across"),
     (token_guard(["TIE", None], 1, judged=True), "INCONCLUSIVE", "1 of 2 tokens flips, none"),
     (token_guard([None, None], 0, judged=False), "NOT_RUN", "it gives no noise floor"),

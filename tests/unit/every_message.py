@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from every_gate import EVERY_GATE
-from factories import arms, fake_baseline, fake_record, fake_suite, text_run, told_rows
+from factories import again, arms, fake_baseline, fake_record, fake_suite, text_run, told_rows
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -90,8 +90,12 @@ def alignments() -> Iterator[Alignment]:
         yield compare(few(seed=9, fault=fault), FEW_BASELINE)
     yield compare(made(), BASELINE)
     yield compare(made(seed=5), BASELINE.reference)
-    yield compare(fake_record(FakeDevice(), SUITE, Options("forced-prefill", CONTEXT)), BASELINE)
-    yield from (compare(wide, baseline) for wide, baseline in _without_noise())
+    for replay in ("forced-prefill", "forced-decode"):
+        forced = fake_record(FakeDevice(), SUITE, Options(replay, CONTEXT))  # type: ignore[arg-type]
+        yield compare(forced, BASELINE)
+        mixed = (*made().prompts[:9], *forced.prompts[9:])
+        yield compare(forced.model_copy(update={"prompts": mixed}), BASELINE)
+    yield from (compare(again(wide), baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
     warned = made().model_copy(
         update={"engine": EngineFacts(warning="it samples"), "dtype": "float16"}

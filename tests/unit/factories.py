@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ Logits = NDArray[np.float32]
 VOCABULARY = 64
 RNG = np.random.default_rng
 FREE = Options()
+_CLOCK = itertools.count(1)
 
 
 def facts(**changes: Any) -> ModelFacts:
@@ -118,13 +120,15 @@ def prompt(
 
 
 def recording(prompts: Sequence[PromptRecord], **changes: Any) -> Recording:
+    """A recording whose longest run is as long as was asked for."""
+    longest = max(len(p.run.token_ids) for p in prompts) or 4
     fields: dict[str, Any] = {
         "device": "fake",
         "dtype": "bfloat16",
         "created": "2025-01-02T03:04:05+00:00",
         "model": facts(),
         "suite": SuiteFacts(name="s", digest="12" * 32),
-        "settings": {"max_new_tokens": 4, "ignore_eos": True, "eos_token_ids": [0]},
+        "settings": {"max_new_tokens": longest, "ignore_eos": True, "eos_token_ids": [0]},
         "overridden": {"temperature": 0.7},
         "engine": {"attention": "sdpa", "threads": 2},
         "environment": {"numpy": "2"},
@@ -137,8 +141,9 @@ def recording(prompts: Sequence[PromptRecord], **changes: Any) -> Recording:
 
 
 def free_recording(logits: Mapping[str, Logits], **changes: Any) -> Recording:
-    """One free run per prompt."""
-    return recording([prompt(name, run(rows)) for name, rows in logits.items()], **changes)
+    """One free run per prompt, which takes a time of its own."""
+    prompts = [prompt(name, later(run(rows))) for name, rows in logits.items()]
+    return recording(prompts, **changes)
 
 
 def forced_recording(
@@ -146,7 +151,7 @@ def forced_recording(
 ) -> Recording:
     """The given rows on the tokens of ``reference``."""
     forced = [
-        prompt(p.id, forced=run(logits[p.id], p.run.token_ids, "forced-decode"))
+        prompt(p.id, forced=later(run(logits[p.id], p.run.token_ids, "forced-decode")))
         for p in reference.prompts
     ]
     return recording(forced, **changes)
@@ -213,6 +218,27 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
     }
     return Evidence(**(fields | changes))
+
+
+def later(run_: Run) -> Run:
+    """The same run by another clock: no two take the same time."""
+    end = round(0.5 + 0.25 * len(run_.token_ids) + 1.3e-5 * next(_CLOCK), 6)
+    return run_.model_copy(update={"timings": run_.timings.model_copy(update={"e2e_s": end})})
+
+
+def again(recording_: Recording) -> Recording:
+    """A second run of the same device: the same tokens and rows, other times."""
+
+    def second(run_: Run | None) -> Run | None:
+        return None if run_ is None else later(run_)
+
+    prompts = tuple(
+        p.model_copy(update={"free": second(p.free), "forced": second(p.forced)})
+        for p in recording_.prompts
+    )
+    return recording_.model_copy(
+        update={"prompts": prompts, "created": "2025-01-02T04:04:05+00:00"}
+    )
 
 
 def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:

@@ -99,6 +99,7 @@ def determinism_gate(
     shifts: Sequence[float | None],
     tolerances: Sequence[float | None],
     device: str = "",
+    causes: Sequence[str | None] = (),
 ) -> Gate:
     """Repeats: bit-equal PASS, within the tolerance WARN, beyond it FAIL.
 
@@ -109,8 +110,10 @@ def determinism_gate(
         tolerances: of the others, in logits; None where no tolerance is
             known, which can only warn.
         device: whose variables for repeatable kernels the warning names.
+        causes: of the others, ``Difference.cause``: why no noise explains one.
     """
-    status, outcome = _repeated(rows, equal, shifts, tolerances, device)
+    left = _left(rows, equal, shifts, causes)
+    status, outcome = left or _repeated(rows, equal, shifts, tolerances, device)
     return Gate(
         name="determinism",
         status=status,
@@ -118,6 +121,20 @@ def determinism_gate(
         limit=0.0,
         message=outcome,
     )
+
+
+def _left(
+    rows: int, equal: int, shifts: Sequence[float | None], causes: Sequence[str | None]
+) -> tuple[Status, Message] | None:
+    """FAIL where a repeat chose another token or ended elsewhere; None where none did."""
+    counts = {cause: causes.count(cause) for cause in ("token", "ended") if cause in causes}
+    if not counts:
+        return None
+    broken = sum(d is None for d in shifts) - sum(counts.values())
+    counts |= {"broken": broken} if broken else {}
+    reasons = tuple(message(f"determinism.{why}", count=count) for why, count in counts.items())
+    different: dict[str, Value] = {"different": rows - equal, "rows": rows}
+    return "FAIL", message("gate.determinism.left", **different, reasons=reasons)
 
 
 def _repeated(

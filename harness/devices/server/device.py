@@ -39,10 +39,13 @@ from harness.devices.server.reply import (
     read_choice,
     told_rows,
 )
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, UsageError, printable
 from harness.model.hub import require
 from harness.model.model import Model
 from harness.process.progress import Progress, Silent
+
+#: Characters that are kept of a server's own word for an end.
+_LONGEST_WORD = 60
 
 
 class ServerDevice:
@@ -221,24 +224,25 @@ class ServerDevice:
             request.prompt_token_ids, request.max_new_tokens, request.stop_token_ids, on_token
         )
         tokens = answer.token_ids(dialect.ids)
-        stop: Stop = "length" if answer.finish == "length" else "eos"
+        stop, finish = self._ended(request.prompt_id, answer)
         if dialect.ids is None:
             return Completion(
                 request.prompt_id, (), stop, None, _timings(answer, len(answer.stamps)),
-                text=answer.text,
+                text=answer.text, finish=finish,
             )  # fmt: skip
         entries = answer.entries or []
         if len(entries) != len(tokens) or not tokens:
             raise DeviceError(
                 f"{self.name}: the server sent {len(entries)} rows of log-probabilities for "
-                f"{len(tokens)} {'token' if len(tokens) == 1 else 'tokens'}"
+                f"{len(tokens)} {'token' if len(tokens) == 1 else 'tokens'}, and ended by "
+                f"{answer.finish!r}"
             )
         self._known(tokens)
         rows = told_rows(entries, dialect.logprobs or 0)
         empty = np.flatnonzero(rows.top_ids[:, 0] < 0)
         if len(empty):
             # On every device a row without a finite logit ends the run.
-            tokens, stop = (*tokens[: empty[0]], NO_CHOICE), "nonfinite"
+            tokens, stop, finish = (*tokens[: empty[0]], NO_CHOICE), "nonfinite", None
         strange = not_greedy(tokens, entries[: len(tokens)]) if stop != "nonfinite" else 0
         if strange:
             self._progress.note(
@@ -252,7 +256,18 @@ class ServerDevice:
             stop=stop,
             rows=None if request.keep == "nothing" else rows[:n],
             timings=_timings(answer, n),
+            finish=finish,
         )
+
+    def _ended(self, prompt_id: str, answer: Answer) -> tuple[Stop, str | None]:
+        """Why a completion ended, and the server's word where it is none of ``Stop``."""
+        if answer.stop not in ("eos", "length"):
+            self._progress.note(
+                f"{self.name}: warning: the server ended prompt {prompt_id} by "
+                f"{answer.finish!r} after {len(answer.stamps)} tokens, so it is not a whole output"
+            )
+        finish = answer.finish if answer.stop == "other" else None
+        return answer.stop, None if finish is None else printable(finish)[:_LONGEST_WORD]
 
     def _forced(
         self, request: Request, forced: tuple[int, ...], on_token: Callable[[], None]

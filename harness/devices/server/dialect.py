@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.devices.base import Stop
 from harness.devices.server.http import Http
 from harness.devices.server.reply import Delta, Entries, MalformedReply, read_chunk
 from harness.devices.server.sse import DONE
@@ -24,6 +25,21 @@ _EXTRAS: dict[str, Any] = {
     "ignore_eos": True,
     "skip_special_tokens": False,
     "include_stop_str_in_output": True,
+}
+
+
+#: Words of servers for the end of a completion. ``stop`` is an eos id, since no text
+#: is given to stop at; what is not listed is kept as it is, and not taken for an end.
+_STOPS: dict[str | None, Stop] = {
+    "stop": "eos",
+    "eos_token": "eos",
+    "length": "length",
+    "abort": "abort",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "function_call",
+    "error": "error",
+    None: "none",
 }
 
 
@@ -83,7 +99,7 @@ class Answer:
     """One completion as it arrives.
 
     ``stamps`` are seconds of the monotonic clock: one per token, or, without
-    token ids, one per chunk of text.
+    token ids, one per chunk of text. ``done``: the stream was ended as it should be.
     """
 
     started: float = field(default_factory=time.monotonic)
@@ -93,7 +109,13 @@ class Answer:
     entries: list[Entries] | None = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     finish: str | None = None
+    done: bool = False
     prompt_ids: tuple[int, ...] | None = None
+
+    @property
+    def stop(self) -> Stop:
+        """Why it ended, by the server's own word; ``none`` where it has none."""
+        return _STOPS.get(self.finish, "other")
 
     def token_ids(self, ids: Literal["field", "logprobs"] | None) -> tuple[int, ...]:
         """What was chosen; empty where it cannot be told."""
@@ -135,14 +157,14 @@ def complete(
     """
     answer = Answer()
     with http.stream(COMPLETIONS, body) as events:
-        for delta in _deltas(events):
+        for delta in _deltas(events, answer):
             for _ in range(answer.add(delta)):
                 on_token()
             if len(answer.stamps) > body["max_tokens"]:
                 raise MalformedReply(f"more tokens came than the {body['max_tokens']} asked for")
             if not go_on():
                 break
-    if answer.finish is None:
+    if answer.finish is None and not answer.done:
         raise DeviceError(
             f"{http.name}: {http.url}{COMPLETIONS} ended its stream after {len(answer.stamps)} "
             "tokens and said no reason: the server died, or something between cut it off; "
@@ -151,9 +173,10 @@ def complete(
     return answer
 
 
-def _deltas(events: Iterator[str]) -> Iterator[Delta]:
+def _deltas(events: Iterator[str], answer: Answer) -> Iterator[Delta]:
     for event in events:
         if event.strip() == DONE:
+            answer.done = True
             return
         delta = read_chunk(event)
         if delta is not None:

@@ -118,6 +118,30 @@ MESSAGES: dict[str, str] = {
     "only (record with --context to replay the rest)",
     "coverage.ended": "{prompts} {prompts:prompt was|prompts were} stopped elsewhere without "
     "another token (compare the eos ids of both)",
+    # Stops and lengths
+    "gate.stops.pass": "{prompts} {prompts:prompt|prompts} ended as the recording says.",
+    "gate.stops.wrong": "The ends of {wrong} of {prompts} {prompts:prompt|prompts} do not fit the "
+    "tokens: {reasons:list}.",
+    "stops.short": "{runs} {runs:run|runs} stopped for length too early (prompt {prompt}: {tokens} "
+    "of {limit} {limit:token|tokens})",
+    "stops.long": "{runs} {runs:run is|runs are} longer than the limit (prompt {prompt}: {tokens} "
+    "{tokens:token|tokens}, where {limit} were asked for)",
+    "stops.ignored": "{runs} {runs:run|runs} stopped at an eos id, which was to be ignored (prompt "
+    "{prompt}: after {tokens} of {limit} {limit:token|tokens})",
+    "stops.unfinished": "{runs} {runs:run|runs} stopped for an eos id, and the last token is not "
+    "one (prompt {prompt}: {tokens} of {limit} {limit:token|tokens})",
+    "stops.unnamed": "{runs} {runs:run|runs} stopped for an eos id, and no eos id is recorded "
+    "(prompt {prompt}: {tokens} of {limit} {limit:token|tokens})",
+    "stops.passed": "{runs} {runs:run|runs} went on behind an eos id (prompt {prompt}, {tokens} of "
+    "{limit} {limit:token|tokens})",
+    "stops.broken_off": "{runs} {runs:run|runs} ended neither by an eos id nor for length (prompt "
+    "{prompt}: {stop!r} after {tokens} of {limit} {limit:token|tokens})",
+    "stops.misplaced": "the stop of {runs} {runs:run|runs} does not belong to its replay (prompt "
+    "{prompt}: {stop!r} at {tokens} of {limit} {limit:token|tokens})",
+    "stops.finite": "{runs} {runs:run|runs} stopped for a row without a finite logit, and the last "
+    "row has some (prompt {prompt}: {tokens} of {limit} {limit:token|tokens})",
+    "stops.cut": "{runs} {runs:run|runs} followed tokens that are not a whole output (prompt "
+    "{prompt}: {tokens} of {limit} {limit:token|tokens})",
     "gate.texts.equal": _TEXTS + _NO_POSITION,
     "gate.texts.differ": _TEXTS + "; different: {parted:list}" + _NO_POSITION,
     "gate.texts.more": _TEXTS + "; different: {parted:list} and {more} more" + _NO_POSITION,
@@ -127,6 +151,12 @@ MESSAGES: dict[str, str] = {
     "gate.determinism.pass": "A repeated run gave the same bits in all {rows} {rows:row|rows}.",
     "gate.determinism.broken": _REPEATED + ", {unexplained} of them by NaN, infinities or an "
     "early end.",
+    "gate.determinism.left": _REPEATED + ": {reasons:list}.",
+    "determinism.token": "{count} repeated {count:run|runs} chose another token, which the row "
+    "does not explain",
+    "determinism.ended": "{count} {count:row|rows} where one of the two runs had ended, or ended "
+    "for another reason",
+    "determinism.broken": "{count} {count:row|rows} with NaN or infinities in one of the two runs",
     "gate.determinism.beyond": _REPEATED + ", by up to {shift:.4g} logits, more than the noise "
     "explains.",
     "gate.determinism.warn": _REPEATED + ", {judged}: the device does not repeat bit for bit.",

@@ -22,6 +22,7 @@ MESSAGES: dict[str, str] = {
     "meaning.NON_DETERMINISTIC": "The device does not repeat its own results",
     "meaning.NOT_COMPARABLE": "The two are not comparable",
     "meaning.nonfinite": "NaN or infinite logits cannot be judged",
+    "meaning.stops": "The recording contradicts itself",
     # The verdict
     "verdict.found": "{meaning}: {parts:clauses}.",
     "verdict.equal": "{meaning}, at all {positions} {positions:position|positions}.",
@@ -38,8 +39,12 @@ MESSAGES: dict[str, str] = {
     "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
     "prefill and decode separately, or to find faults in few places; use at least {enough} prompts "
     "for both.",
-    "warning.prefill_only": "The candidate ran forced-prefill only, so its decode steps were not "
-    "judged.",
+    "warning.prefill_only": "The candidate ran forced-prefill only: its decode steps were not "
+    "judged, and it chose no token of its own, so its sampler, penalties and stops were not run.",
+    "warning.forced_only": "The candidate followed given tokens only: it chose no token of its "
+    "own, so its sampler, penalties and stops were not run.",
+    "warning.some_forced": "{forced} of {prompts} {prompts:prompt|prompts} ran forced only: the "
+    "candidate chose no token of its own there, so its sampler, penalties and stops were not run.",
     "warning.allowed": "{field} differs and was allowed: {candidate} against {baseline}.",
     "warning.unknown": "One side does not know {field}, so it was not checked.",
     "warning.tokens_only": "Only token ids were given: without logits nothing can be shown to be "

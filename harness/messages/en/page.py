@@ -94,6 +94,7 @@ MESSAGES: dict[str, str] = {
     "asks.nonfinite": "No NaN and no infinity among the logits.",
     "asks.coverage": "Every position of the baseline was judged.",
     "asks.determinism": "The device repeats its own results.",
+    "asks.stops": "Each run ended as its recording says: stop, length and eos ids.",
     "asks.exceedance": "How often margins move far, against the controls.",
     "asks.flip_calibration": "Flips against the number that margins and noise predict.",
     "asks.bias": "Error that points the same way in every prompt.",

@@ -98,6 +98,27 @@ MESSAGES: dict[str, str] = {
     "coverage.not_run": "{prompts} 个提示未运行",
     "coverage.diverged": "{prompts} 个提示只判定到分叉处（请用 --context 记录，以重放其余部分）",
     "coverage.ended": "{prompts} 个提示在别处结束而没有不同的词元（请比较双方的 eos id）",
+    # 停止与长度
+    "gate.stops.pass": "{prompts} 个提示的结束方式与记录所述一致。",
+    "gate.stops.wrong": "{prompts} 个提示中有 {wrong} 个的结束方式与词元不符：{reasons:list}。",
+    "stops.short": "{runs} 次运行过早因长度而停止（提示 {prompt}：{limit} 个词元中的 {tokens} 个）",
+    "stops.long": "{runs} 次运行超出上限（提示 {prompt}：{tokens} 个词元，而只要求 {limit} 个）",
+    "stops.ignored": "{runs} 次运行停在本应忽略的 eos id 上（提示 {prompt}：{limit} 个词元中的 "
+    "{tokens} 个之后）",
+    "stops.unfinished": "{runs} 次运行称因 eos id 而停止，末尾的词元却不是（提示 {prompt}：{limit} "
+    "个词元中的 {tokens} 个）",
+    "stops.unnamed": "{runs} 次运行称因 eos id 而停止，而没有记录任何 eos id（提示 {prompt}："
+    "{limit} 个词元中的 {tokens} 个）",
+    "stops.passed": "{runs} 次运行越过 eos id 继续生成（提示 {prompt}，{limit} 个词元中的 {tokens} "
+    "个）",
+    "stops.broken_off": "{runs} 次运行既非因 eos id 也非因长度而结束（提示 {prompt}：{stop!r}，"
+    "{limit} 个词元中的 {tokens} 个之后）",
+    "stops.misplaced": "{runs} 次运行的停止原因与其 replay 不符（提示 {prompt}：{stop!r}，{limit} "
+    "个词元中的 {tokens} 个）",
+    "stops.finite": "{runs} 次运行称因某行没有有限 logit 而停止，而末行有（提示 {prompt}：{limit} "
+    "个词元中的 {tokens} 个）",
+    "stops.cut": "{runs} 次运行所跟随的词元不是完整的输出（提示 {prompt}：{limit} 个词元中的 "
+    "{tokens} 个）",
     "gate.texts.equal": _TEXTS + _NO_POSITION,
     "gate.texts.differ": _TEXTS + "；不同的有：{parted:list}" + _NO_POSITION,
     "gate.texts.more": _TEXTS + "；不同的有：{parted:list}，另有 {more} 个" + _NO_POSITION,
@@ -106,6 +127,10 @@ MESSAGES: dict[str, str] = {
     "gate.determinism.missing": "没有把任何提示运行两次。",
     "gate.determinism.pass": "重复运行得到的 {rows} 行全部逐位相同。",
     "gate.determinism.broken": _REPEATED + "，其中 {unexplained} 行是因为 NaN、无穷大或提前结束。",
+    "gate.determinism.left": _REPEATED + "：{reasons:list}。",
+    "determinism.token": "{count} 次重复运行选择了其 logit 不能解释的另一个词元",
+    "determinism.ended": "{count} 行处两次运行之一已经结束，或因别的原因结束",
+    "determinism.broken": "{count} 行在两次运行之一中含 NaN 或无穷大",
     "gate.determinism.beyond": _REPEATED + "，最多相差 {shift:.4g} logit，不是噪声所能解释的。",
     "gate.determinism.warn": _REPEATED + "，{judged}：设备不能逐位重复。",
     "gate.determinism.mend": _REPEATED

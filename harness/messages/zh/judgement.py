@@ -21,6 +21,7 @@ MESSAGES: dict[str, str] = {
     "meaning.NON_DETERMINISTIC": "设备无法重复自身的结果",
     "meaning.NOT_COMPARABLE": "两者不可比较",
     "meaning.nonfinite": "含 NaN 或无穷大的 logit 不能决定任何事",
+    "meaning.stops": "记录自相矛盾",
     # The verdict
     "verdict.found": "{meaning}：{parts:clauses}。",
     "verdict.equal": "{meaning}，共 {positions} 个位置。",
@@ -36,7 +37,12 @@ MESSAGES: dict[str, str] = {
     "warning.device": "{device}：{text}",
     "warning.few_prompts": "测试集只有 {prompts} 个提示：不足以分别判定 prefill 与 decode，也不足以"
     "发现只在少数位置显现的问题；至少 {enough} 个提示才能做到。",
-    "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤。",
+    "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤，也没有自行选"
+    "择任何词元，因此其采样、惩罚与停止均未运行。",
+    "warning.forced_only": "待测只跟随给定的词元运行：没有自行选择任何词元，因此其采样、惩罚与停止"
+    "均未运行。",
+    "warning.some_forced": "{prompts} 个提示中有 {forced} 个只跟随给定词元运行：待测在其中没有自行"
+    "选择任何词元，因此其采样、惩罚与停止未在其中运行。",
     "warning.allowed": "{field} 不同，已获许可：{candidate}，基线为 {baseline}。",
     "warning.unknown": "{field} 有一方无法提供，因此未检查。",
     "warning.tokens_only": "只给出了词元 id：没有 logit，无法证明任何东西是正确的。",

@@ -91,6 +91,7 @@ MESSAGES: dict[str, str] = {
     "asks.nonfinite": "logit 中没有 NaN，也没有无穷大。",
     "asks.coverage": "基线的每个位置都已判定。",
     "asks.determinism": "设备重复运行的结果相同。",
+    "asks.stops": "每次运行的结束方式与其记录一致：停止原因、长度与 eos id。",
     "asks.exceedance": "大幅偏移出现的频率，与对照相比。",
     "asks.flip_calibration": "翻转次数，与由领先量和噪声预测的次数相比。",
     "asks.bias": "在所有提示上方向一致的误差。",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from factories import arms, fake_baseline, fake_record, fake_suite
+from factories import again, arms, fake_baseline, fake_record, fake_suite
 
 from harness.alignment.align import compare
 from harness.alignment.outcomes import exit_status
@@ -129,7 +129,7 @@ def test_without_a_replay_positions_are_missing() -> None:
     assert compare(made, BASELINE).positions < 48
 
 
-def test_a_run_that_ignores_eos_is_inconclusive() -> None:
+def test_a_run_that_is_longer_than_asked_for_is_not_aligned() -> None:
     made = candidate()
     longer = []
     for record in made.prompts:
@@ -143,7 +143,8 @@ def test_a_run_that_ignores_eos_is_inconclusive() -> None:
         )
         longer.append(record.model_copy(update={"free": free}))
     found = compare(made.model_copy(update={"prompts": tuple(longer)}), BASELINE)
-    assert found.verdict == "INCONCLUSIVE"
+    assert found.verdict == "DRIFT"
+    assert "6 runs are longer than the limit" in gate(found, "stops").sentence
     assert "6 prompts were stopped elsewhere" in gate(found, "coverage").sentence
     assert "--context" not in gate(found, "coverage").sentence
 
@@ -197,7 +198,7 @@ def test_a_reference_that_equals_the_oracle_has_no_noise(by_prefill: bool) -> No
     wide = fake_record(FakeDevice("float32"), SUITE, options)
     forced = Options("forced-prefill" if by_prefill else "forced-decode", Context.of(wide))
     baseline = Baseline(wide, fake_record(FakeDevice("float32"), SUITE, forced))
-    found = compare(wide, baseline)
+    found = compare(again(wide), baseline)
     assert found.verdict == "BIT_EXACT"
     reason = "in float32 by prefill" if by_prefill else "has no error against the oracle"
     for name in ("error_ratio", "error_ratio_prefill", "top_k_error_ratio"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import RNG, facts, forced_recording, free_recording, prompt, recording, run
+from factories import RNG, again, facts, forced_recording, free_recording, prompt, recording, run
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -130,7 +130,7 @@ def test_allow_dtype_waives_the_dtype_and_shows_it() -> None:
     assert found.comparable
     assert [d.field for d in found.allowed] == ["dtype"]
     assert not comparability(candidate, REFERENCE, allow=Allow(weights=True)).comparable
-    warnings = compare(candidate, REFERENCE, allow=Allow(dtype=True)).warnings
+    warnings = compare(again(candidate), REFERENCE, allow=Allow(dtype=True)).warnings
     assert "dtype differs and was allowed: float16 against bfloat16." in warnings
 
 
@@ -176,7 +176,7 @@ def test_long_values_are_cut() -> None:
 
 def test_an_empty_comparison_is_an_error_and_never_a_pass() -> None:
     nothing = np.zeros((0, 64), np.float32)
-    empty = free_recording({"a": nothing, "b": nothing})
+    empty = free_recording({"a": nothing, "b": nothing}, settings=REFERENCE.settings)
     for mine, theirs in ((empty, REFERENCE), (REFERENCE, empty), (empty, empty)):
         with pytest.raises(EmptyComparison, match="share no position") as caught:
             compare(mine, theirs)

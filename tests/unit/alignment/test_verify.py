@@ -175,3 +175,17 @@ def test_a_longer_output_than_the_model_takes_is_refused(command: Command) -> No
     assert "4096 positions" in ended.error
     assert "leave long outputs out of the file" in ended.error
     assert "max_new_tokens" not in ended.error
+
+
+def test_outputs_that_begin_with_their_prompts_are_refused(command: Command) -> None:
+    """As Transformers' generate returns them."""
+    plain = [{**p, "token_ids": p["prompt_token_ids"] + p["token_ids"]} for p in _plain()]
+    ended = command("verify", _write(plain), *FAKE)
+    assert ended.status == 2
+    assert ended.error.startswith("plain.json: [0].token_ids: begins with its own prompt_token_ids")
+
+
+def test_an_output_that_repeats_its_prompt_among_others_is_judged(command: Command) -> None:
+    plain = _plain()
+    plain[1]["token_ids"] = plain[1]["prompt_token_ids"] + plain[1]["token_ids"]
+    assert command("verify", _write(plain), *FAKE).status in (1, 3)

@@ -71,6 +71,16 @@ def test_two_recordings_of_one_device_are_bit_exact(command: Command) -> None:
     assert ended.out.startswith("BIT_EXACT: ")
 
 
+def test_an_arm_of_the_baseline_is_no_candidate(command: Command, project_folder: Path) -> None:
+    for arm in ("reference", "control-seed-1"):
+        own = f"{BASELINE}/{arm}.json"
+        (project_folder / "npu.json").write_bytes((project_folder / own).read_bytes())
+        for candidate in (own, "npu.json"):
+            ended = command("compare", candidate, BASELINE)
+            assert ended.status == 2
+            assert f"{candidate}: it is the baseline's own arm {arm} " in ended.error
+
+
 def test_another_dtype_is_not_comparable_unless_allowed(command: Command) -> None:
     _record(command, "a.json")
     _record(command, "b.json", "--dtype", "float32")
@@ -87,7 +97,8 @@ def test_compare_writes_a_table_and_refuses_another_suffix_before_the_work(
     command: Command,
 ) -> None:
     _record(command, "a.json")
-    ended = command("compare", "a.json", "a.json", "--table", "t.csv")
+    _record(command, "b.json")
+    ended = command("compare", "a.json", "b.json", "--table", "t.csv")
     assert ended.out.endswith("written: t.csv\n")
     assert Path("t.csv").read_text().startswith("device,prompt,position,class,")
     refused = command("compare", "missing.json", "missing.json", "--table", "t.xlsx")
@@ -253,9 +264,9 @@ def test_a_place_that_takes_no_file_is_status_two_and_leaves_nothing(
 
 
 def test_compare_writes_json_and_reports(command: Command, project_folder: Path) -> None:
-    reference = f"{BASELINE}/reference.json"
+    _record(command, "npu.json")
     ended = command(
-        *("compare", reference, BASELINE, "--json", "a.json", "--report", "r.html"),
+        *("compare", "npu.json", BASELINE, "--json", "a.json", "--report", "r.html"),
         *("--report", "r.md"),
     )
     assert ended.status == 0
@@ -271,14 +282,13 @@ def test_compare_writes_json_and_reports(command: Command, project_folder: Path)
         *("id", "verdict", "tokens_compared", "first_divergence"),
         *("class", "margin", "shift", "tolerance"),
     } <= found["prompts"][0].keys()
-    assert found["reproduce"] == [f"harness compare {reference} {BASELINE}"]
+    assert found["reproduce"] == [f"harness compare npu.json {BASELINE}"]
 
 
 def test_the_command_that_repeats_a_comparison_can_be_pasted(
     command: Command, project_folder: Path
 ) -> None:
-    copy = project_folder / "a b.json"
-    copy.write_bytes((project_folder / BASELINE / "reference.json").read_bytes())
+    _record(command, "a b.json")
     command("compare", "a b.json", BASELINE, "--json", "a.json")
     found = json.loads((project_folder / "a.json").read_text("utf-8"))
     assert found["reproduce"] == [f"harness compare 'a b.json' {BASELINE}"]
@@ -287,8 +297,8 @@ def test_the_command_that_repeats_a_comparison_can_be_pasted(
 def test_report_renders_one_alignment_as_compare_did(
     command: Command, project_folder: Path
 ) -> None:
-    reference = f"{BASELINE}/reference.json"
-    command("compare", reference, BASELINE, "--json", "a.json", "--report", "r.html")
+    _record(command, "npu.json")
+    command("compare", "npu.json", BASELINE, "--json", "a.json", "--report", "r.html")
     assert command("report", "a.json", "--out", "again.html").status == 0
     assert (project_folder / "again.html").read_bytes() == (project_folder / "r.html").read_bytes()
 
@@ -312,8 +322,8 @@ def test_report_sets_several_alignments_side_by_side(
 
 
 def test_a_report_of_another_suffix_is_refused(command: Command) -> None:
-    reference = f"{BASELINE}/reference.json"
-    command("compare", reference, BASELINE, "--json", "a.json")
+    _record(command, "npu.json")
+    command("compare", "npu.json", BASELINE, "--json", "a.json")
     ended = command("report", "a.json", "--out", "r.pdf")
     assert ended.status == 2
     assert ".html, .md or .json" in ended.error

@@ -13,6 +13,7 @@ import pytest
 from factories import fake_suite
 from fault_server import MODELS, Answer, Faults, Handler, chunk, fault_server, json_answer
 
+from harness.alignment.align import compare
 from harness.devices.base import Completion, Device, Request
 from harness.devices.fake import fake_subject
 from harness.devices.server import http as server_http
@@ -190,6 +191,50 @@ def test_tokens_rows_and_gaps_come_back(faults: Faults) -> None:
     assert timings.e2e_s == pytest.approx(timings.ttft_s + sum(timings.itl_s))
 
 
+ENDS: list[tuple[str | None, str, str | None]] = [
+    ("stop", "eos", None),
+    ("length", "length", None),
+    ("abort", "abort", None),
+    ("content_filter", "content_filter", None),
+    ("tool_calls", "tool_calls", None),
+    ("function_call", "function_call", None),
+    ("error", "error", None),
+    (None, "none", None),
+    ("repetition\x1b[2J", "other", "repetition\\x1b[2J"),
+    ("x" * 500, "other", "x" * 60),
+]
+
+
+@pytest.mark.parametrize(("word", "stop", "finish"), ENDS)
+def test_an_end_is_recorded_as_the_server_tells_it(
+    faults: Faults, tmp_path: Path, word: str | None, stop: str, finish: str | None
+) -> None:
+    """Also a null, where the server has ended its stream as it should."""
+    notes = Notes()
+    faults.answers[COMPLETIONS] = [sends(chunk(0, [7, 8], "x", word))]
+    suite = fake_suite(prompts=2, tokens=4)
+    made = record(device(faults, notes), narrow_subject(), suite, out=tmp_path / "a.json")
+    again = load_recording(tmp_path / "a.json")
+    assert again.model_dump() == made.model_dump()
+    assert {(p.run.stop, p.run.finish) for p in again.prompts} == {(stop, finish)}
+    told = [line for line in notes.lines if "so it is not a whole output" in line]
+    assert len(told) == (0 if stop in ("eos", "length") else 2)
+    [gate] = [g for g in compare(made, again).gates if g.name == "stops"]
+    assert gate.status == "INCONCLUSIVE"
+
+
+def test_an_end_of_a_text_is_recorded_too(faults: Faults) -> None:
+    def filtered(handler: Handler, body: Any) -> None:
+        handler.begin_stream()
+        handler.event({"choices": [{"text": " a", "finish_reason": "content_filter"}]})
+        handler.event("[DONE]")
+
+    faults.answers[COMPLETIONS] = [filtered]
+    made = record(device(faults), narrow_subject(), fake_suite(prompts=2, tokens=4))
+    assert {p.run.stop for p in made.prompts} == {"content_filter"}
+    assert made.text_only
+
+
 def test_forced_tokens_are_one_request_each_without_prompt_logprobs(faults: Faults) -> None:
     opened = open_(faults)
     before = len(faults.requests)
@@ -293,7 +338,6 @@ def sends(*chunks: Any) -> Answer:
 
 FAULTS: list[tuple[Answer, str]] = [
     (cut, "ended its stream after 1 tokens and said no reason"),
-    (sends(chunk(0, [7], "x")), "ended its stream after 1 tokens"),
     (breaks("{"), "unreadable reply: the data is not JSON"),
     (breaks('{"error": {"message": "EngineDeadError"}}'),
      "the server reported an error: EngineDeadError"),

@@ -68,7 +68,16 @@ def test_every_key_is_used_somewhere() -> None:
         "theme.",
         "meaning.",
     )
-    built += ("gate.", "part.error", "where.", "coverage.", "bench.is.", "bench.head.")
+    built += (
+        "stops.",
+        "determinism.",
+        "gate.",
+        "part.error",
+        "where.",
+        "coverage.",
+        "bench.is.",
+        "bench.head.",
+    )
     built += ("candidate", "reference", "oracle", "control")  # roles of arms
     #: Parts of a load that some engines tell.
     told = ("profiling and KV cache", "not timed by the engine", "not compiled (enforce_eager)")

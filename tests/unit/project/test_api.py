@@ -59,13 +59,15 @@ def test_a_context_is_forced(project_folder: Path) -> None:
 
 
 def test_files_and_loaded_arms_compare_alike(project_folder: Path) -> None:
-    reference = load_recording(BASELINE / "reference.json")
-    by_file = compare(str(BASELINE / "reference.json"), str(BASELINE))
-    loaded = compare(reference, load_baseline(BASELINE))
+    made = record("fake", "fake", "s.yaml", out="npu.json")
+    by_file = compare("npu.json", str(BASELINE))
+    loaded = compare(made, load_baseline(BASELINE))
     assert by_file.verdict == loaded.verdict == "BIT_EXACT"
-    assert by_file.candidate.file == "baselines/fake/s/bfloat16/reference.json"
+    assert by_file.candidate.file == "npu.json"
     assert loaded.candidate.file == ""
-    assert compare(reference, reference).verdict == "BIT_EXACT"
+    assert compare(made, BASELINE / "reference.json").verdict == "BIT_EXACT"
+    with pytest.raises(UsageError, match="it is the recording that it is held against"):
+        compare(made, "npu.json")
 
 
 def test_a_mistake_is_an_error_of_the_harness(project_folder: Path) -> None:

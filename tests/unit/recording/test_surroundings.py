@@ -77,8 +77,10 @@ def test_strange_file_names_are_only_names(
     recording, page = folder / f"{name}.json", folder / f"{name}.html"
     for _ in range(2):  # the second finds the first's files
         assert command(*RECORD, suite, "--out", recording).status == 0
+    other = folder / f"{name} again.json"
+    assert command(*RECORD, suite, "--out", other).status == 0
     ended = command(
-        "compare", recording, recording, "--report", page, "--json", folder / "x.json",
+        "compare", recording, other, "--report", page, "--json", folder / "x.json",
         "--table", folder / "t.csv",
     )  # fmt: skip
     assert ended.status == 0, ended.err

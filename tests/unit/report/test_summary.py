@@ -44,7 +44,8 @@ def test_more_than_ten_bad_prompts_are_counted(drift: Alignment) -> None:
 
 def test_differences_and_warnings_are_told(drift: Alignment) -> None:
     baseline = load_baseline(Path("baselines/fake/s/bfloat16"))
-    other = baseline.reference.model_copy(update={"dtype": "float16"})
+    made = record(FakeDevice(), fake_subject(), load_suite("s.yaml"))
+    other = made.model_copy(update={"dtype": "float16"})
     lines = list(summary_lines(compare(other, baseline)))
     assert "  dtype: float16 against bfloat16" in lines
     lines = list(summary_lines(compare(other, baseline, allow=Allow(dtype=True))))

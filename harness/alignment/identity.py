@@ -1,0 +1,126 @@
+"""Whether a candidate is one of the arms that it is held against, under another name.
+
+A wrong path in CI, or a copy, would prove every port: an arm is aligned with its own
+baseline. Two runs of one device may give the same bits, and never the same times: what
+gives a copy away are timings, to the last digit that is left of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+
+from harness.baseline.baseline import Baseline
+from harness.errors import UsageError
+from harness.recording.format import PromptRecord, Recording, Run
+
+#: So many equal timings beside equal rows, each told to at least ``_FINE`` decimals, are
+#: not chance. Gaps between tokens scatter by more than some microseconds, so one of
+#: them is equal with a chance of a fifth at most, and 16 with one of 1e-11.
+_MANY = 16
+_FINE = 5
+#: Where every prompt has the timings of the arm's, fewer are enough.
+_FEW = 3
+
+
+def refuse_arm(candidate: Recording, baseline: Baseline, file: str = "") -> None:
+    """Refuse a candidate that is an arm of the baseline.
+
+    Raises:
+        UsageError: naming the arm.
+    """
+    name = arm_posing(candidate, baseline)
+    if name is None:
+        return
+    alone = baseline.oracle is None and not baseline.controls
+    arm = "the recording that it is held against" if alone else f"the baseline's own arm {name}"
+    where = file or f"the recording of {candidate.device}"
+    raise UsageError(
+        f"{where}: it is {arm} (the same rows and the same times), so it proves nothing; "
+        "name the recording that the device itself has made"
+    )
+
+
+def arm_posing(candidate: Recording, baseline: Baseline) -> str | None:
+    """The name of the arm that the candidate is, or holds prompts of; None for a
+    recording of its own, a second run of the same device included."""
+    return next((name for name, arm in baseline.arms() if _is_copy(candidate, arm)), None)
+
+
+def _is_copy(candidate: Recording, arm: Recording) -> bool:
+    copied = [_copied_times(p, arm.prompt(p.id)) for p in candidate.prompts]
+    told = [decimals for times in copied for t in times if (decimals := _decimals(t))]
+    if sum(decimals >= _FINE for decimals in told) >= _MANY:
+        return True
+    if all(copied) and len(told) >= _FEW:
+        return True
+    return _same_loading(candidate, arm) and _same_rows_throughout(candidate, arm)
+
+
+def _copied_times(mine: PromptRecord, theirs: PromptRecord | None) -> list[float]:
+    """The timings of a run that has the rows and the timings of a run of the arm, else
+    nothing."""
+    if theirs is None:
+        return []
+    for run in _runs(mine):
+        for other in _runs(theirs):
+            if _same_rows(run, other) and _same_times(run, other):
+                return _times(run)
+    return []
+
+
+def _runs(prompt: PromptRecord) -> Iterator[Run]:
+    yield from (run for run in (prompt.free, prompt.forced) if run is not None)
+
+
+def _same_rows(run: Run, other: Run) -> bool:
+    """Whether two runs have the same rows, bit for bit, as many as both have."""
+    mine, theirs = run.rows.digest, other.rows.digest
+    if mine is None or theirs is None or not len(mine):
+        return False
+    return mine.shape == theirs.shape and mine.tobytes() == theirs.tobytes()
+
+
+def _same_times(run: Run, other: Run) -> bool:
+    """Whether the timings of ``run`` are those of ``other``, rounded or not."""
+    mine, theirs = _times(run), _times(other)
+    return len(mine) == len(theirs) and all(map(_is_rounded, mine, theirs))
+
+
+def _times(run: Run) -> list[float]:
+    timings = run.timings
+    if run.replay == "forced-prefill":
+        return [timings.e2e_s]
+    return [timings.ttft_s, *timings.itl_s, timings.e2e_s]
+
+
+def _is_rounded(mine: float, theirs: float) -> bool:
+    """Whether ``mine`` is ``theirs`` with the decimals that it has, rounded or cut."""
+    decimals = _decimals(mine)
+    if decimals > _FINE:  # the resolution of every recording
+        return abs(mine - theirs) < 0.6e-6
+    return abs(mine - theirs) < 10.0**-decimals
+
+
+def _decimals(value: float) -> int:
+    """Decimals of a number as JSON writes it; 0 for a whole one, which tells nothing."""
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _same_loading(candidate: Recording, arm: Recording) -> bool:
+    """Whether both were made by one process: the same second, device, and time to load."""
+    mine, theirs = candidate.load.load_s, arm.load.load_s
+    same = (candidate.created, candidate.device) == (arm.created, arm.device)
+    return same and bool(mine) and bool(theirs) and _is_rounded(mine or 0.0, theirs or math.inf)
+
+
+def _same_rows_throughout(candidate: Recording, arm: Recording) -> bool:
+    for prompt in candidate.prompts:
+        theirs = arm.prompt(prompt.id)
+        if theirs is None:
+            return False
+        if not any(_same_rows(a, b) for a in _runs(prompt) for b in _runs(theirs)):
+            return False
+    return True
