@@ -36,9 +36,12 @@ def rms_error(arm: RowStatistics, oracle: RowStatistics, width: int) -> NDArray[
     """Root-mean-square logit error per position, float64 (n,), in logits.
 
     Args:
-        width: size of the vocabulary.
+        width: size of the vocabulary. Masked ids, as far as they are known, have no error
+            and do not count.
     """
-    return np.asarray(np.sqrt(squared_error(arm, oracle) / width))
+    told = [rows.masked for rows in (arm, oracle) if rows.masked is not None]
+    counted = np.maximum(width - np.max([np.zeros(len(oracle), np.int64), *told], axis=0), 1)
+    return np.asarray(np.sqrt(squared_error(arm, oracle) / counted))
 
 
 def top_k_squared_errors(

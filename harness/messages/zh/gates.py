@@ -93,6 +93,13 @@ MESSAGES: dict[str, str] = {
     "NaN 或无穷大，首先出现在提示 {prompt}。",
     "gate.nonfinite.reference": "待测的 logit 全部有限，参考的 {rows} 行中却有 {broken} 行不是："
     "基线无法判定它。",
+    "gate.masks.none": "{rows} 行中没有任何被屏蔽的 id。",
+    "gate.masks.pass": "待测与参考在全部 {rows} 行中屏蔽相同的 id，其中 {masked} 行有屏蔽。",
+    "gate.masks.fail": "{rows} 行中有 {other} 行屏蔽的 id 与参考不同，首先出现在位置 {position}，"
+    "提示 {prompt}：待测屏蔽 {mine} 个，参考屏蔽 {theirs} 个。",
+    "gate.masks.untold": "待测在 {rows} 行中的 {masked} 行屏蔽了 id，而基线的记录早于屏蔽信息："
+    "请重新生成基线（--update-baselines）。",
+    "gate.masks.missing": "没有比较屏蔽：有一方没有说明屏蔽了哪些 id（服务器，或较早的记录）。",
     "gate.coverage.pass": "基线的全部 {expected} 个位置都已判定。",
     "gate.coverage.open": "基线的 {expected} 个位置中判定了 {judged} 个：{reasons:list}。",
     "coverage.not_run": "{prompts} 个提示未运行",
