@@ -31,7 +31,7 @@ APART = 0.25
 MASK_BYTES = 8
 
 
-def mask_border(logits: NDArray[np.float32]) -> np.float32 | None:
+def mask_border(logits: NDArray[np.float32]) -> float | None:
     """The largest masked logit: those up to it are masks. None without masks.
 
     The border is the first gap from above that is wide enough, so no logit lies
@@ -59,7 +59,7 @@ def mask_border(logits: NDArray[np.float32]) -> np.float32 | None:
         apart = np.flatnonzero(gap[first + 1 :] > APART * gap[first])
         last = first + int(apart[0]) if apart.size else tail.size - 1
         if gap[first] > COMPACT * (tail[first] - tail[last]):
-            return np.float32(tail[first])
+            return float(tail[first])
     return None
 
 
