@@ -197,7 +197,8 @@ class SuiteFacts(StrictModel):
 class Difference(StrictModel):
     """A position at which a repeated run gave other bits: the shift of the
     first run's margin, in logits; null where noise cannot explain it: one of
-    the two rows holds NaN or infinities, or one of the runs ended earlier."""
+    the two rows holds NaN or infinities, the two mask other ids, or one of the
+    runs ended earlier."""
 
     position: Count
     shift: float | None

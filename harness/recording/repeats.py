@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.recording.format import Difference, Repeat, Run
 from harness.statistics.margins import margins
-from harness.statistics.rows import same_rows
+from harness.statistics.rows import same_masks, same_rows
 
 
 def repeat_of(prompt_id: str, first: Run, again: Run) -> Repeat:
@@ -26,6 +26,9 @@ def repeat_of(prompt_id: str, first: Run, again: Run) -> Repeat:
     shift = margins(a, b, tokens[0], tokens[1]).shift
     equal = same_rows(a, b)
     broken = (a.nonfinite > 0) | (b.nonfinite > 0)
+    alike = same_masks(a, b)
+    if alike is not None:
+        broken |= ~alike
     differences = [
         Difference(position=int(t), shift=None if broken[t] else float(shift[t]))
         for t in np.flatnonzero(~equal)

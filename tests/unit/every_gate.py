@@ -181,7 +181,7 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (determinism_gate(4, 3, [0.3], [0.3]), "WARN", "all within the tolerance"),
     (determinism_gate(4, 2, [0.1, -0.5], [0.3, 0.3]), "FAIL", "by up to 0.5 logits"),
     (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
-    (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities or an"),
+    (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities, oth"),
     (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differs between two runs"),
     (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), 4.1), "PASS", "all 20"),
     *((path_ratio_gate(evidence(error=paths(3.0)), i, None), "FAIL", "3.000") for i in (0, 1)),

@@ -135,8 +135,8 @@ MESSAGES: dict[str, str] = {
     "gate.no_logits": "There is only text: no token ids and no logits to judge.",
     "gate.determinism.missing": "No prompt was run twice.",
     "gate.determinism.pass": "A repeated run gave the same bits in all {rows} {rows:row|rows}.",
-    "gate.determinism.broken": _REPEATED + ", {unexplained} of them by NaN, infinities or an "
-    "early end.",
+    "gate.determinism.broken": _REPEATED + ", {unexplained} of them by NaN, infinities, other "
+    "masks or an early end.",
     "gate.determinism.beyond": _REPEATED + ", by up to {shift:.4g} logits, more than the noise "
     "explains.",
     "gate.determinism.warn": _REPEATED + ", {judged}: the device does not repeat bit for bit.",

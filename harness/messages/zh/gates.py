@@ -112,7 +112,8 @@ MESSAGES: dict[str, str] = {
     "gate.no_logits": "只有文本：没有可判定的词元 id 和 logit。",
     "gate.determinism.missing": "没有把任何提示运行两次。",
     "gate.determinism.pass": "重复运行得到的 {rows} 行全部逐位相同。",
-    "gate.determinism.broken": _REPEATED + "，其中 {unexplained} 行是因为 NaN、无穷大或提前结束。",
+    "gate.determinism.broken": _REPEATED
+    + "，其中 {unexplained} 行是因为 NaN、无穷大、屏蔽不同或提前结束。",
     "gate.determinism.beyond": _REPEATED + "，最多相差 {shift:.4g} logit，不是噪声所能解释的。",
     "gate.determinism.warn": _REPEATED + "，{judged}：设备不能逐位重复。",
     "gate.determinism.mend": _REPEATED
