@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Evidence
+from harness.alignment.evidence import Evidence, no_masks
 from harness.alignment.judge import judge
 from harness.alignment.outcomes import Verdict, exit_status
 from harness.baseline.floor import INFLATIONS, LARGE, flip_probability
@@ -90,6 +90,7 @@ def draw(world: World, random: np.random.Generator) -> Evidence:
         reference_nonfinite=np.zeros(p, np.int64),
         unjudged_nonfinite=np.zeros(p, np.int64),
         first_nonfinite=np.full(p, -1),
+        **no_masks(p),
         bit_equal=np.zeros(p, np.bool_),
         whole=np.ones(p, np.bool_),
         ended=np.zeros(p, np.bool_),

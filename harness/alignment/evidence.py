@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harness.baseline.floor import INFLATIONS, LARGE, PromptFloor, relative_push
 from harness.statistics.margins import Margins
 from harness.statistics.noise import squared_error, top_k_squared_errors
-from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal
+from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
 
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")
@@ -109,6 +109,13 @@ class Evidence:
         nonfinite, unjudged_nonfinite, reference_nonfinite: int (p,), rows.
         first_nonfinite: int (p,), position of the first such row of the
             candidate, else -1.
+        masks_told: bool (p,), whether candidate and reference say which ids they
+            mask.
+        masked_rows: int (p, 2), rows with masks of candidate and reference; 0
+            where they do not say so.
+        other_masks: int (p,), rows in which the two mask other ids.
+        first_other_mask: int (p,), position of the first such row, else -1.
+        masked_there: int (p, 2), how many ids the two mask in that row.
         bit_equal, ended: bool (p,).
         whole: bool (p,), whether candidate and reference gave whole rows.
         same_tokens: bool (p,), whether the candidate chose the reference's
@@ -139,6 +146,11 @@ class Evidence:
     unjudged_nonfinite: NDArray[np.int64]
     reference_nonfinite: NDArray[np.int64]
     first_nonfinite: NDArray[np.int64]
+    masks_told: NDArray[np.bool_]
+    masked_rows: NDArray[np.int64]
+    other_masks: NDArray[np.int64]
+    first_other_mask: NDArray[np.int64]
+    masked_there: NDArray[np.int64]
     bit_equal: NDArray[np.bool_]
     whole: NDArray[np.bool_]
     ended: NDArray[np.bool_]
@@ -168,7 +180,9 @@ class Evidence:
 
 def gather(held: Sequence[Held], floors: Sequence[PromptFloor | None], controls: int) -> Evidence:
     """Sum each prompt's rows. ``floors`` may hold None for all prompts."""
-    parts = [{**_errors(h), **_counts(h, f)} for h, f in zip(held, floors, strict=True)]
+    parts = [
+        {**_errors(h), **_counts(h, f), **_masks(h)} for h, f in zip(held, floors, strict=True)
+    ]
     arrays = {
         name: np.array([part[name] for part in parts])
         for name in (parts[0] if parts else {})
@@ -248,4 +262,34 @@ def _counts(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
         "same_tokens": held.divergence is None and not held.found.flip.any(),
         "push": push,
         "flipped": np.asarray(held.found.flip),
+    }
+
+
+def no_masks(prompts: int) -> dict[str, NDArray[Any]]:
+    """The fields about masks where both sides say that they have none."""
+    return {
+        "masks_told": np.ones(prompts, np.bool_),
+        "masked_rows": np.zeros((prompts, 2), np.int64),
+        "other_masks": np.zeros(prompts, np.int64),
+        "first_other_mask": np.full(prompts, -1),
+        "masked_there": np.zeros((prompts, 2), np.int64),
+    }
+
+
+def _masks(held: Held) -> dict[str, Any]:
+    """Masks of both sides; a row with NaN has none that could be compared."""
+    fine = ~held.nonfinite
+    sides = [rows.masked for rows in (held.rows, held.reference)]
+    rows = [0 if masked is None else int(((masked > 0) & fine).sum()) for masked in sides]
+    same = same_masks(held.rows, held.reference)
+    other = np.zeros(len(fine), np.bool_) if same is None else ~same & fine
+    first = int(np.argmax(other)) if other.any() else -1
+    return {
+        "masks_told": same is not None,
+        "masked_rows": np.array(rows),
+        "other_masks": int(other.sum()),
+        "first_other_mask": first,
+        "masked_there": np.array(
+            [0 if masked is None or first < 0 else int(masked[first]) for masked in sides]
+        ),
     }

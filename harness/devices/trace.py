@@ -137,7 +137,8 @@ def write_trace(trace: Trace, path: Path) -> None:
     """Write a trace to a file, for the process that requested it."""
     arrays: dict[str, Any] = {f"sketch/{place}": sketch for place, sketch in trace.sketches.items()}
     arrays |= {f"digest/{p}": np.frombuffer(d, np.uint8) for p, d in trace.digests.items()}
-    arrays |= {f"head/{name}": array for name, array in vars(trace.head).items()}
+    head = {name: array for name, array in vars(trace.head).items() if array is not None}
+    arrays |= {f"head/{name}": array for name, array in head.items()}
     with path.open("wb") as file:
         np.savez(file, **arrays)
 

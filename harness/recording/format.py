@@ -27,14 +27,22 @@ from harness.files.packing import pack, unpack
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
-from harness.statistics.rows import DIGEST_BYTES, SKETCH_WIDTH, TOP_K, WHOLE_ONLY, RowStatistics
+from harness.statistics.masks import MASK_BYTES
+from harness.statistics.rows import (
+    DIGEST_BYTES,
+    MASK_COLUMNS,
+    SKETCH_WIDTH,
+    TOP_K,
+    WHOLE_ONLY,
+    RowStatistics,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SCHEMA = "harness.recording/2"
-#: What is read: /1 holds whole rows and no texts without tokens.
-SCHEMAS = ("harness.recording/1", SCHEMA)
+SCHEMA = "harness.recording/3"
+#: What is read: /2 tells no masks, /1 holds whole rows and no texts without tokens.
+SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA)
 
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
@@ -47,14 +55,19 @@ _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "nonfinite": ("int32", ()),
     "digest": ("uint8", (DIGEST_BYTES,)),
     "sketch": ("float32", (SKETCH_WIDTH,)),
+    "masked": ("int32", ()),
+    "mask": ("uint8", (MASK_BYTES,)),
 }
-
-
-_PARTIAL_COLUMNS = tuple(name for name in _COLUMNS if name not in WHOLE_ONLY)
+_USUAL = tuple(name for name in _COLUMNS if name not in MASK_COLUMNS)
+_PARTIAL = tuple(name for name in _USUAL if name not in WHOLE_ONLY)
+#: Rows without masks need no digests of them; rows of before tell no masks.
+_SETS = (_PARTIAL, _USUAL, (*_USUAL, "masked"), tuple(_COLUMNS))
 
 
 def _pack_rows(rows: RowStatistics) -> dict[str, int | str]:
-    names = _COLUMNS if rows.whole else _PARTIAL_COLUMNS
+    names = _USUAL if rows.whole else _PARTIAL
+    if rows.whole and rows.masked is not None:
+        names = tuple(_COLUMNS) if rows.masked.any() else (*_USUAL, "masked")
     return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in names}
 
 
@@ -62,10 +75,10 @@ def _unpack_rows(value: Any) -> Any:
     if isinstance(value, RowStatistics):
         return value
     fields = set(value) if isinstance(value, Mapping) else set()
-    if fields not in ({"count", *_COLUMNS}, {"count", *_PARTIAL_COLUMNS}):
+    if fields not in [{"count", *names} for names in _SETS]:
         raise ValueError(
-            f"must have exactly the fields count, {', '.join(_COLUMNS)}; "
-            f"of a server all but {', '.join(WHOLE_ONLY)}"
+            f"must have exactly the fields count, {', '.join(_COLUMNS)}; mask only where an id "
+            f"is masked, and of a server all but {', '.join((*WHOLE_ONLY, *MASK_COLUMNS))}"
         )
     count = value["count"]
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
@@ -80,6 +93,10 @@ def _unpack_rows(value: Any) -> Any:
             arrays[name] = unpack(value[name], dtype, (count, *shape))
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
+    if "masked" in fields:
+        none = np.zeros((count, MASK_BYTES), np.uint8)
+        if ((arrays["masked"] > 0) != arrays.setdefault("mask", none).any(axis=1)).any():
+            raise ValueError("mask must be zeros where masked is 0, and nowhere else")
     return RowStatistics(**arrays)
 
 
@@ -190,7 +207,7 @@ class Difference(StrictModel):
     token than the first, and not the largest of its own row (rows with equal
     bits are the plainest case); ``ended`` where one of the two runs ended and
     the other did not, or gave another reason. Without a cause one of the two
-    rows holds NaN or infinities (in older files also: one run ended earlier).
+    rows holds NaN or infinities, or the two mask other ids (in older files also: one run ended earlier).
     """
 
     position: Count
@@ -265,8 +282,10 @@ class Recording(StrictModel):
     def _schema_knows_its_content(self) -> Recording:
         if self.schema_ not in SCHEMAS:
             raise ValueError(f"schema must be one of {', '.join(SCHEMAS)}")
-        if self.schema_ != SCHEMA and not (self.whole and not self.text_only):
+        if self.schema_ == SCHEMAS[0] and not (self.whole and not self.text_only):
             raise ValueError(f"{self.schema_} can hold whole rows and tokens only")
+        if self.schema_ != SCHEMA and any(run.rows.masked is not None for run in self.runs):
+            raise ValueError(f"{self.schema_} cannot hold masks")
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

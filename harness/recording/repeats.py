@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from harness.recording.format import Difference, Repeat, Run
 from harness.statistics.margins import logit_of, margins
-from harness.statistics.rows import RowStatistics, same_rows
+from harness.statistics.rows import RowStatistics, same_masks, same_rows
 
 #: By how much a chosen token may trail the largest of its own row, as a share of that
 #: logit: an engine that takes a log-softmax in float32 makes ties of this size.
@@ -35,6 +35,9 @@ def repeat_of(prompt_id: str, first: Run, again: Run) -> Repeat:
     shift = margins(a, b, tokens[0], tokens[1]).shift
     equal = same_rows(a, b)
     broken = (a.nonfinite > 0) | (b.nonfinite > 0)
+    alike = same_masks(a, b)
+    if alike is not None:
+        broken |= ~alike
     found = {
         int(t): Difference(position=int(t), shift=None if broken[t] else float(shift[t]))
         for t in np.flatnonzero(~equal)

@@ -36,9 +36,14 @@ def rms_error(arm: RowStatistics, oracle: RowStatistics, width: int) -> NDArray[
     """Root-mean-square logit error per position, float64 (n,), in logits.
 
     Args:
-        width: size of the vocabulary.
+        width: size of the vocabulary. Masked ids, as far as they are known,
+            have no error and do not count.
     """
-    return np.asarray(np.sqrt(squared_error(arm, oracle) / width))
+    masked = np.zeros(len(oracle), np.int64)
+    for rows in (arm, oracle):
+        if rows.masked is not None:
+            masked = np.maximum(masked, rows.masked)
+    return np.asarray(np.sqrt(squared_error(arm, oracle) / np.maximum(width - masked, 1)))
 
 
 def top_k_squared_errors(

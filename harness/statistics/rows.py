@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.statistics.masks import MASK_BYTES, mask_border, mask_digest
+
 #: How many of the largest logits are kept.
 TOP_K = 20
 #: Number of buckets of the count-sketch.
@@ -27,9 +29,8 @@ NO_TOKEN = -1
 #: Columns that only whole rows have.
 WHOLE_ONLY = ("mean", "digest", "sketch")
 
-#: A logit so far below the row's largest is a mask, not a value: models write
-#: the lowest number of a dtype, or -10,000, where a token must never come.
-MASKED = 5000.0
+#: Columns that recordings of before lack, and rows that are not whole.
+MASK_COLUMNS = ("masked", "mask")
 
 _LARGEST = float(np.finfo(np.float32).max)
 _GROUP = 128  # logits per group in the search for the k-th largest
@@ -39,20 +40,25 @@ _GROUP = 128  # logits per group in the search for the k-th largest
 class RowStatistics:
     """Statistics of ``n`` rows, one entry per row in every array.
 
+    All figures but the digest are of the logits that are finite and not masked
+    (``masks.mask_border``): one mask would outweigh all other logits.
+
     Attributes:
-        top_ids: int32 (n, TOP_K), ids of the largest finite logits, largest
-            first, ties to the lower id; NO_TOKEN where there are fewer.
+        top_ids: int32 (n, TOP_K), ids of the largest logits, largest first,
+            ties to the lower id; NO_TOKEN where there are fewer.
         top_logits: float32 (n, TOP_K), their logits; 0 beside NO_TOKEN.
-        mean: float64 (n,), over the finite logits without masks (not MASKED
-            or more below the largest).
-        logsumexp: float64 (n,), natural log, over the finite logits.
-        nonfinite: int32 (n,), how many logits are NaN or infinite. Where this
-            is not 0 the other figures describe the finite rest only.
+        mean: float64 (n,).
+        logsumexp: float64 (n,), natural log.
+        nonfinite: int32 (n,), how many logits are NaN or +infinity; in rows
+            without a finite logit, and in rows that do not tell masks,
+            -infinity counts as well. Elsewhere it is a mask.
         digest: uint8 (n, 16), BLAKE2b-128 of the row as little-endian float32
             with -0 written as +0. Equal digests mean bit-equal logits.
-        sketch: float32 (n, 64), count-sketch of the mean-centred row without
-            its masks, whose size would hide every other logit's error; sums
+        sketch: float32 (n, 64), count-sketch of the mean-centred row; sums
             beyond float32, which only a broken model has, end at its limit.
+        masked: int32 (n,), how many ids are masked.
+        mask: uint8 (n, 8), digest of the masked ids; zeros where there are
+            none. Both are None where the masks are not known.
 
     A server gives only its largest log-probabilities of a row.
     Its rows are not ``whole``: ``mean``, ``digest`` and ``sketch`` are None
@@ -67,10 +73,13 @@ class RowStatistics:
     nonfinite: NDArray[np.int32]
     digest: NDArray[np.uint8] | None
     sketch: NDArray[np.float32] | None
+    masked: NDArray[np.int32] | None = None
+    mask: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        if len({getattr(self, name) is None for name in WHOLE_ONLY}) != 1:
-            raise ValueError(f"{', '.join(WHOLE_ONLY)} must be given together or not at all")
+        for names in (WHOLE_ONLY, MASK_COLUMNS):
+            if len({getattr(self, name) is None for name in names}) != 1:
+                raise ValueError(f"{', '.join(names)} must be given together or not at all")
 
     def __len__(self) -> int:
         return len(self.top_ids)
@@ -87,15 +96,14 @@ class RowStatistics:
 
 
 def concatenate(parts: list[RowStatistics]) -> RowStatistics:
-    """The rows of all parts, in order; whole where all are. An empty list
-    gives no rows."""
+    """The rows of all parts, in order; whole where all are, with masks where all
+    tell them. An empty list gives no rows."""
     if not parts:
         return _empty()
-    whole = all(part.whole for part in parts)
     columns: dict[str, Any] = {}
     for name in (f.name for f in fields(RowStatistics)):
-        kept = whole or name not in WHOLE_ONLY
-        columns[name] = np.concatenate([getattr(p, name) for p in parts]) if kept else None
+        found = [getattr(part, name) for part in parts]
+        columns[name] = None if any(c is None for c in found) else np.concatenate(found)
     return RowStatistics(**columns)
 
 
@@ -104,6 +112,13 @@ def bit_equal(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
     if a.digest is None or b.digest is None:
         return None
     return np.asarray((a.digest == b.digest).all(axis=1))
+
+
+def same_masks(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
+    """Which rows mask the same ids, bool (n,); None where one side does not tell."""
+    if a.masked is None or b.masked is None or a.mask is None or b.mask is None:
+        return None
+    return np.asarray((a.masked == b.masked) & (a.mask == b.mask).all(axis=1))
 
 
 def same_rows(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_]:
@@ -149,21 +164,15 @@ def squared_norm(sketch: NDArray[np.floating]) -> NDArray[np.float64]:
 def _one_row(row: NDArray[np.float32]) -> RowStatistics:
     with np.errstate(invalid="ignore"):  # infinities of both signs
         total = row.sum(dtype=np.float64)
-    nonfinite = 0
-    if not np.isfinite(total):  # float64 cannot overflow on float32 sums
-        nonfinite = int(row.size - np.count_nonzero(np.isfinite(row)))
-    count = row.size - nonfinite
-    top_ids, top_logits = _top(
-        np.where(np.isfinite(row), row, -np.inf) if nonfinite else row, count
-    )
+    keep = _kept(row, bool(np.isfinite(total)))  # float64 cannot overflow on float32 sums
+    count = row.size if keep is None else int(np.count_nonzero(keep))
+    top_ids, top_logits = _top(row if keep is None else np.where(keep, row, -np.inf), count)
     peak = float(top_logits[0])
-    keep = _unmasked(row, peak, nonfinite)
     wide = row.astype(np.float64)
     if keep is None:
         mean = float(total) / count
     else:
-        kept = int(np.count_nonzero(keep))
-        mean = float(row.sum(dtype=np.float64, where=keep)) / kept if kept else 0.0
+        mean = float(row.sum(dtype=np.float64, where=keep)) / count if count else 0.0
         wide[~keep] = mean
     bucket, sign = hashes(row.size)
     wide -= mean
@@ -173,6 +182,10 @@ def _one_row(row: NDArray[np.float32]) -> RowStatistics:
     if keep is not None:
         wide[~keep] = 0.0
     logsumexp = peak + float(np.log(wide.sum())) if count else 0.0
+    masked = np.zeros(0, np.intp)
+    if keep is not None and count:
+        masked = np.flatnonzero(~keep & (row < np.float32(np.inf)))  # neither NaN nor +infinity
+    nonfinite = row.size - count - masked.size
     return RowStatistics(
         top_ids=top_ids[None],
         top_logits=top_logits[None],
@@ -181,16 +194,20 @@ def _one_row(row: NDArray[np.float32]) -> RowStatistics:
         nonfinite=np.array([nonfinite], dtype=np.int32),
         digest=np.frombuffer(_digest(row), dtype=np.uint8)[None],
         sketch=np.clip(sketch, -_LARGEST, _LARGEST).astype(np.float32)[None],
+        masked=np.array([masked.size], dtype=np.int32),
+        mask=np.frombuffer(mask_digest(masked), dtype=np.uint8)[None],
     )
 
 
-def _unmasked(row: NDArray[np.float32], peak: float, nonfinite: int) -> NDArray[np.bool_] | None:
-    """Which logits count in mean and sketch, bool (vocabulary,); None for all.
-    In float64, where no difference of two float32 overflows."""
-    lowest = peak - MASKED
-    if not nonfinite and float(row.min()) >= lowest:
-        return None
-    return np.asarray(np.isfinite(row) & (row >= np.float64(lowest)))
+def _kept(row: NDArray[np.float32], finite: bool) -> NDArray[np.bool_] | None:
+    """Which logits are finite and not masked, bool (vocabulary,); None for all."""
+    keep = None if finite else np.isfinite(row)
+    logits = row if keep is None else row[keep]
+    border = mask_border(logits) if logits.size else None
+    if border is None:
+        return keep
+    unmasked = row > border
+    return unmasked if keep is None else np.asarray(unmasked & keep)
 
 
 def _digest(row: NDArray[np.float32]) -> bytes:
@@ -253,4 +270,6 @@ def _empty() -> RowStatistics:
         nonfinite=np.zeros(0, np.int32),
         digest=np.zeros((0, DIGEST_BYTES), np.uint8),
         sketch=np.zeros((0, SKETCH_WIDTH), np.float32),
+        masked=np.zeros(0, np.int32),
+        mask=np.zeros((0, MASK_BYTES), np.uint8),
     )

@@ -10,6 +10,7 @@ from harness.alignment.gates.bias import bias_gate, slope_gate
 from harness.alignment.gates.conduct import coverage_gate, nonfinite_gate
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import point_guard
+from harness.alignment.gates.masks import masks_gate
 from harness.alignment.gates.ratio import (
     error_ratio_gate,
     path_ratio_gate,
@@ -60,6 +61,7 @@ STATUSES: dict[str, set[str]] = {
     "bias": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "slope": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "nonfinite": {"PASS", "FAIL", "INCONCLUSIVE"},
+    "masks": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "coverage": {"PASS", "INCONCLUSIVE"},
     "determinism": {"PASS", "WARN", "FAIL", "NOT_RUN"},
     "stops": {"PASS", "FAIL", "INCONCLUSIVE"},
@@ -139,6 +141,35 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
         "30 judged rows are finite, and 2 other rows of the candidate's hold NaN or infinite "
         "logits, first in prompt p2.",
     ),
+    (masks_gate(evidence(2)), "PASS", "No id is masked in any of the 20 rows."),
+    (
+        masks_gate(evidence(2, masked_rows=np.array([[10, 10], [3, 3]]))),
+        "PASS",
+        "mask the same ids in each of the 20 rows; 13 rows have masks.",
+    ),
+    (
+        masks_gate(
+            evidence(
+                3,
+                masked_rows=np.array([[0, 0], [9, 0], [2, 0]]),
+                other_masks=np.array([0, 9, 2]),
+                first_other_mask=np.array([-1, 1, 0]),
+                masked_there=np.array([[0, 0], [5, 0], [7, 0]]),
+            )
+        ),
+        "FAIL",
+        "11 of 30 rows mask other ids than the reference, first at position 1 of prompt p1: "
+        "5 ids against 0.",
+    ),
+    (
+        masks_gate(
+            evidence(2, masks_told=np.array([True, False]), masked_rows=np.array([[1, 1], [4, 0]]))
+        ),
+        "INCONCLUSIVE",
+        "The candidate masks ids in 4 of 20 rows, and the baseline is older than",
+    ),
+    (masks_gate(evidence(2, masks_told=np.array([True, False]))), "NOT_RUN", "one side does not"),
+    (masks_gate(evidence(0)), "NOT_RUN", "Masks were not compared"),
     (coverage_gate(8, 8, 0, 0), "PASS", "All 8 positions"),
     (coverage_gate(6, 8, 0, 1), "INCONCLUSIVE", "6 of 8 positions of the baseline were judged: 1 "),
     (coverage_gate(6, 8, 0, 2), "INCONCLUSIVE", "--context"),
@@ -157,7 +188,7 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (determinism_gate(4, 3, [0.3], [0.3]), "WARN", "all within the tolerance"),
     (determinism_gate(4, 2, [0.1, -0.5], [0.3, 0.3]), "FAIL", "by up to 0.5 logits"),
     (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
-    (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities or an"),
+    (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities, oth"),
     (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differs between two runs"),
     (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), 4.1), "PASS", "all 20"),
     *((path_ratio_gate(evidence(error=paths(3.0)), i, None), "FAIL", "3.000") for i in (0, 1)),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Evidence
+from harness.alignment.evidence import Evidence, no_masks
 from harness.baseline.baseline import Baseline
 from harness.devices.base import Replay
 from harness.devices.fake import FakeDevice, fake_subject
@@ -212,6 +212,7 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
             ("nonfinite", "unjudged_nonfinite", "reference_nonfinite"), np.zeros(prompts, np.int64)
         ),
         "first_nonfinite": np.full(prompts, -1),
+        **no_masks(prompts),
         **dict.fromkeys(("bit_equal", "ended", "same_tokens"), np.zeros(prompts, np.bool_)),
         "whole": np.ones(prompts, np.bool_),
         "push": tuple(np.ones(10) for _ in range(prompts)),

@@ -10,6 +10,7 @@ from harness.alignment.gates.bias import bias_gate, slope_gate
 from harness.alignment.gates.conduct import coverage_gate, determinism_gate, nonfinite_gate, not_run
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import classify, point_guard
+from harness.alignment.gates.masks import masks_gate
 from harness.alignment.gates.ratio import path_ratio_gate, ratio_gate, top_k_ratio_gate
 from harness.alignment.result import Gate
 from harness.messages.message import Message
@@ -25,6 +26,7 @@ GATES = (
     "bias",
     "slope",
     "nonfinite",
+    "masks",
     "coverage",
 )
 
@@ -57,6 +59,7 @@ def gates_of(
         bias_gate(evidence, why_no_ratio),
         slope_gate(evidence, why_no_ratio),
         nonfinite_gate(evidence),
+        masks_gate(evidence),
         coverage_gate(
             judged=int(evidence.positions.sum()),
             expected=int(evidence.expected.sum()) + missing,

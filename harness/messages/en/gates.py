@@ -109,6 +109,16 @@ MESSAGES: dict[str, str] = {
     "infinite logits, {broken:in|first in} prompt {prompt}.",
     "gate.nonfinite.reference": "The candidate is finite, {broken} of {rows} {rows:row|rows} of "
     "the reference {broken:is|are} not: the baseline cannot judge it.",
+    "gate.masks.none": "No id is masked in {rows:the|any of the} {rows} {rows:row|rows}.",
+    "gate.masks.pass": "Candidate and reference mask the same ids in {rows:the|each of the} {rows} "
+    "{rows:row|rows}; {masked} {masked:row has|rows have} masks.",
+    "gate.masks.fail": "{other} of {rows} {rows:row|rows} {other:masks|mask} other ids than the "
+    "reference, {other:at|first at} position {position} of prompt {prompt}: {mine} "
+    "{mine:id|ids} against {theirs}.",
+    "gate.masks.untold": "The candidate masks ids in {masked} of {rows} {rows:row|rows}, and the "
+    "baseline is older than masks are recorded: make it again (--update-baselines).",
+    "gate.masks.missing": "Masks were not compared: one side does not say which ids it masks (a "
+    "server, or an older recording).",
     "gate.coverage.pass": "All {expected} {expected:position|positions} of the baseline were "
     "judged.",
     "gate.coverage.open": "{judged} of {expected} {expected:position|positions} of the baseline "
@@ -149,14 +159,14 @@ MESSAGES: dict[str, str] = {
     "gate.no_logits": "There is only text: no token ids and no logits to judge.",
     "gate.determinism.missing": "No prompt was run twice.",
     "gate.determinism.pass": "A repeated run gave the same bits in all {rows} {rows:row|rows}.",
-    "gate.determinism.broken": _REPEATED + ", {unexplained} of them by NaN, infinities or an "
-    "early end.",
+    "gate.determinism.broken": _REPEATED + ", {unexplained} of them by NaN, infinities, other "
+    "masks or an early end.",
     "gate.determinism.left": _REPEATED + ": {reasons:list}.",
     "determinism.token": "{count} repeated {count:run|runs} chose another token, which the row "
     "does not explain",
     "determinism.ended": "{count} {count:row|rows} where one of the two runs had ended, or ended "
     "for another reason",
-    "determinism.broken": "{count} {count:row|rows} with NaN or infinities in one of the two runs",
+    "determinism.broken": "{count} {count:row|rows} with NaN, infinities or other masks in one of the two runs",
     "gate.determinism.beyond": _REPEATED + ", by up to {shift:.4g} logits, more than the noise "
     "explains.",
     "gate.determinism.warn": _REPEATED + ", {judged}: the device does not repeat bit for bit.",

@@ -92,6 +92,7 @@ MESSAGES: dict[str, str] = {
     "asks.top_k_error_ratio": "The same over the likeliest tokens, where local damage shows.",
     "asks.point_guard": "No single margin moved further than the reference's own noise.",
     "asks.nonfinite": "No NaN and no infinity among the logits.",
+    "asks.masks": "Candidate and reference take the same ids out of their rows.",
     "asks.coverage": "Every position of the baseline was judged.",
     "asks.determinism": "The device repeats its own results.",
     "asks.stops": "Each run ended as its recording says: stop, length and eos ids.",

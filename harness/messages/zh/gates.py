@@ -93,6 +93,13 @@ MESSAGES: dict[str, str] = {
     "NaN 或无穷大，首先出现在提示 {prompt}。",
     "gate.nonfinite.reference": "待测的 logit 全部有限，参考的 {rows} 行中却有 {broken} 行不是："
     "基线无法判定它。",
+    "gate.masks.none": "{rows} 行中没有任何被屏蔽的 id。",
+    "gate.masks.pass": "待测与参考在全部 {rows} 行中屏蔽相同的 id，其中 {masked} 行有屏蔽。",
+    "gate.masks.fail": "{rows} 行中有 {other} 行屏蔽的 id 与参考不同，首先出现在位置 {position}，"
+    "提示 {prompt}：待测屏蔽 {mine} 个，参考屏蔽 {theirs} 个。",
+    "gate.masks.untold": "待测在 {rows} 行中的 {masked} 行屏蔽了 id，而基线的记录早于屏蔽信息："
+    "请重新生成基线（--update-baselines）。",
+    "gate.masks.missing": "没有比较屏蔽：有一方没有说明屏蔽了哪些 id（服务器，或较早的记录）。",
     "gate.coverage.pass": "基线的全部 {expected} 个位置都已判定。",
     "gate.coverage.open": "基线的 {expected} 个位置中判定了 {judged} 个：{reasons:list}。",
     "coverage.not_run": "{prompts} 个提示未运行",
@@ -126,11 +133,12 @@ MESSAGES: dict[str, str] = {
     "gate.no_logits": "只有文本：没有可判定的词元 id 和 logit。",
     "gate.determinism.missing": "没有把任何提示运行两次。",
     "gate.determinism.pass": "重复运行得到的 {rows} 行全部逐位相同。",
-    "gate.determinism.broken": _REPEATED + "，其中 {unexplained} 行是因为 NaN、无穷大或提前结束。",
+    "gate.determinism.broken": _REPEATED
+    + "，其中 {unexplained} 行是因为 NaN、无穷大、屏蔽不同或提前结束。",
     "gate.determinism.left": _REPEATED + "：{reasons:list}。",
     "determinism.token": "{count} 次重复运行选择了其 logit 不能解释的另一个词元",
     "determinism.ended": "{count} 行处两次运行之一已经结束，或因别的原因结束",
-    "determinism.broken": "{count} 行在两次运行之一中含 NaN 或无穷大",
+    "determinism.broken": "{count} 行在两次运行之一中含 NaN、无穷大或不同的屏蔽",
     "gate.determinism.beyond": _REPEATED + "，最多相差 {shift:.4g} logit，不是噪声所能解释的。",
     "gate.determinism.warn": _REPEATED + "，{judged}：设备不能逐位重复。",
     "gate.determinism.mend": _REPEATED

@@ -89,6 +89,7 @@ MESSAGES: dict[str, str] = {
     "asks.top_k_error_ratio": "同上，仅在最可能的词元上计算，局部损坏在这里显现。",
     "asks.point_guard": "没有任何一处领先量的移动超出参考实现自身的波动。",
     "asks.nonfinite": "logit 中没有 NaN，也没有无穷大。",
+    "asks.masks": "待测与参考屏蔽相同的 id。",
     "asks.coverage": "基线的每个位置都已判定。",
     "asks.determinism": "设备重复运行的结果相同。",
     "asks.stops": "每次运行的结束方式与其记录一致：停止原因、长度与 eos id。",

@@ -23,6 +23,7 @@ from factories import (
 
 from harness.errors import ChecksumError, FormatError, HarnessError
 from harness.files import jsonfile
+from harness.files.packing import pack
 from harness.recording.format import (
     SCHEMA,
     Difference,
@@ -371,29 +372,101 @@ def test_a_text_without_tokens_has_none(tmp_path: Path) -> None:
 # --- files of the schema before
 
 
-def of_schema_1(made: Recording, path: Path) -> Path:
+def of_schema(version: int, made: Recording, path: Path) -> Path:
+    """As the versions before wrote it, which told no masks."""
     document = made.model_dump(mode="json", by_alias=True)
-    jsonfile.write(path, document | {"schema": "harness.recording/1"})
+    for record in document["prompts"]:
+        for replayed in (record["free"], record["forced"]):
+            for name in ("masked", "mask"):
+                (replayed or {"rows": {}})["rows"].pop(name, None)
+    jsonfile.write(path, document | {"schema": f"harness.recording/{version}"})
     return path
 
 
-def test_a_file_of_schema_1_is_read_and_stays_what_it_is(tmp_path: Path) -> None:
-    file = of_schema_1(full(), tmp_path / "a.json")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_a_schema_before_is_read_and_stays_what_it_is(
+    tmp_path: Path, version: int
+) -> None:
+    file = of_schema(version, full(), tmp_path / "a.json")
     before, read = file.read_bytes(), load_recording(file)
-    assert read.schema_ == "harness.recording/1"
+    assert read.schema_ == f"harness.recording/{version}"
     assert read.whole
+    assert all(r.rows.masked is None and r.rows.mask is None for r in runs_of(read))
     assert not read.text_only
     save_recording(read, file)
     assert file.read_bytes() == before
 
 
 def test_a_file_of_schema_1_holds_whole_rows_only(tmp_path: Path) -> None:
-    file = of_schema_1(of_a_server(), tmp_path / "a.json")
+    file = of_schema(1, of_a_server(), tmp_path / "a.json")
     with pytest.raises(FormatError, match="1 can hold whole rows and tokens only"):
         load_recording(file)
 
 
-@pytest.mark.parametrize("schema", ["harness.recording/3", "harness.alignment/1", None])
+def test_a_file_of_schema_2_may_be_of_a_server(tmp_path: Path) -> None:
+    assert not load_recording(of_schema(2, of_a_server(), tmp_path / "a.json")).whole
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_a_schema_before_tells_no_masks(tmp_path: Path, version: int) -> None:
+    file = tmp_path / "a.json"
+    document = full().model_dump(mode="json", by_alias=True)
+    jsonfile.write(file, document | {"schema": f"harness.recording/{version}"})
+    with pytest.raises(FormatError, match=f"recording/{version} cannot hold masks"):
+        load_recording(file)
+
+
+# --- masks
+
+
+def masked_run(count: int, every: int = 1) -> Run:
+    """Rows of which some have ``count`` ids at -10,000, each at other ids."""
+    logits = LOGITS.copy()
+    for t in range(0, len(logits), every):
+        logits[t, 30 + t : 30 + t + count] = -1e4
+    return run(logits)
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+@pytest.mark.parametrize("every", [1, 3])
+def test_masks_come_back(tmp_path: Path, count: int, every: int) -> None:
+    forced = masked_run(0).model_copy(update={"replay": "forced-decode"})
+    made = recording([prompt("a", masked_run(count, every), forced)])
+    save_recording(made, tmp_path / "a.json")
+    read = load_recording(tmp_path / "a.json")
+    for mine, theirs in zip(runs_of(made), runs_of(read), strict=True):
+        assert same_rows(mine.rows, theirs.rows)
+    found = read.prompts[0].free.rows
+    assert found.masked.tolist() == [count if t % every == 0 else 0 for t in range(4)]
+    columns = jsonfile.read(tmp_path / "a.json", SCHEMA)["prompts"][0]
+    assert ("mask" in columns["free"]["rows"]) == (count > 0)
+    assert "mask" not in columns["forced"]["rows"]
+
+
+def test_where_no_id_is_masked_a_position_takes_less_than_a_byte_more() -> None:
+    block = np.tile(LOGITS, (16, 1))
+    written = run(block).model_dump(mode="json")["rows"]
+    assert len(json.dumps({"masked": written["masked"]})) < len(block)
+
+
+@pytest.mark.parametrize("change", ["no digest", "a digest of none", "no number"])
+def test_masks_that_contradict_each_other_are_refused(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "a.json"
+    save_recording(recording([prompt("a", masked_run(5, 3))]), file)
+    document = jsonfile.read(file, SCHEMA)
+    rows = document["prompts"][0]["free"]["rows"]
+    if change == "no digest":
+        del rows["mask"]
+    elif change == "no number":
+        del rows["masked"]
+    else:
+        rows["mask"] = pack(np.ones((4, 8), np.uint8))
+    jsonfile.write(file, document)
+    with pytest.raises(FormatError, match=r"rows.* (only where an id|must be zeros where)"):
+        load_recording(file)
+
+
+@pytest.mark.parametrize("schema", ["harness.recording/4", "harness.alignment/1", None])
 def test_another_schema_is_refused(tmp_path: Path, schema: str | None) -> None:
     file = tmp_path / "a.json"
     document = full().model_dump(mode="json", by_alias=True)

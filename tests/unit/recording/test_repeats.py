@@ -1,8 +1,9 @@
-"""What a repeated run says of a device that gives NaN, or stops early."""
+"""What a repeated run says of a device that gives NaN or other masks, or stops early."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from factories import RNG, VOCABULARY, Logits, bfloat16, run, told_run
 
 from harness.recording.format import Run
@@ -25,6 +26,16 @@ def test_the_same_nan_twice_repeats() -> None:
     other[3, 5] = np.nan
     found = repeat_of("p", run(other, TOKENS), run(other, TOKENS))
     assert found.rows_equal == found.rows_compared == 6
+
+
+@pytest.mark.parametrize("fill", [-100.0, -1e4, -np.inf])
+def test_a_mask_of_one_run_alone_is_a_difference_that_no_noise_explains(fill: float) -> None:
+    other = ROWS.copy()
+    other[3, int(ROWS[3].argmin())] = fill  # beside the largest logits
+    for first, again in ((ROWS, other), (other, ROWS)):
+        found = repeat_of("p", run(first), run(again))
+        assert [(d.position, d.shift) for d in found.differences] == [(3, None)]
+    assert repeat_of("p", run(other), run(other)).rows_equal == 6
 
 
 def test_a_run_that_ends_before_the_other_with_the_same_tokens_differs_from_there() -> None:
