@@ -30,7 +30,7 @@ from harness.errors import EmptyComparison
 from harness.files.timestamp import utc_now
 from harness.messages.message import Message, message
 from harness.messages.statement import remark
-from harness.recording.format import PromptRecord
+from harness.recording.format import PromptRecord, Recording
 from harness.statistics.intervals import Interval
 from harness.statistics.margins import logit_of, runner_up
 from harness.statistics.rows import RowStatistics
@@ -72,15 +72,6 @@ def compare_tokens(
     found = Comparability(
         comparable=True, differences=(), allowed=(), unknown=("logits", "settings", "environment")
     )
-    candidate = baseline.reference.model_copy(
-        update={
-            "device": "tokens",
-            "engine": EngineFacts(),
-            "environment": {},
-            "load": LoadFigures(),
-            "settings": None,
-        }
-    )
     return Alignment(
         created=utc_now(),
         verdict=verdict,
@@ -92,7 +83,7 @@ def compare_tokens(
         classes=dict(sorted(Counter(c for c in classes if c is not None).items())),
         prompts=prompts,
         comparability=found,
-        candidate=arm_of(candidate, "candidate", "tokens", file),
+        candidate=arm_of(_teller(baseline.reference), "candidate", "tokens", file),
         baseline=arms_of(baseline),
         performance=_no_performance(baseline),
         pieces=baseline.reference.pieces,
@@ -116,6 +107,19 @@ def token_guard(classes: Sequence[PointClass | None], flips: int, judged: bool) 
         value=float(wrong) if judged else None,
         limit=0.0,
         message=outcome,
+    )
+
+
+def _teller(reference: Recording) -> Recording:
+    """What is known of the tool that gave the tokens: the reference's prompts."""
+    return reference.model_copy(
+        update={
+            "device": "tokens",
+            "engine": EngineFacts(),
+            "environment": {},
+            "load": LoadFigures(),
+            "settings": None,
+        }
     )
 
 
