@@ -43,7 +43,8 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
 def _equal_lines(table: TokenTable) -> Iterator[str]:
     """Equal tokens per prompt; where there are many, those that differ first."""
     all_ = len(table.rows)
-    yield f"  equal {table.unit}: {table.equal_prompts} of {all_} prompts ({table.share:.1%})"
+    word = "prompt" if all_ == 1 else "prompts"
+    yield f"  equal {table.unit}: {table.equal_prompts} of {all_} {word} ({table.share:.1%})"
     rows = table.rows if all_ <= _MOST_ROWS else table.worst_first[:_MOST_ROWS]
     width = max(len(printable(row.id)) for row in rows)
     for row in rows:
@@ -56,16 +57,18 @@ def _equal_line(row: TokenRow) -> str:
     counts = f"{row.equal} of {row.of}"
     if row.first_difference is None:
         return counts
-    mine, theirs = (
-        "the end"
-        if text is None
-        else printable(repr(text)) + ("" if token is None else f" {token}")
-        for text, token in (
-            (row.candidate, row.candidate_token),
-            (row.reference, row.reference_token),
-        )
-    )
+    mine = _shown(row.candidate, row.candidate_token)
+    theirs = _shown(row.reference, row.reference_token)
     return f"{counts}, first difference at {row.first_difference}: {mine} against {theirs}"
+
+
+def _shown(text: str | None, token: int | None) -> str:
+    """A token as its text and id, as far as they are known; or that there was none."""
+    if text is None:
+        return "the end"
+    if text == f"<{token}>":
+        return str(token)
+    return printable(repr(text)) + ("" if token is None else f" {token}")
 
 
 def _prompt_line(prompt: PromptAlignment) -> str:

@@ -129,7 +129,8 @@ def _token(text: str | None, token: int | None, same: bool) -> str:
     """A token as its text and id; an end, and nothing where all are equal."""
     if text is None:
         return NONE if same else "∎"
-    return shortened(text, 80) if token is None else f"{shortened(text, 80)} {token}"
+    known = token is not None and text != f"<{token}>"
+    return f"{shortened(text, 80)} {token}" if known else shortened(text, 80)
 
 
 def _cell(cell: MatrixCell) -> Row:
