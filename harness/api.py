@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.alignment.align import compare as _compare
 from harness.alignment.allow import Allow
+from harness.alignment.plain import compare_plain
 from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import resolve
@@ -16,6 +17,7 @@ from harness.devices.spec import DeviceSpec
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
+from harness.recording.plain import PlainList, load_either
 from harness.recording.recorder import Options
 from harness.recording.recorder import record as _record
 from harness.suite.read import load_suite
@@ -85,10 +87,19 @@ def compare(
 ) -> Alignment:
     """Judge a candidate against a baseline folder, or a single recording.
 
+    Either may be a plain list of another tool: prompts and token ids, without logits.
+
     Raises:
         HarnessError: if a file cannot be read, or nothing can be compared.
     """
-    mine = candidate if isinstance(candidate, Recording) else load_recording(candidate)
-    theirs = baseline if isinstance(baseline, Baseline | Recording) else resolve(Path(baseline))
+    mine = candidate if isinstance(candidate, Recording) else load_either(Path(candidate))
+    theirs = baseline if isinstance(baseline, Baseline | Recording) else _resolved(Path(baseline))
     file = "" if isinstance(candidate, Recording) else Path(candidate).as_posix()
+    if isinstance(mine, PlainList) or isinstance(theirs, PlainList):
+        other = Path(baseline).as_posix() if isinstance(baseline, str | Path) else ""
+        return compare_plain(mine, theirs, file=file, baseline_file=other)
     return _compare(mine, theirs, allow=Allow(allow_weights, allow_dtype), candidate_file=file)
+
+
+def _resolved(path: Path) -> Baseline | Recording | PlainList:
+    return resolve(path) if path.is_dir() else load_either(path)

@@ -20,6 +20,7 @@ from harness.recording.format import Recording
 from harness.report.summary import summary_lines
 from harness.session.matrix import CELLS
 from harness.session.pytest_options import add_options, run_options
+from harness.session.scope import scope_before
 from harness.session.session import Session
 from harness.session.smoke import Sampled
 from harness.session.terminal import TerminalProgress
@@ -204,6 +205,10 @@ def pytest_terminal_summary(
     if session is not None and refused is not None:
         terminalreporter.write_sep("=", f"harness: {session.run.describe()}", red=True)
         terminalreporter.write_line(refused)
+    if session is not None and config.option.collectonly and config.option.verbose >= 0:
+        terminalreporter.write_sep("=", f"harness: {session.run.describe()}")
+        for line in scope_before(session.run):
+            terminalreporter.write_line(line)
     if session is None or session.judged is None:
         return
     alignment = session.judged.alignment

@@ -22,6 +22,7 @@ from harness.alignment.outcomes import Verdict
 from harness.alignment.prompt_result import Finding, PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
+from harness.alignment.scope import Scope, alike_warning, scope_of
 from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
@@ -75,11 +76,13 @@ def compare(
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
     compared = comparability(candidate, baseline.reference, allow)
-    outcome = _refuse(compared)
+    outcome, scope = _refuse(compared), None
     if compared.comparable:
         refuse_arm(candidate, baseline, candidate_file)
         texts = candidate.text_only or baseline.reference.text_only
         outcome = (_judge_texts if texts else _judge)(candidate, baseline, compared)
+        scope = None if texts else scope_of(candidate, baseline)
+    warnings = (*outcome.warnings, *_of_scope(scope))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),
@@ -96,9 +99,15 @@ def compare(
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**candidate.pieces, **baseline.reference.pieces},
-        remarks=tuple(map(remark, outcome.warnings)),
+        remarks=tuple(map(remark, warnings)),
         reproduce=tuple(reproduce),
+        scope=scope,
     )
+
+
+def _of_scope(scope: Scope | None) -> tuple[Message, ...]:
+    warning = None if scope is None else alike_warning(scope)
+    return () if warning is None else (warning,)
 
 
 def _refuse(compared: Comparability) -> _Outcome:

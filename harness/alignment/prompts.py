@@ -35,7 +35,7 @@ def hold(mine: PromptRecord, baseline: Baseline) -> Held:
     assert theirs is not None  # comparability has refused otherwise
     reference = theirs.run
     context = reference.token_ids
-    rows, chosen, prefill = _followed(mine, context)
+    rows, chosen, prefill = followed(mine, context)
     n = len(rows)
     seen = sum(_broken(run) for run in (mine.free, mine.forced) if run is not None)
     base = reference.rows[:n]
@@ -76,7 +76,7 @@ def judge_prompt(
     return _result(mine, theirs.run, held, positions, tuple(findings))
 
 
-def _followed(
+def followed(
     mine: PromptRecord, context: Sequence[int]
 ) -> tuple[RowStatistics, NDArray[np.int64], NDArray[np.bool_]]:
     """The rows that follow the context, what the device chose at each, and

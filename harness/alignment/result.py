@@ -15,6 +15,8 @@ from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
 from harness.alignment.outcomes import Status, Verdict
 from harness.alignment.prompt_result import PromptAlignment
+from harness.alignment.scope_facts import Scope
+from harness.alignment.token_table import TokenTable
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.doctor.finding import Finding
 from harness.files import jsonfile
@@ -205,7 +207,9 @@ class Alignment(Statement):
     ``remarks`` are the warnings as messages, and ``warnings`` the same as
     English sentences, for whoever reads the JSON. ``doctor`` and ``host`` are
     what the doctor found on the candidate's host before the run, and its facts
-    by section; empty where it did not run.
+    by section; empty where it did not run. ``tokens`` are the equal tokens
+    per prompt, where there are no logits to judge. ``scope`` is what could have
+    been seen; None for texts, plain lists and older files.
     """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
@@ -230,6 +234,8 @@ class Alignment(Statement):
     matrix: Annotated[tuple[MatrixCell, ...], FROM_LIST] = ()
     magnifier: Magnifier | None = None
     locate: Located | None = None
+    tokens: TokenTable | None = None
+    scope: Scope | None = None
     doctor: Annotated[tuple[Finding, ...], FROM_LIST] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
 

@@ -28,11 +28,16 @@ def judge_texts(
     for mine in candidate.prompts:
         theirs = reference.prompt(mine.id)
         assert theirs is not None  # comparability has refused otherwise
-        place = first_difference(mine.run.text, theirs.run.text)
-        if place is not None:
-            parted.append(_quoted(mine.id, mine.run.text, theirs.run.text, place))
+        _, quoted = parted_at(mine.id, mine.run.text, theirs.run.text)
+        parted += [] if quoted is None else [quoted]
         prompts.append(_prompt(mine, theirs.run))
-    return tuple(prompts), _outcome(len(prompts), parted)
+    return tuple(prompts), outcome_of(len(prompts), parted)
+
+
+def parted_at(prompt_id: str, mine: str, theirs: str) -> tuple[int | None, Message | None]:
+    """Where two texts of a prompt part, and what to say of it; None where they are equal."""
+    place = first_difference(mine, theirs)
+    return place, None if place is None else _quoted(prompt_id, mine, theirs, place)
 
 
 def plain(text: str) -> str:
@@ -61,7 +66,8 @@ def _quoted(prompt_id: str, mine: str, theirs: str, place: int) -> Message:
     return message("text.parted", prompt=prompt_id, place=place, candidate=a, reference=b)
 
 
-def _outcome(count: int, parted: list[Message]) -> Message:
+def outcome_of(count: int, parted: list[Message]) -> Message:
+    """How many of ``count`` texts are equal, and where the first others part."""
     counts: dict[str, Value] = {"equal": count - len(parted), "count": count}
     shown, more = tuple(parted[:_SHOWN]), len(parted) - _SHOWN
     if not parted:
@@ -72,21 +78,40 @@ def _outcome(count: int, parted: list[Message]) -> Message:
 
 
 def _prompt(mine: PromptRecord, reference: Run) -> PromptAlignment:
-    """Without positions: the gate's sentence says where the texts part."""
+    return text_prompt(
+        mine.id,
+        mine.text,
+        context_token_ids=list(reference.token_ids),
+        candidate_token_ids=list(mine.run.token_ids),
+        context_text=reference.text,
+        candidate_text=mine.run.text,
+    )
+
+
+def text_prompt(
+    name: str,
+    text: str,
+    *,
+    context_token_ids: list[int],
+    candidate_token_ids: list[int],
+    context_text: str,
+    candidate_text: str,
+) -> PromptAlignment:
+    """A prompt without positions: the gate's sentence says where the texts part."""
     nothing = Positions.model_validate({_alias(name): [] for name in Positions.model_fields})
     return PromptAlignment.model_validate(
         {
-            "id": mine.id,
+            "id": name,
             "verdict": "INCONCLUSIVE",
-            "text": mine.text,
+            "text": text,
             "tokens_compared": 0,
-            "tokens_expected": len(reference.token_ids),
+            "tokens_expected": len(context_token_ids),
             **dict.fromkeys(("first_divergence", "shown", "class", "margin", "shift")),
             "tolerance": None,
-            "context_token_ids": list(reference.token_ids),
-            "candidate_token_ids": list(mine.run.token_ids),
-            "context_text": reference.text,
-            "candidate_text": mine.run.text,
+            "context_token_ids": context_token_ids,
+            "candidate_token_ids": candidate_token_ids,
+            "context_text": context_text,
+            "candidate_text": candidate_text,
             "positions": nothing,
         }
     )

@@ -1,4 +1,4 @@
-"""``harness baseline``: make, list, diff, prune."""
+"""``harness baseline``: make, list, show, diff, prune."""
 
 from __future__ import annotations
 
@@ -93,6 +93,34 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
             f"{ref.device}  {ref.created}  {arms}"
         )
     raise typer.Exit(HarnessError.exit_status if broken else 0)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="The folder of one baseline.")],
+) -> None:
+    """Show what a judgement against this baseline can see: contexts, prompts, positions, ids.
+
+    Example:  harness baseline show baselines/smollm2/mixed/bfloat16
+    """
+    from harness.alignment.scope import alike_warning, scope_of
+    from harness.baseline.folder import load_baseline
+    from harness.messages.render import render
+    from harness.report.views.scope import scope_lines
+
+    baseline = load_baseline(folder)
+    reference = baseline.reference
+    typer.echo(
+        f"{folder.as_posix()}: {reference.model.name}, {reference.suite.name}, "
+        f"{reference.dtype}, on {reference.device}"
+    )
+    typer.echo("arms: " + ", ".join(name for name, _ in baseline.arms()))
+    scope = scope_of(None, baseline)
+    for line in scope_lines(scope):
+        typer.echo(f"  {line}")
+    warning = alike_warning(scope)
+    if warning is not None:
+        typer.echo(f"  warning: {render(warning, 'en')}")
 
 
 @app.command()

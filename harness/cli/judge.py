@@ -18,6 +18,7 @@ from harness.cli.options import (
 )
 from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.alignment.allow import Allow
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
 
 def compare(
-    candidate: Annotated[Path, typer.Argument(help="A recording.")],
-    baseline: Annotated[Path, typer.Argument(help="A baseline folder, or another recording.")],
+    candidate: Annotated[Path, typer.Argument(help="A recording, or a plain list of tokens.")],
+    baseline: Annotated[
+        Path,
+        typer.Argument(help="A baseline folder, another recording, or a plain list of tokens."),
+    ],
     json: Annotated[Path | None, typer.Option(help="Write the alignment to this file.")] = None,
     report: Annotated[
         list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
@@ -50,7 +54,9 @@ def compare(
 ) -> None:
     """Compare a candidate with a baseline and judge whether they align.
 
-    Against a single recording, only BIT_EXACT or INCONCLUSIVE is possible.
+    Against a single recording, only BIT_EXACT or INCONCLUSIVE is possible. A plain list is what
+    any other tool writes: a JSON list, or JSON lines, of {"prompt", "token_ids"}. It holds no
+    logits, so it is never aligned: equal tokens per prompt are listed.
 
     Example:  harness compare npu.json baselines/smollm2/mixed/bfloat16 --report npu.html
     """
@@ -69,6 +75,8 @@ def _compare(candidate: Path, baseline: Path, allow: Allow, magnify: Path | None
 
     alignment = judge(candidate, baseline, allow_weights=allow.weights, allow_dtype=allow.dtype)
     flags = allow.options()
+    if magnify is not None and alignment.tokens is not None:
+        raise UsageError("--magnify needs a recording and a baseline; a plain list has no logits")
     if magnify is not None:
         from harness.session.magnifier import with_magnifier
 
@@ -81,7 +89,9 @@ def _compare(candidate: Path, baseline: Path, allow: Allow, magnify: Path | None
 def verify(
     recording: Annotated[
         Path,
-        typer.Argument(help='A recording, or a JSON list of {"prompt_token_ids", "token_ids"}.'),
+        typer.Argument(
+            help='A recording, or a plain list of {"prompt_token_ids" or "prompt", "token_ids"}.'
+        ),
     ],
     device: Device = REFERENCE_DEVICE,
     model: ModelName = "smollm2",

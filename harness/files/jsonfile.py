@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ from harness.files.atomic import write_bytes
 MAX_BYTES = 1 << 30
 
 _SEALS = ("checksums", "checksum")
+#: Suffixes of files with one JSON value a line.
+_LINES = (".jsonl", ".ndjson", ".jsonlines")
+#: A schema stands within the first bytes of a file.
+_HEAD = 4096
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
@@ -86,27 +92,83 @@ def parse(path: Path) -> dict[str, Any]:
 
 def parse_any(path: Path) -> Any:
     """Any strict JSON value; see :func:`parse`."""
+    return _decoded(_text(path, "utf-8"), path)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What another tool wrote: one value, or one value a line.
+
+    ``lines`` are the numbers of those lines, from 1; empty for one value.
+    """
+
+    value: Any
+    lines: tuple[int, ...] = ()
+
+
+def parse_foreign(path: Path) -> Foreign:
+    """JSON or JSON lines of another tool; NaN and infinities, which Python's
+    ``json`` writes, are read as None.
+
+    Raises:
+        FormatError: naming the file and the line where that is known.
+    """
+    text = _text(path, "utf-8-sig")
+    try:
+        return Foreign(_decoded(text, path, strict=False))
+    except FormatError:
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if not (path.suffix.lower() in _LINES or (len(lines) > 1 and _is_object(lines[0][1]))):
+            raise
+    values = [_decoded(line, path, strict=False, first=n) for n, line in lines]
+    return Foreign(values, tuple(n for n, _ in lines))
+
+
+def begins_with_schema(path: Path, prefix: str) -> bool:
+    """Whether a file says near its beginning that it is of such a schema; reads
+    no more than that. False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return re.search(rb'"schema"\s*:\s*"' + re.escape(prefix.encode()), head) is not None
+
+
+def _text(path: Path, encoding: str) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FormatError(str(path), None, f"is larger than {MAX_BYTES >> 20} MiB")
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode(encoding)
     except OSError as error:
         raise FormatError(str(path), None, f"cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise FormatError(str(path), None, f"is not UTF-8 (byte {error.start})") from error
+
+
+def _decoded(text: str, path: Path, *, strict: bool = True, first: int = 1) -> Any:
+    """The value of a text that begins in line ``first`` of a file."""
     try:
         return json.loads(
             text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
+            parse_constant=_refuse_constant if strict else lambda _: None,
+            parse_float=_finite_float if strict else float,
             object_pairs_hook=refuse_repeats,
         )
     except json.JSONDecodeError as error:
-        raise FormatError(f"{path}:{error.lineno}", None, f"is not JSON: {error.msg}") from error
+        line = first + error.lineno - 1
+        raise FormatError(f"{path}:{line}", None, f"is not JSON: {error.msg}") from error
     except RecursionError as error:
         raise FormatError(str(path), None, "is nested too deeply") from error
     except ValueError as error:
         raise FormatError(str(path), None, f"is not strict JSON: {error}") from error
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def canonical(value: Any, *, ascii_only: bool = True) -> bytes:

@@ -9,10 +9,14 @@ from harness.messages.en import bench as en_bench
 from harness.messages.en import gates as en_gates
 from harness.messages.en import judgement as en_judgement
 from harness.messages.en import page as en_page
+from harness.messages.en import plain as en_plain
+from harness.messages.en import scope as en_scope
 from harness.messages.zh import bench as zh_bench
 from harness.messages.zh import gates as zh_gates
 from harness.messages.zh import judgement as zh_judgement
 from harness.messages.zh import page as zh_page
+from harness.messages.zh import plain as zh_plain
+from harness.messages.zh import scope as zh_scope
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -23,11 +27,15 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **en_gates.MESSAGES,
         **en_judgement.MESSAGES,
         **en_bench.MESSAGES,
+        **en_plain.MESSAGES,
+        **en_scope.MESSAGES,
     },
     "zh": {
         **zh_page.MESSAGES,
         **zh_gates.MESSAGES,
         **zh_judgement.MESSAGES,
         **zh_bench.MESSAGES,
+        **zh_plain.MESSAGES,
+        **zh_scope.MESSAGES,
     },
 }

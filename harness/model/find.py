@@ -17,6 +17,13 @@ from harness.model.model import DEFAULT_MODEL, Model, _as_path
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
+def local_model(name: str) -> Model:
+    """The model of that name as far as its name tells: nothing is fetched, and its
+    folder may not exist."""
+    path = _as_path(name)
+    return Model(name, path if name != DEFAULT_MODEL and os.path.isdir(path) else "")
+
+
 def find_model(
     name: str,
     *,

@@ -207,7 +207,8 @@ class Difference(StrictModel):
     token than the first, and not the largest of its own row (rows with equal
     bits are the plainest case); ``ended`` where one of the two runs ended and
     the other did not, or gave another reason. Without a cause one of the two
-    rows holds NaN or infinities, or the two mask other ids (in older files also: one run ended earlier).
+    rows holds NaN or infinities, or the two mask other ids (in older files also:
+    one run ended earlier).
     """
 
     position: Count

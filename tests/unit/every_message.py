@@ -14,8 +14,11 @@ from factories import again, arms, fake_baseline, fake_record, fake_suite, text_
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
+from harness.alignment.given import given_tokens
 from harness.alignment.outcomes import VERDICTS
+from harness.alignment.plain import compare_plain
 from harness.alignment.result import Alignment, Comparability, FieldDifference, Magnifier
+from harness.alignment.scope import alike_warning, scope_of, scope_rows
 from harness.alignment.tokens import compare_tokens
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
@@ -28,6 +31,7 @@ from harness.messages.statement import Stated
 from harness.process.progress import Silent
 from harness.recording.context import Context
 from harness.recording.format import PromptRecord, Recording, Run
+from harness.recording.plain import PlainEntry, PlainList
 from harness.recording.recorder import Options
 from harness.report.embed import embed
 from harness.report.views.alignment import view
@@ -63,6 +67,8 @@ def everything() -> list[Message]:
         *map(_message, _cells()),
         *map(_message, _magnifiers()),
         _part_of_a_report(),
+        *_scopes(),
+        *_given(),
     ]
     return found
 
@@ -107,6 +113,7 @@ def alignments() -> Iterator[Alignment]:
         other = [f"#{text}" if n < parted else text for n, text in enumerate(texts)]
         yield compare(_texts(BASELINE.reference, other), BASELINE)
     yield from _of_tokens()
+    yield from _of_plain()
 
 
 def _message(stated: Stated) -> Message:
@@ -150,6 +157,78 @@ def _of_tokens() -> Iterator[Alignment]:
     yield compare_tokens(tokens, baseline, file="t.json")
     tokens["p1"][2] = int(baseline.reference.prompts[1].run.rows.top_ids[2, 19])
     yield compare_tokens(tokens, baseline, file="t.json")
+
+
+def _of_plain() -> Iterator[Alignment]:
+    """Plain lists: equal, other, repeated, incomplete, with prompts in front."""
+    whole = [_entry(p) for p in FEW_BASELINE.reference.prompts]
+    bare = [PlainEntry(where=e.where, token_ids=e.token_ids) for e in whole]
+    named = [replace(e, id=None, prompt_token_ids=None, text=f"text {e.id}") for e in whole]
+    other = [replace(named[0], token_ids=(1, *(named[0].token_ids or ())[1:])), *named[1:]]
+    front = [
+        replace(e, token_ids=(*(e.prompt_token_ids or ()), *(e.token_ids or ()))) for e in whole
+    ]
+    long = (1, 2, 3, 4, 5)
+    some = [replace(e, prompt_token_ids=long) for e in whole]
+    some_front = [replace(some[0], token_ids=(*long, 6)), *some[1:]]
+    told = [replace(e, output=f"{e.text} and on") for e in named]
+    for mine, theirs in (
+        (named, named),
+        (other, named),
+        (bare, bare),
+        ([*named[1:], *named[1:2]], named[:2]),
+        ([*named, *other[:1]], named),
+        (front, whole),
+        (some_front, some),
+        (told, told),
+    ):
+        yield compare_plain(_plain_list(mine), _plain_list(theirs), file="a.json")
+    yield compare_plain(_plain_list([*other[:1], *whole[1:]]), FEW_BASELINE, file="a.json")
+
+
+def _plain_list(entries: list[PlainEntry]) -> PlainList:
+    return PlainList(Path("a.json"), tuple(entries))
+
+
+def _entry(prompt: PromptRecord) -> PlainEntry:
+    return PlainEntry(
+        where=prompt.id,
+        id=prompt.id,
+        text=prompt.text,
+        prompt_token_ids=prompt.prompt_token_ids,
+        token_ids=prompt.run.token_ids,
+    )
+
+
+def _given() -> list[Message]:
+    """Of a list whose prompts are texts, which the model's tokenizer encodes."""
+    listed = _plain_list([PlainEntry(where="[0]", text="Hello", token_ids=(1, 2))])
+    return given_tokens(listed, FAKE, Silent())[1]
+
+
+def _scopes() -> Iterator[Message]:
+    """Every row of the table of what could be seen."""
+    forced = fake_record(FakeDevice(), SUITE, Options("forced-prefill", CONTEXT))
+    mixed = made().prompts[:1] + forced.prompts[1:]
+    shaped = EngineFacts(block_size=4, batch_size=2)
+    alike = [p.model_copy(update={"text": "one and the same text here"}) for p in made().prompts]
+    for candidate in (
+        None,
+        made().model_copy(update={"engine": shaped}),
+        made().model_copy(update={"engine": EngineFacts()}),
+        forced,
+        forced.model_copy(update={"prompts": mixed}),
+    ):
+        yield from (value for _, value in scope_rows(scope_of(candidate, BASELINE)))
+    apart = [p.model_copy(update={"text": f"text-{p.id}"}) for p in made().prompts]
+    unlike = BASELINE.reference.model_copy(update={"prompts": tuple(apart)})
+    yield from (value for _, value in scope_rows(scope_of(None, unlike)))
+    same = BASELINE.reference.model_copy(update={"prompts": tuple(alike)})
+    found = scope_of(None, same)
+    yield from (value for _, value in scope_rows(found))
+    warning = alike_warning(found)
+    assert warning is not None
+    yield warning
 
 
 def _verdicts() -> Iterator[Message]:

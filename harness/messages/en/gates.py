@@ -166,7 +166,8 @@ MESSAGES: dict[str, str] = {
     "does not explain",
     "determinism.ended": "{count} {count:row|rows} where one of the two runs had ended, or ended "
     "for another reason",
-    "determinism.broken": "{count} {count:row|rows} with NaN, infinities or other masks in one of the two runs",
+    "determinism.broken": "{count} {count:row|rows} with NaN, infinities or other masks in "
+    "one of the two runs",
     "gate.determinism.beyond": _REPEATED + ", by up to {shift:.4g} logits, more than the noise "
     "explains.",
     "gate.determinism.warn": _REPEATED + ", {judged}: the device does not repeat bit for bit.",

@@ -131,6 +131,15 @@ MESSAGES: dict[str, str] = {
     "top_k_error_ratio": "top-k error ratio",
     "divergence.none": "never",
     "divergence.forced": "no free run",
+    # Equal tokens
+    "equal_tokens": "Equal tokens per prompt",
+    "equal_texts": "Equal text per prompt",
+    "equal.help": "Equal: positions at which both have the same token after the same tokens.",
+    "equal.share": "{equal} of {all} {all:prompt is|prompts are} equal ({percent} %).",
+    "equal.n": "equal",
+    "equal.of": "of",
+    "equal.first": "first difference",
+    "equal.more": "{n} more {n:prompt is|prompts are} in the JSON only.",
     # One prompt
     "prompt.text": "Prompt",
     "prompt.tokens": "Tokens",

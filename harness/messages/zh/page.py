@@ -127,6 +127,15 @@ MESSAGES: dict[str, str] = {
     "top_k_error_ratio": "top-k 误差比",
     "divergence.none": "未分叉",
     "divergence.forced": "无自由生成",
+    # Equal tokens
+    "equal_tokens": "各提示的相同词元",
+    "equal_texts": "各提示的相同文本",
+    "equal.help": "相同：上文相同时双方词元也相同的位置数。",
+    "equal.share": "{all} 个提示中有 {equal} 个相同（{percent} %）。",
+    "equal.n": "相同",
+    "equal.of": "总数",
+    "equal.first": "首个不同处",
+    "equal.more": "另有 {n} 个提示只在 JSON 中。",
     # One prompt
     "prompt.text": "提示内容",
     "prompt.tokens": "词元",

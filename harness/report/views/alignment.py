@@ -27,6 +27,7 @@ from harness.report.views.prompt import (
     tone_of,
     worst_first,
 )
+from harness.report.views.scope import ScopeRow, could_see
 from harness.report.views.sections import Sections, sections
 from harness.statistics.intervals import Interval
 
@@ -42,7 +43,8 @@ _POSITION_WEIGHT = 250
 
 #: Sections of a page after the verdict, in order.
 PARTS = (
-    *("compared", "gates", "prompts", "heat", "scatter", "survival", "depth"),
+    *("compared", "gates", "scope", "equal_tokens", "equal_texts"),
+    *("prompts", "heat", "scatter", "survival", "depth"),
     *("performance", "matrix", "doctor", "magnifier", "reproduce"),
 )
 
@@ -78,6 +80,7 @@ class AlignmentView:
     classes: tuple[tuple[str, int], ...]
     gates: tuple[GateView, ...]
     warnings: tuple[Said, ...]
+    could_see: tuple[ScopeRow, ...]
     prompts: tuple[PromptView, ...]
     embedded: tuple[int, ...]
     performance: PerformanceView
@@ -92,6 +95,8 @@ class AlignmentView:
     def parts(self) -> tuple[str, ...]:
         """Messages that head the sections of this alignment, in order."""
         there = {
+            "scope": bool(self.could_see),
+            **{name: self._equal == name for name in ("equal_tokens", "equal_texts")},
             "heat": bool(self.prompts),
             "scatter": any(_has_shift(p) for p in self.source.prompts),
             "survival": bool(self.prompts),
@@ -101,6 +106,10 @@ class AlignmentView:
             "magnifier": self.sections.magnifier is not None,
         }
         return tuple(name for name in PARTS if there.get(name, True))
+
+    @property
+    def _equal(self) -> str | None:
+        return None if self.sections.equal is None else self.sections.equal.heading
 
     @property
     def worst_first(self) -> tuple[PromptView, ...]:
@@ -162,6 +171,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         classes=tuple((name, count) for name, count in alignment.classes.items() if count),
         gates=tuple(map(gate_view, alignment.gates)),
         warnings=tuple(map(said_of, alignment.remarks)),
+        could_see=could_see(alignment),
         prompts=tuple(
             prompt_view(alignment, prompt, f"{anchor}-p{n}", entries.get(n))
             for n, prompt in enumerate(alignment.prompts)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.alignment.result import Alignment, Magnifier, MatrixCell
+from harness.alignment.token_table import TokenRow, TokenTable
 from harness.doctor.finding import Finding, Severity
 from harness.report.language import Said, said, said_of
-from harness.report.text import number, shortened
+from harness.report.text import NONE, number, shortened
 from harness.report.views.gates import STATUS_MARK, STATUS_TONE
 
 _SEVERITY: dict[Severity, tuple[str, str]] = {
@@ -51,8 +52,34 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class EqualRow:
+    """One prompt: how much of it is equal, and what stands where it parts."""
+
+    mark: str
+    tone: str
+    id: str
+    equal: str
+    of: str
+    first: str
+    candidate: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Equal tokens per prompt: its heading's key, the share, the rows, those left out."""
+
+    heading: str
+    share: Said
+    rows: tuple[EqualRow, ...]
+    more: int
+
+
+@dataclass(frozen=True)
 class Sections:
     """The optional parts; empty where there are none."""
+
+    equal: Equal | None = None
 
     matrix: tuple[Row, ...] = ()
     magnifier: Row | None = None
@@ -65,11 +92,45 @@ def sections(alignment: Alignment) -> Sections:
     closer, located = alignment.magnifier, alignment.locate
     curve = () if located is None else located.curve[:_MOST]
     return Sections(
+        equal=None if alignment.tokens is None else _equal(alignment.tokens),
         matrix=tuple(map(_cell, alignment.matrix[:_MOST])),
         magnifier=None if closer is None else _magnifier(closer),
         doctor=tuple(map(_finding, alignment.doctor[:_MOST])),
         depth=tuple(Depth(shortened(p.module, 120), p.candidate, p.noise) for p in curve),
     )
+
+
+def _equal(table: TokenTable) -> Equal:
+    rows = table.worst_first[:_MOST] if len(table.rows) > _MOST else table.rows
+    share = f"{100 * table.share:.1f}"
+    return Equal(
+        heading="equal_tokens" if table.unit == "tokens" else "equal_texts",
+        share=said("equal.share", equal=table.equal_prompts, all=len(table.rows), percent=share),
+        rows=tuple(map(_equal_row, rows)),
+        more=len(table.rows) - len(rows),
+    )
+
+
+def _equal_row(row: TokenRow) -> EqualRow:
+    same = row.first_difference is None
+    return EqualRow(
+        mark="=" if same else "≠",
+        tone="dim" if same else "warn",
+        id=shortened(row.id, 120),
+        equal=number(row.equal),
+        of=number(row.of),
+        first=number(row.first_difference),
+        candidate=_token(row.candidate, row.candidate_token, same),
+        reference=_token(row.reference, row.reference_token, same),
+    )
+
+
+def _token(text: str | None, token: int | None, same: bool) -> str:
+    """A token as its text and id; an end, and nothing where all are equal."""
+    if text is None:
+        return NONE if same else "∎"
+    known = token is not None and text != f"<{token}>"
+    return f"{shortened(text, 80)} {token}" if known else shortened(text, 80)
 
 
 def _cell(cell: MatrixCell) -> Row:

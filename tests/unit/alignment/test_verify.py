@@ -177,15 +177,48 @@ def test_a_longer_output_than_the_model_takes_is_refused(command: Command) -> No
     assert "max_new_tokens" not in ended.error
 
 
-def test_outputs_that_begin_with_their_prompts_are_refused(command: Command) -> None:
-    """As Transformers' generate returns them."""
-    plain = [{**p, "token_ids": p["prompt_token_ids"] + p["token_ids"]} for p in _plain()]
+def _texts() -> list[dict[str, object]]:
+    return [
+        {"prompt": p.text, "token_ids": list(p.run.token_ids)}
+        for p in load_recording(REFERENCE).prompts
+    ]
+
+
+def test_texts_of_prompts_are_encoded_by_the_models_own_tokenizer(command: Command) -> None:
+    ended = command("verify", _write(_texts()), *FAKE)
+    assert ended.status == 3
+    assert "the model's own tokenizer encoded them" in ended.out
+    assert "equal tokens: 4 of 4 prompts (100.0%)" in ended.out
+    wrong = _texts()
+    tokens = list(wrong[1]["token_ids"])  # type: ignore[call-overload]
+    tokens[3] = (tokens[3] + 7) % 40_000
+    wrong[1]["token_ids"] = tokens
+    assert command("verify", _write(wrong), *FAKE).status == 1
+
+
+def test_json_lines_are_verified_too(command: Command) -> None:
+    Path("plain.jsonl").write_text("\n".join(map(json.dumps, _plain())), "utf-8")
+    assert command("verify", "plain.jsonl", *FAKE).status == 3
+
+
+def test_prompts_in_front_are_told_and_left_out(command: Command) -> None:
+    plain = [{**p, "token_ids": [*p["prompt_token_ids"], *p["token_ids"]]} for p in _plain()]
     ended = command("verify", _write(plain), *FAKE)
+    assert ended.status == 3
+    assert "every output begins with its own prompt" in ended.out
+    assert "equal tokens: 4 of 4 prompts (100.0%)" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"prompt": "Hi", "text": "there"}, "plain.json: [0].token_ids: field required"),
+        ({"prompt": "", "token_ids": [1]}, "plain.json: [0].prompt: encodes to no token"),
+    ],
+)
+def test_a_text_alone_cannot_be_verified(
+    command: Command, entry: dict[str, object], told: str
+) -> None:
+    ended = command("verify", _write([entry]), *FAKE)
     assert ended.status == 2
-    assert ended.error.startswith("plain.json: [0].token_ids: begins with its own prompt_token_ids")
-
-
-def test_an_output_that_repeats_its_prompt_among_others_is_judged(command: Command) -> None:
-    plain = _plain()
-    plain[1]["token_ids"] = plain[1]["prompt_token_ids"] + plain[1]["token_ids"]
-    assert command("verify", _write(plain), *FAKE).status in (1, 3)
+    assert told in ended.error

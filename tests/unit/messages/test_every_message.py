@@ -6,10 +6,11 @@ import re
 from collections import Counter
 
 import pytest
-from every_message import everything, failing, messages_of, within
+from every_message import BASELINE, everything, failing, messages_of, within
 
 from harness.alignment.result import Alignment
-from harness.messages.en import gates, judgement
+from harness.alignment.scope import scope_of, scope_rows
+from harness.messages.en import gates, judgement, plain, scope
 from harness.messages.message import Message
 from harness.messages.render import render
 from harness.report import to_html, to_markdown
@@ -37,7 +38,10 @@ def numbers(text: str) -> Counter[str]:
 def test_every_text_of_the_tables_is_given_by_the_judgement(said: list[Message]) -> None:
     """A text that nothing gives is dead, and one that no test reaches may say anything."""
     given = {part.key for message in said for part in within(message)}
-    assert {*gates.MESSAGES, *judgement.MESSAGES} - given == set()
+    labels = {key for key, _ in scope_rows(scope_of(None, BASELINE))}
+    labels |= {"scope", "scope.help", "scope.what", "scope.how_much"}  # of the page
+    tables = {**gates.MESSAGES, **judgement.MESSAGES, **plain.MESSAGES, **scope.MESSAGES}
+    assert set(tables) - labels - given == set()
 
 
 def test_both_languages_hold_the_same_numbers(said: list[Message]) -> None:

@@ -13,7 +13,7 @@ from harness.messages import tables
 from harness.messages.tables import MESSAGES
 
 HARNESS = Path(harness.__file__).parent
-TABLES = ("page", "gates", "judgement", "bench")
+TABLES = ("page", "gates", "judgement", "bench", "plain", "scope")
 
 
 def fields(text: str) -> dict[str, set[str]]:
