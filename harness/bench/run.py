@@ -32,7 +32,7 @@ from harness.messages.render import render
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import Options, opened, record
-from harness.suite.encode import encode_suite
+from harness.suite.encode import encode_suite, fitting
 from harness.suite.suite import Suite
 
 
@@ -169,7 +169,9 @@ def _measure(
 
 def bench_text(suite: Suite, target: Target, facts: Opened) -> Text:
     """The suite's prompts, end to end, to cut prompts of any length from."""
-    prompts = encode_suite(suite, target.subject.tokenizer, facts.max_positions)
+    subject = target.subject
+    suite = fitting(suite, subject.tokenizer, subject.facts.name, lambda _line: None)
+    prompts = encode_suite(suite, subject.tokenizer, facts.max_positions)
     return Text(tuple(i for prompt in prompts for i in prompt.token_ids))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.options import MODEL_HELP
 from harness.errors import UsageError
 from harness.process.progress import Progress
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Model = Annotated[str, typer.Argument(help="smollm2 (embedded), a directory, or a Hub name.")]
+_Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _HeadDim = Annotated[
     int | None,

@@ -9,9 +9,13 @@ import typer
 
 from harness.devices.kinds import devices_help
 from harness.errors import UsageError
+from harness.model.packaged import packaged_help
+
+#: What names a model.
+MODEL_HELP = f"{packaged_help()}, a directory, or a Hub name."
 
 Device = Annotated[str, typer.Option(help=devices_help())]
-ModelName = Annotated[str, typer.Option(help="smollm2 (embedded), a directory, or a Hub name.")]
+ModelName = Annotated[str, typer.Option(help=MODEL_HELP)]
 SuiteName = Annotated[str, typer.Option(help="A name in prompts/, or a YAML file.")]
 Dtype = Annotated[
     str | None, typer.Option(help="bfloat16, float16 or float32; the checkpoint's by default.")

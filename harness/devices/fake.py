@@ -174,6 +174,7 @@ class FakeTokenizer:
     """One token per byte, after 256 unused ones; chat messages are joined."""
 
     vocab_size = VOCABULARY
+    template: str | None = "role: content"
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode("utf-8", "replace"))

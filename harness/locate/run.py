@@ -25,7 +25,7 @@ from harness.locate.result import HandOver, LocatedPrompt, Location, Place, Side
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import opened
-from harness.suite.encode import encode_suite
+from harness.suite.encode import encode_suite, fitting
 from harness.suite.suite import Suite
 
 #: How many prompts are replayed unless some are named.
@@ -131,9 +131,11 @@ def _candidate(
     plan: LocatePlan, target: Target, context: Context | None, progress: Progress
 ) -> tuple[tuple[LocatedPrompt, ...], _Sequences, _TracedArm]:
     with opened(target.device, progress) as facts:
-        encoded = encode_suite(plan.suite, target.subject.tokenizer, facts.max_positions)
+        subject = target.subject
+        suite = fitting(plan.suite, subject.tokenizer, subject.facts.name, progress.note)
+        encoded = encode_suite(suite, subject.tokenizer, facts.max_positions)
         known = {p.id: p.token_ids for p in encoded}
-        ids = _chosen(plan, tuple(known))
+        ids = _chosen(plan, tuple(known), suite.left_out)
         sequences = [(i, _tokens(i, known[i], context)) for i in ids]
         prompts = tuple(
             LocatedPrompt(id=i, prompt_tokens=len(known[i]), positions=len(tokens))
@@ -143,7 +145,12 @@ def _candidate(
     return prompts, sequences, _TracedArm(traces, _side(target, facts))
 
 
-def _chosen(plan: LocatePlan, known: Sequence[str]) -> tuple[str, ...]:
+def _chosen(
+    plan: LocatePlan, known: Sequence[str], left_out: Sequence[str] = ()
+) -> tuple[str, ...]:
+    for i in plan.prompt_ids:
+        if i in left_out:
+            raise UsageError(f"prompt {i}: this model has no chat template; name another prompt")
     unknown = [i for i in plan.prompt_ids if i not in known]
     if unknown:
         raise UsageError(f"the suite {plan.suite.name} has no prompt {unknown[0]!r}")

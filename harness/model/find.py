@@ -1,6 +1,6 @@
 """Model names and effective generation settings.
 
-A model is the embedded default, a directory, or a name on the Hugging Face
+A model is an embedded one, a directory, or a name on the Hugging Face
 Hub; each becomes a local directory in the Transformers layout.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from harness.errors import ModelError
 from harness.model.hub import download
-from harness.model.model import DEFAULT_MODEL, Model, _as_path
+from harness.model.model import Model, _as_path
+from harness.model.packaged import PACKAGED
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
@@ -34,8 +35,8 @@ def find_model(
     """The model of that name, as a local directory.
 
     Args:
-        name: ``smollm2``, a directory, or a name on the Hugging Face Hub. A
-            directory wins over a Hub name, as in Transformers.
+        name: one of ``PACKAGED``, a directory, or a name on the Hugging Face
+            Hub. A directory wins over a Hub name, as in Transformers.
         trust_remote_code: lets code in the checkpoint run.
         progress: is given a line whenever something slow begins.
         weights: False where tokenizer and settings will do: nothing large is
@@ -45,16 +46,16 @@ def find_model(
         ModelError: if there is no such model, or it cannot be converted.
         MissingDependency: if finding it takes a package that is not there.
     """
-    if name == DEFAULT_MODEL:
+    if name in PACKAGED:
         from harness.model.embedded import embedded_model
 
-        return Model(name, embedded_model(progress), trust_remote_code=False)
+        return Model(name, embedded_model(name, progress), trust_remote_code=False)
     path = _as_path(name)
     if not (name and os.path.isdir(path)):
         if not _HUB_NAME.fullmatch(name):
             raise ModelError(
                 f"model {name!r} is neither a directory here nor a Hugging Face Hub name; "
-                f"give a directory with a config.json, org/name, or {DEFAULT_MODEL}"
+                f"give a directory with a config.json, org/name, or {' or '.join(PACKAGED)}"
             )
         path = download(
             name, trust_remote_code=trust_remote_code, progress=progress, weights=weights

@@ -13,10 +13,6 @@ from typing import Any
 from harness.errors import ModelError
 from harness.model.hub import first_line
 
-#: The name of the model that comes with the ``demo`` extra. A directory of
-#: the same name is reached as ``./smollm2``.
-DEFAULT_MODEL = "smollm2"
-
 
 @dataclass(frozen=True)
 class Model:

@@ -61,6 +61,8 @@ def context_for(suite: Suite, recording: Recording, path: Path, progress: Progre
             raise UsageError(
                 f"{path}: {name} is {actual}, but this run has {expected}; {remedy.format(actual)}"
             )
+    # What its model could not be given, it need not hold: this model may have no template either.
+    suite = suite.without(recording.suite.left_out or ())
     missing = next((p.id for p in suite.prompts if recording.prompt(p.id) is None), None)
     if missing is not None:
         raise UsageError(

@@ -24,7 +24,7 @@ from harness.devices.base import Replay, Stop
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures, Seconds
 from harness.files import jsonfile
 from harness.files.packing import pack, unpack
-from harness.files.strict_model import FROM_LIST, StrictModel, validated
+from harness.files.strict_model import FROM_LIST, SparseModel, StrictModel, validated
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
 from harness.statistics.masks import MASK_BYTES
@@ -36,6 +36,7 @@ from harness.statistics.rows import (
     WHOLE_ONLY,
     RowStatistics,
 )
+from harness.suite.suite import Suite
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -193,9 +194,19 @@ class PromptRecord(StrictModel):
         return self.run
 
 
-class SuiteFacts(StrictModel):
+class SuiteFacts(SparseModel):
+    """Which suite it is. ``digest`` is of the prompts that were run, of which there
+    are fewer than in the file where ``left_out`` names some: chat messages, where
+    the model has no chat template."""
+
     name: str
     digest: str
+    left_out: Annotated[tuple[str, ...], FROM_LIST] | None = None
+
+    @classmethod
+    def of(cls, suite: Suite) -> SuiteFacts:
+        """What a recording keeps of a suite."""
+        return cls(name=suite.name, digest=suite.digest, left_out=suite.left_out or None)
 
 
 class Difference(StrictModel):

@@ -37,7 +37,7 @@ from harness.recording.format import (
 from harness.recording.journal import Journal
 from harness.recording.repeats import repeat_of
 from harness.statistics.rows import concatenate
-from harness.suite.encode import EncodedPrompt, encode_suite
+from harness.suite.encode import EncodedPrompt, encode_suite, fitting
 from harness.suite.suite import Suite
 
 
@@ -104,14 +104,16 @@ def record(
                 f"{device.name}: rows are {facts.vocab_size} wide, the checkpoint's vocabulary is "
                 f"{subject.facts.vocab_size}; hand over the vocabulary without padding"
             )
+        suite = fitting(suite, subject.tokenizer, subject.facts.name, progress.note)
         prompts = [
             p
             for p in encode_suite(suite, subject.tokenizer, facts.max_positions)
             if options.prompt_ids is None or p.id in options.prompt_ids
         ]
         if not prompts:
+            gone = " that this model can be given" if suite.left_out else ""
             raise UsageError(
-                f"none of the prompts of suite {suite.name} is selected; name one of them"
+                f"none of the prompts of suite {suite.name}{gone} is selected; name one of them"
             )
         making = _Making(device, subject, suite, options, facts, prompts, progress)
         return (reuse and making.finished(out)) or making.run(out)
@@ -293,7 +295,7 @@ class _Making:
             "dtype": self.facts.declared_dtype,
             "created": utc_now(),
             "model": self.subject.facts,
-            "suite": SuiteFacts(name=self.suite.name, digest=self.suite.digest),
+            "suite": SuiteFacts.of(self.suite),
             "settings": self.settings,
             "overridden": dict(self.subject.overridden),
             "engine": self.facts.engine,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.baseline.baseline import Baseline
@@ -13,6 +13,7 @@ from harness.process.progress import Progress
 from harness.recording.context import context_for
 from harness.recording.format import load_recording
 from harness.session.run import Run
+from harness.suite.encode import fitting
 
 #: The folder for recordings and reports.
 REPORTS = Path("reports")
@@ -55,6 +56,9 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
         UsageError: if a report would overwrite a file that is read.
         HarnessError: errors of device, model or disk.
     """
+    subject = target.subject
+    suite = fitting(run.suite, subject.tokenizer, subject.facts.name, progress.note)
+    run = replace(run, suite=suite)
     options, folder = run.options, _folder(run, target)
     options.outputs.refuse([options.context, folder])
     present = is_baseline(folder)

@@ -11,6 +11,7 @@ import pytest
 from harness.alignment.allow import Allow
 from harness.devices.kinds import KINDS, devices_help, names
 from harness.devices.spec import DeviceSpec, parse_engine_args
+from harness.model.packaged import packaged_help
 from harness.report.outputs import Outputs
 from harness.session.options import RunOptions
 
@@ -26,7 +27,7 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         # apart and looks for the project at /outside.
         "--model",
         {"default": "smollm2"},
-        "smollm2 (embedded), a directory, or a Hub name; paths outside the "
+        f"{packaged_help()}, a directory, or a Hub name; paths outside the "
         "project need the = sign, here and below",
     ),
     ("--suite", {"default": "mixed"}, "a name in prompts/, or a YAML file (default: mixed)"),

@@ -76,7 +76,7 @@ def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
             "device": prepared.run.options.spec.device,
             "dtype": prepared.target.dtype,
             "model": subject.facts,
-            "suite": SuiteFacts(name=suite.name, digest=suite.digest),
+            "suite": SuiteFacts.of(suite),
             "settings": subject.settings(generation.max_new_tokens, generation.ignore_eos),
             "engine": EngineFacts(),
             "environment": {},

@@ -28,7 +28,8 @@ class Run:
     @property
     def is_part(self) -> bool:
         """Whether only some prompts of the suite were selected."""
-        return self.prompt_ids is not None and len(self.prompt_ids) < len(self.suite.prompts)
+        chosen = self.prompt_ids
+        return chosen is not None and any(p.id not in chosen for p in self.suite.prompts)
 
     def describe(self) -> str:
         """Device, model and suite in one line."""

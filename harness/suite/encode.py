@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,17 +25,47 @@ class SuiteTokenizer(Protocol):
 
     ``encode`` adds the special tokens that the tokenizer adds by itself.
     ``encode_chat`` applies the chat template once, with the generation prompt
-    and one BOS at most; it raises ModelError where the model has no template.
+    and one BOS at most; it raises ModelError where the model has no template,
+    that is, where ``template`` is None.
     """
 
     @property
     def vocab_size(self) -> int: ...
+
+    @property
+    def template(self) -> str | None: ...
 
     def encode(self, text: str) -> tuple[int, ...]: ...
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+
+def fitting(
+    suite: Suite, tokenizer: SuiteTokenizer, model: str, note: Callable[[str], None]
+) -> Suite:
+    """The part of a suite that a model can be given.
+
+    A base model has no chat template, and text that looks like one would be
+    an invention: chat messages are left out, and a line says so. The digest is
+    that of the prompts that remain, so only runs of the same prompts are
+    compared. With a template, and where nothing would remain, it is the suite
+    itself; ``encode_suite`` refuses the latter.
+
+    Args:
+        model: how the line names the model.
+        note: is given the line.
+    """
+    chats = suite.chats
+    if tokenizer.template is not None or not chats or len(chats) == len(suite.prompts):
+        return suite
+    prompts = "prompt is" if len(chats) == 1 else "prompts are"
+    note(
+        f"suite {suite.name}: {len(chats)} of {len(suite.prompts)} {prompts} left out, because "
+        f"the model {model} has no chat template: {', '.join(chats)}"
+    )
+    return suite.without(chats)
 
 
 def encode_suite(

@@ -67,7 +67,8 @@ class Suite:
     comments or formatting of the file. ``matrix`` asks for the runs of
     ``--matrix``; it changes nothing that is compared, so it is no part of the
     digest. ``given``: the prompts come with outputs of their own, as those that
-    ``verify`` reads, so one prompt may stand with several of them.
+    ``verify`` reads, so one prompt may stand with several of them. ``left_out``
+    are the ids of the file's prompts that are not in ``prompts``.
     """
 
     name: str
@@ -77,6 +78,25 @@ class Suite:
     digest: str
     matrix: bool = False
     given: bool = False
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def chats(self) -> tuple[str, ...]:
+        """The ids of the prompts that are chat messages."""
+        return tuple(p.id for p in self.prompts if p.messages is not None)
+
+    def without(self, prompt_ids: tuple[str, ...]) -> Suite:
+        """The suite less these prompts, and so with another digest; itself without any."""
+        kept = tuple(p for p in self.prompts if p.id not in prompt_ids)
+        if len(kept) == len(self.prompts):
+            return self
+        gone = tuple(p.id for p in self.prompts if p.id in prompt_ids)
+        return replace(
+            self,
+            prompts=kept,
+            digest=_digest(kept, self.generation),
+            left_out=(*self.left_out, *gone),
+        )
 
     def with_max_new_tokens(self, max_new_tokens: int) -> Suite:
         """The same prompts with another length, and so another digest.

@@ -15,6 +15,7 @@ from harness.model import embedded
 from harness.model.find import find_model
 from harness.model.fingerprint import Fingerprint, fingerprint
 from harness.model.model import Model
+from harness.model.packaged import PACKAGED
 from harness.model.tokenizer import open_tokenizer
 
 pytestmark = pytest.mark.engine
@@ -57,16 +58,17 @@ def test_a_killed_conversion_is_not_finished_and_two_at_once_share_the_next(tmp_
     assert len(leftovers) == 1
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
 
+    folder = tmp_path / PACKAGED["smollm2"].folder
     both = [start(tmp_path), start(tmp_path)]
     outputs = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    assert {out.splitlines()[-1] for out, _ in outputs} == {str(tmp_path / embedded._FOLDER)}
+    assert {out.splitlines()[-1] for out, _ in outputs} == {str(folder)}
     assert sum("1/3" in out for out, _ in outputs) == 1
     assert [err for _, err in outputs] == ["", ""]
-    assert embedded.is_finished(tmp_path / embedded._FOLDER)
+    assert embedded.is_finished(folder, PACKAGED["smollm2"].weights_sha256)
     assert list(tmp_path.glob(".*.part-*")) == []
     # A class name that Transformers 4 knows too.
-    config = json.loads((tmp_path / embedded._FOLDER / "tokenizer_config.json").read_text())
+    config = json.loads((folder / "tokenizer_config.json").read_text())
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 

@@ -108,6 +108,8 @@ def alignments() -> Iterator[Alignment]:
     )
     yield compare(warned, BASELINE, allow=Allow(dtype=True))
     yield compare(warned, BASELINE)
+    left_out = BASELINE.reference.suite.model_copy(update={"left_out": ("chat",)})
+    yield compare(made().model_copy(update={"suite": left_out}), BASELINE)
     texts = [p.run.text for p in BASELINE.reference.prompts]
     for parted in (0, 1, 5):
         other = [f"#{text}" if n < parted else text for n, text in enumerate(texts)]

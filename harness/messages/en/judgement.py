@@ -36,6 +36,8 @@ MESSAGES: dict[str, str] = {
     "part.gate": "{gate}: {sentence:clause}",
     # Warnings
     "warning.device": "{device}: {text}",
+    "warning.left_out": "{prompts} {prompts:prompt|prompts} of the suite {prompts:was|were} not "
+    "run, because the model has no chat template: {ids}.",
     "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
     "prefill and decode separately, or to find faults in few places; use at least {enough} prompts "
     "for both.",

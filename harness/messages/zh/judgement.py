@@ -35,6 +35,7 @@ MESSAGES: dict[str, str] = {
     "part.gate": "{gate}：{sentence:clause}",
     # Warnings
     "warning.device": "{device}：{text}",
+    "warning.left_out": "模型没有对话模板，测试集中有 {prompts} 个提示未运行：{ids}。",
     "warning.few_prompts": "测试集只有 {prompts} 个提示：不足以分别判定 prefill 与 decode，也不足以"
     "发现只在少数位置显现的问题；至少 {enough} 个提示才能做到。",
     "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤，也没有自行选"

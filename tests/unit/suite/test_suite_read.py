@@ -9,7 +9,7 @@ import pytest
 
 from harness.devices.fake import FakeTokenizer
 from harness.errors import ModelError, SuiteError, UsageError
-from harness.suite.encode import encode_suite
+from harness.suite.encode import encode_suite, fitting
 from harness.suite.read import load_suite, suite_names
 from harness.suite.suite import Generation, Message, Prompt, Suite
 
@@ -22,6 +22,7 @@ class CharacterTokenizer:
     """One token per character, after a BOS token of id 1."""
 
     vocab_size = 0x110000
+    template: str | None = "<role>content"
 
     def encode(self, text: str) -> tuple[int, ...]:
         return (1, *map(ord, text))
@@ -35,6 +36,8 @@ class CharacterTokenizer:
 
 
 class NoTemplate(CharacterTokenizer):
+    template = None
+
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         raise ModelError("the model has no chat template")
 
@@ -298,6 +301,52 @@ def test_a_missing_chat_template_names_the_prompt(load: Load) -> None:
     suite = load("- {id: a, messages: [{role: user, content: b}]}\n")
     with pytest.raises(ModelError, match=r"no chat template .*some.yaml:4, prompt a"):
         encode_suite(suite, NoTemplate(), 100)
+
+
+MANY = (
+    "- {id: a, text: b}\n"
+    "- {id: chat, messages: [{role: user, content: b}]}\n"
+    "- {id: c, text: d}\n"
+    "- {id: talk, messages: [{role: user, content: e}]}\n"
+)
+
+
+def test_chats_are_left_out_for_a_model_without_a_template_and_that_is_said(load: Load) -> None:
+    suite, said = load(MANY), list[str]()
+    fitted = fitting(suite, NoTemplate(), "base", said.append)
+    assert [p.id for p in fitted.prompts] == ["a", "c"]
+    assert fitted.left_out == ("chat", "talk")
+    assert said == [
+        "suite some: 2 of 4 prompts are left out, because the model base has no chat template: "
+        "chat, talk"
+    ]
+    assert [p.id for p in encode_suite(fitted, NoTemplate(), 100)] == ["a", "c"]
+    # Nothing is left to say of what fits already.
+    assert fitting(fitted, NoTemplate(), "base", said.append) is fitted
+    assert len(said) == 1
+
+
+def test_the_digest_is_that_of_a_file_without_the_chats(load: Load) -> None:
+    fitted = fitting(load(MANY), NoTemplate(), "base", lambda _line: None)
+    assert fitted.digest == load("- {id: a, text: b}\n- {id: c, text: d}\n").digest
+    assert fitted.digest != load(MANY).digest
+    longer = fitted.with_max_new_tokens(9)
+    assert longer.left_out == fitted.left_out
+    assert longer.digest == load(MANY).with_max_new_tokens(9).without(("talk", "chat")).digest
+
+
+def test_with_a_template_or_without_chats_a_suite_stays_itself(load: Load) -> None:
+    def note(line: str) -> None:
+        pytest.fail(line)
+
+    suite, plain = load(MANY), load("- {id: a, text: b}\n")
+    assert fitting(suite, CharacterTokenizer(), "chatty", note) is suite
+    assert fitting(plain, NoTemplate(), "base", note) is plain
+
+
+def test_a_suite_of_chats_alone_is_refused_not_emptied(load: Load) -> None:
+    suite = load("- {id: a, messages: [{role: user, content: b}]}\n")
+    assert fitting(suite, NoTemplate(), "base", lambda _line: None) is suite
 
 
 # --- the shipped suites
