@@ -120,19 +120,14 @@ def evidence_of(
     """The evidence of every prompt of a candidate, read once.
 
     With it any choice of prompts can be judged as a suite of its own, in about
-    a millisecond: ``judge(evidence_of(candidate, baseline).take(indices))``.
+    a few milliseconds: ``judge(evidence_of(candidate, baseline).take(indices))``.
 
     Args:
         candidate: comparable with the baseline (see ``compare``, which checks).
         floor: ``noise_floor(baseline)``, where it is known already.
     """
     floor = floor or noise_floor(baseline)
-    return _gathered([hold(p, baseline) for p in candidate.prompts], floor)
-
-
-def _gathered(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
-    floors = [None if floor is None else floor.prompts[h.id] for h in held]
-    return gather(held, floors, 0 if floor is None else floor.controls)
+    return gather([hold(p, baseline, candidate.dtype) for p in candidate.prompts], floor)
 
 
 def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
@@ -156,8 +151,8 @@ def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparabili
 
 def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
     floor = noise_floor(baseline)
-    held = [hold(p, baseline) for p in candidate.prompts]
-    evidence = _gathered(held, floor)
+    held = [hold(p, baseline, candidate.dtype) for p in candidate.prompts]
+    evidence = gather(held, floor)
     positions = int(evidence.positions.sum())
     if not positions:
         raise EmptyComparison(
@@ -174,7 +169,7 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         missing_prompts=len(left_out),
         missing=sum(len(p.run.token_ids) for p in left_out),
         more=(_determinism(candidate, limits, held),),
-        kappa=None if floor is None else floor.kappa,
+        scales=None if floor is None else floor.scales,
     )
     ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
     flips = sum(int(h.found.flip.sum()) for h in held)
