@@ -15,6 +15,7 @@ from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
+from harness.alignment.gates.local import standing_out
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
 from harness.alignment.prompt_result import PromptAlignment
@@ -171,6 +172,7 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         more=(_determinism(candidate, limits, held),),
         scales=None if floor is None else floor.scales,
     )
+    standing = frozenset() if floor is None else standing_out(evidence, floor.scales)
     ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
     flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
@@ -180,7 +182,7 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         top_k_error_ratio=top_k,
         gates=judgement.gates,
         prompts=tuple(
-            judge_prompt(p, h, baseline, limits.get(p.id))
+            judge_prompt(p, h, baseline, limits.get(p.id), stands_out=p.id in standing)
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
         warnings=_warnings(candidate, compared, judgement.gates),

@@ -206,18 +206,18 @@ def gather(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
         {**_errors(h, f), **_counts(h, f, limit), **_conduct(h)}
         for h, f in zip(held, floors, strict=True)
     ]
-    listed = ("push", "flipped", "standing", "at")
+    columns: dict[str, Any] = {
+        name: tuple(part[name] for part in parts)
+        if name in ("push", "flipped", "standing", "at")
+        else np.array([part[name] for part in parts])
+        for name in (parts[0] if parts else {})
+    }
     return Evidence(
         ids=tuple(h.id for h in held),
         controls=0 if floor is None else floor.controls,
         limit=limit,
         arms=tuple(None if f is None else f.arms for f in floors),
-        **{name: tuple(part[name] for part in parts) for name in listed},
-        **{
-            name: np.array([part[name] for part in parts])
-            for name in (parts[0] if parts else {})
-            if name not in listed
-        },
+        **columns,
     )
 
 

@@ -67,13 +67,20 @@ def judge_prompt(
     held: Held,
     baseline: Baseline,
     tolerances: NDArray[np.float64] | None,
+    *,
+    stands_out: bool = False,
 ) -> PromptAlignment:
-    """One prompt, position by position; without tolerances most figures are missing."""
+    """One prompt, position by position; without tolerances most figures are missing.
+
+    Args:
+        stands_out: whether the row guard or the prompt guard fails it.
+    """
     theirs = baseline.reference.prompt(mine.id)
     assert theirs is not None  # comparability has refused otherwise
     limit = None if tolerances is None else tolerances[: len(held.chosen)]
     errors = _errors(held, baseline.reference.model.vocab_size)
-    return _result(mine, theirs.run, held, _positions(held, theirs.run, limit, errors))
+    positions = _positions(held, theirs.run, limit, errors)
+    return _result(mine, theirs.run, held, positions, stands_out)
 
 
 def _followed(
@@ -162,14 +169,19 @@ def _positions(
 
 
 def _result(
-    mine: PromptRecord, reference: Run, held: Held, positions: Positions
+    mine: PromptRecord, reference: Run, held: Held, positions: Positions, stands_out: bool
 ) -> PromptAlignment:
     classes, n = positions.class_, len(positions.class_)
     shown = shown_position(positions)
     complete = n == len(reference.token_ids) and not held.ended
     return PromptAlignment(
         id=mine.id,
-        verdict=prompt_verdict(classes, bit_equal=all(positions.bit_equal), complete=complete),
+        verdict=prompt_verdict(
+            classes,
+            bit_equal=all(positions.bit_equal),
+            complete=complete,
+            stands_out=stands_out,
+        ),
         text=mine.text,
         tokens_compared=n,
         tokens_expected=len(reference.token_ids),

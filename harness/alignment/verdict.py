@@ -57,15 +57,19 @@ def verdict_of(
 
 
 def prompt_verdict(
-    classes: Sequence[PointClass | None], *, bit_equal: bool, complete: bool
+    classes: Sequence[PointClass | None],
+    *,
+    bit_equal: bool,
+    complete: bool,
+    stands_out: bool = False,
 ) -> Verdict:
-    """The same words for one prompt, by its positions alone: the error ratio
-    is judged over prompts, not within one."""
+    """The same words for one prompt, by its positions and by whether its error, or
+    that of one of its rows, stands out: the error ratio is judged over prompts."""
     if bit_equal and complete and set(classes) <= {"EXACT"}:
         return "BIT_EXACT"
     if "DIVERGENT" in classes or "NONFINITE" in classes:
         return "DIVERGENT"
-    if "SILENT_DRIFT" in classes:
+    if "SILENT_DRIFT" in classes or stands_out:
         return "DRIFT"
     if not complete or None in classes:
         return "INCONCLUSIVE"

@@ -170,7 +170,7 @@ def _contradicts(found: Control) -> str | None:
     far = found.ratio.interval(FAIL_CONFIDENCE)
     if far.value is None or far.low is None or far.high is None:
         return None
-    if 1.0 / CONTROL_LIMIT <= far.high and far.low <= CONTROL_LIMIT:
+    if far.high >= 1.0 / CONTROL_LIMIT and far.low <= CONTROL_LIMIT:
         return None
     size = (
         f"its error is {far.value:.3g} times the reference's (99.9 % interval {far.low:.3g} to "

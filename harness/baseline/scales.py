@@ -3,7 +3,6 @@ arms stand out, measured between the arms of a baseline."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,11 +23,12 @@ PROMPT_LIMIT, PROMPT_HEADROOM = 1.8, 1.5
 #: An arm whose furthest row is so many times as far out as the others' has an
 #: outlier of its own, by which no scale is set.
 OUTLYING = 3.0
-#: The tail of the controls' shifts begins at its largest values: this share of them,
-#: and at least so many.
-TAIL_SHARE, TAIL_LEAST = 0.02, 20
-#: Chance that one correct suite as long as the baseline has a shift beyond kappa.
-FALSE_ALARM = 0.002
+#: The tail of the controls' shifts is seen in so many of the largest.
+TAIL_VALUES = 20
+#: How far beyond the shift that one correct suite in a few would reach a candidate may
+#: go. If a tail falls as ``x ** -v``, correct suites go further with a chance of
+#: ``2.5 ** -v``: 1 % at v = 5, 0.2 % at 7, which the embedded model's controls have.
+SHIFT_HEADROOM = 2.5
 #: Tails are taken to be no heavier and no lighter than these powers.
 HEAVIEST, LIGHTEST = 4.0, 10.0
 
@@ -114,9 +114,10 @@ class Scales:
 def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
     """The scales of these prompts.
 
-    ``kappa`` is where ``FALSE_ALARM`` of suites of as many positions would have one
-    correct shift beyond it. The tail is Hill's (1975): its power is one over the mean
-    of ``log(x / start)`` above ``start``. So many values make it, not the largest one.
+    ``kappa`` is ``SHIFT_HEADROOM`` times the shift beyond which one position of a
+    suite as long as these is expected. That shift is found from the tail by Hill's
+    rule (1975): its power is one over the mean of ``log(x / start)`` above ``start``.
+    So many values make it, not the largest one.
     """
     shifts = np.concatenate([p.shift.ravel() for p in prompts]) if prompts else np.zeros(0)
     positions = sum(p.shift.shape[1] for p in prompts)
@@ -128,7 +129,7 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
     together = np.concatenate(rows) if rows else np.zeros(0)
     common = float(np.quantile(together, COMMON)) if together.size else 0.0
     return Scales(
-        kappa=0.0 if tail is None else _beyond(tail, positions),
+        kappa=0.0 if tail is None else SHIFT_HEADROOM * _beyond(tail, positions),
         tail=tail,
         row_largest=largest,
         row_limit=ROW_HEADROOM * limit.hidden * largest,
@@ -142,7 +143,7 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
 def tail_of(shifts: NDArray[np.float64]) -> Tail | None:
     """The tail of relative shifts, float64 (n,); None where nothing moved."""
     n = len(shifts)
-    count = min(max(round(TAIL_SHARE * n), TAIL_LEAST), n // 2)
+    count = min(TAIL_VALUES, n // 4)
     if count < 1:
         return None
     largest = np.sort(shifts)[::-1][: count + 1]
@@ -160,9 +161,8 @@ def tail_of(shifts: NDArray[np.float64]) -> Tail | None:
 
 
 def _beyond(tail: Tail, positions: int) -> float:
-    """Where the tail leaves ``FALSE_ALARM`` over so many positions."""
-    wanted = FALSE_ALARM / max(positions, 1)
-    return tail.start * float((tail.share / wanted) ** (1.0 / tail.power))
+    """The shift beyond which one of so many positions is expected."""
+    return tail.start * float(max(tail.share * positions, 1.0) ** (1.0 / tail.power))
 
 
 def _by_arm(parts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
@@ -182,11 +182,3 @@ def outlying(largest: Sequence[float], arm: int) -> bool:
     furthest of the others; False with fewer than three arms."""
     others = [x for k, x in enumerate(largest) if k != arm]
     return len(others) > 1 and largest[arm] > OUTLYING * max(others)
-
-
-def reach(scales: Scales, positions: int) -> float:
-    """How many positions beyond ``kappa`` chance explains on average, of so many."""
-    if scales.tail is None or scales.kappa <= 0.0:
-        return 0.0
-    tail = scales.tail
-    return positions * tail.share * math.pow(tail.start / scales.kappa, tail.power)

@@ -11,7 +11,7 @@ from harness.alignment.gates.counts import above, count_ratio
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate
 from harness.baseline.scales import COMMON, Scales
-from harness.messages.message import Message, message
+from harness.messages.message import Message, Value, message
 from harness.statistics.intervals import FAIL_CONFIDENCE
 
 
@@ -29,6 +29,17 @@ def prompt_standing(evidence: Evidence) -> NDArray[np.float64]:
     return found
 
 
+def standing_out(evidence: Evidence, scales: Scales) -> frozenset[str]:
+    """The ids of the prompts that a guard fails: by themselves, or by one row."""
+    whole = prompt_standing(evidence) > scales.prompt_limit
+    rows = [s.max(initial=0.0) > scales.row_limit > 0.0 for s in evidence.standing]
+    return (
+        frozenset(name for name, a, b in zip(evidence.ids, whole, rows, strict=True) if a or b)
+        if evidence.controls
+        else frozenset()
+    )
+
+
 def row_guard(evidence: Evidence, scales: Scales, missing: Message | None) -> Gate:
     """FAIL on one row whose error stands out further than any arm's, with headroom,
     or on more rows that stand out than arms of the limit's noise would have.
@@ -42,7 +53,7 @@ def row_guard(evidence: Evidence, scales: Scales, missing: Message | None) -> Ga
     worst = int(np.argmax(furthest))
     many, threshold = _many(evidence, scales)
     status: Status = "PASS"
-    where = {
+    where: dict[str, Value] = {
         "standing": furthest[worst],
         "largest": scales.row_largest,
         "prompt": evidence.ids[worst],
@@ -89,7 +100,7 @@ def prompt_guard(evidence: Evidence, scales: Scales, missing: Message | None) ->
         return not_run("prompt_guard", missing or message("gate.counts.missing"))
     worst, limit = int(np.argmax(found)), scales.prompt_limit
     beyond = int(np.sum(found > limit))
-    where = {
+    where: dict[str, Value] = {
         "standing": float(found[worst]),
         "prompt": evidence.ids[worst],
         "largest": scales.prompt_largest,

@@ -66,10 +66,12 @@ MESSAGES: dict[str, str] = {
     "gate.row_guard.many": "{rows} 行中有 {count} 行的误差超过基线各臂在该处的 {times:.3g} 倍，"
     "而最多只应有 {expected:.0f} 行。",
     # The point guard
-    "gate.point_guard.pass": "全部 {positions} 个位置上，领先量的移动都不超过局部噪声的 {kappa:.3g} 倍。",
-    "gate.point_guard.pass.flips": "全部 {positions} 个位置上，领先量的移动都不超过局部噪声的 "
-    "{kappa:.3g} 倍；有 {flips} 个词元翻转，均在此范围之内。",
-    "gate.point_guard.fail": "{positions} 个位置中有 {failing} 个未通过，超过局部噪声的 {kappa:.3g} 倍："
+    "gate.point_guard.pass": "全部 {positions} 个位置上，领先量的移动都不超过局部噪声的 "
+    "{kappa:.3g} 倍。",
+    "gate.point_guard.pass.flips": "全部 {positions} 个位置上，领先量的移动都不超过"
+    "局部噪声的 {kappa:.3g} 倍；有 {flips} 个词元翻转，均在此范围之内。",
+    "gate.point_guard.fail": "{positions} 个位置中有 {failing} 个未通过，超过局部噪声的 "
+    "{kappa:.3g} 倍："
     "{classes:list}。",
     "gate.point_guard.missing": "没有 oracle 和对照，也就没有判断单个位置的噪声底。",
     "gate.tokens.fail": "{positions} 个词元中有 {failing} 个翻转，其领先量不是噪声所能越过的。",
@@ -95,7 +97,8 @@ MESSAGES: dict[str, str] = {
     "gate.counts.missing": "没有可用来比较位置计数的对照。",
     # The device's own choice
     "gate.greedy.pass": "设备自己选择的 {chosen} 个词元都是所在行中最大的。",
-    "gate.greedy.fail": "设备自己选择的 {chosen} 个词元中，有 {below} 个不是所在行中最大的，首先出现在"
+    "gate.greedy.fail": "设备自己选择的 {chosen} 个词元中，有 {below} 个不是所在行中最大的，"
+    "首先出现在"
     "位置 {position}，提示 {prompt}：是采样或惩罚项选择了它们。",
     "gate.greedy.missing": "设备没有自己选择任何词元：全部词元都是给定的。",
     # Systematic errors
