@@ -167,6 +167,12 @@ def bucket_charges(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.
     return charge, np.minimum(np.abs(arms[1:]), np.abs(arms[1:] - reference))
 
 
+def bucket_limit(evidence: Evidence) -> float:
+    """The largest charge of a bucket, in logits."""
+    largest = float(bucket_charges(evidence)[1].max(initial=0.0))
+    return BUCKET_HEADROOM * evidence.limit.hidden * largest
+
+
 def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """FAIL where the mean error of one bucket of ids is beyond twice the controls'
     furthest, and prompts agree on it: one token's logit that is off everywhere."""
@@ -174,8 +180,8 @@ def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
         return not_run("bucket", missing or message("gate.counts.missing"))
     mine, controls = bucket_charges(evidence)
     worst, largest = int(np.argmax(mine)), float(controls.max(initial=0.0))
-    limit = BUCKET_HEADROOM * evidence.limit.hidden * largest
-    surely = float(mine[worst]) - _bucket_reach(evidence, worst) > largest
+    limit = bucket_limit(evidence)
+    surely = float(mine[worst]) - bucket_reach(evidence, worst) > largest
     status: Status = "PASS"
     if mine[worst] > limit:
         status = "FAIL" if surely else "WARN"
@@ -192,7 +198,7 @@ def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
     )
 
 
-def _bucket_reach(evidence: Evidence, bucket: int) -> float:
+def bucket_reach(evidence: Evidence, bucket: int) -> float:
     """Half the 99.9 % interval of the mean difference of one bucket, for the worst of
     as many buckets as there are."""
     used = evidence.rows.sum(axis=1) > 0
