@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Evidence, no_masks
+from harness.alignment.evidence import Evidence, no_masks, summed
 from harness.alignment.judge import judge
 from harness.alignment.outcomes import Verdict, exit_status
-from harness.baseline.floor import INFLATIONS, LARGE, flip_probability
+from harness.baseline.controls import RatioLimit
+from harness.baseline.floor import LARGE, flip_probability
+from harness.baseline.scales import ArmRows
 from harness.statistics.rows import SKETCH_WIDTH
 
 Floats = NDArray[np.float64]
@@ -66,35 +68,39 @@ def draw(world: World, random: np.random.Generator) -> Evidence:
     truth = random.standard_normal((p, n, DRAWN)) * ROW_TO_ERROR
     noise[-1, ..., :DRAWN] += world.slope * truth
     noise[-1, ..., 0] += world.bias * np.sqrt(DRAWN)
-    reference, candidate = noise[0, ..., :DRAWN], noise[-1, ..., :DRAWN]
-    squares = np.sum(noise[..., :DRAWN] ** 2, axis=-1)  # (arms, p, n)
-    drift = candidate - reference
-    path = np.arange(n)[None, :] == 0
-    paths = np.stack([path, ~path], axis=-1)
-    padded = np.zeros((p, SKETCH_WIDTH))
-    padded[:, :DRAWN] = drift.sum(axis=1)
+    padded = np.zeros((arms, p, n, SKETCH_WIDTH))
+    padded[..., :DRAWN] = noise[..., :DRAWN]
+    wide = np.zeros((p, n, SKETCH_WIDTH))
+    wide[..., :DRAWN] = truth
+    index = np.arange(n)
+    parts = [summed(padded[:, k], wide[k], index == 0, index < n / 2) for k in range(p)]
+    scatter = np.mean(noise[:-1, ..., :DRAWN] ** 2, axis=-1)
+    margins, shifts = _margins(scatter, noise[..., DRAWN:], gaps)
+    none = np.zeros(p, np.int64)
     return Evidence(
         ids=tuple(f"p{i}" for i in range(p)),
         controls=world.controls,
+        limit=RatioLimit(),
         positions=np.full(p, n),
         expected=np.full(p, n),
-        rows=np.tile([1, n - 1], (p, 1)),
-        error=np.sum(squares[-1][..., None] * paths, axis=1),
-        reference_error=np.sum(squares[0][..., None] * paths, axis=1),
         top_error=np.sum(noise[-1, ..., DRAWN:] ** 2, axis=(1, 2)),
         top_reference=np.sum(noise[0, ..., DRAWN:] ** 2, axis=(1, 2)),
-        along=np.sum(drift * truth, axis=(1, 2)),
-        power=np.sum(truth * truth, axis=(1, 2)),
-        drift=padded,
-        nonfinite=np.zeros(p, np.int64),
-        reference_nonfinite=np.zeros(p, np.int64),
-        unjudged_nonfinite=np.zeros(p, np.int64),
-        first_nonfinite=np.full(p, -1),
         **no_masks(p),
+        nonfinite=none,
+        reference_nonfinite=none,
+        unjudged_nonfinite=none,
+        first_nonfinite=none - 1,
+        chosen=none + n,
+        unchosen=none,
+        first_unchosen=none - 1,
         bit_equal=np.zeros(p, np.bool_),
         whole=np.ones(p, np.bool_),
         ended=np.zeros(p, np.bool_),
-        **_margins(squares / DRAWN, noise[..., DRAWN:], gaps),
+        standing=tuple(part.pop("standing") for part in parts),
+        at=(index,) * p,
+        arms=tuple(ArmRows(padded[:-1, k], index, shifts[:, k]) for k in range(p)),
+        **{name: np.array([part[name] for part in parts]) for name in parts[0]},
+        **margins,
     )
 
 
@@ -111,18 +117,19 @@ def _noise(world: World, random: np.random.Generator, arms: int) -> tuple[Floats
     return errors, random.exponential(30.0, shape[1:])
 
 
-def _margins(squares: Floats, pair: Floats, gaps: Floats) -> dict[str, Any]:
-    """What shifts and flips do, from the errors of the best two tokens.
+def _margins(known: Floats, pair: Floats, gaps: Floats) -> tuple[dict[str, Any], Floats]:
+    """What shifts and flips do, from the errors of the best two tokens; and the
+    controls' relative shifts, (controls, p, n).
 
     Args:
-        squares: (arms, p, n), mean squared error of each arm.
-        pair: (arms, p, n, 2); gaps: (p, n).
+        known: (A, p, n), mean squared error of the arms, the reference first. The
+            candidate's own error is no part of the floor.
+        pair: (A + 1, p, n, 2); gaps: (p, n).
     """
     margins = gaps + pair[..., 0] - pair[..., 1]
     sign = np.where(margins[0] < 0.0, -1.0, 1.0)
     margin, shifts = np.abs(margins[0]), sign * (margins[1:] - margins[0])
     flips = shifts < -margin
-    known = squares[:-1]  # the candidate's own error is no part of the floor
     total = known.sum(axis=0)
     left_out = np.stack([(total - own) / (len(known) - 1) for own in known[1:]])
     noise = np.sqrt(total / len(known))
@@ -131,19 +138,20 @@ def _margins(squares: Floats, pair: Floats, gaps: Floats) -> dict[str, Any]:
     scale = float(np.sqrt(np.mean(control**2)))
     predicted = [
         flip_probability(margin.ravel(), (f * scale * noise).ravel()).reshape(margin.shape)
-        for f in INFLATIONS
+        for f in RatioLimit().inflations
     ]
-    return {
-        "large": np.stack([(mine > LARGE * f).sum(axis=1) for f in INFLATIONS], axis=1) * 1.0,
+    found = {
+        "large": np.stack([(mine > LARGE * f).sum(axis=1) for f in RatioLimit().inflations], axis=1)
+        * 1.0,
         "control_large": (control > LARGE).mean(axis=0).sum(axis=1),
         "flips": flips[-1].sum(axis=1) * 1.0,
         "control_flips": flips[:-1].mean(axis=0).sum(axis=1),
         "predicted": np.stack([q.sum(axis=1) for q in predicted], axis=1),
-        "kappa": control.max(axis=(0, 2)),
         "same_tokens": ~flips[-1].any(axis=1),
         "push": tuple(mine),
         "flipped": tuple(flips[-1]),
     }
+    return found, control
 
 
 @dataclass(frozen=True)

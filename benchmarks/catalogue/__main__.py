@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.catalogue import heads
+from benchmarks.catalogue.broken import judge_broken
 from benchmarks.catalogue.entries import Entry, correct_variations, faults
 from benchmarks.catalogue.judging import Judged, Judges
 from benchmarks.catalogue.run import (
@@ -29,6 +30,8 @@ from harness.recording.format import Recording, load_recording
 
 RESULT = ROOT / "benchmarks" / "results" / "catalogue.json"
 PAGE = ROOT / "docs" / "catalogue.md"
+#: The correct variation that is changed into broken evidence.
+PORT = "ok-prefill-eager-attention"
 
 
 def main() -> None:
@@ -67,7 +70,12 @@ def main() -> None:
         print("\n".join(tables(judged)))
         return
     missing = [e.key for e in chosen if not recording_file(options.work, e).exists()]
-    write(judged, {**_facts(baseline, options.draws), "missing": missing}, PAGE, RESULT)
+    port = next(e for e in entries if e.key == PORT)
+    broken = judge_broken(
+        shortened(load_recording(recording_file(options.work, port)), POSITIONS), baseline
+    )
+    facts = {**_facts(baseline, options.draws), "missing": missing}
+    write(judged, broken, facts, PAGE, RESULT)
 
 
 def judge_all(

@@ -20,7 +20,7 @@ from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.recording.format import PromptRecord, Recording
 
 #: Prompts in a subset.
-SIZES = (8, 16, 32)
+SIZES = (4, 8, 16, 32)
 #: Positions of the rule "equal tokens", as the first Ascend port held it.
 EQUAL_TOKENS = 48
 #: vLLM's ``check_logprobs_close``: how many likely tokens are looked at.

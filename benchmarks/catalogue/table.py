@@ -8,26 +8,38 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.catalogue.broken import Told
 from benchmarks.catalogue.judging import SIZES, Judged
 from harness.alignment.gates.bias import BIAS_LIMIT, SLOPE_LIMIT
-from harness.alignment.gates.ratio import ERROR_RATIO_LIMIT
+from harness.baseline.controls import ERROR_RATIO_LIMIT
+from harness.baseline.scales import PROMPT_LIMIT
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 #: What counts as detected.
 DETECTED = 0.95
 
 
-def write(judged: Sequence[Judged], facts: dict[str, object], page: Path, result: Path) -> None:
+def write(
+    judged: Sequence[Judged],
+    broken: Sequence[Told],
+    facts: dict[str, object],
+    page: Path,
+    result: Path,
+) -> None:
     """Put the tables between the marks of ``page``, and all figures into ``result``."""
     result.parent.mkdir(parents=True, exist_ok=True)
-    found = {**facts, "entries": [asdict(j) for j in judged]}
+    found = {
+        **facts,
+        "entries": [asdict(j) for j in judged],
+        "evidence": [asdict(told) for told in broken],
+    }
     result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     missing = facts.get("missing")
     absent = f"**Not recorded, so not in these tables:** {_listed(missing)}.\n\n" if missing else ""
-    body = absent + "\n".join(tables(judged))
+    body = absent + "\n".join([*tables(judged), *_evidence(broken)])
     page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
 
 
@@ -64,24 +76,29 @@ def _summary(correct: Sequence[Judged], must: Sequence[Judged]) -> Iterable[str]
     yield f"{len(must)} faults that {largest} prompts must always tell, {len(always)} always are.\n"
 
 
-#: Gates with a limit that was chosen, and the form of their values.
-_LIMITED = {
+#: Gates with a limit that was chosen, or None where the arms set it, and the form of
+#: their values.
+_LIMITED: dict[str, tuple[float | None, str]] = {
     "error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
     "error_ratio_prefill": (ERROR_RATIO_LIMIT, ".3f"),
     "error_ratio_decode": (ERROR_RATIO_LIMIT, ".3f"),
     "top_k_error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
+    "prompt_guard": (PROMPT_LIMIT, ".3f"),
+    "row_guard": (None, ".3f"),
     "point_guard": (0, ".0f"),
     "exceedance": (1, ".3f"),
     "flip_calibration": (1, ".3f"),
     "bias": (BIAS_LIMIT, ".4f"),
+    "bucket": (None, ".3f"),
     "slope": (SLOPE_LIMIT, ".5f"),
+    "row_slope": (ERROR_RATIO_LIMIT, ".3f"),
 }
 
 
 def _gates(correct: Sequence[Judged], faults: Sequence[Judged]) -> Iterable[str]:
     yield "### What each gate is worth\n"
     yield (
-        "| gate | limit | largest over correct variations, 36 prompts | on subsets of 8 "
+        f"| gate | limit | largest over correct variations, 36 prompts | on subsets of {SIZES[0]} "
         "| faults and severities told at 32 | told by no other gate |"
     )
     yield "|---|---|---|---|---|---|"
@@ -92,10 +109,14 @@ def _gates(correct: Sequence[Judged], faults: Sequence[Judged]) -> Iterable[str]
         alone = [j for j, names in zip(faults, told, strict=True) if names == {name}]
         which = ", ".join(f"{j.family} {j.severity}" for j in alone) or "–"
         yield (
-            f"| `{name}` | {limit:g} | {whole:{form}} | {small:{form}} "
+            f"| `{name}` | {_limit(limit)} | {whole:{form}} | {small:{form}} "
             f"| {sum(name in names for names in told)} of {len(faults)} | {which} |"
         )
     yield ""
+
+
+def _limit(limit: float | None) -> str:
+    return "by the arms" if limit is None else f"{limit:g}"
 
 
 def _correct(judged: Sequence[Judged]) -> Iterable[str]:
@@ -103,7 +124,7 @@ def _correct(judged: Sequence[Judged]) -> Iterable[str]:
     yield (
         "| variation | error ratio | top-k | slope | tokens changed | verdict | "
         + " | ".join(f"fails at {s}" for s in SIZES)
-        + " | INCONCLUSIVE at 8 / 16 / 32 | equal tokens | close |"
+        + f" | INCONCLUSIVE at {' / '.join(map(str, SIZES))} | equal tokens | close |"
     )
     yield "|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 3)
     for j in judged:
@@ -132,6 +153,18 @@ def _faults(judged: Sequence[Judged]) -> Iterable[str]:
             + " | ".join(f"{j.failed[s]:.0%}" for s in SIZES)
             + f" | {gates} | {j.not_close[SIZES[-1]]:.0%} |"
         )
+    yield ""
+
+
+def _evidence(broken: Sequence[Told]) -> Iterable[str]:
+    yield "### Broken evidence\n"
+    yield "| evidence | severity | verdict | gates that fail |"
+    yield "|---|---|---|---|"
+    for told in broken:
+        mark = "" if told.right else "**wrong:** "
+        kind = f"{told.kind} (correct)" if told.correct else told.kind
+        gates = ", ".join(told.gates) or "–"
+        yield f"| {kind} | {told.severity} | {mark}`{told.verdict}` | {gates} |"
     yield ""
 
 

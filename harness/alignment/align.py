@@ -15,6 +15,7 @@ from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
+from harness.alignment.gates.local import standing_out
 from harness.alignment.gates.stops import STOPS, stops_gate
 from harness.alignment.identity import refuse_arm
 from harness.alignment.judge import Judgement, judge
@@ -134,19 +135,14 @@ def evidence_of(
     """The evidence of every prompt of a candidate, read once.
 
     With it any choice of prompts can be judged as a suite of its own, in about
-    a millisecond: ``judge(evidence_of(candidate, baseline).take(indices))``.
+    a few milliseconds: ``judge(evidence_of(candidate, baseline).take(indices))``.
 
     Args:
         candidate: comparable with the baseline (see ``compare``, which checks).
         floor: ``noise_floor(baseline)``, where it is known already.
     """
     floor = floor or noise_floor(baseline)
-    return _gathered([hold(p, baseline) for p in candidate.prompts], floor)
-
-
-def _gathered(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
-    floors = [None if floor is None else floor.prompts[h.id] for h in held]
-    return gather(held, floors, 0 if floor is None else floor.controls)
+    return gather([hold(p, baseline, candidate.dtype) for p in candidate.prompts], floor)
 
 
 def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
@@ -177,8 +173,8 @@ def _text_stops(candidate: Recording) -> Gate:
 
 def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
     floor = noise_floor(baseline)
-    held = [hold(p, baseline) for p in candidate.prompts]
-    evidence = _gathered(held, floor)
+    held = [hold(p, baseline, candidate.dtype) for p in candidate.prompts]
+    evidence = gather(held, floor)
     positions = int(evidence.positions.sum())
     if not positions:
         raise EmptyComparison(
@@ -196,8 +192,9 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         missing_prompts=len(left_out),
         missing=sum(len(p.run.token_ids) for p in left_out),
         more=(_determinism(candidate, limits, held), stops_gate(endings, len(held))),
-        kappa=None if floor is None else floor.kappa,
+        scales=None if floor is None else floor.scales,
     )
+    standing = {} if floor is None else standing_out(evidence, floor.scales)
     ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
     flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
@@ -207,7 +204,13 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         top_k_error_ratio=top_k,
         gates=judgement.gates,
         prompts=tuple(
-            judge_prompt(p, h, baseline, limits.get(p.id), _findings(p.id, endings))
+            judge_prompt(
+                p,
+                h,
+                baseline,
+                limits.get(p.id),
+                (*_findings(p.id, endings), *standing.get(p.id, ())),
+            )
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
         warnings=_warnings(candidate, compared, judgement.gates),

@@ -16,13 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.baseline.floor import INFLATIONS, LARGE, PromptFloor, relative_push
+from harness.baseline.controls import RatioLimit
+from harness.baseline.floor import LARGE, NoiseFloor, PromptFloor, relative_push
+from harness.baseline.scales import ArmRows, Scales, scales_of
 from harness.statistics.margins import Margins
-from harness.statistics.noise import squared_error, top_k_squared_errors
+from harness.statistics.noise import on_grid, row_spacing, top_k_squared_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
 
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")
+#: The parts of a suite whose scale is judged apart.
+PARTS = ("all", "first_half", "second_half", *PATHS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,8 @@ class Held:
         expected: positions of the reference.
         divergence: where the candidate's own run left the context tokens.
         ended: that it ended there without another token.
+        chose: bool (n,), whether the candidate chose this token by itself.
+        dtype: the candidate's, whose rounding its own choice may have.
         unjudged_nonfinite: rows with NaN or infinities among those that the
             candidate computed and that are not judged: of its own run beyond
             another token, of a forced run before it.
@@ -53,6 +59,8 @@ class Held:
     expected: int
     divergence: int | None
     ended: bool
+    chose: NDArray[np.bool_]
+    dtype: str = "bfloat16"
     unjudged_nonfinite: int = 0
 
     @property
@@ -85,27 +93,29 @@ class Held:
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """One entry per prompt in every array. All sums are over the positions
-    of a prompt; errors are in squared logits.
+    of a prompt; errors are in squared logits. A arms, the reference first.
 
     Attributes:
-        ids: the prompts.
-        controls: how many controls the noise floor was seen in; 0 without one.
-        positions, expected: int (p,), judged positions, and the reference's.
-        rows: int (p, 2), positions by path that have errors.
-        error, reference_error: float64 (p, 2), squared error against the
+        ids: of the prompts.
+        controls: how many controls measured the noise; without any, most gates
+            are not run.
+        limit: of error ratios.
+        positions: judged, ``expected``: of the context.
+        rows: int (p, 2), rows by path that carry errors.
+        error, reference_error: float64 (p, 2), squared errors against the
             oracle over the vocabulary, by path.
-        top_error, top_reference: float64 (p,), the same over the oracle's top
-            ids, all paths.
-        along, power: float64 (p,), inner product of candidate minus reference
-            with the centred oracle row, and that row's squared norm.
-        drift: float64 (p, 64), sketch of candidate minus reference.
-        large: float64 (p, 2), shifts beyond LARGE times each of INFLATIONS
-            times the local noise.
+        top_error, top_reference: float64 (p,), over the likeliest ids.
+        along, reference_along: float64 (p, 5), products of the error with the
+            oracle row, by PARTS; ``power`` of the oracle row with itself.
+        tilt: float64 (p,), squared slopes of single rows; ``arm_tilt`` (p, A).
+        mean_error: float64 (p, 64), the error's sketches summed; ``arm_error``
+            (p, A, 64) those of the arms.
+        large: float64 (p, 2), shifts beyond LARGE times each inflation times
+            the local noise.
         control_large: float64 (p,), large shifts of the mean control.
         flips, control_flips: float64 (p,), flipped tokens, and the mean
             control's.
         predicted: float64 (p, 2), flips that margin and noise predict.
-        kappa: float64 (p,), the largest relative shift of any control.
         nonfinite, unjudged_nonfinite, reference_nonfinite: int (p,), rows.
         first_nonfinite: int (p,), position of the first such row of the
             candidate, else -1.
@@ -116,16 +126,23 @@ class Evidence:
         other_masks: int (p,), rows in which the two mask other ids.
         first_other_mask: int (p,), position of the first such row, else -1.
         masked_there: int (p, 2), how many ids the two mask in that row.
+        chosen: int (p,), tokens that the candidate chose by itself.
+        unchosen: int (p,), those below the largest logit of their own row by
+            more than rounding; ``first_unchosen`` the first position, else -1.
         bit_equal, ended: bool (p,).
         whole: bool (p,), whether candidate and reference gave whole rows.
         same_tokens: bool (p,), whether the candidate chose the reference's
             token everywhere and its own run never left them.
         push, flipped: per prompt (n,), see ``floor.relative_push``, and
             whether the token flipped.
+        standing: per prompt (m,), each row's error over the root mean square
+            of all arms'; ``at`` their positions.
+        arms: per prompt, the arms' own rows.
     """
 
     ids: tuple[str, ...]
     controls: int
+    limit: RatioLimit
     positions: NDArray[np.int64]
     expected: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -134,14 +151,17 @@ class Evidence:
     top_error: NDArray[np.float64]
     top_reference: NDArray[np.float64]
     along: NDArray[np.float64]
+    reference_along: NDArray[np.float64]
     power: NDArray[np.float64]
-    drift: NDArray[np.float64]
+    tilt: NDArray[np.float64]
+    arm_tilt: NDArray[np.float64]
+    mean_error: NDArray[np.float64]
+    arm_error: NDArray[np.float64]
     large: NDArray[np.float64]
     control_large: NDArray[np.float64]
     flips: NDArray[np.float64]
     control_flips: NDArray[np.float64]
     predicted: NDArray[np.float64]
-    kappa: NDArray[np.float64]
     nonfinite: NDArray[np.int64]
     unjudged_nonfinite: NDArray[np.int64]
     reference_nonfinite: NDArray[np.int64]
@@ -151,21 +171,31 @@ class Evidence:
     other_masks: NDArray[np.int64]
     first_other_mask: NDArray[np.int64]
     masked_there: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    unchosen: NDArray[np.int64]
+    first_unchosen: NDArray[np.int64]
     bit_equal: NDArray[np.bool_]
     whole: NDArray[np.bool_]
     ended: NDArray[np.bool_]
     same_tokens: NDArray[np.bool_]
     push: tuple[NDArray[np.float64], ...]
     flipped: tuple[NDArray[np.bool_], ...]
+    standing: tuple[NDArray[np.float64], ...]
+    at: tuple[NDArray[np.int64], ...]
+    arms: tuple[ArmRows | None, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def scales(self) -> Scales:
+        """The scales of these prompts alone, as if they were the baseline."""
+        return scales_of([a for a in self.arms if a is not None], self.limit)
+
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Evidence:
         """The evidence of these prompts alone, as if they were the suite.
 
-        ``kappa`` is then theirs alone. Draw without repetition: a prompt
-        drawn twice is not two independent ones, which ``bias`` relies on.
+        Draw without repetition: a prompt drawn twice is not two independent
+        ones, which ``bias`` relies on.
         """
         order = [int(i) for i in indices]
         chosen: dict[str, Any] = {}
@@ -175,93 +205,136 @@ class Evidence:
                 chosen[field.name] = value[order]
             elif isinstance(value, tuple):
                 chosen[field.name] = tuple(value[i] for i in order)
-        return Evidence(**{**chosen, "controls": self.controls})
+            else:
+                chosen[field.name] = value
+        return Evidence(**chosen)
 
 
-def gather(held: Sequence[Held], floors: Sequence[PromptFloor | None], controls: int) -> Evidence:
-    """Sum each prompt's rows. ``floors`` may hold None for all prompts."""
+def gather(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
+    """Sum each prompt's rows."""
+    floors = [None if floor is None else floor.prompts[h.id] for h in held]
+    limit = RatioLimit() if floor is None else floor.limit
     parts = [
-        {**_errors(h), **_counts(h, f), **_masks(h)} for h, f in zip(held, floors, strict=True)
+        {**_errors(h, f), **_counts(h, f, limit), **_conduct(h), **_masks(h)}
+        for h, f in zip(held, floors, strict=True)
     ]
-    arrays = {
-        name: np.array([part[name] for part in parts])
+    columns: dict[str, Any] = {
+        name: tuple(part[name] for part in parts)
+        if name in ("push", "flipped", "standing", "at")
+        else np.array([part[name] for part in parts])
         for name in (parts[0] if parts else {})
-        if name not in ("push", "flipped")
     }
     return Evidence(
         ids=tuple(h.id for h in held),
-        controls=controls,
-        push=tuple(part["push"] for part in parts),
-        flipped=tuple(part["flipped"] for part in parts),
-        **arrays,
+        controls=0 if floor is None else floor.controls,
+        limit=limit,
+        arms=tuple(None if f is None else f.arms for f in floors),
+        **columns,
     )
 
 
-def _errors(held: Held) -> dict[str, Any]:
-    """Sums of errors; all 0 where they are not known."""
-    none: dict[str, Any] = {
-        "rows": np.zeros(2, np.int64),
-        "error": np.zeros(2),
-        "reference_error": np.zeros(2),
-        "along": 0.0,
-        "power": 0.0,
-        "drift": np.zeros(SKETCH_WIDTH),
-        "top_error": 0.0,
-        "top_reference": 0.0,
+def summed(
+    errors: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    prefill: NDArray[np.bool_],
+    half: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """The sums of one prompt's errors over its rows.
+
+    Args:
+        errors: float64 (A + 1, n, 64), sketched errors against the oracle: the
+            reference, the controls, and the candidate at the end.
+        truth: float64 (n, 64), the oracle's sketches.
+        prefill: bool (n,), which rows came from a prefill.
+        half: bool (n,), which lie in the first half of the output.
+    """
+    n = len(prefill)
+    squared = np.sum(errors * errors, axis=-1)
+    along = np.sum(errors * truth, axis=-1)
+    power = np.sum(truth * truth, axis=-1)
+    paths, parts = (prefill, ~prefill), (np.ones(n, np.bool_), half, ~half, prefill, ~prefill)
+    slopes = along / np.where(power > 0.0, power, 1.0)
+    arms = np.sqrt(squared[:-1].mean(axis=0))
+    mine = np.sqrt(squared[-1])
+    return {
+        "rows": np.array([int(path.sum()) for path in paths]),
+        "error": np.array([float(squared[-1][path].sum()) for path in paths]),
+        "reference_error": np.array([float(squared[0][path].sum()) for path in paths]),
+        "along": np.array([float(along[-1][part].sum()) for part in parts]),
+        "reference_along": np.array([float(along[0][part].sum()) for part in parts]),
+        "power": np.array([float(power[part].sum()) for part in parts]),
+        "tilt": float(np.sum(slopes[-1] ** 2)),
+        "arm_tilt": np.sum(slopes[:-1] ** 2, axis=1),
+        "mean_error": errors[-1].sum(axis=0),
+        "arm_error": errors[:-1].sum(axis=1),
+        "standing": np.where(arms > 0.0, mine / np.where(arms > 0.0, arms, 1.0), 0.0),
     }
-    truth = held.truth
-    if truth is None or not held.usable or not len(held.chosen):
+
+
+def _errors(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
+    """Sums of errors; all 0 where they are not known."""
+    arms = 1 if floor is None else len(floor.arms.error)
+    nothing = np.zeros((arms + 1, 0, SKETCH_WIDTH))
+    no_rows, at = np.zeros(0, np.bool_), np.zeros(0, np.int64)
+    none = summed(nothing, nothing[0], no_rows, no_rows)
+    none |= {"top_error": 0.0, "top_reference": 0.0, "at": at}
+    truth, n = held.truth, len(held.chosen)
+    if truth is None or not held.usable or not n:
         return none
     (top, top_reference), _ = top_k_squared_errors([held.rows, held.reference], truth)
     none |= {"top_error": float(top.sum()), "top_reference": float(top_reference.sum())}
-    sketches = held.rows.sketch, held.reference.sketch, truth.sketch
-    if sketches[0] is None or sketches[1] is None or sketches[2] is None:
+    if held.rows.sketch is None or held.reference.sketch is None or truth.sketch is None:
         return none
-    paths = (held.prefill, ~held.prefill)
-    mine, theirs = squared_error(held.rows, truth), squared_error(held.reference, truth)
-    oracle = sketches[2].astype(np.float64)
-    drift = sketches[0].astype(np.float64) - sketches[1]
-    return none | {
-        "rows": np.array([int(path.sum()) for path in paths]),
-        "error": np.array([float(mine[path].sum()) for path in paths]),
-        "reference_error": np.array([float(theirs[path].sum()) for path in paths]),
-        "along": float(np.sum(drift * oracle)),
-        "power": float(np.sum(oracle * oracle)),
-        "drift": drift.sum(axis=0),
-    }
+    oracle = truth.sketch.astype(np.float64)
+    known = (
+        (held.reference.sketch.astype(np.float64) - oracle)[None]
+        if floor is None
+        else floor.arms.error[:, floor.arms.positions < n]
+    )
+    errors = np.concatenate([known, (held.rows.sketch - oracle)[None]])
+    half = np.arange(n) < held.expected / 2
+    return none | summed(errors, oracle, held.prefill, half) | {"at": np.arange(n)}
 
 
-def _counts(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
+def _counts(held: Held, floor: PromptFloor | None, limit: RatioLimit) -> dict[str, Any]:
     """Counts of positions; without a floor nothing is large or predicted."""
     n = len(held.chosen)
-    bad = held.rows.nonfinite > 0
     push, large, seen, predicted = np.zeros(n), np.zeros(2), np.zeros((2, n)), np.zeros((n, 2))
     fine = ~held.nonfinite
     if floor is not None:
         noise = floor.noise[:n]
         push = np.where(fine, relative_push(held.found, floor.unit[:n], noise), 0.0)
         relative = np.abs(held.found.shift) / noise
-        large = np.array([float(np.sum((relative > LARGE * f) & fine)) for f in INFLATIONS])
+        large = np.array([float(np.sum((relative > LARGE * f) & fine)) for f in limit.inflations])
         seen, predicted = np.stack([floor.large[:n], floor.flips[:n]]), floor.predicted[:n]
     return {
-        "positions": n,
-        "expected": held.expected,
         "large": large,
         "control_large": float(seen[0][fine].sum()),
         "flips": float(np.sum(held.found.flip & fine)),
         "control_flips": float(seen[1][fine].sum()),
         "predicted": predicted[fine].sum(axis=0),
-        "kappa": 0.0 if floor is None else floor.kappa,
+        "push": push,
+        "flipped": np.asarray(held.found.flip),
+    }
+
+
+def _conduct(held: Held) -> dict[str, Any]:
+    """How the run went."""
+    bad, below = held.rows.nonfinite > 0, unchosen(held)
+    return {
+        "positions": len(held.chosen),
+        "expected": held.expected,
         "nonfinite": int(bad.sum()),
         "reference_nonfinite": int((held.reference.nonfinite > 0).sum()),
         "unjudged_nonfinite": held.unjudged_nonfinite,
         "first_nonfinite": int(np.argmax(bad)) if bad.any() else -1,
+        "chosen": int(held.chose.sum()),
+        "unchosen": int(below.sum()),
+        "first_unchosen": int(np.argmax(below)) if below.any() else -1,
         "bit_equal": bool(held.bit_equal.all()),
         "whole": held.told,
         "ended": held.ended,
         "same_tokens": held.divergence is None and not held.found.flip.any(),
-        "push": push,
-        "flipped": np.asarray(held.found.flip),
     }
 
 
@@ -293,3 +366,17 @@ def _masks(held: Held) -> dict[str, Any]:
             [0 if masked is None or first < 0 else int(masked[first]) for masked in sides]
         ),
     }
+
+
+def unchosen(held: Held) -> NDArray[np.bool_]:
+    """bool (n,), where the token that the candidate chose by itself lies below the
+    largest logit of its own row.
+
+    A greedy device takes the largest, whatever the noise between two devices is. Only
+    where its logits are finer than its dtype may it have compared rounded ones, and
+    be one unit off.
+    """
+    finite = held.rows.nonfinite == 0
+    fine = ~on_grid(held.dtype, held.rows.top_logits)
+    allowed = np.where(fine, row_spacing(held.dtype, held.rows), 0.0)
+    return np.asarray(held.chose & finite & (held.found.trailing > allowed))

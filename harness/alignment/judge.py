@@ -11,6 +11,7 @@ from harness.alignment.gates.guard import failing_positions
 from harness.alignment.outcomes import Verdict
 from harness.alignment.result import Gate
 from harness.alignment.verdict import verdict_of
+from harness.baseline.scales import Scales
 from harness.messages.message import Message
 
 
@@ -30,9 +31,9 @@ def judge(
     missing_prompts: int = 0,
     missing: int = 0,
     more: Sequence[Gate] = (),
-    kappa: float | None = None,
+    scales: Scales | None = None,
 ) -> Judgement:
-    """Gates and verdict of these prompts as a whole suite; about a millisecond.
+    """Gates and verdict of these prompts as a whole suite; a few milliseconds.
 
     Args:
         has_oracle: whether the baseline has one.
@@ -40,23 +41,24 @@ def judge(
         missing_prompts, missing: prompts of the baseline that were not run,
             and their positions.
         more: gates that no evidence of a prompt decides (determinism).
-        kappa: the baseline's, where prompts of it are left out; the largest
-            of these prompts by default.
+        scales: the baseline's, where prompts of it are left out; those of
+            these prompts by default.
     """
+    scales = evidence.scales() if scales is None else scales
     gates = (
         *gates_of(
             evidence,
+            scales,
             why_no_ratio=why_no_ratio,
             missing_prompts=missing_prompts,
             missing=missing,
-            kappa=kappa,
         ),
         *more,
     )
     covered = not missing and bool((evidence.positions == evidence.expected).all())
     verdict = verdict_of(
         gates,
-        list(failing_positions(evidence, kappa)),
+        list(failing_positions(evidence, scales.kappa)),
         bit_equal=covered and bool(evidence.bit_equal.all()),
         tokens_equal=bool(evidence.same_tokens.all()),
         has_oracle=has_oracle,

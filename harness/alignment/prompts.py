@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Held
+from harness.alignment.evidence import Held, unchosen
 from harness.alignment.gates.guard import classify
 from harness.alignment.outcomes import FAILING, PointClass
 from harness.alignment.prompt_result import Finding, Positions, PromptAlignment
@@ -16,7 +16,7 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.floor import arm_rows, choices
 from harness.recording.format import SHOWN_TOP, PromptRecord, Run
 from harness.statistics.margins import margins
-from harness.statistics.noise import rms_error
+from harness.statistics.noise import FRACTION_BITS, rms_error
 from harness.statistics.rows import RowStatistics, concatenate
 
 
@@ -29,13 +29,17 @@ def common_context(run: Run, context: Sequence[int]) -> int:
     return most
 
 
-def hold(mine: PromptRecord, baseline: Baseline) -> Held:
-    """Put a candidate's prompt beside the baseline's, after the same tokens."""
+def hold(mine: PromptRecord, baseline: Baseline, dtype: str) -> Held:
+    """Put a candidate's prompt beside the baseline's, after the same tokens.
+
+    Args:
+        dtype: the candidate's.
+    """
     theirs = baseline.reference.prompt(mine.id)
     assert theirs is not None  # comparability has refused otherwise
     reference = theirs.run
     context = reference.token_ids
-    rows, chosen, prefill = followed(mine, context)
+    rows, chosen, prefill, chose = followed(mine, context)
     n = len(rows)
     seen = sum(_broken(run) for run in (mine.free, mine.forced) if run is not None)
     base = reference.rows[:n]
@@ -51,6 +55,8 @@ def hold(mine: PromptRecord, baseline: Baseline) -> Held:
         expected=len(context),
         divergence=None if mine.free is None else _divergence(mine.free, context),
         ended=mine.free is not None and _ended(mine.free, context),
+        chose=chose,
+        dtype=dtype if dtype in FRACTION_BITS else baseline.reference.dtype,
         # The forced row, which the free run's replaces, was computed too.
         unjudged_nonfinite=seen - int((rows.nonfinite > 0).sum()),
     )
@@ -78,9 +84,9 @@ def judge_prompt(
 
 def followed(
     mine: PromptRecord, context: Sequence[int]
-) -> tuple[RowStatistics, NDArray[np.int64], NDArray[np.bool_]]:
-    """The rows that follow the context, what the device chose at each, and
-    which of them came from a prefill.
+) -> tuple[RowStatistics, NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The rows that follow the context, what the device chose at each, which of them
+    came from a prefill, and where the device chose by itself.
 
     Those of the free run while it follows the context, because a replay must not
     replace what the device does by itself; after that those of the forced run.
@@ -89,12 +95,13 @@ def followed(
     n = common_context(run, context)
     rows, chosen, prefill = run.rows[:n], choices(run)[:n], _prefill(run)[:n]
     if mine.free is None or run is mine.free:
-        return rows, chosen, prefill
+        return rows, chosen, prefill, np.full(n, mine.free is not None)
     own = common_context(mine.free, context)
     return (
         concatenate([mine.free.rows[:own], rows[own:]]),
         np.concatenate([choices(mine.free)[:own], chosen[own:]]),
         np.concatenate([_prefill(mine.free)[:own], prefill[own:]]),
+        np.arange(max(own, n)) < own,
     )
 
 
@@ -112,7 +119,7 @@ def _prefill(run: Run) -> NDArray[np.bool_]:
 def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass | None]:
     """Without a tolerance only bit-equal rows and non-finite rows are known."""
     if limit is not None:
-        found = classify(held.found, limit, held.nonfinite)
+        found = classify(held.found, limit, held.nonfinite, unchosen(held))
         # Where only the reference is broken, nothing judges the candidate.
         gone = held.nonfinite & (held.rows.nonfinite == 0)
         return [None if unjudged else c for c, unjudged in zip(found, gone, strict=True)]

@@ -48,10 +48,11 @@ def verdict_of(
         return "NON_DETERMINISTIC"
     if "FAIL" in status.values():
         wrong = {"DIVERGENT", "NONFINITE"}.intersection(c for c in classes if c is not None)
-        return "DIVERGENT" if wrong or status.get("nonfinite") == "FAIL" else "DRIFT"
+        divergent = wrong or "FAIL" in (status.get("nonfinite"), status.get("greedy"))
+        return "DIVERGENT" if divergent else "DRIFT"
     if bit_equal and tokens_equal and held_together:
         return "BIT_EXACT"
-    held = {name for name, outcome in status.items() if outcome == "PASS"}
+    held = {name for name, outcome in status.items() if outcome in ("PASS", "WARN")}
     shown = held.issuperset(NEEDED) and RATIOS[0 if whole_rows else 1] in held
     if "INCONCLUSIVE" in status.values() or not shown:
         return "INCONCLUSIVE"

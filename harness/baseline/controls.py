@@ -1,55 +1,223 @@
-"""Whether a control shows the reference's noise, or a fault of its own."""
+"""Whether a control shows the reference's noise, or a fault of its own.
+
+A control is believed only after it was looked at: its error must be like the
+reference's, it must not hold the reference's own rows, and it must not share most
+of the reference's error. A control whose error is larger may be a rougher kernel
+path, which widens the limit of the error ratio, or a bug, which ends the making
+of a baseline: a bug is systematic, and rounding is not.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.recording.format import Recording
-from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, ratio_of_roots
-from harness.statistics.noise import squared_error
+from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, geometric_ratio
+from harness.statistics.rows import bit_equal
+from harness.statistics.systematic import systematic_share
 
-#: The error of a control over the reference's, or the reverse, beyond which one
-#: of the two is not the same computation: what a candidate may have, too.
+#: The largest error of a correct port, relative to the reference's own.
+ERROR_RATIO_LIMIT = 1.5
+#: The error of a control over the reference's, or the reverse, beyond which the two
+#: are looked at closely: what a candidate may have, too.
 CONTROL_LIMIT = 1.5
+#: And beyond which one of the two is not this computation, whatever it looks like.
+FAULT_LIMIT = 3.0
+#: The largest systematic part of the difference of two correct paths, as a share
+#: of the larger one's mean squared error.
+SYSTEMATIC_LIMIT = 0.05
+#: A control of which more rows are the reference's own is a copy.
+MOST_COPIES = 0.5
+#: The correlation of the errors of two independent computations at most: as much as
+#: two have whose oracle is as rough as they are.
+INDEPENDENT = 0.5
+#: Controls that share more of the reference's error show nothing.
+MOST_SHARED = 0.95
 
 
-def control_ratio(control: Recording, reference: Recording, oracle: Recording) -> Estimate:
-    """A control's error against the oracle over the reference's, whole
-    vocabulary, over all prompts that are finite in all three.
+@dataclass(frozen=True)
+class Control:
+    """What a control shows beside the reference.
+
+    Attributes:
+        ratio: its error over the reference's, whole vocabulary.
+        shared: the correlation of the two errors, -1 to 1.
+        copies: share of the rows that are bit-equal to the reference's.
+        systematic: the part of their difference that does not average out, as a
+            share of the larger one's mean squared error.
+    """
+
+    ratio: Estimate
+    shared: float
+    copies: float
+    systematic: Estimate
+
+
+@dataclass(frozen=True)
+class RatioLimit:
+    """The limit of error ratios, and what it follows from.
+
+    Attributes:
+        value: the limit.
+        arm: the control that widened it; None where it is ERROR_RATIO_LIMIT.
+        largest: that control's ratio.
+        shown: the end of the 95 % interval of the largest control.
+        shared: the correlation of the controls' errors with the reference's.
+        hidden: by how much controls that share the reference's error understate
+            the noise; 1 for independent ones.
+    """
+
+    value: float = ERROR_RATIO_LIMIT
+    arm: str | None = None
+    largest: float | None = None
+    shown: float = 1.0
+    shared: float = 0.0
+    hidden: float = 1.0
+
+    @property
+    def inflations(self) -> tuple[float, float]:
+        """What counts are held against: the controls' noise as it is, which warns,
+        and inflated to the limit of the error ratio, which fails."""
+        return 1.0, self.value / self.hidden
+
+    @property
+    def widened(self) -> float:
+        """The limit over ERROR_RATIO_LIMIT."""
+        return self.value / ERROR_RATIO_LIMIT
+
+
+def control_of(control: Recording, reference: Recording, oracle: Recording) -> Control:
+    """What a control shows, over all prompts that are finite in all three.
 
     Args:
         control, oracle: on the reference's tokens; see ``baseline.check_arm``.
     """
-    mine, theirs = [], []
+    pairs, equal, rows = [], 0, 0
     for prompt in reference.prompts:
         context = prompt.run.token_ids
         beside, truth = control.prompt(prompt.id), oracle.prompt(prompt.id)
         if beside is None or truth is None:
             continue
         arms = [beside.on(context).rows, prompt.run.rows, truth.on(context).rows]
-        if any((rows.nonfinite > 0).any() for rows in arms):
+        if any((arm.nonfinite > 0).any() or arm.sketch is None for arm in arms):
             continue
-        mine.append(float(squared_error(arms[0], arms[2]).sum()))
-        theirs.append(float(squared_error(arms[1], arms[2]).sum()))
-    return ratio_of_roots(np.array(mine), np.array(theirs))
+        same = bit_equal(arms[0], arms[1])
+        equal += 0 if same is None else int(same.sum())
+        rows += len(arms[0])
+        mine, theirs, base = (np.asarray(arm.sketch, np.float64) for arm in arms)
+        pairs.append((mine - base, theirs - base))
+    return _seen(pairs, equal / rows if rows else 0.0)
 
 
-def disagreement(control: Recording, reference: Recording, oracle: Recording) -> str | None:
-    """What is wrong with a control, None where its error is the reference's.
+def _seen(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]], copies: float) -> Control:
+    mine, theirs = (np.array([float((pair[k] ** 2).sum()) for pair in pairs]) for k in (0, 1))
+    counts = np.array([float(len(pair[0])) for pair in pairs])
+    both = sum(float((a * b).sum()) for a, b in pairs)
+    size = math.sqrt(float(mine.sum())) * math.sqrt(float(theirs.sum()))
+    parted = np.array([(a - b).sum(axis=0) for a, b in pairs]).reshape(len(pairs), -1)
+    return Control(
+        ratio=geometric_ratio(mine, theirs, counts),
+        shared=both / size if size > 0.0 else 0.0,
+        copies=copies,
+        systematic=systematic_share(parted, counts, np.maximum(mine, theirs)),
+    )
 
-    A broken control, or a broken reference, would look like a large noise, and
-    a broken candidate would hide in it. In float32 nothing is refused:
-    its only noise is the order of sums, which may differ by more.
+
+def control_ratio(control: Recording, reference: Recording, oracle: Recording) -> Estimate:
+    """A control's error against the oracle over the reference's."""
+    return control_of(control, reference, oracle).ratio
+
+
+def contradiction(control: Recording, reference: Recording, oracle: Recording) -> str | None:
+    """What shows that a control and the reference are not the same computation;
+    None where nothing does.
+
+    In float32 nothing is refused: its only noise is the order of sums, which may
+    differ by more.
     """
     if reference.dtype == "float32":
         return None
-    ratio = control_ratio(control, reference, oracle)
-    far = ratio.interval(FAIL_CONFIDENCE)
-    if far.low is None or far.high is None:
+    return _contradicts(control_of(control, reference, oracle))
+
+
+def disagreement(control: Recording, reference: Recording, oracle: Recording) -> str | None:
+    """Why a control does not show the reference's noise; None where it does.
+
+    A broken control, or a broken reference, would look like a large noise, and
+    a broken candidate would hide in it. One that holds the reference's own rows
+    would look like a small one, and a correct candidate would fail by it.
+    """
+    found = control_of(control, reference, oracle)
+    if found.copies > MOST_COPIES:
+        return (
+            f"{100 * found.copies:.0f} % of its rows are bit-equal to the reference's, so it is "
+            "mostly a copy of it and shows no noise of its own"
+        )
+    if found.shared > MOST_SHARED:
+        return (
+            f"its error correlates with the reference's at {found.shared:.3f}, so it is the same "
+            "computation and shows no noise of its own"
+        )
+    return None if reference.dtype == "float32" else _contradicts(found)
+
+
+def _contradicts(found: Control) -> str | None:
+    far = found.ratio.interval(FAIL_CONFIDENCE)
+    if far.value is None or far.low is None or far.high is None:
         return None
     if far.high >= 1.0 / CONTROL_LIMIT and far.low <= CONTROL_LIMIT:
         return None
-    return (
+    size = (
         f"its error is {far.value:.3g} times the reference's (99.9 % interval {far.low:.3g} to "
-        f"{far.high:.3g}), so this is not noise: one of the two is faulty"
+        f"{far.high:.3g})"
+    )
+    nearer = "the reference" if far.value > 1.0 else "it"
+    if not 1.0 / FAULT_LIMIT <= far.value <= FAULT_LIMIT:
+        return (
+            f"{size}, so this is not noise: one of the two is faulty, and {nearer} is nearer to "
+            "the oracle"
+        )
+    parted = found.systematic.interval(FAIL_CONFIDENCE)
+    if parted.low is not None and parted.low > SYSTEMATIC_LIMIT:
+        return (
+            f"{size}, and {100 * (parted.value or 0.0):.0f} % of it points the same way in every "
+            f"prompt, so this is not noise: one of the two is faulty, and {nearer} is nearer to "
+            "the oracle"
+        )
+    return None
+
+
+def ratio_limit(
+    controls: Mapping[str, Recording], reference: Recording, oracle: Recording
+) -> RatioLimit:
+    """The limit of error ratios that accepted controls allow.
+
+    The larger of ERROR_RATIO_LIMIT and the end of the 95 % interval of the largest
+    control, times what controls hide that share the reference's error: two
+    computations whose errors correlate at r differ by ``sqrt(2 (1 - r))`` times one
+    error, so noise seen between them is ``sqrt((1 - INDEPENDENT) / (1 - r))`` times as
+    large between independent ones.
+    """
+    found = {name: control_of(arm, reference, oracle) for name, arm in controls.items()}
+    shared = float(np.mean([c.shared for c in found.values()])) if found else 0.0
+    hidden = math.sqrt((1.0 - INDEPENDENT) / (1.0 - min(max(shared, INDEPENDENT), MOST_SHARED)))
+    name, shown = None, 1.0
+    for arm, control in found.items():
+        high = control.ratio.interval().high
+        if high is not None and high > shown:
+            name, shown = arm, high
+    value = max(ERROR_RATIO_LIMIT, shown)
+    widest = name if shown > ERROR_RATIO_LIMIT else None
+    return RatioLimit(
+        value=hidden * value,
+        arm=widest,
+        largest=None if widest is None else found[widest].ratio.value,
+        shown=shown,
+        shared=shared,
+        hidden=hidden,
     )

@@ -15,36 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.baseline.baseline import MIN_CONTROLS, Baseline
-from harness.baseline.controls import disagreement
+from harness.baseline.controls import RatioLimit, disagreement, ratio_limit
+from harness.baseline.scales import ArmRows, Scales, scales_of
 from harness.recording.format import PromptRecord, Recording, Run
 from harness.statistics.margins import Margins, margins
-from harness.statistics.noise import local_noise, rms_error, row_spacing, tolerance
-from harness.statistics.rows import RowStatistics
+from harness.statistics.noise import local_noise, row_spacing, tolerance, top_k_rms_errors
+from harness.statistics.rows import SKETCH_WIDTH, RowStatistics
 
 #: A shift beyond this many times the local noise is counted as large.
 LARGE = 3.0
-#: What a candidate is held against: the controls as they are, which warns, and
-#: with their noise inflated to the limit of the error ratio, which fails.
-INFLATIONS = (1.0, 1.5)
 
 
 @dataclass(frozen=True, eq=False)
 class PromptFloor:
-    """One prompt of the baseline, n positions.
+    """One prompt of the baseline: n positions, and A arms, the reference first.
 
     Attributes:
         unit: float64 (n,), spacing of the dtype, logits.
-        noise: float64 (n,), local noise ``s_t``, logits.
-        kappa: the largest ``|shift| / s_t`` of any control here.
+        noise: float64 (n,), local noise ``s_t`` of differences among the
+            likeliest tokens, logits.
+        arms: the arms' own rows, held against one another.
         large: float64 (n,), share of the controls whose shift is large.
         flips: float64 (n,), share of the controls that flip.
         predicted: float64 (n, 2), probability of a flip by margin and noise,
-            at each of INFLATIONS.
+            as it is and inflated to the limit of the error ratio.
     """
 
     unit: NDArray[np.float64]
     noise: NDArray[np.float64]
-    kappa: float
+    arms: ArmRows
     large: NDArray[np.float64]
     flips: NDArray[np.float64]
     predicted: NDArray[np.float64]
@@ -52,20 +51,22 @@ class PromptFloor:
 
 @dataclass(frozen=True, eq=False)
 class NoiseFloor:
-    """The noise floor of a whole baseline, by prompt id; ``controls`` is how
-    many arms it was seen in."""
+    """The noise floor of a whole baseline, by prompt id.
+
+    Attributes:
+        controls: how many controls it was seen in.
+        limit: of error ratios.
+        scales: of the guards, from all prompts.
+    """
 
     prompts: Mapping[str, PromptFloor]
     controls: int
-
-    @property
-    def kappa(self) -> float:
-        """The largest ``|shift| / s_t`` over all prompts and controls."""
-        return max((p.kappa for p in self.prompts.values()), default=0.0)
+    limit: RatioLimit
+    scales: Scales
 
     def tolerances(self) -> dict[str, NDArray[np.float64]]:
         """``tau_t`` of every position of every prompt, logits."""
-        kappa = self.kappa
+        kappa = self.scales.kappa
         return {i: tolerance(kappa, p.noise, p.unit) for i, p in self.prompts.items()}
 
 
@@ -94,68 +95,95 @@ def noise_floor(baseline: Baseline) -> NoiseFloor | None:
     sound = {
         name: control
         for name, control in baseline.controls.items()
-        if disagreement(control, baseline.reference, oracle) is None
+        if _finite_beside(control, baseline.reference)
+        and disagreement(control, baseline.reference, oracle) is None
     }
     baseline = replace(baseline, controls=sound)
     if not has_noise_floor(baseline):
         return None
-    seen = {p.id: _seen(p, baseline, oracle) for p in baseline.reference.prompts}
+    limit = ratio_limit(sound, baseline.reference, oracle)
+    seen = {p.id: _seen(p, baseline, oracle, limit) for p in baseline.reference.prompts}
     scale = _shift_scale(list(seen.values()))
-    return NoiseFloor({i: _prompt_floor(s, scale) for i, s in seen.items()}, len(baseline.controls))
+    return NoiseFloor(
+        {i: _prompt_floor(s, scale, limit) for i, s in seen.items()},
+        len(sound),
+        limit,
+        scales_of([s.arms for s in seen.values()], limit),
+    )
+
+
+def _finite_beside(control: Recording, reference: Recording) -> bool:
+    """Whether a control is finite wherever the reference is: NaN in it would look
+    like a large noise, or like none."""
+    return not any(
+        ((arm_rows(control, p).nonfinite > 0) & (p.run.rows.nonfinite == 0)).any()
+        for p in reference.prompts
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """One prompt: unit and noise, the reference's margin over its runner-up,
-    and each usable control's shift over its local noise, and its flips."""
+    """One prompt: unit and noise, the reference's margin over its runner-up, the
+    arms' rows, and each control's flips."""
 
     unit: NDArray[np.float64]
     noise: NDArray[np.float64]
     margin: NDArray[np.float64]
-    relative: NDArray[np.float64]
+    arms: ArmRows
     flips: NDArray[np.bool_]
 
 
-def _seen(prompt: PromptRecord, baseline: Baseline, oracle: Recording) -> _Seen:
+def _seen(prompt: PromptRecord, baseline: Baseline, oracle: Recording, limit: RatioLimit) -> _Seen:
     reference, chosen = prompt.run.rows, choices(prompt.run)
-    width = baseline.reference.model.vocab_size
     unit = row_spacing(baseline.reference.dtype, reference)
-    # NaN in a control would look like a large noise.
-    found_rows = [arm_rows(c, prompt) for c in baseline.controls.values()]
-    arms = [rows for rows in found_rows if not rows.nonfinite.any()]
+    controls = [arm_rows(c, prompt) for c in baseline.controls.values()]
     truth = arm_rows(oracle, prompt)
-    errors = [rms_error(rows, truth, width) for rows in (reference, *arms)]
-    found = [margins(reference, a, chosen, a.top_ids[:, 0].astype(np.int64)) for a in arms]
-    relative = [
-        np.abs(f.shift) / local_noise([e for k, e in enumerate(errors) if k != j], unit)
+    errors = top_k_rms_errors([reference, *controls], truth)
+    found = [margins(reference, a, chosen, a.top_ids[:, 0].astype(np.int64)) for a in controls]
+    shifts = [
+        np.abs(f.shift)
+        / (limit.hidden * local_noise([e for k, e in enumerate(errors) if k != j], unit))
         for j, f in enumerate(found, start=1)
     ]
     n = len(reference)
+    finite = np.all([rows.nonfinite == 0 for rows in (reference, truth, *controls)], axis=0)
     return _Seen(
         unit=unit,
-        noise=local_noise(errors, unit),
+        noise=limit.hidden * local_noise(errors, unit),
         margin=margins(reference, reference, chosen, chosen).margin,
-        relative=np.array(relative).reshape(len(arms), n),
-        flips=np.array([f.flip for f in found], dtype=np.bool_).reshape(len(arms), n),
+        arms=ArmRows(
+            error=np.stack([_sketched(rows, truth) for rows in (reference, *controls)])[:, finite],
+            positions=np.flatnonzero(finite),
+            shift=np.where(finite, np.array(shifts).reshape(len(controls), n), 0.0),
+        ),
+        flips=np.array([f.flip for f in found], dtype=np.bool_).reshape(len(controls), n),
     )
+
+
+def _sketched(arm: RowStatistics, truth: RowStatistics) -> NDArray[np.float64]:
+    """The sketch of an arm's error, float64 (n, 64); 0 where a side has none."""
+    if arm.sketch is None or truth.sketch is None:
+        return np.zeros((len(arm), SKETCH_WIDTH))
+    return arm.sketch.astype(np.float64) - truth.sketch
 
 
 def _shift_scale(seen: list[_Seen]) -> float:
     """Root-mean-square of shift over local noise, over all controls."""
-    squares = np.concatenate([(s.relative**2).ravel() for s in seen])
+    squares = np.concatenate([(s.arms.shift**2).ravel() for s in seen])
     return math.sqrt(float(squares.mean())) if squares.size else 0.0
 
 
-def _prompt_floor(seen: _Seen, scale: float) -> PromptFloor:
-    arms = max(len(seen.relative), 1)
+def _prompt_floor(seen: _Seen, scale: float, limit: RatioLimit) -> PromptFloor:
+    controls = max(len(seen.arms.shift), 1)
     return PromptFloor(
         unit=seen.unit,
         noise=seen.noise,
-        kappa=float(seen.relative.max(initial=0.0)),
-        large=np.sum(seen.relative > LARGE, axis=0) / arms,
-        flips=np.sum(seen.flips, axis=0) / arms,
+        arms=seen.arms,
+        large=np.sum(seen.arms.shift > LARGE, axis=0) / controls,
+        flips=np.sum(seen.flips, axis=0) / controls,
         predicted=np.stack(
-            [flip_probability(seen.margin, f * scale * seen.noise) for f in INFLATIONS], axis=1
+            [flip_probability(seen.margin, f * scale * seen.noise) for f in limit.inflations],
+            axis=1,
         ),
     )
 
@@ -175,12 +203,10 @@ def relative_push(
 ) -> NDArray[np.float64]:
     """What stands against a position, over its local noise; 0 up to two units.
 
-    A position is beyond its tolerance exactly where this is above
-    ``HEADROOM * kappa``. The largest of the shift, of the margin that a flip crossed,
-    and of what the chosen token lies below the best of its own row: a greedy
-    choice flips only where the shift outweighs the margin, and one that the
-    logits do not explain (a penalty, sampling) hides behind no small shift.
+    A position is beyond its tolerance exactly where this is above ``kappa``. The
+    larger of the shift and of the margin that a flip crossed: a greedy choice
+    flips only where the shift outweighs the margin.
     """
     crossed = np.where(found.flip, found.margin, 0.0)
-    push = np.maximum(np.maximum(np.abs(found.shift), crossed), found.trailing)
+    push = np.maximum(np.abs(found.shift), crossed)
     return np.asarray(np.where(push > 2.0 * unit, push / noise, 0.0))

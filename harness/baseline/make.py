@@ -22,7 +22,7 @@ from harness.baseline.baseline import (
     check_arm,
     equals_reference,
 )
-from harness.baseline.controls import disagreement
+from harness.baseline.controls import contradiction, disagreement
 from harness.baseline.finite import check_finite
 from harness.baseline.folder import baseline_folder, load_baseline, put_in_place, staging_folder
 from harness.devices.base import Replay
@@ -147,21 +147,43 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
         if arm.name != ORACLE and twin is not None:
             progress.note(f"{arm.name}: bit-equal to {twin} here, so it shows no noise of its own")
             continue
-        wrong = _wrong(arm.name, made, reference, kept.get(ORACLE))
-        if wrong is not None:
-            progress.note(f"{arm.name}: {wrong}; the arm is left out")
-            continue
-        kept[arm.name] = made
+        oracle = kept.get(ORACLE)
+        if _usable(arm.name, made, reference, oracle, progress):
+            kept[arm.name] = made
     return kept
 
 
-def _wrong(
-    name: str, made: Recording, reference: Recording, oracle: Recording | None
-) -> str | None:
-    """Why an arm cannot be a control; None for a sound control and for the oracle."""
+def _usable(
+    name: str,
+    made: Recording,
+    reference: Recording,
+    oracle: Recording | None,
+    progress: Progress,
+) -> bool:
+    """Whether an arm shows noise; the oracle always.
+
+    Raises:
+        BaselineError: if it contradicts the reference. Then one of the two is not
+            this model, and nobody knows which: no port may be judged by them.
+    """
     if name == ORACLE or oracle is None:
-        return None
-    return disagreement(made, reference, oracle)
+        return True
+    wrong = contradiction(made, reference, oracle)
+    if wrong is not None:
+        raise BaselineError(
+            f"{name} ({_path_of(made)}) and the reference ({_path_of(reference)}) contradict each "
+            f"other: {wrong}; make the faulty path right, or name the other for the reference, "
+            "such as --engine-arg attention=eager"
+        )
+    alike = disagreement(made, reference, oracle)
+    if alike is not None:
+        progress.note(f"{name}: {alike}; the arm is left out")
+    return alike is None
+
+
+def _path_of(arm: Recording) -> str:
+    """The kernel path of an arm, as far as it is named."""
+    return arm.engine.attention or arm.prompts[0].run.replay
 
 
 def arms_in_memory(
@@ -180,9 +202,7 @@ def arms_in_memory(
         recording = _record(plan, arm, plan.context, progress)
         if arm.name != ORACLE and equals_reference(recording, reference):
             continue
-        wrong = _wrong(arm.name, recording, reference, made.get(ORACLE))
-        if wrong is not None:
-            progress.note(f"{arm.name}: {wrong}; the arm is left out")
+        if not _usable(arm.name, recording, reference, made.get(ORACLE), progress):
             continue
         check_arm(arm.name, recording, reference)
         made[arm.name] = recording

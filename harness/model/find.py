@@ -22,7 +22,7 @@ def local_model(name: str) -> Model:
     """The model of that name as far as its name tells: nothing is fetched, and its
     folder may not exist."""
     path = _as_path(name)
-    return Model(name, path if name != DEFAULT_MODEL and os.path.isdir(path) else "")
+    return Model(name, path if name not in PACKAGED and os.path.isdir(path) else "")
 
 
 def find_model(

@@ -26,6 +26,8 @@ CONFIDENCE = 0.95
 #: Confidence of the interval that must lie beyond the limit for a gate to fail.
 FAIL_CONFIDENCE = 0.999
 _LARGEST_LOG = 700.0
+#: The largest ratio that one prompt counts with.
+MOST_TIMES = 1000.0
 #: Beyond so many degrees of freedom t changes by less than half a percent.
 _MANY = 200.0
 
@@ -131,6 +133,43 @@ def ratio_of_roots(candidate: NDArray[np.float64], reference: NDArray[np.float64
     left_out = 0.5 * np.log(rest_d / rest_b)
     freedom = freedom_of(candidate / total_d + reference / total_b)
     return Estimate(value, jackknife_error(left_out), freedom, log=True, prompts=n)
+
+
+def geometric_ratio(
+    candidate: NDArray[np.float64], reference: NDArray[np.float64], rows: NDArray[np.float64]
+) -> Estimate:
+    """Geometric mean over prompts of ``sqrt(candidate / reference)``, each weighed by
+    its rows, with its jackknife error.
+
+    No prompt governs it: one whose error is a thousand times as large as the others',
+    in both arms, weighs as much as they do. So the interval holds where the size of
+    prompts has a heavy tail. A ratio beyond ``MOST_TIMES``, or below its inverse,
+    counts as that: of a prompt in which one of the two has no error at all.
+
+    Args:
+        candidate, reference: float64 (n,), squared errors summed over the positions
+            of each prompt, for the same positions.
+        rows: float64 (n,), how many positions.
+
+    Returns:
+        No value where no prompt has rows, or the reference no error in any; 0 where
+        the candidate has none in any; no error with fewer than two prompts.
+    """
+    told = (rows > 0) & ((candidate > 0.0) | (reference > 0.0))
+    n = int(told.sum())
+    mine, theirs, weights = candidate[told], reference[told], rows[told].astype(np.float64)
+    if not n or not theirs.any():
+        return Estimate(None, prompts=n)
+    if not mine.any():
+        return Estimate(0.0, prompts=n)
+    most = 2.0 * math.log(MOST_TIMES)
+    with np.errstate(divide="ignore"):  # of 0: clipped
+        logs = 0.5 * np.clip(np.log(mine) - np.log(theirs), -most, most)
+    value = math.exp(float(np.sum(weights * logs) / weights.sum()))
+    if n < 2:
+        return Estimate(value, prompts=n)
+    left_out = (np.sum(weights * logs) - weights * logs) / (weights.sum() - weights)
+    return Estimate(value, jackknife_error(left_out), freedom_of(weights), log=True, prompts=n)
 
 
 def error_ratio(candidate: NDArray[np.float64], reference: NDArray[np.float64]) -> Interval:

@@ -14,10 +14,6 @@ from harness.statistics.rows import NO_TOKEN, RowStatistics, squared_norm
 
 #: Bits of the significand after the leading one.
 FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float32": 23}
-#: How far beyond the largest shift of any control a candidate may go. With t
-#: noise of 5 degrees of freedom and two controls the largest of as many draws
-#: is beyond 1.5 times theirs in 5 suites of 100, beyond twice in 1 at most.
-HEADROOM = 2.0
 
 
 def squared_error(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float64]:
@@ -69,6 +65,16 @@ def top_k_squared_errors(
     return [np.sum((_centred(_at(arm, oracle), used) - base) ** 2, axis=1) for arm in arms], counts
 
 
+def top_k_rms_errors(
+    arms: Sequence[RowStatistics], oracle: RowStatistics
+) -> list[NDArray[np.float64]]:
+    """Root-mean-square error of each arm among the oracle's likeliest ids, float64
+    (n,) each, in logits: one degree of freedom is that of the centring. 0 where
+    fewer than two ids are told."""
+    squares, counts = top_k_squared_errors(arms, oracle)
+    return [np.sqrt(found / np.maximum(counts - 1, 1)) for found in squares]
+
+
 def _at(arm: RowStatistics, oracle: RowStatistics) -> NDArray[np.float32]:
     """The arm's logits of the oracle's largest ids, (n, 20)."""
     match = oracle.top_ids[:, :, None] == arm.top_ids[:, None, :]
@@ -102,12 +108,28 @@ def row_spacing(dtype: str, rows: RowStatistics) -> NDArray[np.float64]:
     return spacing(dtype, np.abs(rows.top_logits.astype(np.float64)).max(axis=1))
 
 
+def on_grid(dtype: str, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether all of a row's values are numbers of ``dtype``, bool (n,).
+
+    Args:
+        logits: float32 (n, k).
+    """
+    if dtype == "bfloat16":
+        fits = (np.ascontiguousarray(logits).view(np.uint32) & np.uint32(0xFFFF)) == 0
+    elif dtype == "float16":
+        with np.errstate(over="ignore"):
+            fits = logits.astype(np.float16).astype(np.float32) == logits
+    else:
+        fits = np.ones(logits.shape, np.bool_)
+    return np.asarray(fits.all(axis=1))
+
+
 def local_noise(
     errors: Sequence[NDArray[np.float64]], unit: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """``s_t``: root-mean-square over the model-dtype baseline arms of their
-    rms error at position t, at least ``unit / sqrt(12)``, the standard
-    deviation of one rounding. Shape (n,)."""
+    rms error among the likeliest tokens at position t, at least
+    ``unit / sqrt(12)``, the standard deviation of one rounding. Shape (n,)."""
     pooled = np.sqrt(np.mean(np.square(np.stack(errors)), axis=0))
     return np.asarray(np.maximum(pooled, unit / np.sqrt(12.0)))
 
@@ -115,6 +137,6 @@ def local_noise(
 def tolerance(
     kappa: float, noise: NDArray[np.float64], unit: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """``tau_t = max(2 u, HEADROOM kappa s_t)``: the largest margin shift at each
-    position that the reference's own variations explain. Shape (n,)."""
-    return np.asarray(np.maximum(2.0 * unit, HEADROOM * kappa * noise))
+    """``tau_t = max(2 u, kappa s_t)``: the largest margin shift at each position
+    that the reference's own variations explain. Shape (n,)."""
+    return np.asarray(np.maximum(2.0 * unit, kappa * noise))

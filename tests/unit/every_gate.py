@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from factories import evidence
+from factories import arm_error, by_part, evidence, scales
 
 from harness.alignment.gates import determinism_gate
-from harness.alignment.gates.bias import bias_gate, slope_gate
+from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate, tilt_gate
 from harness.alignment.gates.conduct import coverage_gate, nonfinite_gate
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
-from harness.alignment.gates.guard import point_guard
+from harness.alignment.gates.guard import greedy_gate, point_guard
+from harness.alignment.gates.local import prompt_guard, row_guard
 from harness.alignment.gates.masks import masks_gate
 from harness.alignment.gates.ratio import (
     error_ratio_gate,
@@ -20,6 +21,7 @@ from harness.alignment.gates.ratio import (
 from harness.alignment.gates.stops import stops_gate
 from harness.alignment.result import Gate
 from harness.alignment.tokens import token_guard
+from harness.baseline.controls import RatioLimit
 from harness.messages.message import message
 from harness.recording.endings import FAULTS, Ending, Fault
 from harness.statistics.intervals import Estimate
@@ -28,9 +30,19 @@ WHY = message("reason.no_oracle")
 SPREAD = np.linspace(0.5, 1.5, 20)
 
 
-def ratio(value: float | None, error: float | None = None, prompts: int = 20) -> Gate:
+PLAIN = RatioLimit()
+#: As of a baseline one of whose controls is rougher than the reference.
+WIDENED = RatioLimit(value=1.9, arm="control-isa", largest=1.8, shown=1.9)
+
+
+def ratio(
+    value: float | None,
+    error: float | None = None,
+    prompts: int = 20,
+    limit: RatioLimit = PLAIN,
+) -> Gate:
     found = Estimate(value, error, max(prompts - 1, 1), log=True, prompts=prompts)
-    return error_ratio_gate("error_ratio", "where.vocabulary", found, 10 * prompts, WHY)
+    return error_ratio_gate("error_ratio", "where.vocabulary", found, 10 * prompts, WHY, limit)
 
 
 def one(prompts: int, index: int, value: float) -> np.ndarray:
@@ -50,16 +62,31 @@ def paths(scale: float, prompts: int = 20, spread: bool = False) -> np.ndarray:
     return np.stack([own, 9 * own], axis=1) * scale**2
 
 
+def on_one_row(prompts: int, value: float) -> tuple[np.ndarray, ...]:
+    """Every row stands at 1, but the fourth of the second prompt."""
+    return tuple(np.where((np.arange(10) == 3) & (k == 1), value, 1.0) for k in range(prompts))
+
+
+def drifting(size: float, prompts: int = 20) -> np.ndarray:
+    """One bucket that is off at every position, in every prompt the same."""
+    return np.tile(10 * size * np.eye(64)[5], (prompts, 1))
+
+
 #: Every status that a gate can have.
 STATUSES: dict[str, set[str]] = {
-    **{name: {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"}
+    **{name: {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"}
        for name in ("error_ratio", "error_ratio_prefill", "error_ratio_decode",
                     "top_k_error_ratio")},
+    "prompt_guard": {"PASS", "FAIL", "NOT_RUN"},
+    "row_guard": {"PASS", "FAIL", "NOT_RUN"},
     "point_guard": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "exceedance": {"PASS", "WARN", "FAIL", "NOT_RUN"},
     "flip_calibration": {"PASS", "WARN", "FAIL", "NOT_RUN"},
-    "bias": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
-    "slope": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
+    "greedy": {"PASS", "FAIL", "NOT_RUN"},
+    "bias": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
+    "bucket": {"PASS", "WARN", "FAIL", "NOT_RUN"},
+    "slope": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
+    "row_slope": {"PASS", "WARN", "FAIL", "NOT_RUN"},
     "nonfinite": {"PASS", "FAIL", "INCONCLUSIVE"},
     "masks": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "coverage": {"PASS", "INCONCLUSIVE"},
@@ -89,15 +116,43 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
         "NOT_RUN",
         "no row came by decode",
     ),
-    (point_guard(evidence()), "PASS", "all 200 positions; 20 tokens flip, within the noise."),
-    (point_guard(evidence(3, flips=np.zeros(3))), "PASS", "all 30 positions."),
-    (point_guard(evidence(controls=0)), "NOT_RUN", "no oracle and controls"),
+    (ratio(1.3, 0.02), "WARN", "at most 1.5, but more than the 1.15 that controls and correct"),
+    (ratio(1.12, 0.02), "PASS", "at most 1.5."),
+    (ratio(1.3, 0.02, limit=WIDENED), "PASS", "at most 1.9, since the reference's own control-isa"),
+    (ratio(2.5, 0.02, limit=WIDENED), "FAIL", "more than 1.9, and the reference's own control-isa"),
+    (ratio(1.7, 0.1, limit=WIDENED), "INCONCLUSIVE", "not yet decided against 1.9: about"),
+    (ratio_gate(evidence(error=paths(1.3)), None), "WARN", "more than the 1.15"),
+    (top_k_ratio_gate(evidence(top_error=1.69 * np.ones(20)), None), "WARN", "more than the 1.15"),
+    *((path_ratio_gate(evidence(error=paths(1.3)), i, None), "WARN", "more than the 1.15")
+      for i in (0, 1)),
+    (prompt_guard(evidence(), scales(), None), "PASS",
+     "p0, has 1 times the error of the baseline's arms, theirs at most 1.1 times; the limit is 1.8"),
+    (prompt_guard(evidence(error=paths(1.0) * (1 + one(20, 4, 24.0))[:, None]), scales(), None),
+     "FAIL", "p4, has 5 times the error of the baseline's arms, theirs at most 1.1 times: 1 prompt"),
+    (prompt_guard(evidence(error=paths(2.0)), scales(), None), "FAIL", "20 prompts are beyond"),
+    (prompt_guard(evidence(controls=0), scales(), None), "NOT_RUN", "the baseline has no controls"),
+    (prompt_guard(evidence(error=paths(0.0)), scales(), WHY), "NOT_RUN", "no oracle"),
+    (row_guard(evidence(), scales(), None), "PASS",
+     "1 times the error of the baseline's arms there (position 0 of prompt p0), theirs at most 1.5"),
+    (row_guard(evidence(standing=on_one_row(20, 24.0)), scales(), None), "FAIL",
+     "24 times the error of the baseline's arms there (position 3 of prompt p1), theirs at most "
+     "1.5 times: beyond the limit of 3."),
+    (row_guard(evidence(standing=(np.where(np.arange(10) < 2, 2.0, 1.0),) * 20), scales(), None),
+     "FAIL", "40 of 200 rows have more than 1.8 times the error of the baseline's arms at their "
+     "position, where at most 2 may."),
+    (row_guard(evidence(controls=0), scales(), None), "NOT_RUN", "the baseline has no controls"),
+    (row_guard(evidence(2, standing=(np.zeros(0),) * 2), scales(), WHY), "NOT_RUN", "no oracle"),
+    (point_guard(evidence(), scales()), "PASS",
+     "no further than 8 times the local noise at all 200 positions; 20 tokens flip within that."),
+    (point_guard(evidence(3, flips=np.zeros(3)), scales()), "PASS", "noise at all 30 positions."),
+    (point_guard(evidence(controls=0), scales()), "NOT_RUN", "no oracle and controls"),
     (
-        point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0)))),
+        point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), scales()),
         "FAIL",
-        "10 of 20 positions fail: 1 DIVERGENT, 9 SILENT_DRIFT.",
+        "10 of 20 positions fail, beyond 8 times the local noise: 1 DIVERGENT, 9 SILENT_DRIFT.",
     ),
-    (point_guard(evidence(3, nonfinite=one(3, 1, 4))), "FAIL", "4 of 30 positions fail: 4"),
+    (point_guard(evidence(3, nonfinite=one(3, 1, 4)), scales()), "FAIL",
+     "4 of 30 positions fail, beyond 8 times the local noise: 4"),
     (exceedance_gate(evidence()), "PASS", "at 40 positions (20.0 %), the controls' at 40"),
     (exceedance_gate(evidence(large=np.tile([5.0, 1.0], (20, 1)))), "WARN", "more large shifts"),
     (exceedance_gate(evidence(large=np.tile([9.0, 7.0], (20, 1)))), "FAIL", "inflated by 1.5"),
@@ -110,20 +165,46 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (flip_gate(evidence(200, flips=1.4 * np.ones(200))), "WARN", "not more than 1.5 times"),
     (flip_gate(evidence(controls=0)), "NOT_RUN", "the baseline has no controls"),
     (flip_gate(evidence(predicted=np.zeros((20, 2)))), "NOT_RUN", "nothing to compare with"),
-    (bias_gate(evidence(), None), "PASS", "0.0000 (95 % interval 0.0000 to 0.0000)"),
-    (bias_gate(evidence(drift=np.ones((20, 64))), None), "FAIL", "more than 0.05"),
-    (bias_gate(evidence(drift=np.outer(SPREAD, one(64, 0, 2.5))), None), "INCONCLUSIVE", "0.0622"),
-    (bias_gate(evidence(8, drift=np.outer(SPREAD[:8], one(64, 0, 4.0))), None), "WARN", "0.0"),
+    (greedy_gate(evidence()), "PASS", "Each of 200 tokens that the device chose is the largest"),
+    (greedy_gate(evidence(3, unchosen=np.array([0, 2, 1]), first_unchosen=np.array([-1, 4, 0]))),
+     "FAIL", "3 of 30 tokens that the device chose are not the largest of their rows, first at "
+     "position 4 of prompt p1: a sampler or a penalty chose."),
+    (greedy_gate(evidence(2, unchosen=np.array([0, 1]), first_unchosen=np.array([-1, 6]))),
+     "FAIL", "1 of 20 tokens that the device chose is not the largest of its row, at position 6"),
+    (greedy_gate(evidence(2, chosen=np.zeros(2, int))), "NOT_RUN", "chose no token by itself"),
+    (bias_gate(evidence(), None), "PASS", "the reference is 0.0000 (95 % interval 0.0000 to 0.00"),
+    (bias_gate(evidence(mean_error=np.ones((20, 64))), None), "FAIL", "more than 0.05"),
+    (bias_gate(evidence(mean_error=np.outer(SPREAD, one(64, 0, 2.5))), None), "INCONCLUSIVE",
+     "0.0622"),
     (bias_gate(evidence(2), None), "NOT_RUN", "at least 3 prompts"),
     (bias_gate(evidence(rows=np.zeros((20, 2), int)), WHY), "NOT_RUN", "ic error: the baseline"),
-    (slope_gate(evidence(), None), "PASS", "by +0.00000 (95 % interval"),
-    (slope_gate(evidence(along=10 * np.ones(20)), None), "FAIL", "by +0.01000"),
-    (slope_gate(evidence(along=-10 * np.ones(20)), None), "FAIL", "by -0.01000"),
-    (slope_gate(evidence(along=2.8 * SPREAD), None), "INCONCLUSIVE", "would decide"),
-    (slope_gate(evidence(along=-3.2 * SPREAD), None), "INCONCLUSIVE", "would decide"),
-    (slope_gate(evidence(8, along=2.8 * 1.4 * SPREAD[:8]), None), "WARN", "not yet decided"),
-    (slope_gate(evidence(1, along=np.ones(1)), None), "INCONCLUSIVE", "too few prompts"),
-    (slope_gate(evidence(power=np.zeros(20)), WHY), "NOT_RUN", "logits: the baseline has no"),
+    (bucket_gate(evidence(), None), "PASS",
+     "of the worst 1.6 % of the ids is 0 logits, the controls' 0.1, at most 0.2."),
+    (bucket_gate(evidence(mean_error=drifting(0.5)), None), "FAIL", "is 0.5 logits, the controls'"),
+    (bucket_gate(evidence(mean_error=drifting(8.0) * one(20, 3, 1)[:, None]), None), "WARN",
+     "is 0.4 logits, the controls' 0.1, more than 0.2, but the prompts do not agree on it."),
+    (bucket_gate(evidence(controls=0), None), "NOT_RUN", "the baseline has no controls"),
+    (bucket_gate(evidence(rows=np.zeros((20, 2), int)), WHY), "NOT_RUN", "no oracle"),
+    (slope_gate(evidence(), None), "PASS", "that of the reference by +0.00000 (95 % interval"),
+    (slope_gate(evidence(along=by_part(10 * np.ones(20))), None), "FAIL", "by +0.01000"),
+    (slope_gate(evidence(along=by_part(-10 * np.ones(20))), None), "FAIL", "by -0.01000"),
+    *((slope_gate(evidence(along=np.outer(np.ones(20), parts)), None), "FAIL", where)
+      for parts, where in (
+          ([0, 5, -5, 0, 0], "by +0.01000 (95 % interval +0.01000 to +0.01000) in the first half"),
+          ([0, 0, -5, 0, 0], "by -0.01000 (95 % interval -0.01000 to -0.01000) in the second half"),
+          ([0, 0, 0, 9, -9], "of the prefill path"),
+          ([0, 0, 0, 0, -9], "of the decode path"),
+      )),
+    (slope_gate(evidence(along=by_part(2.8 * SPREAD)), None), "INCONCLUSIVE", "would decide"),
+    (slope_gate(evidence(along=by_part(-3.2 * SPREAD)), None), "INCONCLUSIVE", "would decide"),
+    (slope_gate(evidence(1, along=by_part(np.ones(1))), None), "INCONCLUSIVE", "too few prompts"),
+    (slope_gate(evidence(power=np.zeros((20, 5))), WHY), "NOT_RUN", "logits: the baseline has no"),
+    (tilt_gate(evidence(), None), "PASS", "scatters 1.000 (95 % interval 1.000 to 1.000) times as"),
+    (tilt_gate(evidence(tilt=9 * np.ones(20)), None), "FAIL", "scaled, up in some rows and down"),
+    (tilt_gate(evidence(tilt=1 + one(20, 3, 60)), None), "WARN", "not more than chance allows"),
+    (tilt_gate(evidence(tilt=1 + one(20, 3, 10)), None), "PASS", "not shown to exceed 1.5."),
+    (tilt_gate(evidence(controls=0), None), "NOT_RUN", "the baseline has no controls"),
+    (tilt_gate(evidence(arm_tilt=np.zeros((20, 3))), None), "NOT_RUN", "Scale of single rows: the"),
     (nonfinite_gate(evidence(2)), "PASS", "All logits of 20 rows are finite."),
     (
         nonfinite_gate(evidence(3, nonfinite=one(3, 1, 2), first_nonfinite=np.array([-1, 7, -1]))),
@@ -190,9 +271,10 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
     (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities, oth"),
     (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differs between two runs"),
-    (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), 4.1), "PASS", "all 20"),
+    (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), scales(kappa=8.2)), "PASS",
+     "8.2 times the local noise at all 20 positions"),
     *((path_ratio_gate(evidence(error=paths(3.0)), i, None), "FAIL", "3.000") for i in (0, 1)),
-    *((path_ratio_gate(evidence(error=paths(1.4, spread=True)), i, None), "INCONCLUSIVE", "decide")
+    *((path_ratio_gate(evidence(error=paths(1.5, spread=True)), i, None), "INCONCLUSIVE", "decide")
       for i in (0, 1)),
     (path_ratio_gate(evidence(), 1, None), "PASS", "Error of the decode path: 1.000"),
     (top_k_ratio_gate(evidence(), None), "PASS", "among the likeliest tokens: 1.000"),

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence, no_masks
 from harness.baseline.baseline import Baseline
+from harness.baseline.controls import RatioLimit
+from harness.baseline.scales import ArmRows, Scales, Tail
 from harness.devices.base import Replay
 from harness.devices.fake import FakeDevice, fake_subject
 from harness.model.facts import ModelFacts
@@ -189,9 +191,11 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
     """A correct candidate with the reference's own errors, ten positions a
     prompt, two controls; every field may be another."""
     ones, none = np.ones(prompts), np.zeros(prompts)
+    whole = np.zeros(prompts, np.int64)
     fields: dict[str, Any] = {
         "ids": tuple(f"p{i}" for i in range(prompts)),
         "controls": 2,
+        "limit": RatioLimit(),
         "positions": np.full(prompts, 10),
         "expected": np.full(prompts, 10),
         "rows": np.tile([1, 9], (prompts, 1)),
@@ -199,24 +203,30 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "reference_error": np.tile([1.0, 9.0], (prompts, 1)),
         "top_error": ones,
         "top_reference": ones,
-        "along": none,
-        "power": 1000.0 * ones,
-        "drift": np.zeros((prompts, SKETCH_WIDTH)),
+        **dict.fromkeys(("along", "reference_along"), by_part(none)),
+        "power": by_part(1000.0 * ones),
+        "tilt": ones,
+        "arm_tilt": np.ones((prompts, 3)),
+        "mean_error": np.zeros((prompts, SKETCH_WIDTH)),
+        "arm_error": arm_error(prompts),
         "large": np.tile([2.0, 1.0], (prompts, 1)),
         "control_large": 2.0 * ones,
         "flips": ones,
         "control_flips": ones,
         "predicted": np.tile([1.0, 1.5], (prompts, 1)),
-        "kappa": 4.0 * ones,
         **dict.fromkeys(
-            ("nonfinite", "unjudged_nonfinite", "reference_nonfinite"), np.zeros(prompts, np.int64)
+            ("nonfinite", "unjudged_nonfinite", "reference_nonfinite", "unchosen"), whole
         ),
-        "first_nonfinite": np.full(prompts, -1),
+        **dict.fromkeys(("first_nonfinite", "first_unchosen"), whole - 1),
+        "chosen": whole + 10,
         **no_masks(prompts),
         **dict.fromkeys(("bit_equal", "ended", "same_tokens"), np.zeros(prompts, np.bool_)),
         "whole": np.ones(prompts, np.bool_),
         "push": tuple(np.ones(10) for _ in range(prompts)),
         "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
+        "standing": tuple(np.ones(10) for _ in range(prompts)),
+        "at": tuple(np.arange(10) for _ in range(prompts)),
+        "arms": tuple(arm_rows() for _ in range(prompts)),
     }
     return Evidence(**(fields | changes))
 
@@ -240,6 +250,43 @@ def again(recording_: Recording) -> Recording:
     return recording_.model_copy(
         update={"prompts": prompts, "created": "2025-01-02T04:04:05+00:00"}
     )
+
+
+def by_part(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over ten rows of a prompt, by the parts whose scale is judged apart: all,
+    the halves, one row of prefill and nine of decode. Shape (n, 5)."""
+    return np.outer(values, [1.0, 0.5, 0.5, 0.1, 0.9])
+
+
+def arm_error(prompts: int) -> NDArray[np.float64]:
+    """Summed errors of three arms, (prompts, 3, 64): each control is off by 0.1
+    logits on average in a bucket of its own, and the reference is not off."""
+    found = np.zeros((prompts, 3, SKETCH_WIDTH))
+    found[:, 1, 1], found[:, 2, 2] = 1.0, -1.0
+    return found
+
+
+def arm_rows(rows: int = 10, arms: int = 3, error: float = 1.0) -> ArmRows:
+    """Arms of equal errors, each in a bucket of its own."""
+    found = np.zeros((arms, rows, SKETCH_WIDTH))
+    for k in range(arms):
+        found[k, :, k] = error
+    return ArmRows(found, np.arange(rows), np.ones((arms - 1, rows)))
+
+
+def scales(**changes: Any) -> Scales:
+    """Scales as of the embedded model's arms; every field may be another."""
+    fields: dict[str, Any] = {
+        "kappa": 8.0,
+        "tail": Tail(values=400, share=0.05, start=2.0, power=7.0),
+        "row_largest": 1.5,
+        "row_limit": 3.0,
+        "row_common": 1.2,
+        "prompt_largest": 1.1,
+        "prompt_limit": 1.8,
+        "arms": 3,
+    }
+    return Scales(**(fields | changes))
 
 
 def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:

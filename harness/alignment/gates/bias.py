@@ -1,7 +1,9 @@
 """Systematic errors, which do not average out over positions.
 
 Rounding errors point everywhere; a wrong constant or a missing term points the
-same way at every position, and hides below them while it is small.
+same way at every position, and hides below them while it is small. The reference
+has systematic errors of its own, so a candidate is held against both: it is
+charged with what parts it from the reference and from the oracle.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Evidence
+from harness.alignment.evidence import PARTS, Evidence
+from harness.alignment.gates.conduct import not_run
 from harness.alignment.gates.decide import (
-    FEW_PROMPTS,
     estimated_gate,
     held_below,
     what_would_decide,
@@ -19,63 +21,59 @@ from harness.alignment.gates.decide import (
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate, span
 from harness.messages.message import Message, Value, message
-from harness.statistics.intervals import Estimate, freedom_of, jackknife_error
+from harness.statistics.intervals import (
+    FAIL_CONFIDENCE,
+    Estimate,
+    freedom_of,
+    jackknife_error,
+    ratio_of_roots,
+    t_at,
+)
+from harness.statistics.rows import SKETCH_WIDTH
+from harness.statistics.systematic import FEWEST_PROMPTS, systematic_share
 
-#: The largest systematic part of a correct port's difference from the
-#: reference, as a share of the reference's own mean squared error.
+#: The largest systematic part of a correct port's error, as a share of the
+#: reference's own mean squared error.
 BIAS_LIMIT = 0.05
-#: Fewer prompts give no products to average.
-_FEWEST = 3
 #: The largest difference of scale between the logits of two correct engines.
 SLOPE_LIMIT = 0.003
+#: How far the mean error of one bucket may be beyond the controls' furthest.
+BUCKET_HEADROOM = 2.0
+#: How a part is called in a message.
+_WHERE = dict(
+    zip(PARTS, ("all", "first_half", "second_half", "by_prefill", "by_decode"), strict=True)
+)
+#: Best first: of two estimates of a fault, the better one is believed.
+_ORDER: tuple[Status, ...] = ("PASS", "WARN", "INCONCLUSIVE", "FAIL", "NOT_RUN")
 
 
-def bias_share(evidence: Evidence) -> Estimate:
-    """Squared norm of the mean difference from the reference, over the mean
-    squared error of the reference.
-
-    With ``d_i`` the summed difference of prompt i and ``n_i`` its positions,
-    ``sum(d_i . d_j) / sum(n_i n_j)`` over ``i != j``: products within a prompt,
-    which noise makes positive, are left out, so noise alone gives 0 on average.
-    """
+def bias_shares(evidence: Evidence) -> tuple[Estimate, Estimate]:
+    """The systematic part of the candidate's error against the reference, and of that
+    against the oracle, as shares of the reference's mean squared error."""
     used = evidence.rows.sum(axis=1) > 0
     counts = evidence.rows[used].sum(axis=1).astype(np.float64)
     errors = evidence.reference_error[used].sum(axis=1)
-    prompts = len(counts)
-    if prompts < _FEWEST or errors.sum() <= 0.0:
-        return Estimate(None, prompts=prompts)
-    products = evidence.drift[used] @ evidence.drift[used].T
-    pairs, weights = _off_diagonal(products), _off_diagonal(np.outer(counts, counts))
-    value = _share(pairs.sum(), weights.sum(), errors.sum(), counts.sum())
-    # Without prompt k both of its rows and columns go.
-    left_out = _share(
-        pairs.sum() - 2.0 * pairs.sum(axis=1),
-        weights.sum() - 2.0 * weights.sum(axis=1),
-        errors.sum() - errors,
-        counts.sum() - counts,
+    mine, theirs = evidence.mean_error[used], evidence.arm_error[used][:, 0]
+    return (
+        systematic_share(mine - theirs, counts, errors),
+        systematic_share(mine, counts, errors),
     )
-    freedom = freedom_of(np.diag(products))
-    return Estimate(float(value), jackknife_error(left_out), freedom, prompts=prompts)
 
 
-def _off_diagonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return matrix - np.diag(np.diag(matrix))
-
-
-def _share(
-    pairs: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    errors: NDArray[np.float64],
-    counts: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    return np.asarray((pairs / weights) / (errors / counts))
-
-
-def slope_difference(evidence: Evidence) -> Estimate:
+def slope_differences(evidence: Evidence, part: int = 0) -> tuple[Estimate, Estimate]:
     """Slope of the candidate's error on the centred oracle row, minus the
-    reference's: ``sum(<z_D - z_B, z_O>) / sum(<z_O, z_O>)``, by jackknife."""
-    used = evidence.power > 0
-    along, power = evidence.along[used], evidence.power[used]
+    reference's, and by itself: ``sum(<e, z_O>) / sum(<z_O, z_O>)``, by jackknife.
+
+    Args:
+        part: an index of PARTS.
+    """
+    used = evidence.power[:, part] > 0
+    power = evidence.power[used, part]
+    along, theirs = evidence.along[used, part], evidence.reference_along[used, part]
+    return _slope(along - theirs, power), _slope(along, power)
+
+
+def _slope(along: NDArray[np.float64], power: NDArray[np.float64]) -> Estimate:
     prompts = len(along)
     if not prompts:
         return Estimate(None)
@@ -86,55 +84,154 @@ def slope_difference(evidence: Evidence) -> Estimate:
     return Estimate(value, jackknife_error(left_out), freedom_of(power), prompts=prompts)
 
 
-def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
-    """The systematic share against its limit.
+def _better(
+    estimates: tuple[Estimate, Estimate], limit: float, *, both_sides: bool = False
+) -> tuple[Estimate, Status, str]:
+    """Of the two estimates the one that charges less, with its status, and what it
+    is held against."""
+    judged = [
+        (_ORDER.index(status), abs(e.value or 0.0), e, status, against)
+        for e, against in zip(estimates, ("reference", "oracle"), strict=True)
+        for status in (held_below(e, limit, both_sides=both_sides),)
+    ]
+    _, _, estimate, status, against = min(judged, key=lambda found: found[:2])
+    return estimate, status, against
 
-    It passes while the value is within the limit: the error ratio shows a port
-    to be right, and it includes the systematic part.
-    """
-    share = bias_share(evidence)
-    status = held_below(share, BIAS_LIMIT)
-    if status == "INCONCLUSIVE" and share.value is not None:
-        # Few prompts differ by chance: they warn.
-        undecided: Status = "INCONCLUSIVE" if share.prompts >= FEW_PROMPTS else "WARN"
-        status = "PASS" if share.value <= BIAS_LIMIT else undecided
+
+def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
+    """The systematic share against its limit; the smaller of the two."""
+    limit = evidence.limit.hidden**2 * BIAS_LIMIT
+    share, status, against = _better(bias_shares(evidence), limit)
     if share.value is None:
-        reason = missing or message("reason.few_prompts", least=_FEWEST)
+        reason = missing or message("reason.few_prompts", least=FEWEST_PROMPTS)
         outcome = message("gate.bias.missing", reason=reason)
     else:
-        outcome = _outcome("bias", "share", status, share, BIAS_LIMIT, evidence)
-    return estimated_gate("bias", share, BIAS_LIMIT, status, outcome)
+        outcome = _outcome("bias", share, status, limit, evidence, against=message(against))
+    return estimated_gate("bias", share, limit, status, outcome)
 
 
 def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
-    """The scale of the logits against the reference's.
-
-    With few prompts a value within the limit warns where its interval is wider.
-    """
-    slope = slope_difference(evidence)
-    status = held_below(slope, SLOPE_LIMIT, both_sides=True)
-    few = slope.prompts < FEW_PROMPTS and slope.error is not None
-    if status == "INCONCLUSIVE" and few and abs(slope.value or 0.0) <= SLOPE_LIMIT:
-        status = "WARN"
+    """The scale of the logits against the reference's and the oracle's, whichever is
+    nearer: over all rows, and over halves and paths, where only a failure counts."""
+    slope, status, against = _better(slope_differences(evidence), SLOPE_LIMIT, both_sides=True)
+    part = PARTS[0]
+    if status != "FAIL":
+        for index, name in enumerate(PARTS[1:], 1):
+            found = _better(slope_differences(evidence, index), SLOPE_LIMIT, both_sides=True)
+            if found[1] == "FAIL":
+                (slope, status, against), part = found, name
+                break
     if slope.value is None:
         reason = missing or message("reason.nothing")
         outcome = message("gate.slope.missing", reason=reason)
     else:
-        outcome = _outcome("slope", "slope", status, slope, SLOPE_LIMIT, evidence)
+        outcome = _outcome(
+            "slope",
+            slope,
+            status,
+            SLOPE_LIMIT,
+            evidence,
+            against=message(against),
+            part=message(f"where.{_WHERE[part]}"),
+        )
     return estimated_gate("slope", slope, SLOPE_LIMIT, status, outcome)
 
 
 def _outcome(
-    gate: str, value: str, status: Status, estimate: Estimate, limit: float, evidence: Evidence
+    gate: str,
+    estimate: Estimate,
+    status: Status,
+    limit: float,
+    evidence: Evidence,
+    **values: Value,
 ) -> Message:
-    """The message of a gate about a figure; ``value`` is its name in the messages."""
-    values: dict[str, Value] = {value: span(estimate.interval()), "limit": limit}
-    if status == "FAIL":
-        return message(f"gate.{gate}.fail", **values)
-    if status == "PASS":
-        high = estimate.interval().high
-        wide = gate == "bias" and high is not None and high > limit
-        return message(f"gate.{gate}.{'wide' if wide else 'pass'}", **values)
+    values = {**values, "value": span(estimate.interval()), "limit": limit}
+    if status in ("PASS", "FAIL"):
+        return message(f"gate.{gate}.{status.lower()}", **values)
     signed = limit if (estimate.value or 0.0) >= 0.0 else -limit
     decides = what_would_decide(estimate, signed, int(evidence.rows.sum()))
     return message(f"gate.{gate}.open", **values, decides=decides)
+
+
+def bucket_charges(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each bucket of the sketch is charged with, in logits: float64 (64,) of the
+    candidate, and (A - 1, 64) of the controls.
+
+    The smaller of the mean error and of the mean difference from the reference, so
+    that nobody is charged with the reference's own.
+    """
+    rows = max(float(evidence.rows.sum()), 1.0)
+    mine, arms = evidence.mean_error.sum(axis=0) / rows, evidence.arm_error.sum(axis=0) / rows
+    reference = arms[0]
+    charge = np.minimum(np.abs(mine), np.abs(mine - reference))
+    return charge, np.minimum(np.abs(arms[1:]), np.abs(arms[1:] - reference))
+
+
+def bucket_limit(evidence: Evidence) -> float:
+    """The largest charge of a bucket, in logits."""
+    largest = float(bucket_charges(evidence)[1].max(initial=0.0))
+    return BUCKET_HEADROOM * evidence.limit.hidden * largest
+
+
+def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
+    """FAIL where the mean error of one bucket of ids is beyond twice the controls'
+    furthest, and prompts agree on it: one token's logit that is off everywhere."""
+    if not evidence.controls or not evidence.rows.any():
+        return not_run("bucket", missing or message("gate.counts.missing"))
+    mine, controls = bucket_charges(evidence)
+    worst, largest = int(np.argmax(mine)), float(controls.max(initial=0.0))
+    limit = bucket_limit(evidence)
+    surely = float(mine[worst]) - bucket_reach(evidence, worst) > largest
+    status: Status = "PASS"
+    if mine[worst] > limit:
+        status = "FAIL" if surely else "WARN"
+    key = {"PASS": "pass", "WARN": "chance", "FAIL": "fail"}[status]
+    outcome = message(
+        f"gate.bucket.{key}",
+        value=float(mine[worst]),
+        largest=largest,
+        limit=limit,
+        share=100.0 / SKETCH_WIDTH,
+    )
+    return Gate(
+        name="bucket", status=status, value=float(mine[worst]), limit=limit, message=outcome
+    )
+
+
+def bucket_reach(evidence: Evidence, bucket: int) -> float:
+    """Half the 99.9 % interval of the mean difference of one bucket, for the worst of
+    as many buckets as there are."""
+    used = evidence.rows.sum(axis=1) > 0
+    rows = evidence.rows[used].sum(axis=1).astype(np.float64)
+    drift = (evidence.mean_error[used] - evidence.arm_error[used][:, 0])[:, bucket]
+    if len(rows) < 2:
+        return float("inf")
+    left_out = (drift.sum() - drift) / (rows.sum() - rows)
+    confidence = 1.0 - (1.0 - FAIL_CONFIDENCE) / SKETCH_WIDTH
+    return t_at(confidence, freedom_of(rows)) * jackknife_error(left_out)
+
+
+def tilt_gate(evidence: Evidence, missing: Message | None) -> Gate:
+    """The scale of single rows: FAIL where it scatters more than the limit of the
+    error ratio allows, so that a scale which changes its sign is told too."""
+    if not evidence.controls or not evidence.power[:, 0].any():
+        return not_run("row_slope", missing or message("gate.counts.missing"))
+    found = tilt_ratio(evidence)
+    status = held_below(found, evidence.limit.value)
+    if status == "INCONCLUSIVE":
+        # Shown to be too large it is not, and the other gates show a port to be right.
+        status = "WARN" if (found.value or 0.0) > evidence.limit.value else "PASS"
+    key = {"PASS": "pass", "WARN": "chance", "FAIL": "fail"}.get(status)
+    outcome = (
+        message("gate.row_slope.missing", reason=missing or message("reason.nothing"))
+        if key is None
+        else message(
+            f"gate.row_slope.{key}", ratio=span(found.interval()), limit=evidence.limit.value
+        )
+    )
+    return estimated_gate("row_slope", found, evidence.limit.value, status, outcome)
+
+
+def tilt_ratio(evidence: Evidence) -> Estimate:
+    """Root mean square of the candidate's row slopes over that of the arms'."""
+    return ratio_of_roots(evidence.tilt, evidence.arm_tilt.mean(axis=1))

@@ -17,7 +17,8 @@ from harness.alignment.evidence import Evidence
 from harness.alignment.gates.decide import estimated_gate
 from harness.alignment.outcomes import Status
 from harness.alignment.result import Gate
-from harness.baseline.floor import INFLATIONS, LARGE
+from harness.baseline.controls import RatioLimit
+from harness.baseline.floor import LARGE
 from harness.messages.message import Value, message
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, freedom_of
 
@@ -62,9 +63,7 @@ def exceedance_gate(evidence: Evidence) -> Gate:
     events = float(evidence.control_large.sum()) * controls
     # One more event than was seen: no event seen does not mean that none can occur.
     seen = evidence.control_large + 1.0 / (controls * max(prompts, 1))
-    plain, inflated = (
-        count_ratio(evidence.large[:, i], seen, events + 1.0) for i in range(len(INFLATIONS))
-    )
+    plain, inflated = (count_ratio(evidence.large[:, i], seen, events + 1.0) for i in range(2))
     share = 100.0 / max(float(evidence.positions.sum()), 1.0)
     mine, theirs = float(evidence.large[:, 0].sum()), float(evidence.control_large.sum())
     values: dict[str, Value] = {
@@ -74,7 +73,7 @@ def exceedance_gate(evidence: Evidence) -> Gate:
         "controls": theirs,
         "controls_share": theirs * share,
     }
-    return _alarm("exceedance", plain, inflated, values)
+    return _alarm("exceedance", plain, inflated, values, evidence.limit)
 
 
 def flip_gate(evidence: Evidence) -> Gate:
@@ -82,14 +81,14 @@ def flip_gate(evidence: Evidence) -> Gate:
     controls = evidence.controls
     if not controls:
         return _not_run("flip_calibration")
-    plain, inflated = (flip_ratio(evidence, i) for i in range(len(INFLATIONS)))
+    plain, inflated = (flip_ratio(evidence, i) for i in range(2))
     predicted = calibration(evidence) * float(evidence.predicted[:, 0].sum())
     values: dict[str, Value] = {
         "flips": round(float(evidence.flips.sum())),
         "predicted": predicted,
         "controls": float(evidence.control_flips.sum()),
     }
-    return _alarm("flip_calibration", plain, inflated, values)
+    return _alarm("flip_calibration", plain, inflated, values, evidence.limit)
 
 
 def calibration(evidence: Evidence) -> float:
@@ -103,16 +102,18 @@ def calibration(evidence: Evidence) -> float:
 
 
 def flip_ratio(evidence: Evidence, inflation: int) -> Estimate:
-    """Flips over those predicted at one of INFLATIONS, calibrated by the controls."""
+    """Flips over those predicted at one of the limit's inflations, calibrated by the controls."""
     factor = calibration(evidence)
     events = factor * float(evidence.predicted[:, 0].sum()) * (evidence.controls + 1)
     return count_ratio(evidence.flips, factor * evidence.predicted[:, inflation], events)
 
 
-def _alarm(name: str, plain: Estimate, inflated: Estimate, values: dict[str, Value]) -> Gate:
+def _alarm(
+    name: str, plain: Estimate, inflated: Estimate, values: dict[str, Value], limit: RatioLimit
+) -> Gate:
     status, outcome = _outcome(plain, inflated)
     if outcome in ("more", "chance", "fail"):
-        values = {**values, "inflation": INFLATIONS[1]}
+        values = {**values, "inflation": limit.inflations[1]}
     said = message(f"gate.{name}.{outcome}", **values)
     return estimated_gate(name, inflated, _LIMIT, status, said)
 
@@ -121,14 +122,15 @@ def _outcome(plain: Estimate, inflated: Estimate) -> tuple[Status, str]:
     """The status, and the end of the message's key."""
     if inflated.value is None:
         return "NOT_RUN", "nothing"
-    if _above(inflated, FAIL_CONFIDENCE):
+    if above(inflated, FAIL_CONFIDENCE):
         return "FAIL", "fail"
     if inflated.value > _LIMIT:
         return "WARN", "chance"
-    return ("WARN", "more") if _above(plain, WARN_CONFIDENCE) else ("PASS", "pass")
+    return ("WARN", "more") if above(plain, WARN_CONFIDENCE) else ("PASS", "pass")
 
 
-def _above(estimate: Estimate, confidence: float) -> bool:
+def above(estimate: Estimate, confidence: float) -> bool:
+    """Whether the interval lies above 1."""
     low = estimate.interval(confidence).low
     return low is not None and low > _LIMIT
 

@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 from harness.alignment.evidence import Evidence
 from harness.alignment.outcomes import PointClass, Status
 from harness.alignment.result import Gate
+from harness.baseline.scales import Scales
 from harness.messages.message import message
 from harness.statistics.margins import Margins
-from harness.statistics.noise import HEADROOM
 
 
 def classify(
-    margins: Margins, tolerance: NDArray[np.float64], nonfinite: NDArray[np.bool_]
+    margins: Margins,
+    tolerance: NDArray[np.float64],
+    nonfinite: NDArray[np.bool_],
+    unchosen: NDArray[np.bool_],
 ) -> list[PointClass]:
     """The point-guard class of every position.
 
@@ -22,11 +25,12 @@ def classify(
         margins: margins and shifts of n positions.
         tolerance: float64 (n,), logits.
         nonfinite: bool (n,), whether either row holds NaN or infinities.
+        unchosen: bool (n,), whether the candidate took another token than the best
+            of its own row.
     """
-    # A greedy choice flips only where the shift outweighs the margin. One that
-    # the logits do not explain (a penalty, sampling) hides behind no small shift.
-    unexplained = (margins.flip & (margins.margin > tolerance)) | (margins.trailing > tolerance)
-    beyond = (np.abs(margins.shift) > tolerance) | unexplained
+    # A greedy choice flips only where the shift outweighs the margin.
+    unexplained = margins.flip & (margins.margin > tolerance)
+    beyond = (np.abs(margins.shift) > tolerance) | unexplained | unchosen
     classes: list[PointClass] = []
     for bad, flip, far, margin in zip(nonfinite, margins.flip, beyond, margins.margin, strict=True):
         if bad:
@@ -40,11 +44,9 @@ def classify(
     return classes
 
 
-def failing_positions(evidence: Evidence, kappa: float | None = None) -> dict[PointClass, int]:
-    """The number of positions of each failing class that occurs; kappa is by
-    default the largest of these prompts."""
-    beyond = HEADROOM * (float(evidence.kappa.max(initial=0.0)) if kappa is None else kappa)
-    far = [push > beyond for push in evidence.push]
+def failing_positions(evidence: Evidence, kappa: float) -> dict[PointClass, int]:
+    """The number of positions of each failing class that occurs."""
+    far = [push > kappa for push in evidence.push]
     divergent = sum(int((f & flip).sum()) for f, flip in zip(far, evidence.flipped, strict=True))
     counts: dict[PointClass, int] = {
         "DIVERGENT": divergent,
@@ -54,9 +56,9 @@ def failing_positions(evidence: Evidence, kappa: float | None = None) -> dict[Po
     return {name: count for name, count in counts.items() if count}
 
 
-def point_guard(evidence: Evidence, kappa: float | None = None) -> Gate:
+def point_guard(evidence: Evidence, scales: Scales) -> Gate:
     """FAIL on any position whose margin moved more than noise explains."""
-    counts, positions = failing_positions(evidence, kappa), int(evidence.positions.sum())
+    counts, positions = failing_positions(evidence, scales.kappa), int(evidence.positions.sum())
     failing, flips = sum(counts.values()), int(evidence.flips.sum())
     judged = evidence.controls > 0
     status: Status = "FAIL" if failing else "PASS"
@@ -65,16 +67,50 @@ def point_guard(evidence: Evidence, kappa: float | None = None) -> Gate:
     elif failing:
         classes = tuple(message("count.class", count=n, name=name) for name, n in counts.items())
         outcome = message(
-            "gate.point_guard.fail", failing=failing, positions=positions, classes=classes
+            "gate.point_guard.fail",
+            failing=failing,
+            positions=positions,
+            classes=classes,
+            kappa=scales.kappa,
         )
     elif flips:
-        outcome = message("gate.point_guard.pass.flips", positions=positions, flips=flips)
+        outcome = message(
+            "gate.point_guard.pass.flips", positions=positions, flips=flips, kappa=scales.kappa
+        )
     else:
-        outcome = message("gate.point_guard.pass", positions=positions)
+        outcome = message("gate.point_guard.pass", positions=positions, kappa=scales.kappa)
     return Gate(
         name="point_guard",
         status=status,
         value=float(failing) if judged else None,
+        limit=0.0,
+        message=outcome,
+    )
+
+
+def greedy_gate(evidence: Evidence) -> Gate:
+    """FAIL where the device took another token than the largest of its own row: a
+    sampler or a penalty chose. Rounding of its dtype is all that a choice may
+    have; how far two devices differ says nothing of it."""
+    chosen, below = int(evidence.chosen.sum()), int(evidence.unchosen.sum())
+    status: Status = "FAIL" if below else "PASS" if chosen else "NOT_RUN"
+    if below:
+        first = int(np.argmax(evidence.unchosen > 0))
+        outcome = message(
+            "gate.greedy.fail",
+            below=below,
+            chosen=chosen,
+            position=int(evidence.first_unchosen[first]),
+            prompt=evidence.ids[first],
+        )
+    elif chosen:
+        outcome = message("gate.greedy.pass", chosen=chosen)
+    else:
+        outcome = message("gate.greedy.missing")
+    return Gate(
+        name="greedy",
+        status=status,
+        value=float(below) if chosen else None,
         limit=0.0,
         message=outcome,
     )

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 _ERROR = "Error {where}: {ratio:.3f} times the reference's"
-_BIAS = "The mean difference from the reference is {share:.4f} of its mean squared error"
-_SLOPE = "The scale of the logits differs from the reference's by {slope:+.5f}"
+_BIAS = "The mean difference from {against} is {value:.4f} of the reference's mean squared error"
+_BUCKET = (
+    "The mean error of the worst {share:.2g} % of the ids is {value:.3g} logits, the controls' "
+    "{largest:.3g}"
+)
+_SLOPE = "The scale of the logits differs from that of {against} by {value:+.5f}{part}"
+_ROW_SLOPE = "The scale of single rows scatters {ratio:.3f} times as much as the arms'"
+_ROW = (
+    "The row that stands out most has {standing:.3g} times the error of the baseline's arms there "
+    "(position {position} of prompt {prompt}), theirs at most {largest:.3g} times"
+)
+_PROMPT = (
+    "The prompt that stands out most, {prompt}, has {standing:.3g} times the error of the "
+    "baseline's arms, theirs at most {largest:.3g} times"
+)
 _SHIFTED = (
     "The margin shifted by more than {large:g} times the local noise at {count} "
     "{count:position|positions} ({share:.1f} %), the controls' at {controls:.0f} "
@@ -57,14 +70,31 @@ MESSAGES: dict[str, str] = {
     "gate.ratio.missing": "Error {where}: {reason}.",
     "gate.ratio.shown": _ERROR + "; shown, not gated: {prompts} {prompts:prompt|prompts} and "
     "{rows} {rows:row|rows}, and {enough} of each are needed.",
+    "gate.ratio.excess": _ERROR + ", at most {limit:g}, but more than the {excess:.3g} that "
+    "controls and correct ports show.",
+    "gate.ratio.pass.control": _ERROR + ", at most {limit:.2g}, since the reference's own {arm} is "
+    "at {largest:.3g}.",
+    "gate.ratio.fail.control": _ERROR + ", more than {limit:.2g}, and the reference's own {arm} is "
+    "at {largest:.3g}.",
+    # Local damage
+    "gate.prompt_guard.pass": _PROMPT + "; the limit is {limit:.3g}.",
+    "gate.prompt_guard.fail": _PROMPT + ": {beyond} {beyond:prompt is|prompts are} beyond the "
+    "limit of {limit:.3g}.",
+    "gate.row_guard.pass": _ROW + "; the limit is {limit:.3g}.",
+    "gate.row_guard.fail": _ROW + ": beyond the limit of {limit:.3g}.",
+    "gate.row_guard.many": "{count} of {rows} rows have more than {times:.3g} times the error of "
+    "the baseline's arms at their position, where at most {expected:.0f} may.",
+    "finding.prompt": "Its error is {standing:.3g} times that of the baseline's arms; the limit is {limit:.3g}.",
+    "finding.row": "The row at position {position} has {standing:.3g} times the error of the baseline's "
+    "arms; the limit is {limit:.3g}.",
     # The point guard
-    "gate.point_guard.pass": "The margin moved no further than the noise explains at all "
-    "{positions} {positions:position|positions}.",
-    "gate.point_guard.pass.flips": "The margin moved no further than the noise explains at all "
-    "{positions} {positions:position|positions}; {flips} {flips:token flips|tokens flip}, within "
-    "the noise.",
+    "gate.point_guard.pass": "The margin moved no further than {kappa:.3g} times the local noise "
+    "at all {positions} {positions:position|positions}.",
+    "gate.point_guard.pass.flips": "The margin moved no further than {kappa:.3g} times the local "
+    "noise at all {positions} {positions:position|positions}; {flips} {flips:token flips|tokens "
+    "flip} within that.",
     "gate.point_guard.fail": "{failing} of {positions} {positions:position|positions} "
-    "{failing:fails|fail}: {classes:list}.",
+    "{failing:fails|fail}, beyond {kappa:.3g} times the local noise: {classes:list}.",
     "gate.point_guard.missing": "Single positions cannot be judged: the baseline has no oracle and "
     "controls, so it gives no noise floor.",
     "gate.tokens.fail": "{failing} of {positions} {positions:token|tokens} {failing:flips|flip} "
@@ -90,16 +120,38 @@ MESSAGES: dict[str, str] = {
     "inflated by {inflation:g}.",
     "gate.flip_calibration.nothing": _FLIPPED + ": nothing to compare with.",
     "gate.counts.missing": "Counts of positions cannot be judged: the baseline has no controls.",
+    # The device's own choice
+    "gate.greedy.pass": "Each of {chosen} {chosen:token|tokens} that the device chose is the "
+    "largest of its row.",
+    "gate.greedy.fail": "{below} of {chosen} {chosen:token|tokens} that the device chose "
+    "{below:is|are} not the largest of {below:its row|their rows}, {below:at|first at} position "
+    "{position} of prompt {prompt}: a sampler or a penalty chose.",
+    "gate.greedy.missing": "The device chose no token by itself: it was given all of them.",
     # Systematic errors
-    "gate.bias.pass": _BIAS + ", within {limit:g}.",
-    "gate.bias.wide": _BIAS + ", not shown to be more than {limit:g}.",
+    "reference": "the reference",
+    "oracle": "the oracle",
+    "where.all": "",
+    "where.first_half": " in the first half of the outputs",
+    "where.second_half": " in the second half of the outputs",
+    "where.by_prefill": " of the prefill path",
+    "where.by_decode": " of the decode path",
+    "gate.bias.pass": _BIAS + ", at most {limit:g}.",
     "gate.bias.fail": _BIAS + ", more than {limit:g}.",
     "gate.bias.open": _BIAS + ", not yet decided against {limit:g}: {decides}.",
     "gate.bias.missing": "Systematic error: {reason}.",
+    "gate.bucket.pass": _BUCKET + ", at most {limit:.3g}.",
+    "gate.bucket.chance": _BUCKET + ", more than {limit:.3g}, but the prompts do not agree on it.",
+    "gate.bucket.fail": _BUCKET + ", more than {limit:.3g}: a token or a few are off at every "
+    "position.",
     "gate.slope.pass": _SLOPE + ", within {limit:g}.",
     "gate.slope.fail": _SLOPE + ", more than {limit:g}.",
     "gate.slope.open": _SLOPE + ", not yet decided against {limit:g}: {decides}.",
     "gate.slope.missing": "Scale of the logits: {reason}.",
+    "gate.row_slope.pass": _ROW_SLOPE + ", not shown to exceed {limit:g}.",
+    "gate.row_slope.chance": _ROW_SLOPE + ", more than {limit:g}, but not more than chance allows.",
+    "gate.row_slope.fail": _ROW_SLOPE + ", more than {limit:g}: the logits are scaled, up in some "
+    "rows and down in others.",
+    "gate.row_slope.missing": "Scale of single rows: {reason}.",
     # How the run went
     "gate.nonfinite.pass": "All logits of {rows} {rows:row|rows} are finite.",
     "gate.nonfinite.fail": "{broken} of {rows} {rows:row|rows} {broken:holds|hold} NaN or "

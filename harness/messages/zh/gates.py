@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 _ERROR = "误差与参考之比（{where}）为 {ratio:.3f}"
-_BIAS = "与参考之差的均值占其均方误差的 {share:.4f}"
-_SLOPE = "logit 的缩放与参考相差 {slope:+.5f}"
+_BIAS = "与{against}之差的均值占参考的均方误差的 {value:.4f}"
+_BUCKET = "最差的 {share:.2g} % 词元 id 的平均误差为 {value:.3g} logit，对照为 {largest:.3g}"
+_SLOPE = "logit 的缩放与{against}相差 {value:+.5f}{part}"
+_ROW_SLOPE = "单行缩放的离散程度是基线各臂的 {ratio:.3f} 倍"
+_ROW = (
+    "最突出的一行（提示 {prompt} 的位置 {position}）的误差是基线各臂在该处的 {standing:.3g} 倍，"
+    "各臂最多为 {largest:.3g} 倍"
+)
+_PROMPT = "最突出的提示 {prompt} 的误差是基线各臂的 {standing:.3g} 倍，各臂最多为 {largest:.3g} 倍"
 _SHIFTED = (
     "领先量偏移超过局部噪声 {large:g} 倍的位置有 {count} 个（{share:.1f} %），"
     "对照为 {controls:.0f} 个（{controls_share:.1f} %）"
@@ -48,11 +55,26 @@ MESSAGES: dict[str, str] = {
     "gate.ratio.missing": "误差（{where}）：{reason}。",
     "gate.ratio.shown": _ERROR + "；仅供查看，不作判据：有 {prompts} 个提示和 {rows} 行，"
     "各需要 {enough} 个。",
+    "gate.ratio.excess": _ERROR + "，不超过 {limit:g}，但多于对照和正确移植所表现的 {excess:.3g}。",
+    "gate.ratio.pass.control": _ERROR + "，不超过 {limit:.2g}：参考自己的 {arm} 为 {largest:.3g}。",
+    "gate.ratio.fail.control": _ERROR + "，超过 {limit:.2g}，而参考自己的 {arm} 为 {largest:.3g}。",
+    # Local damage
+    "gate.prompt_guard.pass": _PROMPT + "；上限为 {limit:.3g}。",
+    "gate.prompt_guard.fail": _PROMPT + "：有 {beyond} 个提示超过上限 {limit:.3g}。",
+    "gate.row_guard.pass": _ROW + "；上限为 {limit:.3g}。",
+    "gate.row_guard.fail": _ROW + "：超过上限 {limit:.3g}。",
+    "gate.row_guard.many": "{rows} 行中有 {count} 行的误差超过基线各臂在该处的 {times:.3g} 倍，"
+    "而最多只应有 {expected:.0f} 行。",
+    "finding.prompt": "其误差是基线各臂的 {standing:.3g} 倍，上限为 {limit:.3g}。",
+    "finding.row": "位置 {position} 那一行的误差是基线各臂的 {standing:.3g} 倍，上限为 {limit:.3g}。",
     # The point guard
-    "gate.point_guard.pass": "全部 {positions} 个位置上，领先量的移动都在噪声可解释的范围内。",
-    "gate.point_guard.pass.flips": "全部 {positions} 个位置上，领先量的移动都在噪声可解释的范围"
-    "内；有 {flips} 个词元翻转，均在噪声之内。",
-    "gate.point_guard.fail": "{positions} 个位置中有 {failing} 个未通过：{classes:list}。",
+    "gate.point_guard.pass": "全部 {positions} 个位置上，领先量的移动都不超过局部噪声的 "
+    "{kappa:.3g} 倍。",
+    "gate.point_guard.pass.flips": "全部 {positions} 个位置上，领先量的移动都不超过"
+    "局部噪声的 {kappa:.3g} 倍；有 {flips} 个词元翻转，均在此范围之内。",
+    "gate.point_guard.fail": "{positions} 个位置中有 {failing} 个未通过，超过局部噪声的 "
+    "{kappa:.3g} 倍："
+    "{classes:list}。",
     "gate.point_guard.missing": "没有 oracle 和对照，也就没有判断单个位置的噪声底。",
     "gate.tokens.fail": "{positions} 个词元中有 {failing} 个翻转，其领先量不是噪声所能越过的。",
     "gate.tokens.open": "{positions} 个词元中有 {flips} 个翻转，没有一个越过噪声之外的领先量；"
@@ -75,16 +97,35 @@ MESSAGES: dict[str, str] = {
     "这么多翻转。",
     "gate.flip_calibration.nothing": _FLIPPED + "：没有可比的依据。",
     "gate.counts.missing": "没有可用来比较位置计数的对照。",
+    # The device's own choice
+    "gate.greedy.pass": "设备自己选择的 {chosen} 个词元都是所在行中最大的。",
+    "gate.greedy.fail": "设备自己选择的 {chosen} 个词元中，有 {below} 个不是所在行中最大的，"
+    "首先出现在"
+    "位置 {position}，提示 {prompt}：是采样或惩罚项选择了它们。",
+    "gate.greedy.missing": "设备没有自己选择任何词元：全部词元都是给定的。",
     # Systematic errors
-    "gate.bias.pass": _BIAS + "，在 {limit:g} 之内。",
-    "gate.bias.wide": _BIAS + "，没有超过 {limit:g} 的迹象。",
+    "reference": "参考",
+    "oracle": "oracle",
+    "where.all": "",
+    "where.first_half": "（输出的前半部分）",
+    "where.second_half": "（输出的后半部分）",
+    "where.by_prefill": "（prefill 路径）",
+    "where.by_decode": "（decode 路径）",
+    "gate.bias.pass": _BIAS + "，不超过 {limit:g}。",
     "gate.bias.fail": _BIAS + "，超过 {limit:g}。",
     "gate.bias.open": _BIAS + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
     "gate.bias.missing": "系统性误差：{reason}。",
+    "gate.bucket.pass": _BUCKET + "，不超过 {limit:.3g}。",
+    "gate.bucket.chance": _BUCKET + "，超过 {limit:.3g}，但各提示并不一致。",
+    "gate.bucket.fail": _BUCKET + "，超过 {limit:.3g}：有一个或几个词元在每个位置上都不对。",
     "gate.slope.pass": _SLOPE + "，在 {limit:g} 之内。",
     "gate.slope.fail": _SLOPE + "，超过 {limit:g}。",
     "gate.slope.open": _SLOPE + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
     "gate.slope.missing": "logit 的缩放：{reason}。",
+    "gate.row_slope.pass": _ROW_SLOPE + "，没有超过 {limit:g} 的迹象。",
+    "gate.row_slope.chance": _ROW_SLOPE + "，超过 {limit:g}，但不多于偶然所能解释的。",
+    "gate.row_slope.fail": _ROW_SLOPE + "，超过 {limit:g}：logit 在一些行放大，在另一些行缩小。",
+    "gate.row_slope.missing": "单行的缩放：{reason}。",
     # How the run went
     "gate.nonfinite.pass": "{rows} 行的 logit 全部有限。",
     "gate.nonfinite.fail": "{rows} 行中有 {broken} 行的 logit 含 NaN 或无穷大，首先出现在位置 "

@@ -41,7 +41,8 @@ def test_a_clause_drops_its_full_stop() -> None:
 
 def test_a_message_around_another_says_how_many_digits() -> None:
     ratio = message("span", value=1.0, low=0.98, high=1.0625)
-    bias = message("gate.bias.pass", share=ratio, limit=0.05)
+    against = message("gate.bucket.pass", share=1.5, value=0.1, largest=0.1, limit=0.2)
+    bias = message("gate.bias.pass", against=against, value=ratio, limit=0.05)
     assert "1.0000 (95 % interval 0.9800 to 1.0625)" in render(bias, "en")
     error = message("part.error", ratio=message("times.point", value=29.349))
     assert render(error, "en") == "error 29.35 times the reference's"

@@ -1,0 +1,184 @@
+"""The scales of the guards: how far single rows, prompts and margins of correct
+arms stand out, measured between the arms of a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.baseline.controls import RatioLimit
+
+#: A row's error may be so many times as far out as the furthest of the arms'.
+ROW_HEADROOM = 2.0
+#: The share of the arms' rows that is counted as common: beyond it, inflated to the
+#: limit of the error ratio, rows are counted.
+COMMON = 0.99
+#: The largest error of one prompt over the arms' own, and how far beyond the arms'
+#: furthest prompt it may be.
+PROMPT_LIMIT, PROMPT_HEADROOM = 1.8, 1.5
+#: An arm whose furthest row is so many times as far out as the others' has an
+#: outlier of its own, by which no scale is set.
+OUTLYING = 3.0
+#: The tail of the controls' shifts is seen in so many of the largest.
+TAIL_VALUES = 20
+#: How far beyond the shift that one correct suite in a few would reach a candidate may
+#: go. If a tail falls as ``x ** -v``, correct suites go further with a chance of
+#: ``2.5 ** -v``: 1 % at v = 5, 0.2 % at 7, which the embedded model's controls have.
+SHIFT_HEADROOM = 2.5
+#: Tails are taken to be no heavier and no lighter than these powers.
+HEAVIEST, LIGHTEST = 4.0, 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class ArmRows:
+    """The arms' rows of one prompt: A arms, the reference first, m finite positions
+    of n.
+
+    Attributes:
+        error: float64 (A, m, 64), sketches of each arm's error against the oracle.
+        positions: int64 (m,), which positions these are.
+        shift: float64 (A - 1, n), each control's margin shift against the
+            reference, over the local noise of the other arms.
+    """
+
+    error: NDArray[np.float64]
+    positions: NDArray[np.int64]
+    shift: NDArray[np.float64]
+
+    @cached_property
+    def squared(self) -> NDArray[np.float64]:
+        """float64 (A, m), squared error of each row."""
+        return np.asarray(np.sum(self.error * self.error, axis=-1))
+
+    @cached_property
+    def standing(self) -> NDArray[np.float64]:
+        """float64 (A, m), error of each row over the root mean square of the other
+        arms' at its position; 0 where they have no error."""
+        return _over_the_others(self.squared)
+
+    @cached_property
+    def prompt_standing(self) -> NDArray[np.float64]:
+        """float64 (A,), the same of the whole prompt."""
+        return _over_the_others(self.squared.sum(axis=1, keepdims=True))[:, 0]
+
+
+def _over_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    arms = len(squared)
+    if arms < 2:
+        return np.zeros_like(squared)
+    others = (squared.sum(axis=0) - squared) / (arms - 1)
+    # A difference of sums may come out below 0 by rounding.
+    safe = np.where(others > 0.0, others, 1.0)
+    return np.asarray(np.where(others > 0.0, np.sqrt(squared / safe), 0.0))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The tail of relative shifts: ``share`` of them lie beyond ``start``, and it is
+    taken to fall as ``x ** -power`` from there; ``values`` is how many were seen."""
+
+    values: int
+    share: float
+    start: float
+    power: float
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What correct arms show, and the limits that follow.
+
+    Attributes:
+        kappa: the largest margin shift, over the local noise.
+        tail: where kappa comes from; None without controls.
+        row_largest, row_limit: how far the arms' furthest row stands out, and how
+            far a candidate's may.
+        row_common: how far all but 1 % of the arms' rows stand out at most.
+        prompt_largest, prompt_limit: the same of whole prompts.
+        arms: how many arms.
+    """
+
+    kappa: float
+    tail: Tail | None
+    row_largest: float
+    row_limit: float
+    row_common: float
+    prompt_largest: float
+    prompt_limit: float
+    arms: int
+
+
+def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
+    """The scales of these prompts.
+
+    ``kappa`` is ``SHIFT_HEADROOM`` times the shift beyond which one position of a
+    suite as long as these is expected. That shift is found from the tail by Hill's
+    rule (1975): its power is one over the mean of ``log(x / start)`` above ``start``.
+    So many values make it, not the largest one.
+    """
+    shifts = np.concatenate([p.shift.ravel() for p in prompts]) if prompts else np.zeros(0)
+    positions = sum(p.shift.shape[1] for p in prompts)
+    tail = tail_of(shifts)
+    rows = _by_arm([p.standing for p in prompts])
+    whole = _by_arm([p.prompt_standing[:, None] for p in prompts])
+    largest = _without_outlier([float(r.max(initial=0.0)) for r in rows])
+    furthest = max((float(w.max(initial=0.0)) for w in whole), default=0.0)
+    together = np.concatenate(rows) if rows else np.zeros(0)
+    common = float(np.quantile(together, COMMON)) if together.size else 0.0
+    return Scales(
+        kappa=0.0 if tail is None else SHIFT_HEADROOM * _beyond(tail, positions),
+        tail=tail,
+        row_largest=largest,
+        row_limit=ROW_HEADROOM * limit.hidden * largest,
+        row_common=common,
+        prompt_largest=furthest,
+        prompt_limit=limit.widened * max(PROMPT_LIMIT, PROMPT_HEADROOM * furthest),
+        arms=len(rows),
+    )
+
+
+def tail_of(shifts: NDArray[np.float64]) -> Tail | None:
+    """The tail of relative shifts, float64 (n,); None where nothing moved."""
+    n = len(shifts)
+    count = min(TAIL_VALUES, n // 4)
+    if count < 1:
+        return None
+    largest = np.sort(shifts)[::-1][: count + 1]
+    start = float(largest[-1])
+    if start <= 0.0:
+        # Most shifts are 0: what moved at all is the tail.
+        moved = largest[largest > 0.0]
+        if len(moved) < 2:
+            return None if not len(moved) else Tail(n, 1.0 / n, float(moved[0]), HEAVIEST)
+        count, start = len(moved) - 1, float(moved[-1])
+        largest = moved
+    mean = float(np.mean(np.log(largest[:count] / start)))
+    power = 1.0 / mean if mean > 0.0 else LIGHTEST
+    return Tail(n, count / n, start, min(max(power, HEAVIEST), LIGHTEST))
+
+
+def _beyond(tail: Tail, positions: int) -> float:
+    """The shift beyond which one of so many positions is expected."""
+    return tail.start * float(max(tail.share * positions, 1.0) ** (1.0 / tail.power))
+
+
+def _by_arm(parts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """All values of each arm; prompts in which an arm was left out have fewer."""
+    arms = max((len(part) for part in parts), default=0)
+    return [np.concatenate([p[k] for p in parts if len(p) > k]) for k in range(arms)]
+
+
+def _without_outlier(largest: Sequence[float]) -> float:
+    """The largest of the arms' largest, less those of an arm that stands alone."""
+    kept = [x for k, x in enumerate(largest) if not outlying(largest, k)]
+    return max(kept, default=0.0)
+
+
+def outlying(largest: Sequence[float], arm: int) -> bool:
+    """Whether the furthest row of one arm is ``OUTLYING`` times as far out as the
+    furthest of the others; False with fewer than three arms."""
+    others = [x for k, x in enumerate(largest) if k != arm]
+    return len(others) > 1 and largest[arm] > OUTLYING * max(others)
