@@ -353,7 +353,7 @@ def _masks(held: Held) -> dict[str, Any]:
     """Masks of both sides; a row with NaN has none that could be compared."""
     fine = ~held.nonfinite
     sides = [rows.masked for rows in (held.rows, held.reference)]
-    rows = [0 if masked is None else int(((masked > 0) & fine).sum()) for masked in sides]
+    rows = [int(((masked > 0) & fine).sum()) for masked in sides]
     same = same_masks(held.rows, held.reference)
     other = np.zeros(len(fine), np.bool_) if same is None else ~same & fine
     first = int(np.argmax(other)) if other.any() else -1
@@ -362,9 +362,7 @@ def _masks(held: Held) -> dict[str, Any]:
         "masked_rows": np.array(rows),
         "other_masks": int(other.sum()),
         "first_other_mask": first,
-        "masked_there": np.array(
-            [0 if masked is None or first < 0 else int(masked[first]) for masked in sides]
-        ),
+        "masked_there": np.array([0 if first < 0 else int(masked[first]) for masked in sides]),
     }
 
 

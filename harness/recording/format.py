@@ -35,6 +35,7 @@ from harness.statistics.rows import (
     TOP_K,
     WHOLE_ONLY,
     RowStatistics,
+    untold_masks,
 )
 from harness.suite.suite import Suite
 
@@ -67,7 +68,7 @@ _SETS = (_PARTIAL, _USUAL, (*_USUAL, "masked"), tuple(_COLUMNS))
 
 def _pack_rows(rows: RowStatistics) -> dict[str, int | str]:
     names = _USUAL if rows.whole else _PARTIAL
-    if rows.whole and rows.masked is not None:
+    if rows.whole and rows.masks_told:
         names = tuple(_COLUMNS) if rows.masked.any() else (*_USUAL, "masked")
     return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in names}
 
@@ -98,7 +99,9 @@ def _unpack_rows(value: Any) -> Any:
         none = np.zeros((count, MASK_BYTES), np.uint8)
         if ((arrays["masked"] > 0) != arrays.setdefault("mask", none).any(axis=1)).any():
             raise ValueError("mask must be zeros where masked is 0, and nowhere else")
-    return RowStatistics(**arrays)
+        if (arrays["masked"] < 0).any():
+            raise ValueError("masked must not be negative")
+    return RowStatistics(**{**untold_masks(count), **arrays})
 
 
 PackedRows = Annotated[RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)]
@@ -296,7 +299,9 @@ class Recording(StrictModel):
             raise ValueError(f"schema must be one of {', '.join(SCHEMAS)}")
         if self.schema_ == SCHEMAS[0] and not (self.whole and not self.text_only):
             raise ValueError(f"{self.schema_} can hold whole rows and tokens only")
-        if self.schema_ != SCHEMA and any(run.rows.masked is not None for run in self.runs):
+        if self.schema_ != SCHEMA and any(
+            len(run.rows) and run.rows.masks_told for run in self.runs
+        ):
             raise ValueError(f"{self.schema_} cannot hold masks")
         return self
 

@@ -35,10 +35,7 @@ def rms_error(arm: RowStatistics, oracle: RowStatistics, width: int) -> NDArray[
         width: size of the vocabulary. Masked ids, as far as they are known,
             have no error and do not count.
     """
-    masked = np.zeros(len(oracle), np.int64)
-    for rows in (arm, oracle):
-        if rows.masked is not None:
-            masked = np.maximum(masked, rows.masked)
+    masked = np.maximum(np.maximum(arm.masked, oracle.masked), 0)
     return np.asarray(np.sqrt(squared_error(arm, oracle) / np.maximum(width - masked, 1)))
 
 

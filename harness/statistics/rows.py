@@ -31,6 +31,8 @@ WHOLE_ONLY = ("mean", "digest", "sketch")
 
 #: Columns that recordings of before lack, and rows that are not whole.
 MASK_COLUMNS = ("masked", "mask")
+#: The number of masked ids where it is not known.
+UNTOLD = -1
 
 _LARGEST = float(np.finfo(np.float32).max)
 _GROUP = 128  # logits per group in the search for the k-th largest
@@ -56,9 +58,9 @@ class RowStatistics:
             with -0 written as +0. Equal digests mean bit-equal logits.
         sketch: float32 (n, 64), count-sketch of the mean-centred row; sums
             beyond float32, which only a broken model has, end at its limit.
-        masked: int32 (n,), how many ids are masked.
-        mask: uint8 (n, 8), digest of the masked ids; zeros where there are
-            none. Both are None where the masks are not known.
+        masked: int32 (n,), how many ids are masked; UNTOLD in rows whose masks
+            are not known.
+        mask: uint8 (n, 8), digest of the masked ids; zeros where there are none.
 
     A server gives only its largest log-probabilities of a row.
     Its rows are not ``whole``: ``mean``, ``digest`` and ``sketch`` are None
@@ -73,13 +75,12 @@ class RowStatistics:
     nonfinite: NDArray[np.int32]
     digest: NDArray[np.uint8] | None
     sketch: NDArray[np.float32] | None
-    masked: NDArray[np.int32] | None = None
-    mask: NDArray[np.uint8] | None = None
+    masked: NDArray[np.int32]
+    mask: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        for names in (WHOLE_ONLY, MASK_COLUMNS):
-            if len({getattr(self, name) is None for name in names}) != 1:
-                raise ValueError(f"{', '.join(names)} must be given together or not at all")
+        if len({getattr(self, name) is None for name in WHOLE_ONLY}) != 1:
+            raise ValueError(f"{', '.join(WHOLE_ONLY)} must be given together or not at all")
 
     def __len__(self) -> int:
         return len(self.top_ids)
@@ -94,10 +95,23 @@ class RowStatistics:
         """Whether the figures are of whole rows, not of their largest entries alone."""
         return self.digest is not None
 
+    @property
+    def masks_told(self) -> bool:
+        """Whether the masks of every row are known."""
+        return bool((self.masked != UNTOLD).all())
+
+
+def untold_masks(count: int) -> dict[str, NDArray[Any]]:
+    """The columns of masks of rows whose masks are not known."""
+    return {
+        "masked": np.full(count, UNTOLD, np.int32),
+        "mask": np.zeros((count, MASK_BYTES), np.uint8),
+    }
+
 
 def concatenate(parts: list[RowStatistics]) -> RowStatistics:
-    """The rows of all parts, in order; whole where all are, with masks where all
-    tell them. An empty list gives no rows."""
+    """The rows of all parts, in order; whole where all are. An empty list gives no
+    rows."""
     if not parts:
         return _empty()
     columns: dict[str, Any] = {}
@@ -116,7 +130,7 @@ def bit_equal(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
 
 def same_masks(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_] | None:
     """Which rows mask the same ids, bool (n,); None where one side does not tell."""
-    if a.masked is None or b.masked is None or a.mask is None or b.mask is None:
+    if not (a.masks_told and b.masks_told):
         return None
     return np.asarray((a.masked == b.masked) & (a.mask == b.mask).all(axis=1))
 

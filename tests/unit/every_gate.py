@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from factories import arm_error, by_part, evidence, scales
+from factories import by_part, evidence, scales
 
 from harness.alignment.gates import determinism_gate
 from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate, tilt_gate

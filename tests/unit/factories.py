@@ -34,6 +34,7 @@ from harness.statistics.rows import (
     RowStatistics,
     concatenate,
     row_statistics,
+    untold_masks,
 )
 from harness.suite.suite import Generation, Prompt, Suite
 
@@ -87,7 +88,8 @@ def told_rows(whole: RowStatistics, top: int = 20) -> RowStatistics:
     ids[:, top:], best[:, top:] = NO_TOKEN, 0.0
     nothing = np.zeros(len(whole))
     return RowStatistics(
-        ids, best.astype(np.float32), None, nothing, whole.nonfinite, digest=None, sketch=None
+        *(ids, best.astype(np.float32), None, nothing, whole.nonfinite, None, None),
+        **untold_masks(len(whole)),
     )
 
 

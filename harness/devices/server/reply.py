@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.statistics.rows import NO_TOKEN, TOP_K, RowStatistics
+from harness.statistics.rows import NO_TOKEN, TOP_K, RowStatistics, untold_masks
 
 #: Log-probabilities by token id; None where the server wrote no number.
 Entries = Mapping[int, "float | None"]
@@ -139,6 +139,7 @@ def told_rows(positions: Sequence[Entries], top: int) -> RowStatistics:
         nonfinite=nonfinite,
         digest=None,
         sketch=None,
+        **untold_masks(n),
     )
 
 

@@ -84,9 +84,10 @@ MESSAGES: dict[str, str] = {
     "gate.row_guard.fail": _ROW + ": beyond the limit of {limit:.3g}.",
     "gate.row_guard.many": "{count} of {rows} rows have more than {times:.3g} times the error of "
     "the baseline's arms at their position, where at most {expected:.0f} may.",
-    "finding.prompt": "Its error is {standing:.3g} times that of the baseline's arms; the limit is {limit:.3g}.",
-    "finding.row": "The row at position {position} has {standing:.3g} times the error of the baseline's "
-    "arms; the limit is {limit:.3g}.",
+    "finding.prompt": "Its error is {standing:.3g} times that of the baseline's arms; the limit is "
+    "{limit:.3g}.",
+    "finding.row": "The row at position {position} has {standing:.3g} times the error of the "
+    "baseline's arms; the limit is {limit:.3g}.",
     # The point guard
     "gate.point_guard.pass": "The margin moved no further than {kappa:.3g} times the local noise "
     "at all {positions} {positions:position|positions}.",

@@ -66,7 +66,8 @@ MESSAGES: dict[str, str] = {
     "gate.row_guard.many": "{rows} 行中有 {count} 行的误差超过基线各臂在该处的 {times:.3g} 倍，"
     "而最多只应有 {expected:.0f} 行。",
     "finding.prompt": "其误差是基线各臂的 {standing:.3g} 倍，上限为 {limit:.3g}。",
-    "finding.row": "位置 {position} 那一行的误差是基线各臂的 {standing:.3g} 倍，上限为 {limit:.3g}。",
+    "finding.row": "位置 {position} 那一行的误差是基线各臂的 {standing:.3g} 倍，"
+    "上限为 {limit:.3g}。",
     # The point guard
     "gate.point_guard.pass": "全部 {positions} 个位置上，领先量的移动都不超过局部噪声的 "
     "{kappa:.3g} 倍。",

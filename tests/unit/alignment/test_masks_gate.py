@@ -23,6 +23,7 @@ from harness.alignment.result import Alignment, Gate
 from harness.baseline.baseline import Baseline
 from harness.recording.format import Recording, Run
 from harness.statistics.noise import rms_error
+from harness.statistics.rows import untold_masks
 
 WIDTH, PROMPTS, POSITIONS = 512, 20, 5
 TRUTH = {
@@ -97,7 +98,7 @@ def of_before(made: Recording) -> Recording:
     def untold(one_run: Run | None) -> Run | None:
         if one_run is None:
             return None
-        rows = replace(one_run.rows, masked=None, mask=None)
+        rows = replace(one_run.rows, **untold_masks(len(one_run.rows)))
         return one_run.model_copy(update={"rows": rows})
 
     prompts = tuple(

@@ -391,7 +391,7 @@ def test_a_file_of_a_schema_before_is_read_and_stays_what_it_is(
     before, read = file.read_bytes(), load_recording(file)
     assert read.schema_ == f"harness.recording/{version}"
     assert read.whole
-    assert all(r.rows.masked is None and r.rows.mask is None for r in runs_of(read))
+    assert not any(r.rows.masks_told for r in runs_of(read))
     assert not read.text_only
     save_recording(read, file)
     assert file.read_bytes() == before

@@ -13,11 +13,13 @@ from hypothesis.extra import numpy as hnp
 from harness.statistics.masks import GAP, MASK_BYTES, mask_border, mask_digest
 from harness.statistics.rows import (
     NO_TOKEN,
+    UNTOLD,
     RowStatistics,
     concatenate,
     hashes,
     row_statistics,
     same_masks,
+    untold_masks,
 )
 
 LOWEST = {
@@ -63,8 +65,6 @@ def masked_by_search(row: np.ndarray) -> set[int]:
 def assert_described_without(row: np.ndarray, ids: np.ndarray) -> None:
     """All figures are those of the row without ``ids``, and the ids are told."""
     rows, rest = row_statistics(row), row_statistics(np.delete(row, ids))
-    assert rows.masked is not None
-    assert rows.mask is not None
     assert (rows.masked[0], rows.nonfinite[0]) == (ids.size, 0)
     assert rows.mask[0].tobytes() == mask_digest(np.sort(ids))
     assert rows.mask[0].any()
@@ -167,8 +167,6 @@ UNMASKED = {
 @pytest.mark.parametrize("name", UNMASKED)
 def test_logits_are_not_masks(name: str) -> None:
     rows = row_statistics(UNMASKED[name].astype(np.float32))
-    assert rows.masked is not None
-    assert rows.mask is not None
     assert rows.masked.tolist() == [0]
     assert not rows.mask.any()
 
@@ -212,8 +210,6 @@ def test_masked_ids_of_any_row_are_those_of_a_search(row: np.ndarray) -> None:
     rows = row_statistics(row)
     finite = np.isfinite(row).any()
     expected = np.count_nonzero(np.isnan(row) | (row == np.inf)) if finite else row.size
-    assert rows.masked is not None
-    assert rows.mask is not None
     assert rows.masked.tolist() == [ids.size]
     assert rows.mask[0].tobytes() == mask_digest(ids)
     assert rows.nonfinite.tolist() == [expected]
@@ -255,7 +251,7 @@ def test_the_digest_of_masked_ids_is_frozen() -> None:
 
 
 def untold(rows: RowStatistics) -> RowStatistics:
-    return replace(rows, masked=None, mask=None)
+    return replace(rows, **untold_masks(len(rows)))
 
 
 def test_masks_of_rows_of_before_are_not_known() -> None:
@@ -264,7 +260,7 @@ def test_masks_of_rows_of_before_are_not_known() -> None:
     assert same_masks(untold(rows), rows) is None
     joined = concatenate([rows, untold(rows)])
     assert joined.whole
-    assert (joined.masked, joined.mask) == (None, None)
-    assert untold(rows)[:1].masked is None
-    with pytest.raises(ValueError, match="masked, mask must be given together"):
-        replace(rows, mask=None)
+    assert not joined.masks_told
+    assert joined.masked.tolist() == [0, 0, UNTOLD, UNTOLD]
+    assert joined[:2].masks_told
+    assert not untold(rows)[:1].masks_told
