@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from harness.files.strict_model import StrictModel
 
 
@@ -22,3 +24,11 @@ class ModelFacts(StrictModel):
     template: str | None
     vocab_size: int
     config_defaults: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of version 0.1, which lack the defaults, are written as they were."""
+        told: dict[str, Any] = write(self)
+        if self.config_defaults is None:
+            del told["config_defaults"]
+        return told

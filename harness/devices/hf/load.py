@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.devices.hf.loading import check_loaded, refuse_adapter, refuse_uneven
+from harness.devices.hf.loading import check_loaded, explain_failure, refuse_adapter
 from harness.errors import DeviceError, HarnessError, MissingDependency
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.model import Model
@@ -96,7 +96,7 @@ def load_model(
         raise
     except Exception as error:
         # Transformers may raise any error here.
-        refuse_uneven(source)
+        explain_failure(source)
         hint = "; --trust-remote-code lets it run" if "trust_remote_code" in str(error) else ""
         raise DeviceError(
             f"{name} cannot load the model {source.name!r} in {dtype} with "

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.checkpoint.headers import Stored, read_headers
 from harness.errors import UnloadedWeights
-from harness.model.model import Model
+from harness.model.model import Model, read_json
 
 #: How many names a message shows.
 _SHOWN = 3
@@ -56,7 +56,9 @@ def check_loaded(
     stored = read_headers(Path(source.path))
     missing = {*info["missing_keys"], *_excused(model, stored)}
     _refuse(source, "missing in the checkpoint, so random here", missing)
-    _refuse(source, "of another shape than the model's", map(_mismatch, info["mismatched_keys"]))
+    shapes = {tensor.name: tensor.shape for tensor in stored}
+    wrong = [_mismatch(entry, model, shapes) for entry in info["mismatched_keys"]]
+    _refuse(source, "of another shape than the model's", wrong)
     surplus = sorted(info["unexpected_keys"])
     left_out = [name for name in surplus if name.startswith(tuple(unused))]
     _refuse(
@@ -66,12 +68,7 @@ def check_loaded(
         f"{_MEND}; if the model is meant to do without them, --engine-arg unused=PREFIX names them",
     )
     if getattr(model, "hf_quantizer", None) is None:
-        _refuse(
-            source,
-            "quantized, and no scheme that this Transformers knows is in config.json",
-            _integers(model, stored),
-            "add the quantization_config that belongs to them, or take the unquantized checkpoint",
-        )
+        _refuse_integers(source, _integers(model, stored))
     if not left_out:
         return None
     return f"{_count(left_out)} of the checkpoint left out as asked (unused): {_names(left_out)}"
@@ -93,17 +90,18 @@ def refuse_adapter(source: Model) -> None:
         )
 
 
-def refuse_uneven(source: Model) -> None:
-    """Refuse experts of which some lack a matrix that the others have.
+def explain_failure(source: Model) -> None:
+    """Name the weights that a load failed on, where Transformers only logs their names.
 
-    Transformers 5 stacks the experts of a layer, fails where their numbers differ, and
-    says the names in its log alone.
+    Transformers 5 stacks the experts of a layer and fails where some lack a matrix that
+    the others have; 4 fails at integers where it computes with floats.
 
     Raises:
-        UnloadedWeights: naming the tensors that are not there.
+        UnloadedWeights: if the weights show such a cause.
     """
     families: dict[str, dict[str, set[str]]] = {}
-    for tensor in read_headers(Path(source.path)):
+    stored = read_headers(Path(source.path))
+    for tensor in stored:
         numbered = re.fullmatch(r"(.*\.\d+\..*\.)(\d+)\.(\D+)", tensor.name)
         if numbered is not None:
             family, number, part = numbered.groups()
@@ -115,6 +113,27 @@ def refuse_uneven(source: Model) -> None:
         for number in set().union(*parts.values()) - numbers
     ]
     _refuse(source, "missing in the checkpoint, while its siblings are there", gone)
+    if not _known_scheme(source):
+        kept = [t for t in stored if t.dtype not in _FLOATS and t.name.endswith("weight")]
+        _refuse_integers(source, [f"{t.name} ({t.dtype})" for t in kept])
+
+
+def _known_scheme(source: Model) -> bool:
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    scheme = (read_json(source, "config.json") or {}).get("quantization_config")
+    return isinstance(scheme, dict) and (
+        scheme.get("quant_method") in AUTO_QUANTIZATION_CONFIG_MAPPING
+    )
+
+
+def _refuse_integers(source: Model, names: Iterable[str]) -> None:
+    _refuse(
+        source,
+        "quantized, and no scheme that this Transformers knows is in config.json",
+        names,
+        "add the quantization_config that belongs to them, or take the unquantized checkpoint",
+    )
 
 
 def _refuse(source: Model, what: str, names: Iterable[str], mend: str = _MEND) -> None:
@@ -141,11 +160,13 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(first) + (f" and {more} more" if more else "")
 
 
-def _mismatch(entry: Any) -> str:
+def _mismatch(entry: Any, model: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """``name (stored shape, the model's)``; Transformers 4 says the name alone."""
-    if isinstance(entry, str):
-        return entry
-    name, stored, wanted = entry
+    name, stored, wanted = (entry, shapes.get(entry), None) if isinstance(entry, str) else entry
+    if wanted is None:
+        wanted = next((p.shape for key, p in model.named_parameters() if key == name), None)
+    if stored is None or wanted is None:
+        return str(name)
     return f"{name} ({tuple(stored)} stored, {tuple(wanted)} in the model)"
 
 
