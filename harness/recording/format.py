@@ -132,7 +132,7 @@ class Run(StrictModel):
     replay: Replay
     token_ids: Ids
     text: str
-    stop: Stop
+    stop: Annotated[Stop, BeforeValidator(lambda v: "none" if v is None else v)]
     margins: Annotated[tuple[float | None, ...], FROM_LIST]
     timings: RunTimings
     rows: PackedRows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.alignment.outcomes import ALIGNED
+from harness.alignment.outcomes import ALIGNED, FAILING
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.result import Alignment
 from harness.alignment.token_table import TokenRow, TokenTable
@@ -72,6 +72,9 @@ def _shown(text: str | None, token: int | None) -> str:
 
 
 def _prompt_line(prompt: PromptAlignment) -> str:
+    if prompt.findings and prompt.class_ not in FAILING:
+        said = "; ".join(printable(finding.sentence) for finding in prompt.findings)
+        return f"{prompt.id}: {prompt.verdict}: {said}"
     return (
         f"{prompt.id}: {prompt.class_} at position {prompt.shown}, "
         f"margin {number(prompt.margin)}, shift {number(prompt.shift)}, "

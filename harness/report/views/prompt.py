@@ -10,7 +10,7 @@ from typing import TypeVar
 from harness.alignment.outcomes import ALIGNED, FAILING, NO_JUDGEMENT, Verdict
 from harness.alignment.prompt_result import PromptAlignment, TopTokens
 from harness.alignment.result import Alignment
-from harness.report.language import Said, said
+from harness.report.language import Said, said, said_of
 from harness.report.text import NONE, number, shortened
 
 #: Positions of a Markdown report on either side of the one to look at.
@@ -110,7 +110,7 @@ class PromptView:
     """One prompt: its row of the list and, in it, its details.
 
     ``entry`` is its place among the prompts that the page's data holds, None
-    where it has no details.
+    where it has no details. ``findings`` speak against it beside its positions.
     """
 
     anchor: str
@@ -140,6 +140,7 @@ class PromptView:
     marked: tuple[PositionView, ...]
     failing: int
     series: Series
+    findings: tuple[Said, ...] = ()
 
 
 def tone_of(verdict: Verdict) -> str:
@@ -208,6 +209,7 @@ def prompt_view(
             flips=tuple(flipped),
             anchor=anchor if detailed else "",
         ),
+        findings=tuple(map(said_of, prompt.findings)),
     )
 
 

@@ -20,6 +20,8 @@ from harness.process.progress import Silent
 from harness.recording.context import Context, context_for
 from harness.recording.format import Recording, Run, load_recording, save_recording
 from harness.recording.recorder import Options
+from harness.report import to_html
+from harness.report.summary import summary_lines
 
 SUITE = fake_suite(prompts=20, tokens=8)
 BASELINE = fake_baseline(SUITE)
@@ -158,6 +160,14 @@ def test_findings_come_back_from_a_file(tmp_path: Path) -> None:
     made = compare(edited(PORT, cut, only="p4"), BASELINE)
     save_alignment(made, tmp_path / "a.json")
     assert load_alignment(tmp_path / "a.json") == made
+
+
+def test_a_report_says_what_speaks_against_a_prompt() -> None:
+    found = compare(edited(PORT, cut, only="p4"), BASELINE)
+    said = "1 run stopped for length too early (prompt p4: 2 of 8 tokens)"
+    assert f"  p4: DRIFT: {said}" in summary_lines(found)
+    page = to_html([found])
+    assert page.count(f'<p class="bad"><span lang="en">{said}</span>') == 1
 
 
 def test_a_recording_that_chose_nothing_says_so() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import later
 
 from harness.devices.facts import EngineFacts
 from harness.errors import FormatError
 from harness.files import jsonfile
-from harness.recording.format import load_recording, save_recording
+from harness.recording.format import PromptRecord, load_recording, save_recording
 
 Command = Callable[..., Any]
 HOSTILE = [
@@ -48,9 +49,11 @@ def test_names_and_ids_in_a_file_are_no_paths(
     inner = project_folder / "inner"
     inner.mkdir()
     save_recording(hostile, inner / "h.json")
+    again = hostile.model_copy(update={"prompts": tuple(map(_later, prompts))})
+    save_recording(again, inner / "again.json")
     before = {p for p in project_folder.parent.rglob("*") if inner not in p.parents}
     ended = command(
-        *("compare", inner / "h.json", inner / "h.json", "--json", inner / "x.json"),
+        *("compare", inner / "h.json", inner / "again.json", "--json", inner / "x.json"),
         *("--report", inner / "x.html", "--report", inner / "x.md", "--table", inner / "x.csv"),
     )
     assert ended.status == 0, ended.err
@@ -87,3 +90,9 @@ def test_a_deep_number_of_keys_is_refused_by_name(command: Command, project_fold
     assert "keys.json: " in ended.error
     assert len(ended.error) < 300
     assert json.loads(text)["device"] == "fake"
+
+
+def _later(prompt: PromptRecord) -> PromptRecord:
+    """As a second run leaves it: the same tokens, another time."""
+    assert prompt.free is not None
+    return prompt.model_copy(update={"free": later(prompt.free)})

@@ -146,3 +146,9 @@ def test_a_replay_beside_a_free_run_follows_tokens_of_another_recording() -> Non
 def test_a_servers_own_word_is_told() -> None:
     [ending] = found(IGNORED, ended(2, "other", finish="out_of_credit"))
     assert "'out_of_credit' after 2 of 6 tokens" in render(ending_message([ending]), "en")
+
+
+def test_a_null_is_read_as_no_reason() -> None:
+    document = recording_of(IGNORED, ended(LIMIT, "length")).model_dump(mode="json", by_alias=True)
+    document["prompts"][0]["free"]["stop"] = None
+    assert Recording.model_validate(document).prompts[0].run.stop == "none"
