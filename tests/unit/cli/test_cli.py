@@ -24,6 +24,7 @@ COMMANDS = {
     "baseline list",
     "baseline diff",
     "baseline prune",
+    "baseline show",
     "checkpoint inspect",
     "checkpoint fix-config",
     "checkpoint verify-ternary",
