@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.catalogue import heads
+from benchmarks.catalogue.anatomy import anatomy_of
 from benchmarks.catalogue.entries import Entry, correct_variations, faults
 from benchmarks.catalogue.judging import Judged, Judges
 from benchmarks.catalogue.run import (
@@ -27,13 +28,15 @@ from benchmarks.catalogue.table import tables, write
 from harness.baseline.baseline import Baseline
 from harness.recording.format import Recording, load_recording
 
-RESULT = ROOT / "benchmarks" / "results" / "catalogue.json"
+RESULTS = ROOT / "benchmarks" / "results"
+#: The tables of the default model stand in this page; those of another in its result only.
 PAGE = ROOT / "docs" / "catalogue.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catalogue", description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "catalogue")
+    parser.add_argument("--model", default="smollm2", help="an embedded model with a baseline")
+    parser.add_argument("--work", type=Path, help="recordings (default: build/catalogue[-MODEL])")
     parser.add_argument("--only", help="entries whose key holds this text; prints the tables")
     parser.add_argument("--seconds", type=float, help="begin no new recording after so long")
     parser.add_argument("--draws", type=int, default=400, help="subsets of each size")
@@ -46,16 +49,21 @@ def main() -> None:
         "--also", type=Path, nargs="*", help="recordings of engines; by default engine-*.json there"
     )
     options = parser.parse_args()
-    baseline = catalogue_baseline()
-    if not heads.RESULT.exists():
-        heads.measure(forced_requests(shortened(baseline.reference, 16))[3::12])
-    entries = [*correct_variations(), *faults(baseline, heads.chosen_heads())]
+    model, other = options.model, "" if options.model == "smollm2" else f"-{options.model}"
+    options.work = options.work or ROOT / "build" / f"catalogue{other}"
+    baseline, effects = catalogue_baseline(model), heads.result_of(model)
+    if not effects.exists():
+        heads.measure(model, forced_requests(shortened(baseline.reference, 16))[3::12], effects)
+    broken = faults(baseline, heads.chosen_heads(effects), anatomy_of(model))
+    entries = [*correct_variations(), *broken]
     chosen = [e for e in entries if options.only is None or options.only in e.key]
     if options.alone:
-        make_alone(next(e for e in entries if e.key == options.alone), baseline, options.work)
+        make_alone(
+            model, next(e for e in entries if e.key == options.alone), baseline, options.work
+        )
         return
     if options.worker:
-        work_off(chosen, baseline, options.work, options.seconds)
+        work_off(model, chosen, baseline, options.work, options.seconds)
         return
     if not options.made and not make_all(chosen, options.work, options.jobs, sys.argv[1:]):
         return
@@ -67,7 +75,8 @@ def main() -> None:
         print("\n".join(tables(judged)))
         return
     missing = [e.key for e in chosen if not recording_file(options.work, e).exists()]
-    write(judged, {**_facts(baseline, options.draws), "missing": missing}, PAGE, RESULT)
+    facts = {**_facts(baseline, options.draws), "missing": missing}
+    write(judged, facts, None if other else PAGE, RESULTS / f"catalogue{other}.json")
 
 
 def judge_all(

@@ -17,11 +17,16 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 DETECTED = 0.95
 
 
-def write(judged: Sequence[Judged], facts: dict[str, object], page: Path, result: Path) -> None:
-    """Put the tables between the marks of ``page``, and all figures into ``result``."""
+def write(
+    judged: Sequence[Judged], facts: dict[str, object], page: Path | None, result: Path
+) -> None:
+    """Put the tables between the marks of ``page``, if there is one, and all figures into
+    ``result``."""
     result.parent.mkdir(parents=True, exist_ok=True)
     found = {**facts, "entries": [asdict(j) for j in judged]}
     result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if page is None:
+        return
     text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
