@@ -46,7 +46,7 @@ def record(
 
     Args:
         device: as in ``--device`` of ``harness record``, which lists them all.
-        model: ``smollm2``, a directory, or a Hub name.
+        model: ``smollm2``, ``gemma3-270m``, a directory, or a Hub name.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
         out: also write the recording there.
         dtype: to compute in; None takes the checkpoint's.

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.catalogue import heads
-from benchmarks.catalogue.broken import judge_broken
+from benchmarks.catalogue.anatomy import anatomy_of
+from benchmarks.catalogue.broken import Told, judge_broken
 from benchmarks.catalogue.entries import Entry, correct_variations, faults
 from benchmarks.catalogue.judging import Judged, Judges
 from benchmarks.catalogue.run import (
@@ -28,7 +29,8 @@ from benchmarks.catalogue.table import tables, write
 from harness.baseline.baseline import Baseline
 from harness.recording.format import Recording, load_recording
 
-RESULT = ROOT / "benchmarks" / "results" / "catalogue.json"
+RESULTS = ROOT / "benchmarks" / "results"
+#: The tables of the default model stand in this page; those of another in its result only.
 PAGE = ROOT / "docs" / "catalogue.md"
 #: The correct variation that is changed into broken evidence.
 PORT = "ok-prefill-eager-attention"
@@ -36,7 +38,8 @@ PORT = "ok-prefill-eager-attention"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catalogue", description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "catalogue")
+    parser.add_argument("--model", default="smollm2", help="an embedded model with a baseline")
+    parser.add_argument("--work", type=Path, help="recordings (default: build/catalogue[-MODEL])")
     parser.add_argument("--only", help="entries whose key holds this text; prints the tables")
     parser.add_argument("--seconds", type=float, help="begin no new recording after so long")
     parser.add_argument("--draws", type=int, default=400, help="subsets of each size")
@@ -49,16 +52,21 @@ def main() -> None:
         "--also", type=Path, nargs="*", help="recordings of engines; by default engine-*.json there"
     )
     options = parser.parse_args()
-    baseline = catalogue_baseline()
-    if not heads.RESULT.exists():
-        heads.measure(forced_requests(shortened(baseline.reference, 16))[3::12])
-    entries = [*correct_variations(), *faults(baseline, heads.chosen_heads())]
+    model, other = options.model, "" if options.model == "smollm2" else f"-{options.model}"
+    options.work = options.work or ROOT / "build" / f"catalogue{other}"
+    baseline, effects = catalogue_baseline(model), heads.result_of(model)
+    if not effects.exists():
+        heads.measure(model, forced_requests(shortened(baseline.reference, 16))[3::12], effects)
+    broken = faults(baseline, heads.chosen_heads(effects), anatomy_of(model))
+    entries = [*correct_variations(), *broken]
     chosen = [e for e in entries if options.only is None or options.only in e.key]
     if options.alone:
-        make_alone(next(e for e in entries if e.key == options.alone), baseline, options.work)
+        make_alone(
+            model, next(e for e in entries if e.key == options.alone), baseline, options.work
+        )
         return
     if options.worker:
-        work_off(chosen, baseline, options.work, options.seconds)
+        work_off(model, chosen, baseline, options.work, options.seconds)
         return
     if not options.made and not make_all(chosen, options.work, options.jobs, sys.argv[1:]):
         return
@@ -70,12 +78,23 @@ def main() -> None:
         print("\n".join(tables(judged)))
         return
     missing = [e.key for e in chosen if not recording_file(options.work, e).exists()]
-    port = next(e for e in entries if e.key == PORT)
-    broken = judge_broken(
-        shortened(load_recording(recording_file(options.work, port)), POSITIONS), baseline
-    )
     facts = {**_facts(baseline, options.draws), "missing": missing}
-    write(judged, broken, facts, PAGE, RESULT)
+    page = None if other else PAGE
+    write(
+        judged,
+        _evidence(entries, options.work, baseline),
+        facts,
+        page,
+        RESULTS / f"catalogue{other}.json",
+    )
+
+
+def _evidence(entries: Sequence[Entry], work: Path, baseline: Baseline) -> list[Told]:
+    """Broken evidence, made from the recording of a correct variation if it is there."""
+    file = recording_file(work, next(e for e in entries if e.key == PORT))
+    if not file.exists():
+        return []
+    return judge_broken(shortened(load_recording(file), POSITIONS), baseline)
 
 
 def judge_all(

@@ -65,7 +65,7 @@ def judge_broken(port: Recording, baseline: Baseline) -> list[Told]:
     Args:
         port: of a correct variation, forced on the baseline's tokens.
     """
-    return [_judged(entry, port, baseline) for entry in entries()]
+    return [_judged(entry, port, baseline) for entry in entries(port, baseline)]
 
 
 def _judged(entry: Broken, port: Recording, baseline: Baseline) -> Told:
@@ -81,11 +81,34 @@ def _judged(entry: Broken, port: Recording, baseline: Baseline) -> Told:
     return Told(entry.kind, entry.severity, entry.correct, found.verdict, right, gates)
 
 
-def entries() -> Iterator[Broken]:
+@dataclass(frozen=True)
+class Vocabulary:
+    """Its width, and an id that no arm lists among its likeliest, with as many after it
+    as ``one_direction`` takes."""
+
+    width: int
+    unlisted: int
+
+
+def _vocabulary(port: Recording, arms: Baseline) -> Vocabulary:
+    listed = np.unique(
+        np.concatenate(
+            [
+                p.run.rows.top_ids.ravel()
+                for arm in (port, *(arm for _, arm in arms.arms()))
+                for p in arm.prompts
+            ]
+        )
+    )
+    gaps = np.diff(listed)
+    return Vocabulary(port.model.vocab_size, int(listed[int(np.argmax(gaps))]) + 1)
+
+
+def entries(port: Recording, arms: Baseline) -> Iterator[Broken]:
     """All kinds; the correct ones guard against a rule that fails everything."""
     yield Broken("nothing", "as it is", lambda port, arms: (as_device(port), arms), correct=True)
     yield from _local()
-    yield from _systematic()
+    yield from _systematic(_vocabulary(port, arms))
     yield from _choices()
     yield from _conduct()
 
@@ -123,13 +146,17 @@ _SIGNS: dict[str, Pattern] = {
 }
 
 
-def _systematic() -> Iterator[Broken]:
+def _systematic(vocabulary: Vocabulary) -> Iterator[Broken]:
     for logits in (3.0, 1.5, -1.5):
-        yield _rows("one unlisted token", f"{logits:+g} logits everywhere", one_token(logits))
+        yield _rows(
+            "one unlisted token", f"{logits:+g} logits everywhere", one_token(logits, vocabulary)
+        )
     for name, sign in _SIGNS.items():
         yield _rows("logits scaled", f"1.5 % down {name}", scaled(0.015, sign))
     for share in (0.3, 0.15):
-        yield _rows("one direction", f"{share:g} of the squared error", one_direction(share))
+        yield _rows(
+            "one direction", f"{share:g} of the squared error", one_direction(share, vocabulary)
+        )
 
 
 def _choices() -> Iterator[Broken]:
@@ -216,23 +243,25 @@ def errors(factor: Pattern) -> Rows:
     return edit
 
 
-def one_token(logits: float) -> Rows:
+def one_token(logits: float, vocabulary: Vocabulary) -> Rows:
     """One id that is never among the likeliest, so much too high."""
 
     def edit(_: PromptRecord, rows: RowStatistics, _truth: RowStatistics) -> RowStatistics:
         assert rows.sketch is not None
-        change = np.zeros(_WIDTH)
-        change[_UNLISTED] = logits
+        change = np.zeros(vocabulary.width)
+        change[vocabulary.unlisted] = logits
         return replace(rows, sketch=(rows.sketch + _sketched(change)).astype(np.float32))
 
     return edit
 
 
-def one_direction(share: float) -> Rows:
+def one_direction(share: float, vocabulary: Vocabulary) -> Rows:
     """The same error at every position: a share of the port's squared error, in ids
     that are never among the likeliest."""
-    change = np.zeros(_WIDTH)
-    change[_UNLISTED : _UNLISTED + 64] = np.random.default_rng(5).standard_normal(64)
+    change = np.zeros(vocabulary.width)
+    change[vocabulary.unlisted : vocabulary.unlisted + _IDS] = np.random.default_rng(
+        5
+    ).standard_normal(_IDS)
     moved = _sketched(change)
     moved /= np.sqrt(float(moved @ moved))
 
@@ -349,9 +378,8 @@ def copies(arms: Baseline, share: float) -> Baseline:
     return replace(arms, controls=made)
 
 
-#: The vocabulary of the embedded model, and an id that none of its prompts brings near
-#: the largest 20.
-_WIDTH, _UNLISTED = 49152, 24032
+#: How many ids a systematic error is spread over.
+_IDS = 16
 
 
 def _sketched(change: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,15 +14,13 @@ import numpy as np
 
 from benchmarks.catalogue import faults as f
 from benchmarks.catalogue import variations as v
+from benchmarks.catalogue.anatomy import SMOLLM2, Anatomy
 from benchmarks.catalogue.faults import Injection
 from benchmarks.catalogue.passes import Chunked, Decode, LeftPadded, Pass, quantized_cache
 from benchmarks.catalogue.workbench import Edit
 from harness.baseline.baseline import Baseline
 from harness.devices.base import Replay
 from harness.devices.hf.matmul import Matmul
-
-BOS = 1
-LAYERS = 30
 
 
 @dataclass(frozen=True)
@@ -93,17 +91,19 @@ def correct_variations() -> Iterator[Entry]:
     yield entry("prefill, lower instruction set", environment=LOWEST_ISA)
 
 
-def faults(baseline: Baseline, heads: dict[str, tuple[int, int]]) -> Iterator[Entry]:
+def faults(
+    baseline: Baseline, heads: dict[str, tuple[int, int]], model: Anatomy = SMOLLM2
+) -> Iterator[Entry]:
     """All faults; ``heads`` names (layer, head) by how much their loss does."""
-    yield from _config_faults()
-    yield from _head_faults(heads)
-    yield from _weight_faults()
-    yield from _output_faults(baseline)
-    yield from _input_faults()
+    yield from _config_faults(model)
+    yield from _head_faults(heads, model)
+    yield from _weight_faults(model)
+    yield from _output_faults(baseline, model)
+    yield from _input_faults(model)
     yield from _cache_faults()
 
 
-def _config_faults() -> Iterator[Entry]:
+def _config_faults(model: Anatomy) -> Iterator[Entry]:
     for factor, name in ((0.1, "÷ 10"), (0.5, "÷ 2"), (0.9, "10 % off"), (0.97, "3 % off")):
         yield Entry("RoPE base", name, must=factor == 0.1, injection=f.rope_base(factor))
     for stretch in (2.0, 1.1, 1.01):
@@ -114,12 +114,13 @@ def _config_faults() -> Iterator[Entry]:
     for factor in (1.1, 1.05, 1.02, 1.01):
         name = f"{factor - 1:.0%} off"
         yield Entry("softmax scale", name, must=factor == 1.1, injection=f.softmax_scale(factor))
-    for epsilon in (1e-3, 1e-4, 3e-5, 1e-6):
-        name = f"{epsilon:g} for 1e-05"
+    for factor in (100.0, 10.0, 3.0, 0.1):
+        epsilon = factor * model.epsilon
+        name = f"{epsilon:g} for {model.epsilon:g}"
         yield Entry("norm epsilon", name, injection=f.norm_epsilon(epsilon))
 
 
-def _head_faults(heads: dict[str, tuple[int, int]]) -> Iterator[Entry]:
+def _head_faults(heads: dict[str, tuple[int, int]], model: Anatomy) -> Iterator[Entry]:
     for name, (layer, head) in heads.items():
         injection = f.head_zeroed(layer, head)
         severity, must = f"{name} ({layer}.{head})", name in ("strongest", "median")
@@ -129,39 +130,46 @@ def _head_faults(heads: dict[str, tuple[int, int]]) -> Iterator[Entry]:
         injection = f.head_zeroed(layer, head, part)
         severity = f"by {part:.0%}"
         yield Entry("median head weakened", severity, injection=injection, since=layer)
-    every = [(index, 0, 8) for index in range(LAYERS)]
+    last, half = model.heads - 1, model.layer(15)
+    every = [(index, 0, last) for index in range(model.layers)]
     yield Entry("two heads swapped", "in every layer", injection=f.heads_swapped(every))
-    injection = f.heads_swapped([(15, 0, 8)])
-    yield Entry("two heads swapped", "in layer 15", injection=injection, since=15)
-    yield Entry("KV heads exchanged", "in every layer", must=True, injection=f.kv_heads_swapped())
-    for one in (15, 29):
-        injection = f.kv_heads_swapped([one])
-        severity = f"in layer {one}"
-        yield Entry("KV heads exchanged", severity, injection=injection, since=one)
-    for one in (15, 25):
+    injection = f.heads_swapped([(half, 0, last)])
+    yield Entry("two heads swapped", f"in layer {half}", injection=injection, since=half)
+    if model.kv_heads > 1:
+        yield from _kv_head_faults(model)
+    for one in (half, model.layer(25)):
         injection = f.layer_skipped(one)
         yield Entry("layer skipped", f"layer {one}", must=True, injection=injection, since=one)
     for part in (0.1, 0.03, 0.01):
-        injection = f.layer_skipped(15, part)
-        yield Entry("layer skipped", f"{part:.0%} of layer 15", injection=injection, since=15)
+        injection = f.layer_skipped(half, part)
+        yield Entry("layer skipped", f"{part:.0%} of layer {half}", injection=injection, since=half)
 
 
-def _weight_faults() -> Iterator[Entry]:
+def _kv_head_faults(model: Anatomy) -> Iterator[Entry]:
+    yield Entry("KV heads exchanged", "in every layer", must=True, injection=f.kv_heads_swapped())
+    for one in (model.layer(15), model.layers - 1):
+        injection = f.kv_heads_swapped([one])
+        severity = f"in layer {one}"
+        yield Entry("KV heads exchanged", severity, injection=injection, since=one)
+
+
+def _weight_faults(model: Anatomy) -> Iterator[Entry]:
+    half, third = model.layer(15), model.layer(10)
     for kind in ("fp8", "int8"):
         injection = f.rounded_weights(kind)
         yield Entry(f"{kind} weights", "all layers", must=kind == "fp8", injection=injection)
-        for count in (10, 3, 1):
-            injection = f.rounded_weights(kind, range(15, 15 + count))
-            name = f"{count} of 30 layers"
-            yield Entry(f"{kind} weights", name, injection=injection, since=15)
+        for count in map(model.count, (10, 3, 1)):
+            injection = f.rounded_weights(kind, range(half, half + count))
+            name = f"{count} of {model.layers} layers"
+            yield Entry(f"{kind} weights", name, injection=injection, since=half)
     for value in (100.0, 10.0, 3.0, 1.0):
-        injection = f.one_weight(value)
-        yield Entry("one weight overwritten", f"with {value:g}", injection=injection, since=10)
+        injection = f.one_weight(value, third)
+        yield Entry("one weight overwritten", f"with {value:g}", injection=injection, since=third)
 
 
-def _output_faults(baseline: Baseline) -> Iterator[Entry]:
+def _output_faults(baseline: Baseline, model: Anatomy) -> Iterator[Entry]:
     def entry(family: str, severity: str, injection: Injection, must: bool = False) -> Entry:
-        return Entry(family, severity, must=must, injection=injection, since=LAYERS)
+        return Entry(family, severity, must=must, injection=injection, since=model.layers)
 
     for off in (0.05, 0.02, 0.01, 0.005, 0.002):
         yield entry("last norm", f"{off:.1%} off", f.last_norm(1.0 + off), must=off == 0.01)
@@ -184,19 +192,23 @@ def _output_faults(baseline: Baseline) -> Iterator[Entry]:
     for start in (32, 48, 64):
         name = f"from position {start}"
         yield Entry("stale KV block", name, injection=f.stale_block(start))
-    injection = f.stale_block(32, where=[15])
-    yield Entry("stale KV block in layer 15", "from position 32", injection=injection, since=15)
+    half = model.layer(15)
+    injection, where = f.stale_block(32, where=[half]), f"in layer {half}"
+    yield Entry(f"stale KV block {where}", "from position 32", injection=injection, since=half)
 
 
-def _input_faults() -> Iterator[Entry]:
-    def chat(change: Edit) -> Edit:
-        return lambda ids: change(ids) if ids[0] == BOS and len(ids) > 1 else ids
+def _input_faults(model: Anatomy) -> Iterator[Entry]:
+    bos, begun = model.bos, model.begun
 
-    yield Entry("BOS", "added to every prompt", edit=lambda ids: (BOS, *ids))
-    yield Entry("BOS", "doubled in chats", edit=chat(lambda ids: (BOS, *ids)))
-    yield Entry("BOS", "missing in chats", edit=chat(lambda ids: ids[1:]))
+    def where_it_stands(change: Edit) -> Edit:
+        return lambda ids: change(ids) if ids[0] == bos and len(ids) > 1 else ids
+
+    yield Entry("BOS", "added to every prompt", edit=lambda ids: (bos, *ids))
+    yield Entry("BOS", f"doubled in {begun}", edit=where_it_stands(lambda ids: (bos, *ids)))
+    yield Entry("BOS", f"missing in {begun}", edit=where_it_stands(lambda ids: ids[1:]))
     for penalty in (1.2, 1.1, 1.05, 1.01):
-        yield Entry("inherited repetition penalty", f"{penalty:g}", penalty=penalty, since=LAYERS)
+        family = "inherited repetition penalty"
+        yield Entry(family, f"{penalty:g}", penalty=penalty, since=model.layers)
 
 
 def _cache_faults() -> Iterator[Entry]:

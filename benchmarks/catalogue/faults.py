@@ -11,7 +11,7 @@ it again, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 #: ``injection(torch, model)`` breaks the model until the context is left.
@@ -59,6 +59,18 @@ def changed_attributes(objects: Iterable[Any], name: str, change: Callable[[Any]
     finally:
         for item, value in before:
             setattr(item, name, value)
+
+
+@contextmanager
+def changed_rotary(model: Any, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """An attribute of the rotary embedding, for every kind of layer that has its own."""
+    rotary = model.model.rotary_emb
+    kinds = getattr(rotary, "layer_types", None)
+    names = [name] if kinds is None else [f"{kind}_{name}" for kind in kinds]
+    with ExitStack() as stack:
+        for each in names:
+            stack.enter_context(changed_attributes([rotary], each, change))
+        yield
 
 
 @contextmanager
@@ -180,7 +192,17 @@ def one_weight(value: float, layer: int = 10, row: int = 100, column: int = 100)
 
 def last_norm(factor: float) -> Injection:
     """The final norm's weight, all of it, times ``factor``."""
-    return _weights(lambda model: [model.model.norm.weight], lambda _, w: w.mul_(factor))
+
+    @contextmanager
+    def inject(torch: Any, model: Any) -> Iterator[None]:
+        norm = model.model.norm
+        # Gemma's norms hold the weight less one.
+        less = 1.0 if type(norm).__name__.startswith("Gemma") else 0.0
+        with changed_weights(torch, [norm.weight]):
+            norm.weight.copy_((norm.weight.float() + less) * factor - less)
+            yield
+
+    return inject
 
 
 def lm_head_row(token: int, factor: float) -> Injection:
@@ -219,10 +241,11 @@ def rope_base(factor: float) -> Injection:
 
     @contextmanager
     def inject(torch: Any, model: Any) -> Iterator[None]:
-        rotary = model.model.rotary_emb
-        count = rotary.inv_freq.numel()
-        exponents = -torch.arange(count, dtype=torch.float32) / count
-        with changed_attributes([rotary], "inv_freq", lambda f: f * factor**exponents):
+        def change(frequencies: Any) -> Any:
+            count = frequencies.numel()
+            return frequencies * factor ** (-torch.arange(count, dtype=torch.float32) / count)
+
+        with changed_rotary(model, "inv_freq", change):
             yield
 
     return inject
@@ -235,11 +258,11 @@ def longrope(stretch: float = 1.0, scaling: float = 1.0) -> Injection:
 
     @contextmanager
     def inject(torch: Any, model: Any) -> Iterator[None]:
-        rotary = model.model.rotary_emb
-        factors = torch.linspace(1.0, stretch, rotary.inv_freq.numel())
         with (
-            changed_attributes([rotary], "inv_freq", lambda f: f / factors),
-            changed_attributes([rotary], "attention_scaling", lambda s: s * scaling),
+            changed_rotary(
+                model, "inv_freq", lambda f: f / torch.linspace(1.0, stretch, f.numel())
+            ),
+            changed_rotary(model, "attention_scaling", lambda s: s * scaling),
         ):
             yield
 
@@ -251,8 +274,9 @@ def norm_epsilon(epsilon: float) -> Injection:
 
     @contextmanager
     def inject(_: Any, model: Any) -> Iterator[None]:
-        norms = [m for m in model.modules() if hasattr(m, "variance_epsilon")]
-        with changed_attributes(norms, "variance_epsilon", lambda _: epsilon):
+        norms = [m for m in model.modules() if type(m).__name__.endswith("RMSNorm")]
+        name = "variance_epsilon" if hasattr(norms[0], "variance_epsilon") else "eps"
+        with changed_attributes(norms, name, lambda _: epsilon):
             yield
 
     return inject

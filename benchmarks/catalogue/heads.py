@@ -2,7 +2,7 @@
 
 All heads of a layer are zeroed side by side in one batch, from that layer on,
 so that 270 heads take 30 half passes. The catalogue takes the heads that it
-breaks from results/heads.json, and measures them where the file is missing.
+breaks from the model's file in results/, and measures them where the file is missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.catalogue.passes import Stacked, States
 from benchmarks.catalogue.workbench import Workbench
 from harness.devices.base import Request
 
-RESULT = Path(__file__).parent.parent / "results" / "heads.json"
+RESULTS = Path(__file__).parent.parent / "results"
 #: Quantiles of all heads' effects that the catalogue breaks.
 QUANTILES = {
     "strongest": 1.0,
@@ -57,7 +57,12 @@ def head_effects(
     return np.asarray(np.sqrt(squares))
 
 
-def chosen_heads(file: Path = RESULT) -> dict[str, tuple[int, int]]:
+def result_of(model: str) -> Path:
+    """Where the effects of a model's heads stand."""
+    return RESULTS / ("heads.json" if model == "smollm2" else f"heads-{model}.json")
+
+
+def chosen_heads(file: Path) -> dict[str, tuple[int, int]]:
     """(layer, head) at QUANTILES of all heads' effects."""
     effects = np.array(json.loads(file.read_text(encoding="utf-8"))["effects"])
     order = np.argsort(effects, axis=None)
@@ -68,12 +73,12 @@ def chosen_heads(file: Path = RESULT) -> dict[str, tuple[int, int]]:
     return found
 
 
-def measure(requests: Sequence[Request], file: Path = RESULT) -> None:
+def measure(model: str, requests: Sequence[Request], file: Path) -> None:
     """Measure all heads in float32 and write the file."""
     import torch
 
     torch.set_num_threads(1)  # threads that wait for each other starve on a busy machine
-    bench = Workbench("float32")
+    bench = Workbench("float32", model)
     bench.open()
     states = bench.resume(0, requests, batch=1).states
     assert states is not None

@@ -75,12 +75,17 @@ class Stacked:
         entered = self.states[index][self.since]
         if self.copies > 1:
             entered = entered.expand(self.copies, -1, -1)
-        whole = model.model.layers
+        whole, config = model.model.layers, model.model.config
+        kinds = getattr(config, "layer_types", None)
         try:
             model.model.layers = whole[self.since :]
+            if kinds is not None:  # the model asks for the kind of its nth layer
+                config.layer_types = kinds[self.since :]
             return model(inputs_embeds=entered, use_cache=False, logits_to_keep=keep).logits
         finally:
             model.model.layers = whole
+            if kinds is not None:
+                config.layer_types = kinds
 
 
 def clean_states(torch: Any, model: Any, requests: Sequence[Request], batch: int) -> States:

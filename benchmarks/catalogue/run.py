@@ -27,14 +27,15 @@ from harness.recording.recorder import Options, record
 from harness.suite.read import load_suite
 
 ROOT = Path(__file__).parent.parent.parent
-BASELINE = ROOT / "baselines" / "smollm2" / "mixed" / "bfloat16"
+BASELINES = ROOT / "baselines"
+BASELINE = BASELINES / "smollm2" / "mixed" / "bfloat16"
 #: Positions of each prompt that are recorded and judged.
 POSITIONS = 48
 
 
-def catalogue_baseline() -> Baseline:
-    """What everything is held against: the committed baseline, shortened."""
-    return first_positions(load_baseline(BASELINE), POSITIONS)
+def catalogue_baseline(model: str) -> Baseline:
+    """What everything is held against: the model's committed baseline, shortened."""
+    return first_positions(load_baseline(BASELINES / model / "mixed" / "bfloat16"), POSITIONS)
 
 
 def recording_file(work: Path, entry: Entry) -> Path:
@@ -66,13 +67,13 @@ def make_all(entries: Sequence[Entry], work: Path, jobs: int, options: Sequence[
 
 
 def work_off(
-    entries: Sequence[Entry], baseline: Baseline, work: Path, seconds: float | None
+    model: str, entries: Sequence[Entry], baseline: Baseline, work: Path, seconds: float | None
 ) -> None:
     """One process's work: whatever is missing and no other process is at;
     nothing is begun after ``seconds``."""
     missing = [e for e in sorted(entries, key=_order) if not recording_file(work, e).exists()]
     started = time.monotonic()
-    subject = open_target(DeviceSpec("hf-cpu")).subject
+    subject = open_target(DeviceSpec("hf-cpu", model)).subject
     benches: dict[str | None, Workbench] = {}
     for count, entry in enumerate(missing):
         if seconds is not None and time.monotonic() - started > seconds:
@@ -83,10 +84,10 @@ def work_off(
                 continue
             at, cpu = time.monotonic(), time.process_time()
             if entry.environment:
-                _in_child(entry, work)
+                _in_child(model, entry, work)
             else:
                 if entry.dtype not in benches:
-                    benches[entry.dtype] = Workbench(entry.dtype)
+                    benches[entry.dtype] = Workbench(entry.dtype, model)
                 made = make(benches[entry.dtype], entry, subject, baseline, work)
                 save_recording(made, recording_file(work, entry))
             spent = f"{time.monotonic() - at:.1f} s, {time.process_time() - cpu:.1f} s of CPU"
@@ -130,17 +131,17 @@ def make(
     return made if entry.penalty is None else with_choices(made, bench.choices)
 
 
-def _in_child(entry: Entry, work: Path) -> None:
+def _in_child(model: str, entry: Entry, work: Path) -> None:
     """torch reads these variables at its start."""
     command = [sys.executable, "-m", "benchmarks.catalogue", "--work", str(work.resolve())]
-    command += ["--alone", entry.key]
+    command += ["--model", model, "--alone", entry.key]
     subprocess.run(command, env={**os.environ, **entry.environment}, cwd=ROOT, check=True)
 
 
-def make_alone(entry: Entry, baseline: Baseline, work: Path) -> None:
+def make_alone(model: str, entry: Entry, baseline: Baseline, work: Path) -> None:
     """An entry whose environment this process has."""
-    subject = open_target(DeviceSpec("hf-cpu")).subject
-    made = make(Workbench(entry.dtype), entry, subject, baseline, work)
+    subject = open_target(DeviceSpec("hf-cpu", model)).subject
+    made = make(Workbench(entry.dtype, model), entry, subject, baseline, work)
     save_recording(made, recording_file(work, entry))
 
 

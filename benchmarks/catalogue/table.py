@@ -23,10 +23,11 @@ def write(
     judged: Sequence[Judged],
     broken: Sequence[Told],
     facts: dict[str, object],
-    page: Path,
+    page: Path | None,
     result: Path,
 ) -> None:
-    """Put the tables between the marks of ``page``, and all figures into ``result``."""
+    """Put the tables between the marks of ``page``, if there is one, and all figures into
+    ``result``."""
     result.parent.mkdir(parents=True, exist_ok=True)
     found = {
         **facts,
@@ -34,6 +35,8 @@ def write(
         "evidence": [asdict(told) for told in broken],
     }
     result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if page is None:
+        return
     text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

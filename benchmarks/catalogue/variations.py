@@ -76,9 +76,14 @@ def wide_residual() -> Injection:
                 attended, _ = layer.self_attn(
                     hidden_states=layer.input_layernorm(hidden_states), **options
                 )
-                wide = wide + attended.float()
-                narrow = layer.post_attention_layernorm(wide.to(hidden_states.dtype))
-                return (wide + layer.mlp(narrow).float()).to(hidden_states.dtype)
+                # Gemma's layers have a norm at both ends of each branch.
+                both = hasattr(layer, "pre_feedforward_layernorm")
+                after = layer.post_attention_layernorm
+                wide = wide + (after(attended) if both else attended).float()
+                before = layer.pre_feedforward_layernorm if both else after
+                added = layer.mlp(before(wide.to(hidden_states.dtype)))
+                added = layer.post_feedforward_layernorm(added) if both else added
+                return (wide + added.float()).to(hidden_states.dtype)
 
             return run
 

@@ -33,8 +33,8 @@ class Workbench(HfDevice):
     are ``edit``-ed to and with what repetition penalty over the choices.
     """
 
-    def __init__(self, dtype: str | None = None) -> None:
-        super().__init__("hf-cpu", find_model("smollm2"), dtype=dtype)
+    def __init__(self, dtype: str | None = None, model: str = "smollm2") -> None:
+        super().__init__("hf-cpu", find_model(model), dtype=dtype)
         self.facts: Opened | None = None
         self.injection: Injection | None = None
         self.passes: Pass | None = None

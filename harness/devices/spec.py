@@ -18,7 +18,7 @@ class DeviceSpec:
 
     Attributes:
         device: a name in ``harness.devices.kinds``.
-        model: ``smollm2``, a directory, or a Hub name.
+        model: ``smollm2``, ``gemma3-270m``, a directory, or a Hub name.
         dtype: to compute in; None takes the checkpoint's.
         batch_size: how many requests run at a time.
         engine_args: the device's own options, as text; ``open_target`` checks them.

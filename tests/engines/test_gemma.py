@@ -77,9 +77,12 @@ def test_the_default_suite_fits_without_its_chats(gemma: Model) -> None:
     assert "5 of 36 prompts are left out" in said[0]
 
 
-def test_the_inspection_finds_nothing_wrong(gemma: Model) -> None:
+def test_the_inspection_finds_nothing_wrong_and_says_what_it_does_not_check(gemma: Model) -> None:
     found = inspect(gemma)
-    assert found.findings == (), found.findings
+    assert (found.tensors, found.parameters) == (236, 268_098_176)
+    assert not found.wrong
+    assert [f.severity for f in found.findings] == ["warning"]
+    assert "its dimensions are not checked" in found.findings[0].what
 
 
 def test_bfloat16_predicts_sense_and_both_attentions_agree(gemma: Model) -> None:
