@@ -30,6 +30,7 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "  PASS * bias: *",
             "  WARN * slope: *",
             "  PASS * nonfinite: *",
+            "  PASS * masks: *",
             "  PASS * coverage: *",
             "  PASS * determinism: *",
             "  PASS * stops: *",
