@@ -54,7 +54,9 @@ def test_an_error_exactly_at_the_limit_is_seldom_decided() -> None:
     found = simulate(World(prompts=32, scale=1.5, positions=8), RUNS)
     for gate in ("error_ratio", "top_k_error_ratio"):
         assert found.statuses.get(f"{gate}:FAIL", 0.0) <= 0.005
-        assert 0.005 <= found.statuses.get(f"{gate}:PASS", 0.0) <= 0.05
+        # An error within the limit and beyond that of the controls is a warning.
+        below = found.statuses.get(f"{gate}:PASS", 0.0) + found.statuses.get(f"{gate}:WARN", 0.0)
+        assert 0.005 <= below <= 0.05
     assert found.statuses.get("exceedance:FAIL", 0.0) <= 0.005
     assert found.statuses.get("flip_calibration:FAIL", 0.0) <= 0.005
 
