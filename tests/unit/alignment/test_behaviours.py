@@ -7,7 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import RNG, VOCABULARY, bfloat16, forced_recording, free_recording, run
+from factories import RNG, bfloat16, forced_recording, free_recording, run
+from small_world import (
+    BASELINE,
+    NOISE,
+    POSITIONS,
+    PROMPTS,
+    REFERENCE,
+    TRUTH,
+    Rows,
+    arm,
+    baseline_of,
+    failing,
+    judged,
+    statuses,
+)
 
 from harness.alignment.align import compare
 from harness.alignment.outcomes import exit_status
@@ -16,45 +30,6 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.floor import noise_floor
 from harness.recording.format import Difference, PromptRecord, Recording, Repeat
 from harness.statistics.rows import RowStatistics
-
-PROMPTS, POSITIONS, NOISE = 32, 8, 0.05
-Rows = Mapping[str, np.ndarray]
-TRUTH: Rows = {
-    f"p{i}": 3 * RNG(100 + i).standard_normal((POSITIONS, VOCABULARY)) for i in range(PROMPTS)
-}
-
-
-def arm(seed: int, truth: Rows = TRUTH, noise: float = NOISE) -> dict[str, np.ndarray]:
-    """A correct computation in bfloat16, with rounding errors of its own."""
-    random = RNG(seed)
-    return {i: bfloat16(r + noise * random.standard_normal(r.shape)) for i, r in truth.items()}
-
-
-def baseline_of(reference_rows: Rows, truth: Rows = TRUTH) -> Baseline:
-    reference = free_recording(reference_rows)
-    exact = {i: rows.astype(np.float32) for i, rows in truth.items()}
-    return Baseline(
-        reference,
-        forced_recording(exact, reference, dtype="float32"),
-        {f"control-{s}": forced_recording(arm(s, truth), reference) for s in (2, 3)},
-    )
-
-
-REFERENCE = arm(1)
-BASELINE = baseline_of(REFERENCE)
-
-
-def judged(rows: Rows, baseline: Baseline = BASELINE) -> Alignment:
-    return compare(forced_recording(rows, baseline.reference), baseline)
-
-
-def statuses(found: Alignment) -> dict[str, str]:
-    return {gate.name: gate.status for gate in found.gates}
-
-
-def failing(found: Alignment) -> set[str]:
-    return {name for name, status in statuses(found).items() if status == "FAIL"}
-
 
 def tolerances_of(baseline: Baseline) -> Mapping[str, np.ndarray]:
     floor = noise_floor(baseline)
