@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from harness.alignment.judge import judge
 from harness.alignment.prompts import hold
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import LARGE, noise_floor
+from harness.baseline.scales import ArmRows
 from harness.recording.format import Recording
 from harness.statistics.noise import squared_error
 
 BASELINE = arms(prompts=8, positions=5)
-CONTROL = BASELINE.controls["control-0"]
+CONTROLS = tuple(BASELINE.controls.values())
 
 
 def other(seed: int = 50) -> Recording:
@@ -36,10 +38,15 @@ def other(seed: int = 50) -> Recording:
 
 
 def same(one: Evidence, two: Evidence) -> bool:
-    return all(
-        np.array_equal(np.asarray(getattr(one, f.name)), np.asarray(getattr(two, f.name)))
-        for f in fields(Evidence)
-    )
+    return all(equal(getattr(one, f.name), getattr(two, f.name)) for f in fields(Evidence))
+
+
+def equal(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, tuple):
+        return len(mine) == len(theirs) and all(map(equal, mine, theirs))
+    if isinstance(mine, ArmRows):
+        return all(equal(getattr(mine, f.name), getattr(theirs, f.name)) for f in fields(ArmRows))
+    return np.array_equal(np.asarray(mine), np.asarray(theirs))
 
 
 def test_a_choice_of_prompts_is_the_evidence_of_a_suite_of_these() -> None:
@@ -61,10 +68,11 @@ def test_a_choice_of_prompts_is_the_evidence_of_a_suite_of_these() -> None:
     )
     taken, built = whole.take(chosen), evidence_of(only(other()), part)
     assert taken.ids == built.ids == tuple(ids)
+    # What controls share of the reference's error is of the whole baseline, too.
+    assert taken.limit.shared == pytest.approx(built.limit.shared, abs=0.1)
     for field in fields(Evidence):
-        if field.name not in ("predicted", "ids"):
-            mine, theirs = getattr(taken, field.name), getattr(built, field.name)
-            assert np.array_equal(np.asarray(mine), np.asarray(theirs)), field.name
+        if field.name not in ("predicted", "limit"):
+            assert equal(getattr(taken, field.name), getattr(built, field.name)), field.name
     assert taken.predicted.shape == built.predicted.shape
 
 
@@ -89,10 +97,23 @@ def test_sums_are_those_of_the_rows() -> None:
         error = squared_error(mine.run.rows, truth)
         assert found.error[i].sum() == pytest.approx(error.sum())
         assert found.error[i, 0] == pytest.approx(error[0])
-        base = BASELINE.reference.prompts[i].run.rows
-        drift = mine.run.rows.sketch.astype(np.float64) - base.sketch
-        assert found.drift[i] == pytest.approx(drift.sum(axis=0))
-        assert found.along[i] == pytest.approx(float(np.sum(drift * truth.sketch)))
+        arms_ = [made.prompts[i].run.rows for made in (BASELINE.reference, *CONTROLS)]
+        base, *_ = known = [a.sketch.astype(np.float64) - truth.sketch for a in arms_]
+        off = mine.run.rows.sketch.astype(np.float64) - truth.sketch
+        assert found.mean_error[i] == pytest.approx(off.sum(axis=0))
+        assert found.arm_error[i] == pytest.approx(np.array([a.sum(axis=0) for a in known]))
+        for along, sketch in ((found.along, off), (found.reference_along, base)):
+            per_row = np.sum(sketch * truth.sketch, axis=1)
+            # All, the halves of five positions, and the one row of prefill.
+            parts = [per_row, per_row[:3], per_row[3:], per_row[:1], per_row[1:]]
+            assert along[i] == pytest.approx([float(part.sum()) for part in parts])
+        power = np.sum(truth.sketch.astype(np.float64) ** 2, axis=1)
+        slopes = [np.sum(a * truth.sketch, axis=1) / power for a in (*known, off)]
+        assert found.tilt[i] == pytest.approx(np.sum(slopes[-1] ** 2))
+        assert found.arm_tilt[i] == pytest.approx([np.sum(s**2) for s in slopes[:-1]])
+        scatter = np.mean([np.sum(a * a, axis=1) for a in known], axis=0)
+        assert found.standing[i] == pytest.approx(np.sqrt(error / scatter))
+        assert found.at[i].tolist() == list(range(5))
     positions = [p.positions for p in compare(other(), BASELINE).prompts]
     floor = noise_floor(BASELINE)
     assert floor is not None
@@ -122,7 +143,7 @@ def test_a_replay_by_prefill_beyond_a_divergence_is_prefill() -> None:
     rows = RNG(1).standard_normal((5, VOCABULARY)).astype(np.float32)
     strayed = [*base.token_ids[:2], (base.token_ids[2] + 1) % VOCABULARY, 1, 2]
     both = prompt("p0", run(rows, strayed), run(rows, base.token_ids, "forced-prefill"))
-    held = hold(both, BASELINE)
+    held = hold(both, BASELINE, "bfloat16")
     assert held.prefill.tolist() == [True, False, False, True, True]
     assert held.divergence == 2
 
@@ -132,7 +153,8 @@ def test_without_an_oracle_nothing_has_a_size() -> None:
     assert found.controls == 0
     assert not found.rows.any()
     assert not found.error.any()
-    assert not found.kappa.any()
+    assert found.arms == (None,) * 8
+    assert found.scales().kappa == 0.0
 
 
 def test_one_nan_takes_its_prompt_out_of_the_errors_and_its_row_out_of_the_counts() -> None:

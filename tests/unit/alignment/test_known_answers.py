@@ -5,12 +5,15 @@ Each case is 500 runs; the figures are those of ``benchmarks/known_answers.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from known_answers import World, draw, simulate
 
+from harness.alignment.evidence import Evidence
 from harness.alignment.gates.counts import calibration
 from harness.alignment.judge import judge
 
@@ -54,7 +57,9 @@ def test_an_error_exactly_at_the_limit_is_seldom_decided() -> None:
     found = simulate(World(prompts=32, scale=1.5, positions=8), RUNS)
     for gate in ("error_ratio", "top_k_error_ratio"):
         assert found.statuses.get(f"{gate}:FAIL", 0.0) <= 0.005
-        assert 0.005 <= found.statuses.get(f"{gate}:PASS", 0.0) <= 0.05
+        # An error within the limit and beyond that of the controls is a warning.
+        below = found.statuses.get(f"{gate}:PASS", 0.0) + found.statuses.get(f"{gate}:WARN", 0.0)
+        assert 0.005 <= below <= 0.05
     assert found.statuses.get("exceedance:FAIL", 0.0) <= 0.005
     assert found.statuses.get("flip_calibration:FAIL", 0.0) <= 0.005
 
@@ -93,3 +98,89 @@ def test_the_bias_of_noise_alone_is_nothing_on_average() -> None:
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values)) < 4 * error
     assert np.std(values) < 0.1
+
+
+def one_row(found: Evidence, times: float) -> Evidence:
+    """The row in the middle of the suite has so many times its error."""
+    k = len(found) // 2
+    standing = list(found.standing)
+    standing[k] = np.where(np.arange(len(standing[k])) == 5, times * standing[k], standing[k])
+    return replace(found, standing=tuple(standing))
+
+
+def every_sixteenth_row(found: Evidence, times: float) -> Evidence:
+    rows = np.arange(found.positions.sum()).reshape(len(found), -1) % 16 == 7
+    standing = (np.where(r, times * s, s) for r, s in zip(rows, found.standing, strict=True))
+    return replace(found, standing=tuple(standing))
+
+
+def one_prompt(found: Evidence, times: float) -> Evidence:
+    """All rows of one prompt have so many times their error."""
+    error = found.error.copy()
+    error[1] *= times**2
+    return replace(found, error=error)
+
+
+def one_bucket(found: Evidence, off: float) -> Evidence:
+    """One bucket of ids is off at every position, by so many deviations of its noise.
+
+    Of the candidate alone: its mean is that of all rows, of prompts of different noise.
+    """
+    error = found.mean_error.copy()
+    size = np.sqrt(found.reference_error.sum() / found.rows.sum() / 16)
+    error[:, 3] += off * size * found.positions
+    return replace(found, mean_error=error)
+
+
+def changing_scale(found: Evidence, slope: float) -> Evidence:
+    """Every row is scaled, up or down: the squares of row slopes alone tell it."""
+    return replace(found, tilt=found.tilt + slope**2 * found.positions)
+
+
+def opposed_halves(found: Evidence, slope: float) -> Evidence:
+    along = found.along + found.power * slope * np.array([0.0, 1.0, -1.0, 0.0, 0.0])
+    return replace(found, along=along)
+
+
+#: Of each new gate: the damage, how large, and in how many prompts.
+DAMAGE: list[tuple[str, Callable[[Evidence, float], Evidence], float]] = [
+    ("row_guard", one_row, 8.0),
+    ("row_guard", every_sixteenth_row, 4.0),
+    ("prompt_guard", one_prompt, 2.5),
+    ("bucket", one_bucket, 1.0),
+    ("row_slope", changing_scale, 0.02),
+    ("slope", opposed_halves, 0.01),
+]
+LOCAL = ("row_guard", "prompt_guard", "greedy", "bucket", "row_slope")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompts", [4, 16, 64])
+def test_the_new_gates_seldom_fail_a_correct_arm(prompts: int) -> None:
+    """At most one in a hundred by any gate, and of these one in 200 by one gate."""
+    found = simulate(World(prompts=prompts), RUNS, seed=7)
+    assert found.failing <= 0.01
+    for gate in LOCAL:
+        assert found.statuses.get(f"{gate}:FAIL", 0.0) <= 0.005, gate
+        assert found.statuses.get(f"{gate}:WARN", 0.0) <= 0.05, gate
+        assert found.statuses.get(f"{gate}:NOT_RUN", 0.0) == 0.0, gate
+    assert found.statuses.get("bias:FAIL", 0.0) <= 0.005
+    assert found.statuses.get("slope:FAIL", 0.0) <= 0.005
+    assert found.statuses.get("point_guard:FAIL", 0.0) <= 0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompts", [16, 64])
+@pytest.mark.parametrize(
+    ("gate", "damage", "size"), DAMAGE, ids=[damage.__name__ for _, damage, _ in DAMAGE]
+)
+def test_damage_of_a_stated_size_is_found(
+    gate: str, damage: Callable[[Evidence, float], Evidence], size: float, prompts: int
+) -> None:
+    """In 95 of 100 suites at least."""
+    random = np.random.default_rng(8)
+    found = 0
+    for _ in range(RUNS):
+        gates = judge(damage(draw(World(prompts=prompts), random), size)).gates
+        found += next(g.status for g in gates if g.name == gate) == "FAIL"
+    assert found >= 0.95 * RUNS

@@ -58,7 +58,7 @@ class Judged:
 
 
 def judge(mine: PromptRecord, baseline: Baseline = BASELINE) -> Judged:
-    held = hold(mine, baseline)
+    held = hold(mine, baseline, "bfloat16")
     return Judged(held, judge_prompt(mine, held, baseline, tolerances(baseline).get(mine.id)))
 
 

@@ -12,6 +12,8 @@ from harness.statistics.intervals import (
     Estimate,
     error_ratio,
     freedom_of,
+    geometric_ratio,
+    jackknife_error,
     ratio_of_roots,
     student_t,
     t_at,
@@ -160,3 +162,108 @@ def test_the_interval_covers_the_true_ratio_as_often_as_it_says(prompts: int) ->
         assert found.high is not None
         covered += found.low <= 1.3 <= found.high
     assert 0.92 <= covered / trials <= 0.98
+
+
+def test_the_geometric_ratio_of_three_prompts_by_hand() -> None:
+    """Ratios 2, 3 and 1 of prompts with 1, 2 and 1 rows: (2 * 3^2 * 1)^(1/4)."""
+    found = geometric_ratio(squares(4, 9, 1), squares(1, 1, 1), squares(1, 2, 1))
+    assert found.value == pytest.approx(18**0.25)
+    # Left out one by one: (3^2)^(1/3), 2^(1/2) and (2 * 3^2)^(1/3).
+    logs = [2 / 3 * math.log(3), math.log(2) / 2, math.log(18) / 3]
+    mean = sum(logs) / 3
+    assert found.error == pytest.approx(math.sqrt(2 / 3 * sum((v - mean) ** 2 for v in logs)))
+    assert found.freedom == pytest.approx(16 / 6 - 1)
+    assert (found.log, found.prompts) == (True, 3)
+
+
+def test_of_prompts_with_equal_rows_it_is_the_mean_of_logarithms() -> None:
+    random = np.random.default_rng(2)
+    ratios = np.exp(random.normal(0.0, 0.4, 12))
+    size = np.exp(random.normal(0.0, 3.0, 12))
+    found = geometric_ratio(ratios**2 * size, size, np.full(12, 7.0))
+    assert found.value == pytest.approx(math.exp(float(np.log(ratios).mean())))
+    assert found.error == pytest.approx(float(np.log(ratios).std(ddof=1)) / math.sqrt(12))
+    assert found.freedom == pytest.approx(11.0)
+
+
+def test_no_prompt_governs_the_geometric_ratio_by_its_size() -> None:
+    """One prompt a million times as large in both arms; by sums it is all there is."""
+    random = np.random.default_rng(3)
+    reference = np.exp(random.normal(0.0, 0.3, 20))
+    candidate = reference * np.exp(random.normal(0.0, 0.3, 20))
+    rows = np.full(20, 10.0)
+    plain = geometric_ratio(candidate, reference, rows)
+    heavy = np.where(np.arange(20) == 4, 1e12, 1.0)
+    found = geometric_ratio(candidate * heavy, reference * heavy, rows)
+    assert found.value == pytest.approx(plain.value, rel=1e-12)
+    assert found.error == pytest.approx(plain.error, rel=1e-9)
+    moved = ratio_of_roots(candidate * heavy, reference * heavy)
+    assert moved.value == pytest.approx(math.sqrt(candidate[4] / reference[4]), rel=1e-6)
+
+
+def test_one_prompt_that_is_off_without_end_counts_a_thousandfold() -> None:
+    rows, ones = np.ones(10), np.ones(10)
+    for most in (1e12, math.inf):
+        candidate = np.where(np.arange(10) == 2, most, 1.0) if most < math.inf else ones
+        reference = ones if most < math.inf else np.where(np.arange(10) == 2, 0.0, 1.0)
+        found = geometric_ratio(candidate, reference, rows)
+        assert found.value == pytest.approx(1000 ** (1 / 10))
+        assert found.error is not None
+        assert math.isfinite(found.error)
+    least = geometric_ratio(np.where(np.arange(10) == 2, 0.0, 1.0), ones, rows)
+    assert least.value == pytest.approx(1000 ** (-1 / 10))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "rows", "value", "prompts"),
+    [
+        ([], [], [], None, 0),
+        ([0.0, 0.0], [0.0, 0.0], [1, 1], None, 0),
+        ([1.0, 2.0], [0.0, 0.0], [1, 1], None, 2),
+        ([0.0, 0.0], [1.0, 2.0], [1, 1], 0.0, 2),
+        ([4.0], [1.0], [3], 2.0, 1),
+        ([4.0, 0.0], [1.0, 0.0], [3, 3], 2.0, 1),
+        ([4.0, 9.0], [1.0, 1.0], [3, 0], 2.0, 1),
+        ([4.0, 9.0], [1.0, 1.0], [0, 0], None, 0),
+    ],
+)
+def test_a_geometric_ratio_of_too_little_has_no_interval(
+    candidate: list[float],
+    reference: list[float],
+    rows: list[float],
+    value: float | None,
+    prompts: int,
+) -> None:
+    found = geometric_ratio(*map(np.array, (candidate, reference, rows)))
+    assert found.value == (None if value is None else pytest.approx(value))
+    assert found.error is None
+    assert found.prompts == prompts
+
+
+@pytest.mark.parametrize("prompts", [8, 32])
+def test_the_interval_covers_the_geometric_ratio_where_prompts_differ_without_bounds(
+    prompts: int,
+) -> None:
+    """Sizes are log-normal with a deviation of 2: a few prompts hold all of the sum."""
+    random = np.random.default_rng(21)
+    trials, covered, wide = 2000, 0, 0
+    for _ in range(trials):
+        size = random.normal(0.0, 2.0, prompts)
+        candidate = 1.3**2 * np.exp(size + random.normal(0.0, 0.3, prompts))
+        reference = np.exp(size + random.normal(0.0, 0.3, prompts))
+        found = geometric_ratio(candidate, reference, np.full(prompts, 16.0)).interval()
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 1.3 <= found.high
+        by_sums = error_ratio(candidate, reference)
+        assert by_sums.low is not None
+        assert by_sums.high is not None
+        wide += by_sums.high / by_sums.low > found.high / found.low
+    assert 0.935 <= covered / trials <= 0.965
+    assert wide / trials > 0.9
+
+
+def test_a_jackknife_of_means_is_their_standard_error() -> None:
+    values = np.random.default_rng(4).normal(size=9)
+    left_out = (values.sum() - values) / 8
+    assert jackknife_error(left_out) == pytest.approx(values.std(ddof=1) / 3)

@@ -67,7 +67,7 @@ def test_row_spacing_takes_the_largest_magnitude() -> None:
 
 def test_tolerance_is_the_larger_of_two_units_and_the_scaled_noise() -> None:
     noise, unit = array(0.1, 0.01, 0.2), array(0.125, 0.125, 0.0625)
-    assert tolerance(4.0, noise, unit).tolist() == pytest.approx([0.8, 0.25, 1.6])
+    assert tolerance(4.0, noise, unit).tolist() == pytest.approx([0.4, 0.25, 0.8])
     assert tolerance(0.0, noise, unit).tolist() == [0.25, 0.25, 0.125]
 
 
