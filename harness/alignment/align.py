@@ -20,6 +20,7 @@ from harness.alignment.gates.stops import STOPS, stops_gate
 from harness.alignment.identity import refuse_arm
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
+from harness.alignment.power import Power, power_of
 from harness.alignment.prompt_result import Finding, PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
@@ -50,6 +51,7 @@ class _Outcome:
     gates: tuple[Gate, ...]
     prompts: tuple[PromptAlignment, ...]
     warnings: tuple[Message, ...] = ()
+    power: Power | None = None
 
 
 def compare(
@@ -103,6 +105,7 @@ def compare(
         remarks=tuple(map(remark, warnings)),
         reproduce=tuple(reproduce),
         scope=scope,
+        power=outcome.power,
     )
 
 
@@ -214,7 +217,15 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
         warnings=_warnings(candidate, compared, judgement.gates),
+        power=_power(evidence, held, floor),
     )
+
+
+def _power(evidence: Evidence, held: Sequence[Held], floor: NoiseFloor | None) -> Power | None:
+    if floor is None:
+        return None
+    noise = [floor.prompts[h.id].noise[: len(h.chosen)] for h in held]
+    return power_of(evidence, floor.scales, np.concatenate(noise))
 
 
 def _findings(prompt_id: str, endings: Sequence[Ending]) -> tuple[Finding, ...]:

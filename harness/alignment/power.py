@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Evidence
+from harness.alignment.evidence import Evidence, gather
 from harness.alignment.gates.bias import (
     BIAS_LIMIT,
     SLOPE_LIMIT,
@@ -20,11 +20,14 @@ from harness.alignment.gates.bias import (
 )
 from harness.alignment.gates.ratio import whole_ratio
 from harness.alignment.power_facts import Power
+from harness.alignment.prompts import hold
+from harness.baseline.baseline import Baseline
+from harness.baseline.floor import noise_floor
 from harness.baseline.scales import Scales
 from harness.messages.message import Message, message
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, t_at
 
-__all__ = ["Power", "power_of", "power_rows"]
+__all__ = ["Power", "power_before", "power_of", "power_rows"]
 
 #: One-sided 95 % of a normal variable.
 _ONE_SIDED = 1.6448536269514722
@@ -57,6 +60,18 @@ def power_of(evidence: Evidence, scales: Scales, noise: NDArray[np.float64]) -> 
         scale=_beyond(SLOPE_LIMIT, slope),
         systematic=_beyond(evidence.limit.hidden**2 * BIAS_LIMIT, share),
     )
+
+
+def power_before(baseline: Baseline) -> Power | None:
+    """What any candidate could be told by, before one has run: with the noise of the
+    first control in its place. None where there is no noise floor."""
+    floor = noise_floor(baseline)
+    if floor is None:
+        return None
+    control = next(iter(baseline.controls.values()))
+    noise = np.concatenate([p.noise for p in floor.prompts.values()])
+    held = [hold(p, baseline, control.dtype) for p in control.prompts]
+    return power_of(gather(held, floor), floor.scales, noise)
 
 
 def _reach(found: Estimate) -> float | None:
@@ -101,12 +116,12 @@ def power_rows(power: Power) -> tuple[tuple[str, Message], ...]:
         ("power.uniform", "power.is.times", power.uniform),
         ("power.prompt", "power.is.times", power.prompt),
         ("power.row", "power.is.times", power.row),
-        ("power.shift", "power.is.logits", power.shift),
+        ("power.shift", "power.is.shift", power.shift),
         ("power.token", "power.is.logits", power.token),
-        ("power.scale", "power.is.percent", None if power.scale is None else 100 * power.scale),
+        ("power.scale", "power.is.scale", None if power.scale is None else 100 * power.scale),
         (
             "power.systematic",
-            "power.is.percent",
+            "power.is.share",
             None if power.systematic is None else 100 * power.systematic,
         ),
     )

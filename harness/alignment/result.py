@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
 from harness.alignment.outcomes import Status, Verdict
+from harness.alignment.power_facts import Power
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.scope_facts import Scope
 from harness.alignment.token_table import TokenTable
@@ -236,6 +237,7 @@ class Alignment(Statement):
     locate: Located | None = None
     tokens: TokenTable | None = None
     scope: Scope | None = None
+    power: Power | None = None
     doctor: Annotated[tuple[Finding, ...], FROM_LIST] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
 

@@ -99,10 +99,11 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
 def show(
     folder: Annotated[Path, typer.Argument(help="The folder of one baseline.")],
 ) -> None:
-    """Show what a judgement against this baseline can see: contexts, prompts, positions, ids.
+    """Show what a judgement against this baseline can see: its scope and its power.
 
     Example:  harness baseline show baselines/smollm2/mixed/bfloat16
     """
+    from harness.alignment.power import power_before
     from harness.alignment.scope import alike_warning, scope_of
     from harness.baseline.folder import load_baseline
     from harness.messages.render import render
@@ -116,7 +117,7 @@ def show(
     )
     typer.echo("arms: " + ", ".join(name for name, _ in baseline.arms()))
     scope = scope_of(None, baseline)
-    for line in scope_lines(scope):
+    for line in scope_lines(scope, power_before(baseline)):
         typer.echo(f"  {line}")
     warning = alike_warning(scope)
     if warning is not None:

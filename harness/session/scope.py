@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.alignment.power import power_before
 from harness.alignment.scope import alike_warning, scope_of
 from harness.baseline.folder import baseline_folder, find_baselines, is_baseline, load_baseline
 from harness.errors import HarnessError
@@ -27,7 +28,7 @@ def scope_before(run: Run) -> Iterator[str]:
         return
     scope = scope_of(None, baseline)
     yield f"what a run against {folder.as_posix()} can see:"
-    yield from (f"  {line}" for line in scope_lines(scope))
+    yield from (f"  {line}" for line in scope_lines(scope, power_before(baseline)))
     warning = alike_warning(scope)
     if warning is not None:
         yield f"  warning: {render(warning, 'en')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.alignment.power import Power, power_rows
 from harness.alignment.result import Alignment
 from harness.alignment.scope import Scope, scope_rows
 from harness.messages.message import Message
@@ -23,12 +24,14 @@ class ScopeRow:
 def could_see(alignment: Alignment) -> tuple[ScopeRow, ...]:
     """Every row of an alignment's table; empty where nothing is known."""
     found = () if alignment.scope is None else scope_rows(alignment.scope)
-    return tuple(_row(key, value) for key, value in found)
+    told = () if alignment.power is None else power_rows(alignment.power)
+    return tuple(_row(key, value) for key, value in (*found, *told))
 
 
-def scope_lines(scope: Scope) -> Iterator[str]:
+def scope_lines(scope: Scope, power: Power | None) -> Iterator[str]:
     """The table for a terminal, in English."""
-    rows = [_row(key, value) for key, value in scope_rows(scope)]
+    told = () if power is None else power_rows(power)
+    rows = [_row(key, value) for key, value in (*scope_rows(scope), *told)]
     width = max(len(row.what.en) for row in rows)
     for row in rows:
         yield f"{row.what.en:<{width}}  {row.how_much.en}"
