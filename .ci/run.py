@@ -20,7 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The longest first, so that both lanes end at about the same time.
-BESIDE = ("vllm", "engines", "pages", "process", "ascend_like", "slow", "wheel", "browser")
+BESIDE = (
+    *("vllm", "vllm_serves", "pages", "engines"),
+    *("ascend_like", "process", "slow", "browser", "wheel"),
+)
 _SUMMARY = re.compile(r"^=*\s*\d+ (?:passed|failed|skipped|deselected|error)\b.* in [\d.]+s")
 
 #: What is told at the end: seconds of each part, and pytest's last lines.
@@ -98,6 +101,14 @@ def install_chromium() -> None:
         say("Chromium cannot be installed: the browser tests will skip")
 
 
+def install_vllm() -> None:
+    """vLLM's environment, which two sessions share, while the README's commands run."""
+    well, said = shell(".venv-lint/bin/nox -s vllm --install-only", frozenset(_cores()))
+    if not well:
+        # Its sessions fail, and say why.
+        say(f"vLLM's environment cannot be made\n{said}")
+
+
 def _cores() -> list[int]:
     try:
         return sorted(os.sched_getaffinity(0))
@@ -114,7 +125,8 @@ def side_by_side() -> None:
     def lane(mine: frozenset[int]) -> None:
         while waiting:
             name = waiting.popleft()
-            part(name, f".venv/bin/nox -s {name}", mine)
+            made = " --no-install" if name == "vllm" else ""  # install_vllm did, for both
+            part(name, f".venv/bin/nox -s {name}{made}", mine)
 
     lanes = [
         threading.Thread(target=lane, args=(frozenset(own),))
@@ -140,7 +152,12 @@ def run() -> None:
         ("README: run", readme("run")),
         ("README: tests", readme("tests")),
     )
-    well = all(part(name, command) for name, command in serial)
+    well = part(*serial[0])
+    vllm = threading.Thread(target=install_vllm)
+    if well:
+        vllm.start()
+        well = all(part(name, command) for name, command in serial[1:])
+        vllm.join()
     chromium.join()
     if well:
         side_by_side()

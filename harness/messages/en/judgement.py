@@ -14,11 +14,11 @@ _LOW = "In {dtype}, whose noise is lower, "
 MESSAGES: dict[str, str] = {
     # What a verdict means, before its figures
     "meaning.BIT_EXACT": "Every logit is bit-equal to the reference's",
-    "meaning.TOKEN_EXACT": "The same tokens, and the error stays within the reference's own noise",
-    "meaning.EQUIVALENT": "Tokens differ only where the reference's own noise decides them",
+    "meaning.TOKEN_EXACT": "The same tokens, and no gate found a fault",
+    "meaning.EQUIVALENT": "Tokens differ, and no gate found a fault",
     "meaning.INCONCLUSIVE": "No fault was shown, but not enough to call the device right",
-    "meaning.DRIFT": "The computation differs by more than the reference's own noise",
-    "meaning.DIVERGENT": "Tokens differ where the reference's own noise cannot explain it",
+    "meaning.DRIFT": "The computation differs by more than a gate allows",
+    "meaning.DIVERGENT": "Tokens or logits differ where the reference's own noise does not explain it",
     "meaning.NON_DETERMINISTIC": "The device does not repeat its own results",
     "meaning.NOT_COMPARABLE": "The two are not comparable",
     "meaning.nonfinite": "NaN or infinite logits cannot be judged",

@@ -19,11 +19,11 @@ MESSAGES: dict[str, str] = {
     "of": "{n} of {all}",
     # Verdicts
     "verdict.BIT_EXACT": "Every logit is bit-equal",
-    "verdict.TOKEN_EXACT": "Same tokens, error within the reference's own noise",
-    "verdict.EQUIVALENT": "Aligned: tokens differ only where noise decides them",
+    "verdict.TOKEN_EXACT": "Aligned: the same tokens, and no gate found a fault",
+    "verdict.EQUIVALENT": "Aligned: tokens differ, and no gate found a fault",
     "verdict.INCONCLUSIVE": "No judgement: no fault shown, but not enough to call it right",
-    "verdict.DRIFT": "Not aligned: the computation differs by more than noise",
-    "verdict.DIVERGENT": "Not aligned: tokens differ where noise cannot explain it",
+    "verdict.DRIFT": "Not aligned: the computation differs by more than a gate allows",
+    "verdict.DIVERGENT": "Not aligned: tokens or logits differ where noise does not explain it",
     "verdict.NON_DETERMINISTIC": "Not aligned: the device does not repeat its own results",
     "verdict.NOT_COMPARABLE": "No judgement: the two recordings are not comparable",
     # The three figures
@@ -90,7 +90,12 @@ MESSAGES: dict[str, str] = {
     "asks.error_ratio": "Root-mean-square logit error against the float32 oracle, candidate over "
     "reference.",
     "asks.top_k_error_ratio": "The same over the likeliest tokens, where local damage shows.",
+    "asks.prompt_guard": "No prompt stands out: a language, a length or a template.",
+    "asks.row_guard": "No row stands out, and not many rows a little.",
     "asks.point_guard": "No single margin moved further than the reference's own noise.",
+    "asks.greedy": "The device takes the largest logit of its own row.",
+    "asks.bucket": "No token is off everywhere: the mean error of 1 of 64 parts of the ids.",
+    "asks.row_slope": "A scale that is off, up in some rows and down in others.",
     "asks.nonfinite": "No NaN and no infinity among the logits.",
     "asks.masks": "Candidate and reference take the same ids out of their rows.",
     "asks.coverage": "Every position of the baseline was judged.",

@@ -13,11 +13,11 @@ _LOW = "在噪声更低的 {dtype} 下，"
 MESSAGES: dict[str, str] = {
     # What a verdict means, before its figures
     "meaning.BIT_EXACT": "每个 logit 都与参考逐位相同",
-    "meaning.TOKEN_EXACT": "词元相同，误差在参考实现自身的噪声之内",
-    "meaning.EQUIVALENT": "词元只在由参考实现自身噪声决定的位置上不同",
+    "meaning.TOKEN_EXACT": "词元相同，没有判据发现错误",
+    "meaning.EQUIVALENT": "词元有所不同，没有判据发现错误",
     "meaning.INCONCLUSIVE": "没有发现错误，但证据不足以证明正确",
-    "meaning.DRIFT": "计算结果的偏差超出参考实现自身的噪声",
-    "meaning.DIVERGENT": "词元在参考实现自身噪声无法解释的位置上不同",
+    "meaning.DRIFT": "计算结果的偏差超出判据所允许的范围",
+    "meaning.DIVERGENT": "词元或 logit 在参考实现自身噪声不能解释的位置上不同",
     "meaning.NON_DETERMINISTIC": "设备无法重复自身的结果",
     "meaning.NOT_COMPARABLE": "两者不可比较",
     "meaning.nonfinite": "含 NaN 或无穷大的 logit 不能决定任何事",

@@ -18,11 +18,11 @@ MESSAGES: dict[str, str] = {
     "of": "{n} / {all}",
     # Verdicts
     "verdict.BIT_EXACT": "所有 logit 逐位相同",
-    "verdict.TOKEN_EXACT": "词元全部相同，误差在参考实现自身的噪声之内",
-    "verdict.EQUIVALENT": "已对齐：只在由噪声决定的位置上词元不同",
+    "verdict.TOKEN_EXACT": "已对齐：词元全部相同，没有判据发现错误",
+    "verdict.EQUIVALENT": "已对齐：词元有所不同，没有判据发现错误",
     "verdict.INCONCLUSIVE": "无法判定：未发现错误，但证据不足以证明正确",
-    "verdict.DRIFT": "未对齐：计算结果的偏差超出噪声",
-    "verdict.DIVERGENT": "未对齐：词元不同，且噪声无法解释",
+    "verdict.DRIFT": "未对齐：计算结果的偏差超出判据所允许的范围",
+    "verdict.DIVERGENT": "未对齐：词元或 logit 不同，噪声不能解释",
     "verdict.NON_DETERMINISTIC": "未对齐：设备无法重复自身的结果",
     "verdict.NOT_COMPARABLE": "无法判定：两份记录不可比较",
     # The three figures
@@ -87,6 +87,11 @@ MESSAGES: dict[str, str] = {
     # What each gate asks
     "asks.error_ratio": "相对 float32 oracle 的 logit 均方根误差，待测除以参考。",
     "asks.top_k_error_ratio": "同上，仅在最可能的词元上计算，局部损坏在这里显现。",
+    "asks.prompt_guard": "没有突出的提示：某种语言、长度或模板。",
+    "asks.row_guard": "没有突出的行，也没有许多略微突出的行。",
+    "asks.greedy": "设备取自己所在行中最大的 logit。",
+    "asks.bucket": "没有处处都不对的词元：64 份 id 中每一份的平均误差。",
+    "asks.row_slope": "缩放不对，在一些行放大，在另一些行缩小。",
     "asks.point_guard": "没有任何一处领先量的移动超出参考实现自身的波动。",
     "asks.nonfinite": "logit 中没有 NaN，也没有无穷大。",
     "asks.masks": "待测与参考屏蔽相同的 id。",
