@@ -170,7 +170,7 @@ def prompt_view(
     flipped = flips(prompt)
     detailed = entry is not None
     window = range(0) if shown is None else _around(shown, count)
-    marked = sorted({*failing, *flipped, *([] if shown is None else [shown])})
+    marked = sorted({*failing, *flipped, *([] if shown is None else [shown])})[:MOST_MARKED]
     cells, before, after = _cells(alignment, prompt) if detailed else ((), 0, 0)
     return PromptView(
         anchor=anchor,
@@ -197,9 +197,7 @@ def prompt_view(
         cells_after=after,
         position=None if shown is None or not detailed else _position(alignment, prompt, shown),
         window=tuple(_position(alignment, prompt, n) for n in window) if detailed else (),
-        marked=tuple(_position(alignment, prompt, n) for n in marked[:MOST_MARKED])
-        if detailed
-        else (),
+        marked=tuple(_position(alignment, prompt, n) for n in marked) if detailed else (),
         failing=len(failing),
         series=Series(
             prompt=prompt.id,

@@ -62,6 +62,7 @@ def test_names_and_ids_in_a_file_are_no_paths(
     after = {p for p in project_folder.parent.rglob("*") if inner not in p.parents}
     assert after == before
     assert sorted(p.name for p in inner.iterdir()) == [
+        "again.json",
         "h.json",
         "x.csv",
         "x.html",
