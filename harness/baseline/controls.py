@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.recording.format import Recording
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, geometric_ratio
-from harness.statistics.rows import bit_equal
+from harness.statistics.rows import SKETCH_WIDTH, bit_equal
 from harness.statistics.systematic import systematic_share
 
 #: The largest error of a correct port, relative to the reference's own.
@@ -119,7 +119,7 @@ def _seen(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]], copies: 
     counts = np.array([float(len(pair[0])) for pair in pairs])
     both = sum(float((a * b).sum()) for a, b in pairs)
     size = math.sqrt(float(mine.sum())) * math.sqrt(float(theirs.sum()))
-    parted = np.array([(a - b).sum(axis=0) for a, b in pairs]).reshape(len(pairs), -1)
+    parted = np.array([(a - b).sum(axis=0) for a, b in pairs]).reshape(len(pairs), SKETCH_WIDTH)
     return Control(
         ratio=geometric_ratio(mine, theirs, counts),
         shared=both / size if size > 0.0 else 0.0,

@@ -17,6 +17,7 @@ from harness.alignment.allow import Allow
 from harness.alignment.given import given_tokens
 from harness.alignment.outcomes import VERDICTS
 from harness.alignment.plain import compare_plain
+from harness.alignment.power import Power, power_rows
 from harness.alignment.result import Alignment, Comparability, FieldDifference, Magnifier
 from harness.alignment.scope import alike_warning, scope_of, scope_rows
 from harness.alignment.tokens import compare_tokens
@@ -68,6 +69,7 @@ def everything() -> list[Message]:
         *map(_message, _magnifiers()),
         _part_of_a_report(),
         *_scopes(),
+        *_powers(),
         *_given(),
     ]
     return found
@@ -78,6 +80,18 @@ def messages_of(alignment: Alignment) -> Iterator[Message]:
     closer = () if alignment.magnifier is None else (alignment.magnifier,)
     parts = (alignment, *alignment.gates, *alignment.remarks, *alignment.matrix, *closer)
     yield from map(_message, parts)
+    for prompt in alignment.prompts:
+        yield from map(_message, prompt.findings)
+
+
+def _powers() -> Iterator[Message]:
+    """Every figure of a power, and none."""
+    names = list(Power.model_fields)
+    for power in (
+        Power.model_validate({name: 0.5 + k for k, name in enumerate(names)}),
+        Power.model_validate(dict.fromkeys(names)),
+    ):
+        yield from (value for _, value in power_rows(power))
 
 
 def within(message: Message) -> Iterator[Message]:

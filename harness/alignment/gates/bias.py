@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import PARTS, Evidence
-from harness.alignment.gates.conduct import not_run
+from harness.alignment.gates.conduct import unmeasured
 from harness.alignment.gates.decide import (
     estimated_gate,
     held_below,
@@ -39,10 +39,6 @@ BIAS_LIMIT = 0.05
 SLOPE_LIMIT = 0.003
 #: How far the mean error of one bucket may be beyond the controls' furthest.
 BUCKET_HEADROOM = 2.0
-#: How a part is called in a message.
-_WHERE = dict(
-    zip(PARTS, ("all", "first_half", "second_half", "by_prefill", "by_decode"), strict=True)
-)
 #: Best first: of two estimates of a fault, the better one is believed.
 _ORDER: tuple[Status, ...] = ("PASS", "WARN", "INCONCLUSIVE", "FAIL", "NOT_RUN")
 
@@ -106,7 +102,9 @@ def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
         reason = missing or message("reason.few_prompts", least=FEWEST_PROMPTS)
         outcome = message("gate.bias.missing", reason=reason)
     else:
-        outcome = _outcome("bias", share, status, limit, evidence, against=message(against))
+        outcome = _outcome(
+            "bias", share, status, limit, evidence, against=message(f"against.{against}")
+        )
     return estimated_gate("bias", share, limit, status, outcome)
 
 
@@ -114,7 +112,7 @@ def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The scale of the logits against the reference's and the oracle's, whichever is
     nearer: over all rows, and over halves and paths, where only a failure counts."""
     slope, status, against = _better(slope_differences(evidence), SLOPE_LIMIT, both_sides=True)
-    part = PARTS[0]
+    part: str | None = None
     if status != "FAIL":
         for index, name in enumerate(PARTS[1:], 1):
             found = _better(slope_differences(evidence, index), SLOPE_LIMIT, both_sides=True)
@@ -124,16 +122,17 @@ def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
     if slope.value is None:
         reason = missing or message("reason.nothing")
         outcome = message("gate.slope.missing", reason=reason)
-    else:
-        outcome = _outcome(
-            "slope",
-            slope,
-            status,
-            SLOPE_LIMIT,
-            evidence,
-            against=message(against),
-            part=message(f"where.{_WHERE[part]}"),
+    elif part is not None:
+        outcome = message(
+            "gate.slope.fail.part",
+            against=message(f"against.{against}"),
+            value=span(slope.interval()),
+            part=message(f"part.{part}"),
+            limit=SLOPE_LIMIT,
         )
+    else:
+        against_what = message(f"against.{against}")
+        outcome = _outcome("slope", slope, status, SLOPE_LIMIT, evidence, against=against_what)
     return estimated_gate("slope", slope, SLOPE_LIMIT, status, outcome)
 
 
@@ -177,7 +176,7 @@ def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """FAIL where the mean error of one bucket of ids is beyond twice the controls'
     furthest, and prompts agree on it: one token's logit that is off everywhere."""
     if not evidence.controls or not evidence.rows.any():
-        return not_run("bucket", missing or message("gate.counts.missing"))
+        return unmeasured("bucket", missing)
     mine, controls = bucket_charges(evidence)
     worst, largest = int(np.argmax(mine)), float(controls.max(initial=0.0))
     limit = bucket_limit(evidence)
@@ -215,7 +214,7 @@ def tilt_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The scale of single rows: FAIL where it scatters more than the limit of the
     error ratio allows, so that a scale which changes its sign is told too."""
     if not evidence.controls or not evidence.power[:, 0].any():
-        return not_run("row_slope", missing or message("gate.counts.missing"))
+        return unmeasured("row_slope", missing)
     found = tilt_ratio(evidence)
     status = held_below(found, evidence.limit.value)
     if status == "INCONCLUSIVE":

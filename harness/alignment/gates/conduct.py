@@ -25,6 +25,19 @@ def not_run(name: str, why: Message) -> Gate:
     return Gate(name=name, status="NOT_RUN", value=None, limit=None, message=why)
 
 
+def unmeasured(name: str, why: Message | None) -> Gate:
+    """A gate that needs the arms' errors, without them.
+
+    Args:
+        why: the reason, where the errors cannot be told; without one there are no
+            controls.
+    """
+    return not_run(
+        name,
+        message("gate.counts.missing") if why is None else message("gate.unmeasured", reason=why),
+    )
+
+
 def nonfinite_gate(evidence: Evidence) -> Gate:
     """FAIL on any row of the candidate with NaN or infinite logits, whether it
     was judged or lies beyond another token; INCONCLUSIVE where only the

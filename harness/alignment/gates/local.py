@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.evidence import Evidence
-from harness.alignment.gates.conduct import not_run
+from harness.alignment.gates.conduct import unmeasured
 from harness.alignment.gates.counts import above, count_ratio
 from harness.alignment.outcomes import Status
 from harness.alignment.prompt_result import Finding
@@ -63,7 +63,7 @@ def row_guard(evidence: Evidence, scales: Scales, missing: Message | None) -> Ga
     position.
     """
     if not evidence.controls or not any(len(s) for s in evidence.standing):
-        return not_run("row_guard", missing or message("gate.counts.missing"))
+        return unmeasured("row_guard", missing)
     furthest = [float(s.max(initial=0.0)) for s in evidence.standing]
     worst = int(np.argmax(furthest))
     many, threshold = _many(evidence, scales)
@@ -112,7 +112,7 @@ def prompt_guard(evidence: Evidence, scales: Scales, missing: Message | None) ->
     """FAIL on a prompt whose error stands out further than any arm's, with headroom."""
     found = prompt_standing(evidence)
     if not evidence.controls or not found.any():
-        return not_run("prompt_guard", missing or message("gate.counts.missing"))
+        return unmeasured("prompt_guard", missing)
     worst, limit = int(np.argmax(found)), scales.prompt_limit
     beyond = int(np.sum(found > limit))
     where: dict[str, Value] = {

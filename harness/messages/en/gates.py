@@ -8,7 +8,7 @@ _BUCKET = (
     "The mean error of the worst {share:.2g} % of the ids is {value:.3g} logits, the controls' "
     "{largest:.3g}"
 )
-_SLOPE = "The scale of the logits differs from that of {against} by {value:+.5f}{part}"
+_SLOPE = "The scale of the logits differs from that of {against} by {value:+.5f}"
 _ROW_SLOPE = "The scale of single rows scatters {ratio:.3f} times as much as the arms'"
 _ROW = (
     "The row that stands out most has {standing:.3g} times the error of the baseline's arms there "
@@ -103,6 +103,7 @@ MESSAGES: dict[str, str] = {
     "gate.tokens.open": "{flips} of {positions} {positions:token|tokens} {flips:flips|flip}, none "
     "across a margin beyond the noise; a change that flips no token cannot be seen.",
     "count.class": "{count} {name}",
+    "gate.unmeasured": "Not judged: {reason}.",
     # Counts
     "gate.exceedance.pass": _SHIFTED + "; their noise explains that.",
     "gate.exceedance.more": _SHIFTED + ": more large shifts than theirs, and not more than "
@@ -129,13 +130,12 @@ MESSAGES: dict[str, str] = {
     "{position} of prompt {prompt}: a sampler or a penalty chose.",
     "gate.greedy.missing": "The device chose no token by itself: it was given all of them.",
     # Systematic errors
-    "reference": "the reference",
-    "oracle": "the oracle",
-    "where.all": "",
-    "where.first_half": " in the first half of the outputs",
-    "where.second_half": " in the second half of the outputs",
-    "where.by_prefill": " of the prefill path",
-    "where.by_decode": " of the decode path",
+    "against.reference": "the reference",
+    "against.oracle": "the oracle",
+    "part.first_half": " in the first half of the outputs",
+    "part.second_half": " in the second half of the outputs",
+    "part.prefill": " of the prefill path",
+    "part.decode": " of the decode path",
     "gate.bias.pass": _BIAS + ", at most {limit:g}.",
     "gate.bias.fail": _BIAS + ", more than {limit:g}.",
     "gate.bias.open": _BIAS + ", not yet decided against {limit:g}: {decides}.",
@@ -146,6 +146,7 @@ MESSAGES: dict[str, str] = {
     "position.",
     "gate.slope.pass": _SLOPE + ", within {limit:g}.",
     "gate.slope.fail": _SLOPE + ", more than {limit:g}.",
+    "gate.slope.fail.part": _SLOPE + "{part}, more than {limit:g}.",
     "gate.slope.open": _SLOPE + ", not yet decided against {limit:g}: {decides}.",
     "gate.slope.missing": "Scale of the logits: {reason}.",
     "gate.row_slope.pass": _ROW_SLOPE + ", not shown to exceed {limit:g}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 _ERROR = "误差与参考之比（{where}）为 {ratio:.3f}"
 _BIAS = "与{against}之差的均值占参考的均方误差的 {value:.4f}"
 _BUCKET = "最差的 {share:.2g} % 词元 id 的平均误差为 {value:.3g} logit，对照为 {largest:.3g}"
-_SLOPE = "logit 的缩放与{against}相差 {value:+.5f}{part}"
+_SLOPE = "logit 的缩放与{against}相差 {value:+.5f}"
 _ROW_SLOPE = "单行缩放的离散程度是基线各臂的 {ratio:.3f} 倍"
 _ROW = (
     "最突出的一行（提示 {prompt} 的位置 {position}）的误差是基线各臂在该处的 {standing:.3g} 倍，"
@@ -81,6 +81,7 @@ MESSAGES: dict[str, str] = {
     "gate.tokens.open": "{positions} 个词元中有 {flips} 个翻转，没有一个越过噪声之外的领先量；"
     "没有改变词元的变化无从看到。",
     "count.class": "{count} 个 {name}",
+    "gate.unmeasured": "未作判定：{reason}。",
     # Counts
     "gate.exceedance.pass": _SHIFTED + "：对照的噪声足以解释。",
     "gate.exceedance.more": _SHIFTED + "：大幅偏移多于对照，但没有超过其噪声的 {inflation:g} 倍。",
@@ -105,13 +106,12 @@ MESSAGES: dict[str, str] = {
     "位置 {position}，提示 {prompt}：是采样或惩罚项选择了它们。",
     "gate.greedy.missing": "设备没有自己选择任何词元：全部词元都是给定的。",
     # Systematic errors
-    "reference": "参考",
-    "oracle": "oracle",
-    "where.all": "",
-    "where.first_half": "（输出的前半部分）",
-    "where.second_half": "（输出的后半部分）",
-    "where.by_prefill": "（prefill 路径）",
-    "where.by_decode": "（decode 路径）",
+    "against.reference": "参考",
+    "against.oracle": "oracle",
+    "part.first_half": "（输出的前半部分）",
+    "part.second_half": "（输出的后半部分）",
+    "part.prefill": "（prefill 路径）",
+    "part.decode": "（decode 路径）",
     "gate.bias.pass": _BIAS + "，不超过 {limit:g}。",
     "gate.bias.fail": _BIAS + "，超过 {limit:g}。",
     "gate.bias.open": _BIAS + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
@@ -121,6 +121,7 @@ MESSAGES: dict[str, str] = {
     "gate.bucket.fail": _BUCKET + "，超过 {limit:.3g}：有一个或几个词元在每个位置上都不对。",
     "gate.slope.pass": _SLOPE + "，在 {limit:g} 之内。",
     "gate.slope.fail": _SLOPE + "，超过 {limit:g}。",
+    "gate.slope.fail.part": _SLOPE + "{part}，超过 {limit:g}。",
     "gate.slope.open": _SLOPE + "，尚不能对照上限 {limit:g} 作出判定：{decides}。",
     "gate.slope.missing": "logit 的缩放：{reason}。",
     "gate.row_slope.pass": _ROW_SLOPE + "，没有超过 {limit:g} 的迹象。",

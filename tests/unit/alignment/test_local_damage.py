@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import RNG, arm_rows, evidence, scales
+from factories import RNG, again, arm_rows, evidence, forced_recording, scales
 from small_world import (
     BASELINE,
     NOISE,
@@ -24,6 +24,7 @@ from small_world import (
     statuses,
 )
 
+from harness.alignment.align import compare
 from harness.alignment.gates.local import prompt_guard, prompt_standing, row_guard, standing_out
 from harness.alignment.outcomes import exit_status
 from harness.baseline.scales import ArmRows
@@ -144,7 +145,7 @@ def test_one_prompt_with_1_3_times_the_error_is_no_damage() -> None:
 
 def test_a_candidate_without_any_error_stands_at_nothing() -> None:
     exact = {i: z.astype(np.float32) for i, z in TRUTH.items()}
-    found = judged(exact)
+    found = compare(again(forced_recording(exact, BASELINE.reference)), BASELINE)
     assert gate(found, "row_guard").value == 0.0
     assert statuses(found)["row_guard"] == "PASS"
     # Its prompts have no error at all, of which nothing stands out.
@@ -177,13 +178,13 @@ def test_what_stands_out_is_what_the_guards_fail() -> None:
         standing=tuple(np.where(np.arange(10) == 2, v, 1.0) for v in (3.0, 3.01, 1.0, 1.0)),
         error=np.outer([1.0, 1.0, 1.79**2, 1.81**2], [1.0, 9.0]),
     )
-    assert standing_out(made, scales()) == {"p1", "p3"}
+    assert set(standing_out(made, scales())) == {"p1", "p3"}
     assert row_guard(made, scales(), None).status == "FAIL"
     assert prompt_guard(made, scales(), None).status == "FAIL"
     within = made.take([0, 2])
-    assert standing_out(within, scales()) == frozenset()
+    assert standing_out(within, scales()) == {}
     assert prompt_guard(within, scales(), None).status == "PASS"
-    assert standing_out(replace(made, controls=0), scales()) == frozenset()
+    assert standing_out(replace(made, controls=0), scales()) == {}
 
 
 def test_limits_come_from_the_baseline_and_not_from_the_prompts_that_were_run() -> None:
