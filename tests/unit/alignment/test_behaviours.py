@@ -31,6 +31,7 @@ from harness.baseline.floor import noise_floor
 from harness.recording.format import Difference, PromptRecord, Recording, Repeat
 from harness.statistics.rows import RowStatistics
 
+
 def tolerances_of(baseline: Baseline) -> Mapping[str, np.ndarray]:
     floor = noise_floor(baseline)
     assert floor is not None

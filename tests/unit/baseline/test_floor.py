@@ -18,8 +18,8 @@ from harness.baseline.floor import (
     flip_probability,
     noise_floor,
 )
-from harness.statistics.margins import margins
 from harness.baseline.scales import scales_of
+from harness.statistics.margins import margins
 from harness.statistics.noise import local_noise, row_spacing, top_k_rms_errors
 
 BASELINE = arms(prompts=10, positions=6)
