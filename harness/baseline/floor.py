@@ -138,15 +138,19 @@ def _seen(prompt: PromptRecord, baseline: Baseline, oracle: Recording, limit: Ra
     unit = row_spacing(baseline.reference.dtype, reference)
     controls = [arm_rows(c, prompt) for c in baseline.controls.values()]
     truth = arm_rows(oracle, prompt)
+    finite = np.all([rows.nonfinite == 0 for rows in (reference, truth, *controls)], axis=0)
     errors = top_k_rms_errors([reference, *controls], truth)
     found = [margins(reference, a, chosen, a.top_ids[:, 0].astype(np.int64)) for a in controls]
     shifts = [
         np.abs(f.shift)
-        / (limit.hidden * local_noise([e for k, e in enumerate(errors) if k != j], unit))
+        / np.where(
+            finite,
+            limit.hidden * local_noise([e for k, e in enumerate(errors) if k != j], unit),
+            1.0,
+        )
         for j, f in enumerate(found, start=1)
     ]
     n = len(reference)
-    finite = np.all([rows.nonfinite == 0 for rows in (reference, truth, *controls)], axis=0)
     return _Seen(
         unit=unit,
         noise=limit.hidden * local_noise(errors, unit),

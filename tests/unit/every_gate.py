@@ -126,14 +126,14 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     *((path_ratio_gate(evidence(error=paths(1.3)), i, None), "WARN", "more than the 1.15")
       for i in (0, 1)),
     (prompt_guard(evidence(), scales(), None), "PASS",
-     "p0, has 1 times the error of the baseline's arms, theirs at most 1.1 times; the limit is 1.8"),
+     "p0, has 1 times the error of the baseline's arms, theirs at most 1.1 times; the limit is"),
     (prompt_guard(evidence(error=paths(1.0) * (1 + one(20, 4, 24.0))[:, None]), scales(), None),
-     "FAIL", "p4, has 5 times the error of the baseline's arms, theirs at most 1.1 times: 1 prompt"),
+     "FAIL", "p4, has 5 times the error of the baseline's arms, theirs at most 1.1 times: 1 p"),
     (prompt_guard(evidence(error=paths(2.0)), scales(), None), "FAIL", "20 prompts are beyond"),
     (prompt_guard(evidence(controls=0), scales(), None), "NOT_RUN", "the baseline has no controls"),
     (prompt_guard(evidence(error=paths(0.0)), scales(), WHY), "NOT_RUN", "no oracle"),
     (row_guard(evidence(), scales(), None), "PASS",
-     "1 times the error of the baseline's arms there (position 0 of prompt p0), theirs at most 1.5"),
+     "1 times the error of the baseline's arms there (position 0 of prompt p0), theirs at most"),
     (row_guard(evidence(standing=on_one_row(20, 24.0)), scales(), None), "FAIL",
      "24 times the error of the baseline's arms there (position 3 of prompt p1), theirs at most "
      "1.5 times: beyond the limit of 3."),
@@ -271,8 +271,8 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (determinism_gate(4, 2, [0.1, -0.5], [None, 0.3]), "FAIL", "more than the noise explains"),
     (determinism_gate(4, 2, [0.1, None], [0.3, 0.3]), "FAIL", "1 of them by NaN, infinities, oth"),
     (determinism_gate(4, 3, [None], [None]), "FAIL", "1 of 4 rows differs between two runs"),
-    (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), scales(kappa=8.2)), "PASS",
-     "8.2 times the local noise at all 20 positions"),
+    (point_guard(evidence(2, push=(np.full(10, 8.01), np.full(10, 8.0))), scales(kappa=8.2)),
+     "PASS", "8.2 times the local noise at all 20 positions"),
     *((path_ratio_gate(evidence(error=paths(3.0)), i, None), "FAIL", "3.000") for i in (0, 1)),
     *((path_ratio_gate(evidence(error=paths(1.5, spread=True)), i, None), "INCONCLUSIVE", "decide")
       for i in (0, 1)),

@@ -39,6 +39,13 @@ BIAS_LIMIT = 0.05
 SLOPE_LIMIT = 0.003
 #: How far the mean error of one bucket may be beyond the controls' furthest.
 BUCKET_HEADROOM = 2.0
+_AGAINST = {"reference": "against.reference", "oracle": "against.oracle"}
+_PARTS = {
+    "first_half": "part.first_half",
+    "second_half": "part.second_half",
+    "prefill": "part.prefill",
+    "decode": "part.decode",
+}
 #: Best first: of two estimates of a fault, the better one is believed.
 _ORDER: tuple[Status, ...] = ("PASS", "WARN", "INCONCLUSIVE", "FAIL", "NOT_RUN")
 
@@ -103,7 +110,7 @@ def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
         outcome = message("gate.bias.missing", reason=reason)
     else:
         outcome = _outcome(
-            "bias", share, status, limit, evidence, against=message(f"against.{against}")
+            "bias", share, status, limit, evidence, against=message(_AGAINST[against])
         )
     return estimated_gate("bias", share, limit, status, outcome)
 
@@ -125,13 +132,13 @@ def slope_gate(evidence: Evidence, missing: Message | None) -> Gate:
     elif part is not None:
         outcome = message(
             "gate.slope.fail.part",
-            against=message(f"against.{against}"),
+            against=message(_AGAINST[against]),
             value=span(slope.interval()),
-            part=message(f"part.{part}"),
+            part=message(_PARTS[part]),
             limit=SLOPE_LIMIT,
         )
     else:
-        against_what = message(f"against.{against}")
+        against_what = message(_AGAINST[against])
         outcome = _outcome("slope", slope, status, SLOPE_LIMIT, evidence, against=against_what)
     return estimated_gate("slope", slope, SLOPE_LIMIT, status, outcome)
 

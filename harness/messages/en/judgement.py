@@ -18,7 +18,8 @@ MESSAGES: dict[str, str] = {
     "meaning.EQUIVALENT": "Tokens differ, and no gate found a fault",
     "meaning.INCONCLUSIVE": "No fault was shown, but not enough to call the device right",
     "meaning.DRIFT": "The computation differs by more than a gate allows",
-    "meaning.DIVERGENT": "Tokens or logits differ where the reference's own noise does not explain it",
+    "meaning.DIVERGENT": "Tokens or logits differ where the reference's own noise does not "
+    "explain it",
     "meaning.NON_DETERMINISTIC": "The device does not repeat its own results",
     "meaning.NOT_COMPARABLE": "The two are not comparable",
     "meaning.nonfinite": "NaN or infinite logits cannot be judged",
@@ -70,6 +71,7 @@ MESSAGES: dict[str, str] = {
     # The magnifier
     "magnifier.found": _LOW + "the error is {ratio:.2f}, not shown to exceed {limit:.2f}.",
     "magnifier.beyond": _LOW + "the computation differs: {parts:clauses}.",
+    "magnifier.more": "{more} more {more:gate|gates}",
     "magnifier.equal": "Every logit is bit-equal in {dtype}.",
     "magnifier.no_error": "{dtype} gives no error to compare with: {sentence}",
     "magnifier.not_applicable": "Not applicable in {dtype}: {reason:clause}.",

@@ -14,7 +14,7 @@ MESSAGES: dict[str, str] = {
     "power.systematic": "可发现的最小系统性误差",
     "power.is.times": "参考自身误差的 {value:.3g} 倍，概率 95 %",
     "power.is.logits": "{value:.3g} logit，概率 95 %",
-    "power.is.shift": "{value:.3g} logit",
+    "power.is.shift": "约 {value:.3g} logit",
     "power.is.scale": "{value:.2g} %，概率 95 %",
     "power.is.share": "参考均方误差的 {value:.3g} %，概率 95 %",
     "power.is.unknown": "未判定",

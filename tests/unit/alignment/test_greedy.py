@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factories import bfloat16, prompt, recording, run
@@ -158,6 +160,15 @@ def test_logits_finer_than_the_dtype_may_be_one_unit_off(
     mine = prompt("p0", run(row, [1]))
     reference = recording([prompt("p0", run(row, [1]))])
     assert unchosen(hold(mine, Baseline(reference), dtype)).tolist() == [wrong]
+
+
+def test_a_token_that_was_given_is_no_choice() -> None:
+    row = np.full((1, 64), -4.0, np.float32)
+    row[0, :2] = 6.0, 3.0
+    mine = prompt("p0", run(row, [1]))
+    held = hold(mine, Baseline(recording([mine])), "bfloat16")
+    assert unchosen(held).tolist() == [True]
+    assert unchosen(replace(held, chose=np.array([False]))).tolist() == [False]
 
 
 def test_nothing_is_finer_than_float32() -> None:

@@ -104,10 +104,22 @@ def test_what_controls_of_one_engine_hide_is_measured() -> None:
 
 @pytest.mark.parametrize("seed", range(80, 90))
 def test_a_correct_independent_engine_is_not_failed(seed: int) -> None:
-    """Its difference from the reference is 1.5 times that of the controls."""
+    """Its difference from the reference is 1.5 times that of the controls, and shifts of
+    that size are as many as theirs."""
     found = wide_judged(wide(seed, shared=None))
     assert failing(found) == set()
     assert found.verdict in ALIGNED
+    assert gate(found, "exceedance").status == "PASS"
+
+
+@pytest.mark.parametrize("seed", range(80, 83))
+def test_the_limit_of_a_ratio_is_wider_by_what_they_hide(seed: int) -> None:
+    """1.5 * 1.5: twice the error is not shown to be wrong, and is spoken of."""
+    found = wide_judged(wide(seed, shared=None, noise=math.sqrt(5.5)))
+    mine = gate(found, "error_ratio")
+    assert mine.limit == pytest.approx(1.5 * math.sqrt(0.5 / 0.22), rel=0.05)
+    assert mine.value == pytest.approx(math.sqrt(6.5 / 2), rel=0.1)
+    assert mine.status == "WARN"
 
 
 @pytest.mark.parametrize("seed", range(80, 83))

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from every_message import BASELINE, everything, failing, messages_of, within
 
+from harness.alignment.power import Power, power_rows
 from harness.alignment.result import Alignment
 from harness.alignment.scope import scope_of, scope_rows
 from harness.messages.en import gates, judgement, plain, scope
@@ -39,6 +40,9 @@ def test_every_text_of_the_tables_is_given_by_the_judgement(said: list[Message])
     """A text that nothing gives is dead, and one that no test reaches may say anything."""
     given = {part.key for message in said for part in within(message)}
     labels = {key for key, _ in scope_rows(scope_of(None, BASELINE))}
+    labels |= {
+        key for key, _ in power_rows(Power.model_validate(dict.fromkeys(Power.model_fields)))
+    }
     labels |= {"scope", "scope.help", "scope.what", "scope.how_much"}  # of the page
     tables = {**gates.MESSAGES, **judgement.MESSAGES, **plain.MESSAGES, **scope.MESSAGES}
     assert set(tables) - labels - given == set()
