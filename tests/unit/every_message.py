@@ -63,6 +63,7 @@ def everything() -> list[Message]:
     """Every message that the judgement gives, each at least once."""
     found = [message for alignment in alignments() for message in messages_of(alignment)]
     found += [_message(gate) for gate, _, _ in EVERY_GATE]
+    found += [_message(f) for a in alignments() for p in a.prompts for f in p.findings]
     found += [
         *_verdicts(),
         *map(_message, _cells()),
@@ -80,8 +81,6 @@ def messages_of(alignment: Alignment) -> Iterator[Message]:
     closer = () if alignment.magnifier is None else (alignment.magnifier,)
     parts = (alignment, *alignment.gates, *alignment.remarks, *alignment.matrix, *closer)
     yield from map(_message, parts)
-    for prompt in alignment.prompts:
-        yield from map(_message, prompt.findings)
 
 
 def _powers() -> Iterator[Message]:
