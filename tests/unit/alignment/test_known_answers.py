@@ -148,7 +148,7 @@ DAMAGE: list[tuple[str, Callable[[Evidence, float], Evidence], float]] = [
     ("row_guard", every_sixteenth_row, 4.0),
     ("prompt_guard", one_prompt, 2.5),
     ("bucket", one_bucket, 1.0),
-    ("row_slope", changing_scale, 0.02),
+    ("row_slope", changing_scale, 0.08),
     ("slope", opposed_halves, 0.01),
 ]
 LOCAL = ("row_guard", "prompt_guard", "greedy", "bucket", "row_slope")
