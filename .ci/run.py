@@ -21,8 +21,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 #: The longest first, so that both lanes end at about the same time.
 BESIDE = (
-    *("vllm", "vllm_serves", "pages", "engines"),
-    *("ascend_like", "process", "slow", "browser", "wheel"),
+    "vllm",
+    "vllm_serves",
+    "pages",
+    "engines",
+    "ascend_like",
+    "process",
+    "slow",
+    "browser",
+    "wheel",
 )
 _SUMMARY = re.compile(r"^=*\s*\d+ (?:passed|failed|skipped|deselected|error)\b.* in [\d.]+s")
 

@@ -178,7 +178,8 @@ def _without_outlier(largest: Sequence[float]) -> float:
 
 
 def outlying(largest: Sequence[float], arm: int) -> bool:
-    """Whether the furthest row of one arm is ``OUTLYING`` times as far out as the
-    furthest of the others; False with fewer than three arms."""
-    others = [x for k, x in enumerate(largest) if k != arm]
-    return len(others) > 1 and largest[arm] > OUTLYING * max(others)
+    """Whether the furthest row of one arm is ``OUTLYING`` times as far out as that of
+    the middle one of the others, so that two arms with outliers do not excuse each
+    other; False with fewer than three arms."""
+    others = sorted(x for k, x in enumerate(largest) if k != arm)
+    return len(others) > 1 and largest[arm] > OUTLYING * others[(len(others) - 1) // 2]

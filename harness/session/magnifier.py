@@ -240,8 +240,8 @@ def _control_ratios(baseline: Baseline) -> list[float]:
     return [f.value or 0.0 for f in ratios]
 
 
-#: Gates of which a magnifier's line says all; the others stand below it.
-_MOST_GATES = 2
+#: Gates of which a magnifier's line says all; how many more there are is counted.
+_MOST_GATES = 1
 
 
 def _beyond(alignment: Alignment, limit: float) -> tuple[Message, ...]:

@@ -9,7 +9,7 @@ from plugin_project import HELD, TESTS, PluginProject, usage_error
 from harness.cli.main import main
 from harness.recording.format import load_recording
 
-SEED = ("--engine-arg", "seed=4")
+SEED = ("--engine-arg=seed=5",)
 
 
 def _outputs(path: object) -> list[tuple[int, ...]]:

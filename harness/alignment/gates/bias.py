@@ -25,8 +25,8 @@ from harness.statistics.intervals import (
     FAIL_CONFIDENCE,
     Estimate,
     freedom_of,
+    geometric_ratio,
     jackknife_error,
-    ratio_of_roots,
     t_at,
 )
 from harness.statistics.rows import SKETCH_WIDTH
@@ -239,5 +239,7 @@ def tilt_gate(evidence: Evidence, missing: Message | None) -> Gate:
 
 
 def tilt_ratio(evidence: Evidence) -> Estimate:
-    """Root mean square of the candidate's row slopes over that of the arms'."""
-    return ratio_of_roots(evidence.tilt, evidence.arm_tilt.mean(axis=1))
+    """Root mean square of the candidate's row slopes over that of the arms', as a
+    geometric mean over prompts."""
+    rows = evidence.rows.sum(axis=1).astype(np.float64)
+    return geometric_ratio(evidence.tilt, evidence.arm_tilt.mean(axis=1), rows)

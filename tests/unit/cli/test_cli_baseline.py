@@ -40,7 +40,7 @@ def test_make_replaces_what_stood_there(command: Command) -> None:
 
 def test_make_around_a_recording_follows_its_tokens(command: Command) -> None:
     record = ("record", "--device", "fake", "--suite", "s.yaml", "--out", "c.json")
-    assert command(*record, "--engine-arg", "seed=4").status == 0
+    assert command(*record, "--engine-arg", "seed=5").status == 0
     assert command(*MAKE, "--context", "c.json", "--baseline-dir", "other").status == 0
     ended = command("compare", "c.json", "other/fake/s/bfloat16")
     assert ended.status == 0
@@ -92,7 +92,7 @@ def test_what_an_interrupted_making_left_is_not_taken_around_other_tokens(
     command: Command,
 ) -> None:
     record = ("record", "--device", "fake", "--suite", "s.yaml", "--out", "c.json")
-    assert command(*record, "--engine-arg", "seed=4").status == 0
+    assert command(*record, "--engine-arg", "seed=5").status == 0
     shutil.copytree(FOLDER, "other/fake/s/.bfloat16.making")
     ended = command(*MAKE, "--context", "c.json", "--baseline-dir", "other")
     assert ended.status == 0

@@ -151,7 +151,7 @@ def test_writing_the_tables_again_keeps_the_words_around_them(tmp_path: Path) ->
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- tables: begin -->\noutdated\n<!-- tables: end -->\nafter\n")
     for severity in ("much", "more"):
-        write([line(severity, 1.0)], {}, page, tmp_path / "results" / "found.json")
+        write([line(severity, 1.0)], [], {}, page, tmp_path / "results" / "found.json")
     text = page.read_text()
     assert text.startswith("before\n<!-- tables: begin -->\n")
     assert text.endswith("<!-- tables: end -->\nafter\n")

@@ -152,7 +152,7 @@ def test_chinese_has_headings_and_sentences_of_its_own() -> None:
     markdown = to_markdown([alignment("DRIFT", message=said)], language="zh")
     assert "### 判据" in markdown
     assert (
-        "计算结果的偏差超出参考实现自身的噪声：误差为参考的 1.02 倍（95 % 区间 0.98 至 1.07）。"
+        "计算结果的偏差超出判据所允许的范围：误差为参考的 1.02 倍（95 % 区间 0.98 至 1.07）。"
         in markdown
     )
     assert "| 指标 | 待测 | 参考 | 比值 |" in markdown
