@@ -240,10 +240,6 @@ def _control_ratios(baseline: Baseline) -> list[float]:
     return [f.value or 0.0 for f in ratios]
 
 
-#: Gates of which a magnifier's line says all; how many more there are is counted.
-_MOST_GATES = 1
-
-
 def _beyond(alignment: Alignment, limit: float) -> tuple[Message, ...]:
     """The figures and gates that leave the noise, each in a few words."""
     beyond = [
@@ -256,17 +252,13 @@ def _beyond(alignment: Alignment, limit: float) -> tuple[Message, ...]:
         )
         if _above(ratio, limit)
     ]
-    failed = [
-        gate
+    failed = tuple(
+        gate.name
         for gate in alignment.gates
         if gate.status == "FAIL" and _tells(gate.name, alignment.candidate.dtype)
-    ]
-    beyond += [
-        message("part.gate", gate=gate.name, sentence=gate.message or gate.sentence)
-        for gate in failed[:_MOST_GATES]
-    ]
-    if failed[_MOST_GATES:]:
-        beyond.append(message("magnifier.more", more=len(failed[_MOST_GATES:])))
+    )
+    if failed:
+        beyond.append(message("magnifier.gates", gates=failed))
     return tuple(beyond)
 
 

@@ -71,7 +71,7 @@ MESSAGES: dict[str, str] = {
     # The magnifier
     "magnifier.found": _LOW + "the error is {ratio:.2f}, not shown to exceed {limit:.2f}.",
     "magnifier.beyond": _LOW + "the computation differs: {parts:clauses}.",
-    "magnifier.more": "{more} more {more:gate|gates}",
+    "magnifier.gates": "{gates:list} {gates:fails|fail}",
     "magnifier.equal": "Every logit is bit-equal in {dtype}.",
     "magnifier.no_error": "{dtype} gives no error to compare with: {sentence}",
     "magnifier.not_applicable": "Not applicable in {dtype}: {reason:clause}.",

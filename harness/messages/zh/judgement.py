@@ -65,7 +65,7 @@ MESSAGES: dict[str, str] = {
     # The magnifier
     "magnifier.found": _LOW + _ERROR + "，没有超过 {limit:.2f} 的迹象。",
     "magnifier.beyond": _LOW + "计算结果不同：{parts:clauses}。",
-    "magnifier.more": "另有 {more} 个判据",
+    "magnifier.gates": "未通过：{gates:list}",
     "magnifier.equal": "在 {dtype} 下每个 logit 都逐位相同。",
     "magnifier.no_error": "在 {dtype} 下没有可比的误差：{sentence}",
     "magnifier.not_applicable": "{dtype} 不适用：{reason:clause}。",
