@@ -139,7 +139,7 @@ def _facts(baseline: Baseline, draws: int) -> dict[str, object]:
         "prompts": len(reference.prompts),
         "positions": sum(len(p.run.token_ids) for p in reference.prompts),
         "draws": draws,
-        "device": reference.engine,
+        "device": reference.engine.model_dump(mode="json"),
     }
 
 

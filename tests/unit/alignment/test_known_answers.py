@@ -21,6 +21,8 @@ RUNS = 500
 HARD = {"shared_tail": 4.0}
 OUTLIERS = {"tail": 8.0}
 WORST = {"tail": 5.0}
+#: Gates without an interval: a headroom beyond the arms' largest.
+GUARDS = ("point_guard", "row_guard", "prompt_guard")
 
 
 @pytest.mark.slow
@@ -34,9 +36,10 @@ WORST = {"tail": 5.0}
         (8, HARD, 0.01),
         (32, HARD, 0.01),
         (32, OUTLIERS, 0.01),
-        (32, WORST, 0.01),
-        # Fewer than 16 prompts and outliers of this kind: see docs/verdict.md.
-        (4, WORST, 0.02),
+        # Guards take the largest of many, and outliers of each arm's own are the
+        # hardest for them: see docs/verdict.md.
+        (32, WORST, 0.03),
+        (4, WORST, 0.04),
     ],
 )
 def test_intervals_cover_what_they_say_and_correct_arms_do_not_fail(
@@ -48,8 +51,9 @@ def test_intervals_cover_what_they_say_and_correct_arms_do_not_fail(
         assert 0.93 <= found.coverage[gate] <= 0.995, (gate, found.coverage)
     assert found.failing <= failing
     for status, share in found.statuses.items():
-        if status.endswith(":FAIL") and not status.startswith("point_guard"):
-            assert share <= 0.0025, status
+        name, _, outcome = status.partition(":")
+        if outcome == "FAIL":
+            assert share <= (0.03 if name in GUARDS else 0.0025), status
 
 
 def test_an_error_exactly_at_the_limit_is_seldom_decided() -> None:
@@ -148,7 +152,7 @@ DAMAGE: list[tuple[str, Callable[[Evidence, float], Evidence], float]] = [
     ("row_guard", every_sixteenth_row, 4.0),
     ("prompt_guard", one_prompt, 2.5),
     ("bucket", one_bucket, 1.0),
-    ("row_slope", changing_scale, 0.08),
+    ("row_slope", changing_scale, 0.02),
     ("slope", opposed_halves, 0.01),
 ]
 LOCAL = ("row_guard", "prompt_guard", "greedy", "bucket", "row_slope")
