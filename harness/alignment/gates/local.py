@@ -11,23 +11,15 @@ from harness.alignment.gates.counts import above, count_ratio
 from harness.alignment.outcomes import Status
 from harness.alignment.prompt_result import Finding
 from harness.alignment.result import Gate
-from harness.baseline.scales import COMMON, Scales
+from harness.baseline.scales import COMMON, Scales, typical
 from harness.messages.message import Message, Value, message
 from harness.statistics.intervals import FAIL_CONFIDENCE
 
 
 def prompt_standing(evidence: Evidence) -> NDArray[np.float64]:
-    """float64 (p,), each prompt's error over the root mean square of all arms'; 0
+    """float64 (p,), the geometric mean over a prompt's rows of how far they stand out; 0
     where it is not known."""
-    found = np.zeros(len(evidence))
-    for k, arms in enumerate(evidence.arms):
-        at = evidence.at[k]
-        if arms is None or not len(at):
-            continue
-        theirs = float(arms.squared[:, arms.positions <= at[-1]].sum(axis=1).mean())
-        mine = float(evidence.error[k].sum())
-        found[k] = np.sqrt(mine / theirs) if theirs > 0.0 else 0.0
-    return found
+    return np.array([typical(rows) for rows in evidence.standing])
 
 
 def standing_out(evidence: Evidence, scales: Scales) -> dict[str, tuple[Finding, ...]]:
