@@ -20,8 +20,6 @@ COMMON = 0.99
 #: The largest error of one prompt over the arms' own, and how far beyond the arms'
 #: furthest prompt it may be.
 PROMPT_LIMIT, PROMPT_HEADROOM = 1.8, 1.5
-#: How far a row without any error stands out, for the mean of logarithms.
-LEAST = 1e-3
 #: An arm whose furthest row is so many times as far out as the others' has an
 #: outlier of its own, by which no scale is set.
 OUTLYING = 3.0
@@ -70,11 +68,10 @@ class ArmRows:
 
 
 def typical(standing: NDArray[np.float64]) -> float:
-    """The geometric mean of how far rows stand out; 0 for no row, or where no row has an
-    error. A row without one counts as ``LEAST``."""
-    if not standing.any():
-        return 0.0
-    return float(np.exp(np.mean(np.log(np.maximum(standing, LEAST)))))
+    """The geometric mean of how far rows stand out, of those that have an error; 0 where
+    none has."""
+    seen = standing[standing > 0.0]
+    return float(np.exp(np.mean(np.log(seen)))) if seen.size else 0.0
 
 
 def _over_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import RNG, again, arm_rows, evidence, forced_recording, scales
+from factories import RNG, again, evidence, forced_recording, scales
 from small_world import (
     BASELINE,
     NOISE,
@@ -27,7 +27,6 @@ from small_world import (
 from harness.alignment.align import compare
 from harness.alignment.gates.local import prompt_guard, prompt_standing, row_guard, standing_out
 from harness.alignment.outcomes import exit_status
-from harness.baseline.scales import ArmRows
 
 AVERAGES = {"error_ratio", "error_ratio_decode", "top_k_error_ratio", "bias", "slope"}
 
@@ -47,7 +46,7 @@ def test_rows_and_prompts_of_a_correct_engine_stand_as_the_arms_do(seed: int) ->
 def test_one_row_with_24_times_the_error_fails(name: str, position: int) -> None:
     """In 256, among ids that no list of likely tokens holds: averages do not see it."""
     found = judged(damaged(arm(40), {name: at(position, 24.0)}))
-    assert failing(found) == {"row_guard", "prompt_guard"}
+    assert failing(found) == {"row_guard"}
     assert f"(position {position} of prompt {name})" in gate(found, "row_guard").sentence
     assert found.verdict == "DRIFT"
     verdicts = {p.id: p.verdict for p in found.prompts}
@@ -152,32 +151,19 @@ def test_a_candidate_without_any_error_stands_at_nothing() -> None:
     assert statuses(found)["prompt_guard"] == "NOT_RUN"
 
 
-def test_a_prompt_that_was_judged_in_part_stands_beside_the_same_rows_of_the_arms() -> None:
-    """The arms' later rows, which are ten times as far off, are not counted."""
-    error = arm_rows().error.copy()
-    error[:, 5:] *= 10
-    part = ArmRows(error, np.arange(10), np.ones((2, 10)))
-    made = evidence(1, arms=(part,), at=(np.arange(5),), standing=(np.ones(5),))
-    made = replace(made, error=np.array([[1.0, 4.0]]))
-    assert prompt_standing(made).tolist() == [1.0]
-    whole = replace(made, at=(np.arange(10),))
-    assert prompt_standing(whole)[0] == pytest.approx(np.sqrt(5 / 505))
-
-
-def test_rows_that_an_arm_has_not_are_left_out_of_the_prompts_sum() -> None:
-    kept = np.array([0, 1, 2, 3, 4, 6, 7, 8, 9])
-    arms = ArmRows(arm_rows(9).error, kept, np.ones((2, 10)))
-    made = evidence(1, arms=(arms,), error=np.array([[1.0, 8.0]]), at=(np.arange(10),))
-    assert prompt_standing(made).tolist() == [1.0]
+def test_a_prompt_stands_by_its_typical_row() -> None:
+    """Two rows that carry nearly all of its squared error move it little."""
+    made = evidence(1, standing=(np.array([1.0] * 8 + [10.0, 10.0]),))
+    assert prompt_standing(made)[0] == pytest.approx(10**0.2)
+    assert prompt_standing(replace(made, standing=(np.zeros(4),))).tolist() == [0.0]
+    some = replace(made, standing=(np.array([0.0, 2.0, 2.0]),))
+    assert prompt_standing(some)[0] == pytest.approx(2.0)
 
 
 def test_what_stands_out_is_what_the_guards_fail() -> None:
-    """By prompt as in sum, on both sides of the limits."""
-    made = evidence(
-        4,
-        standing=tuple(np.where(np.arange(10) == 2, v, 1.0) for v in (3.0, 3.01, 1.0, 1.0)),
-        error=np.outer([1.0, 1.0, 1.79**2, 1.81**2], [1.0, 9.0]),
-    )
+    """By prompt as by row, on both sides of the limits."""
+    one_row = [np.where(np.arange(10) == 2, v, 1.0) for v in (3.0, 3.01)]
+    made = evidence(4, standing=(*one_row, np.full(10, 1.79), np.full(10, 1.81)))
     assert set(standing_out(made, scales())) == {"p1", "p3"}
     assert row_guard(made, scales(), None).status == "FAIL"
     assert prompt_guard(made, scales(), None).status == "FAIL"

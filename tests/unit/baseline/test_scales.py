@@ -130,12 +130,12 @@ def test_a_single_arm_stands_nowhere() -> None:
     assert found.prompt_standing.tolist() == [0.0]
 
 
-def test_a_prompt_stands_by_the_sum_of_its_rows() -> None:
+def test_a_prompt_stands_by_its_typical_row() -> None:
     error = np.zeros((3, 2, 64))
     error[:, 0, 0], error[:, 1, 1] = [1.0, 1.0, 1.0], [7.0, 1.0, 1.0]
     found = ArmRows(error, np.arange(2), np.zeros((2, 2)))
-    assert found.prompt_standing[0] == pytest.approx(np.sqrt(50 / 2))
-    assert found.prompt_standing[1] == pytest.approx(np.sqrt(2 / 26))
+    assert found.prompt_standing[0] == pytest.approx(np.sqrt(7.0))
+    assert found.prompt_standing[1] == pytest.approx(np.sqrt(1.0 / 5.0))
 
 
 def test_limits_are_headroom_over_what_the_arms_show() -> None:
@@ -184,8 +184,10 @@ def test_what_no_arm_has_alone_does_set_it() -> None:
     ("largest", "arm", "alone"),
     [
         ([1.0, 1.2, 3.7], 2, True),
-        ([1.0, 1.2, 3.5], 2, False),
-        ([9.0, 1.2, 3.5], 0, False),
+        ([1.0, 1.2, 2.9], 2, False),
+        ([9.0, 1.2, 3.5], 0, True),
+        ([9.0, 1.2, 8.0, 1.1], 0, True),
+        ([9.0, 1.2, 8.0, 1.1], 2, True),
         ([1.0, 9.0], 1, False),
         ([1.0], 0, False),
     ],
