@@ -175,7 +175,9 @@ def shortened(recording: Recording, count: int) -> Recording:
         p.model_copy(update={"free": _run(p.free, count), "forced": _run(p.forced, count)})
         for p in recording.prompts
     )
-    return recording.model_copy(update={"prompts": prompts})
+    # So many tokens were asked for, then: else the recording contradicts itself.
+    settings = recording.settings.model_copy(update={"max_new_tokens": count})
+    return recording.model_copy(update={"prompts": prompts, "settings": settings})
 
 
 def _run(run: Run | None, count: int) -> Run | None:
