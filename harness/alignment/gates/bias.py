@@ -8,6 +8,8 @@ charged with what parts it from the reference and from the oracle.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -164,13 +166,27 @@ def bucket_charges(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.
     candidate, and (A - 1, 64) of the controls.
 
     The smaller of the mean error and of the mean difference from the reference, so
-    that nobody is charged with the reference's own.
+    that nobody is charged with the reference's own. Means are over a prompt's rows, and
+    of the prompts the median is taken: a few whose errors are a hundred times as
+    large would hide a token that is off everywhere.
     """
-    rows = max(float(evidence.rows.sum()), 1.0)
-    mine, arms = evidence.mean_error.sum(axis=0) / rows, evidence.arm_error.sum(axis=0) / rows
-    reference = arms[0]
-    charge = np.minimum(np.abs(mine), np.abs(mine - reference))
-    return charge, np.minimum(np.abs(arms[1:]), np.abs(arms[1:] - reference))
+    mine, arms = _prompt_means(evidence)
+    reference = arms[:, :1]
+    charge = np.minimum(_median(mine), _median(mine - reference[:, 0]))
+    return charge, np.minimum(_median(arms[:, 1:]), _median(arms[:, 1:] - reference))
+
+
+def _prompt_means(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean errors of each prompt: (p, 64) of the candidate, (p, A, 64) of the arms."""
+    rows = evidence.rows.sum(axis=1)
+    used = rows > 0
+    counts = rows[used].astype(np.float64)
+    mine = evidence.mean_error[used] / counts[:, None]
+    return mine, evidence.arm_error[used] / counts[:, None, None]
+
+
+def _median(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.abs(np.median(means, axis=0))
 
 
 def bucket_limit(evidence: Evidence) -> float:
@@ -205,16 +221,17 @@ def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
 
 
 def bucket_reach(evidence: Evidence, bucket: int) -> float:
-    """Half the 99.9 % interval of the mean difference of one bucket, for the worst of
-    as many buckets as there are."""
-    used = evidence.rows.sum(axis=1) > 0
-    rows = evidence.rows[used].sum(axis=1).astype(np.float64)
-    drift = (evidence.mean_error[used] - evidence.arm_error[used][:, 0])[:, bucket]
-    if len(rows) < 2:
+    """Half the 99.9 % interval of the median difference of one bucket, for the worst of
+    as many buckets as there are: from the median absolute deviation over prompts, as
+    of normal ones."""
+    mine, arms = _prompt_means(evidence)
+    drift = (mine - arms[:, 0])[:, bucket]
+    if len(drift) < 2:
         return float("inf")
-    left_out = (drift.sum() - drift) / (rows.sum() - rows)
+    deviation = 1.4826 * float(np.median(np.abs(drift - np.median(drift))))
+    error = math.sqrt(math.pi / 2.0) * deviation / math.sqrt(len(drift))
     confidence = 1.0 - (1.0 - FAIL_CONFIDENCE) / SKETCH_WIDTH
-    return t_at(confidence, freedom_of(rows)) * jackknife_error(left_out)
+    return t_at(confidence, len(drift) - 1.0) * error
 
 
 def tilt_gate(evidence: Evidence, missing: Message | None) -> Gate:
