@@ -20,7 +20,7 @@ from harness.baseline.controls import RatioLimit
 from harness.baseline.floor import LARGE, NoiseFloor, PromptFloor, relative_push
 from harness.baseline.scales import ArmRows, Scales, scales_of
 from harness.statistics.margins import Margins
-from harness.statistics.noise import on_grid, row_spacing, top_k_squared_errors
+from harness.statistics.noise import top_k_squared_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
 
 #: The two ways through a model, by which rows are counted apart.
@@ -42,8 +42,10 @@ class Held:
         expected: positions of the reference.
         divergence: where the candidate's own run left the context tokens.
         ended: that it ended there without another token.
-        chose: bool (n,), whether the candidate chose this token by itself.
-        dtype: the candidate's, whose rounding its own choice may have.
+        unchosen: bool (n,), where the candidate chose this token by itself, and
+            it is not the largest of its own row.
+        astray: bool (m,), the same of all tokens that it chose by itself, also of
+            those beyond another token, where its text is no longer judged.
         unjudged_nonfinite: rows with NaN or infinities among those that the
             candidate computed and that are not judged: of its own run beyond
             another token, of a forced run before it.
@@ -59,8 +61,8 @@ class Held:
     expected: int
     divergence: int | None
     ended: bool
-    chose: NDArray[np.bool_]
-    dtype: str = "bfloat16"
+    unchosen: NDArray[np.bool_]
+    astray: NDArray[np.bool_]
     unjudged_nonfinite: int = 0
 
     @property
@@ -127,16 +129,16 @@ class Evidence:
         first_other_mask: int (p,), position of the first such row, else -1.
         masked_there: int (p, 2), how many ids the two mask in that row.
         chosen: int (p,), tokens that the candidate chose by itself.
-        unchosen: int (p,), those below the largest logit of their own row by
-            more than rounding; ``first_unchosen`` the first position, else -1.
+        unchosen: int (p,), those below the largest logit of their own row;
+            ``first_unchosen`` the first position, else -1.
         bit_equal, ended: bool (p,).
         whole: bool (p,), whether candidate and reference gave whole rows.
         same_tokens: bool (p,), whether the candidate chose the reference's
             token everywhere and its own run never left them.
         push, flipped: per prompt (n,), see ``floor.relative_push``, and
             whether the token flipped.
-        standing: per prompt (m,), each row's error over the root mean square
-            of all arms'; ``at`` their positions.
+        standing: per prompt (m,), each row's error over the middle one of all
+            arms'; ``at`` their positions.
         arms: per prompt, the arms' own rows.
     """
 
@@ -254,7 +256,7 @@ def summed(
     power = np.sum(truth * truth, axis=-1)
     paths, parts = (prefill, ~prefill), (np.ones(n, np.bool_), half, ~half, prefill, ~prefill)
     slopes = along / np.where(power > 0.0, power, 1.0)
-    arms = np.sqrt(squared[:-1].mean(axis=0))
+    arms = np.sqrt(np.median(squared[:-1], axis=0))
     mine = np.sqrt(squared[-1])
     return {
         "rows": np.array([int(path.sum()) for path in paths]),
@@ -320,7 +322,7 @@ def _counts(held: Held, floor: PromptFloor | None, limit: RatioLimit) -> dict[st
 
 def _conduct(held: Held) -> dict[str, Any]:
     """How the run went."""
-    bad, below = held.rows.nonfinite > 0, unchosen(held)
+    bad, below = held.rows.nonfinite > 0, held.astray
     return {
         "positions": len(held.chosen),
         "expected": held.expected,
@@ -328,7 +330,7 @@ def _conduct(held: Held) -> dict[str, Any]:
         "reference_nonfinite": int((held.reference.nonfinite > 0).sum()),
         "unjudged_nonfinite": held.unjudged_nonfinite,
         "first_nonfinite": int(np.argmax(bad)) if bad.any() else -1,
-        "chosen": int(held.chose.sum()),
+        "chosen": len(below),
         "unchosen": int(below.sum()),
         "first_unchosen": int(np.argmax(below)) if below.any() else -1,
         "bit_equal": bool(held.bit_equal.all()),
@@ -364,17 +366,3 @@ def _masks(held: Held) -> dict[str, Any]:
         "first_other_mask": first,
         "masked_there": np.array([0 if first < 0 else int(masked[first]) for masked in sides]),
     }
-
-
-def unchosen(held: Held) -> NDArray[np.bool_]:
-    """bool (n,), where the token that the candidate chose by itself lies below the
-    largest logit of its own row.
-
-    A greedy device takes the largest, whatever the noise between two devices is. Only
-    where its logits are finer than its dtype may it have compared rounded ones, and
-    be one unit off.
-    """
-    finite = held.rows.nonfinite == 0
-    fine = ~on_grid(held.dtype, held.rows.top_logits)
-    allowed = np.where(fine, row_spacing(held.dtype, held.rows), 0.0)
-    return np.asarray(held.chose & finite & (held.found.trailing > allowed))

@@ -58,7 +58,7 @@ def power_of(evidence: Evidence, scales: Scales, noise: NDArray[np.float64]) -> 
         shift=at,
         token=_token(evidence),
         scale=_beyond(SLOPE_LIMIT, slope),
-        systematic=_beyond(evidence.limit.hidden**2 * BIAS_LIMIT, share),
+        systematic=_beyond(evidence.limit.size**2 * BIAS_LIMIT, share),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.evidence import Held, unchosen
+from harness.alignment.evidence import Held
 from harness.alignment.gates.guard import classify
 from harness.alignment.outcomes import FAILING, PointClass
 from harness.alignment.prompt_result import Finding, Positions, PromptAlignment
@@ -16,7 +16,7 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.floor import arm_rows, choices
 from harness.recording.format import SHOWN_TOP, PromptRecord, Run
 from harness.statistics.margins import margins
-from harness.statistics.noise import FRACTION_BITS, rms_error
+from harness.statistics.noise import FRACTION_BITS, below_the_best, rms_error
 from harness.statistics.rows import RowStatistics, concatenate
 
 
@@ -41,6 +41,7 @@ def hold(mine: PromptRecord, baseline: Baseline, dtype: str) -> Held:
     context = reference.token_ids
     rows, chosen, prefill, chose = followed(mine, context)
     n = len(rows)
+    own_dtype = dtype if dtype in FRACTION_BITS else baseline.reference.dtype
     seen = sum(_broken(run) for run in (mine.free, mine.forced) if run is not None)
     base = reference.rows[:n]
     truth = None if baseline.oracle is None else arm_rows(baseline.oracle, theirs)[:n]
@@ -55,11 +56,19 @@ def hold(mine: PromptRecord, baseline: Baseline, dtype: str) -> Held:
         expected=len(context),
         divergence=None if mine.free is None else _divergence(mine.free, context),
         ended=mine.free is not None and _ended(mine.free, context),
-        chose=chose,
-        dtype=dtype if dtype in FRACTION_BITS else baseline.reference.dtype,
+        unchosen=chose & below_the_best(rows, chosen, own_dtype),
+        astray=_astray(mine.free, own_dtype),
         # The forced row, which the free run's replaces, was computed too.
         unjudged_nonfinite=seen - int((rows.nonfinite > 0).sum()),
     )
+
+
+def _astray(free: Run | None, dtype: str) -> NDArray[np.bool_]:
+    """Of all tokens that a device chose by itself, which are not the best of their rows;
+    after its first other token too, since its own rows tell."""
+    if free is None or not len(free.rows):
+        return np.zeros(0, np.bool_)
+    return below_the_best(free.rows, np.array(free.token_ids, np.int64), dtype)
 
 
 def judge_prompt(
@@ -119,7 +128,7 @@ def _prefill(run: Run) -> NDArray[np.bool_]:
 def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass | None]:
     """Without a tolerance only bit-equal rows and non-finite rows are known."""
     if limit is not None:
-        found = classify(held.found, limit, held.nonfinite, unchosen(held))
+        found = classify(held.found, limit, held.nonfinite, held.unchosen)
         # Where only the reference is broken, nothing judges the candidate.
         gone = held.nonfinite & (held.rows.nonfinite == 0)
         return [None if unjudged else c for c, unjudged in zip(found, gone, strict=True)]

@@ -41,8 +41,9 @@ def verdict_of(
     status = {gate.name: gate.status for gate in gates}
     finite = status.get("nonfinite") == "PASS"
     held_together = status.get(STOPS) not in ("FAIL", "INCONCLUSIVE")
+    repeats = status.get("determinism") not in ("FAIL", "WARN")
     if not has_oracle:
-        sound = finite and held_together and status.get("determinism") != "FAIL"
+        sound = finite and held_together and repeats
         return "BIT_EXACT" if bit_equal and tokens_equal and sound else "INCONCLUSIVE"
     if status.get("determinism") == "FAIL":
         return "NON_DETERMINISTIC"
@@ -50,7 +51,7 @@ def verdict_of(
         wrong = {"DIVERGENT", "NONFINITE"}.intersection(c for c in classes if c is not None)
         divergent = wrong or "FAIL" in (status.get("nonfinite"), status.get("greedy"))
         return "DIVERGENT" if divergent else "DRIFT"
-    if bit_equal and tokens_equal and held_together:
+    if bit_equal and tokens_equal and held_together and repeats:
         return "BIT_EXACT"
     held = {name for name, outcome in status.items() if outcome in ("PASS", "WARN")}
     shown = held.issuperset(NEEDED) and RATIOS[0 if whole_rows else 1] in held

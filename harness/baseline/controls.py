@@ -66,10 +66,12 @@ class RatioLimit:
         value: the limit.
         arm: the control that widened it; None where it is ERROR_RATIO_LIMIT.
         largest: that control's ratio.
-        shown: the end of the 95 % interval of the largest control.
+        shown: the ratio of the largest control that is surely above 1.
         shared: the correlation of the controls' errors with the reference's.
         hidden: by how much controls that share the reference's error understate
-            the noise; 1 for independent ones.
+            the noise between them; 1 for independent ones.
+        size: by how much they and the oracle understate errors against it; 1 unless
+            the oracle is as rough as they are.
     """
 
     value: float = ERROR_RATIO_LIMIT
@@ -78,12 +80,13 @@ class RatioLimit:
     shown: float = 1.0
     shared: float = 0.0
     hidden: float = 1.0
+    size: float = 1.0
 
     @property
     def inflations(self) -> tuple[float, float]:
         """What counts are held against: the controls' noise as it is, which warns,
         and inflated to the limit of the error ratio, which fails."""
-        return 1.0, self.value / self.hidden
+        return 1.0, self.value / self.size
 
     @property
     def widened(self) -> float:
@@ -170,14 +173,15 @@ def _contradicts(found: Control) -> str | None:
     far = found.ratio.interval(FAIL_CONFIDENCE)
     if far.value is None or far.low is None or far.high is None:
         return None
-    if far.high >= 1.0 / CONTROL_LIMIT and far.low <= CONTROL_LIMIT:
+    faulty = not 1.0 / FAULT_LIMIT <= far.value <= FAULT_LIMIT
+    if not faulty and far.high >= 1.0 / CONTROL_LIMIT and far.low <= CONTROL_LIMIT:
         return None
     size = (
         f"its error is {far.value:.3g} times the reference's (99.9 % interval {far.low:.3g} to "
         f"{far.high:.3g})"
     )
     nearer = "the reference" if far.value > 1.0 else "it"
-    if not 1.0 / FAULT_LIMIT <= far.value <= FAULT_LIMIT:
+    if faulty:
         return (
             f"{size}, so this is not noise: one of the two is faulty, and {nearer} is nearer to "
             "the oracle"
@@ -198,7 +202,8 @@ def ratio_limit(
     """The limit of error ratios that accepted controls allow.
 
     The larger of ERROR_RATIO_LIMIT and the end of the 95 % interval of the largest
-    control, times what controls hide that share the reference's error: two
+    control that is surely above 1, at most FAULT_LIMIT. Beside it stands what controls
+    hide that share the reference's error: two
     computations whose errors correlate at r differ by ``sqrt(2 (1 - r))`` times one
     error, so noise seen between them is ``sqrt((1 - INDEPENDENT) / (1 - r))`` times as
     large between independent ones.
@@ -208,16 +213,21 @@ def ratio_limit(
     hidden = math.sqrt((1.0 - INDEPENDENT) / (1.0 - min(max(shared, INDEPENDENT), MOST_SHARED)))
     name, shown = None, 1.0
     for arm, control in found.items():
-        high = control.ratio.interval().high
-        if high is not None and high > shown:
-            name, shown = arm, high
-    value = max(ERROR_RATIO_LIMIT, shown)
-    widest = name if shown > ERROR_RATIO_LIMIT else None
+        near = control.ratio.interval()
+        # An interval that is wide because prompts are few shows nothing.
+        if near.low is not None and near.low > 1.0 and (near.value or 0.0) > shown:
+            name, shown = arm, near.value or 0.0
+    high = 0.0 if name is None else found[name].ratio.interval().high or 0.0
+    value = min(max(ERROR_RATIO_LIMIT, high), FAULT_LIMIT)
+    widest = name if value > ERROR_RATIO_LIMIT else None
+    # Errors against a finer oracle do not depend on how alike the controls are.
+    size = hidden if reference.dtype == "float32" else 1.0
     return RatioLimit(
-        value=hidden * value,
+        value=size * value,
         arm=widest,
-        largest=None if widest is None else found[widest].ratio.value,
+        largest=None if widest is None else shown,
         shown=shown,
         shared=shared,
         hidden=hidden,
+        size=size,
     )

@@ -29,6 +29,9 @@ TAIL_VALUES = 20
 #: go. If a tail falls as ``x ** -v``, correct suites go further with a chance of
 #: ``2.5 ** -v``: 1 % at v = 5, 0.2 % at 7, which the embedded model's controls have.
 SHIFT_HEADROOM = 2.5
+#: The largest shift is not less than this where too few values show a tail: what the
+#: controls of real models come to, which have thousands.
+LEAST_KAPPA = 20.0
 #: Tails are taken to be no heavier and no lighter than these powers.
 HEAVIEST, LIGHTEST = 4.0, 10.0
 
@@ -56,8 +59,8 @@ class ArmRows:
 
     @cached_property
     def standing(self) -> NDArray[np.float64]:
-        """float64 (A, m), error of each row over the root mean square of the other
-        arms' at its position; 0 where they have no error."""
+        """float64 (A, m), error of each row over the middle one of the other arms' at
+        its position, which one arm's outlier does not move; 0 where they have none."""
         return _over_the_others(self.squared)
 
     @cached_property
@@ -78,8 +81,7 @@ def _over_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
     arms = len(squared)
     if arms < 2:
         return np.zeros_like(squared)
-    others = (squared.sum(axis=0) - squared) / (arms - 1)
-    # A difference of sums may come out below 0 by rounding.
+    others = np.stack([np.median(np.delete(squared, k, axis=0), axis=0) for k in range(arms)])
     safe = np.where(others > 0.0, others, 1.0)
     return np.asarray(np.where(others > 0.0, np.sqrt(squared / safe), 0.0))
 
@@ -133,14 +135,14 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
     rows = _by_arm([p.standing for p in prompts])
     whole = _by_arm([p.prompt_standing[:, None] for p in prompts])
     largest = _without_outlier([float(r.max(initial=0.0)) for r in rows])
-    furthest = max((float(w.max(initial=0.0)) for w in whole), default=0.0)
+    furthest = _without_outlier([float(w.max(initial=0.0)) for w in whole])
     together = np.concatenate(rows) if rows else np.zeros(0)
     common = float(np.quantile(together, COMMON)) if together.size else 0.0
     return Scales(
-        kappa=0.0 if tail is None else SHIFT_HEADROOM * _beyond(tail, positions),
+        kappa=_kappa(tail, positions),
         tail=tail,
         row_largest=largest,
-        row_limit=ROW_HEADROOM * limit.hidden * largest,
+        row_limit=ROW_HEADROOM * limit.size * largest,
         row_common=common,
         prompt_largest=furthest,
         prompt_limit=limit.widened * max(PROMPT_LIMIT, PROMPT_HEADROOM * furthest),
@@ -166,6 +168,13 @@ def tail_of(shifts: NDArray[np.float64]) -> Tail | None:
     mean = float(np.mean(np.log(largest[:count] / start)))
     power = 1.0 / mean if mean > 0.0 else LIGHTEST
     return Tail(n, count / n, start, min(max(power, HEAVIEST), LIGHTEST))
+
+
+def _kappa(tail: Tail | None, positions: int) -> float:
+    """The largest shift; with few values at least what heavy tails need."""
+    found = 0.0 if tail is None else SHIFT_HEADROOM * _beyond(tail, positions)
+    few = tail is None or tail.values < 4 * TAIL_VALUES
+    return max(found, LEAST_KAPPA) if few else found
 
 
 def _beyond(tail: Tail, positions: int) -> float:

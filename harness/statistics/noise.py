@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.statistics.margins import logit_of
 from harness.statistics.rows import NO_TOKEN, RowStatistics, squared_norm
 
 #: Bits of the significand after the leading one.
@@ -119,6 +120,18 @@ def on_grid(dtype: str, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     else:
         fits = np.ones(logits.shape, np.bool_)
     return np.asarray(fits.all(axis=1))
+
+
+def below_the_best(rows: RowStatistics, tokens: NDArray[np.int64], dtype: str) -> NDArray[np.bool_]:
+    """Where a chosen token lies below the largest logit of its own row, bool (n,).
+
+    A greedy device takes the largest, whatever the noise between two devices is. Only
+    where its logits are finer than its dtype may it have compared rounded ones, and
+    be one unit off. Rows with NaN or infinities say nothing.
+    """
+    trailing = rows.top_logits[:, 0] - logit_of(rows, tokens)
+    allowed = np.where(on_grid(dtype, rows.top_logits), 0.0, row_spacing(dtype, rows))
+    return np.asarray((rows.nonfinite == 0) & (trailing > allowed))
 
 
 def local_noise(

@@ -54,20 +54,31 @@ _ORDER: tuple[Status, ...] = ("PASS", "WARN", "INCONCLUSIVE", "FAIL", "NOT_RUN")
 
 def bias_shares(evidence: Evidence) -> tuple[Estimate, Estimate]:
     """The systematic part of the candidate's error against the reference, and of that
-    against the oracle, as shares of the reference's mean squared error."""
+    against the nearest point between oracle and reference, as shares of the
+    reference's mean squared error."""
     used = evidence.rows.sum(axis=1) > 0
     counts = evidence.rows[used].sum(axis=1).astype(np.float64)
     errors = evidence.reference_error[used].sum(axis=1)
     mine, theirs = evidence.mean_error[used], evidence.arm_error[used][:, 0]
     return (
         systematic_share(mine - theirs, counts, errors),
-        systematic_share(mine, counts, errors),
+        systematic_share(mine - _nearest(mine, theirs) * theirs, counts, errors),
     )
+
+
+def _nearest(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """How far from the oracle (0) to the reference (1) the candidate's mean error lies,
+    by products of different prompts. A better port may have a part of the reference's
+    systematic error."""
+    shared = float(mine.sum(axis=0) @ theirs.sum(axis=0) - np.sum(mine * theirs))
+    own = float(np.sum(theirs.sum(axis=0) ** 2) - np.sum(theirs**2))
+    return min(max(shared / own, 0.0), 1.0) if own > 0.0 else 0.0
 
 
 def slope_differences(evidence: Evidence, part: int = 0) -> tuple[Estimate, Estimate]:
     """Slope of the candidate's error on the centred oracle row, minus the
-    reference's, and by itself: ``sum(<e, z_O>) / sum(<z_O, z_O>)``, by jackknife.
+    reference's, and minus the part of that which is nearest: ``sum(<e, z_O>) /
+    sum(<z_O, z_O>)``, by jackknife.
 
     Args:
         part: an index of PARTS.
@@ -75,7 +86,9 @@ def slope_differences(evidence: Evidence, part: int = 0) -> tuple[Estimate, Esti
     used = evidence.power[:, part] > 0
     power = evidence.power[used, part]
     along, theirs = evidence.along[used, part], evidence.reference_along[used, part]
-    return _slope(along - theirs, power), _slope(along, power)
+    own = float(theirs.sum())
+    nearest = min(max(float(along.sum()) / own, 0.0), 1.0) if own else 0.0
+    return _slope(along - theirs, power), _slope(along - nearest * theirs, power)
 
 
 def _slope(along: NDArray[np.float64], power: NDArray[np.float64]) -> Estimate:
@@ -105,7 +118,7 @@ def _better(
 
 def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The systematic share against its limit; the smaller of the two."""
-    limit = evidence.limit.hidden**2 * BIAS_LIMIT
+    limit = evidence.limit.size**2 * BIAS_LIMIT
     share, status, against = _better(bias_shares(evidence), limit)
     if share.value is None:
         reason = missing or message("reason.few_prompts", least=FEWEST_PROMPTS)
@@ -165,15 +178,17 @@ def bucket_charges(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.
     """What each bucket of the sketch is charged with, in logits: float64 (64,) of the
     candidate, and (A - 1, 64) of the controls.
 
-    The smaller of the mean error and of the mean difference from the reference, so
-    that nobody is charged with the reference's own. Means are over a prompt's rows, and
-    of the prompts the median is taken: a few whose errors are a hundred times as
-    large would hide a token that is off everywhere.
+    How far the mean error lies from all that stands between the oracle and the
+    reference, so that nobody is charged with the reference's own. Means are over a
+    prompt's rows, and of the prompts the median is taken: a few whose errors are a
+    hundred times as large would hide a token that is off everywhere.
     """
     mine, arms = _prompt_means(evidence)
-    reference = arms[:, :1]
-    charge = np.minimum(_median(mine), _median(mine - reference[:, 0]))
-    return charge, np.minimum(_median(arms[:, 1:]), _median(arms[:, 1:] - reference))
+    found = np.stack([_median(mine), *(_median(arms[:, k]) for k in range(arms.shape[1]))])
+    # The reference's own mean error; between it and the oracle nothing is charged.
+    low, high = np.minimum(found[1], 0.0), np.maximum(found[1], 0.0)
+    charges = np.maximum(np.maximum(low - found, found - high), 0.0)
+    return charges[0], charges[2:]
 
 
 def _prompt_means(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -186,7 +201,7 @@ def _prompt_means(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _median(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.abs(np.median(means, axis=0))
+    return np.asarray(np.median(means, axis=0))
 
 
 def bucket_limit(evidence: Evidence) -> float:

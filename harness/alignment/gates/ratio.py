@@ -109,7 +109,7 @@ def error_ratio_gate(
 
 def excess_of(limit: RatioLimit) -> float:
     """Where an error is more than correct variations show, and still within the limit."""
-    return limit.hidden * max(EXCESS, limit.shown)
+    return limit.size * max(EXCESS, limit.shown)
 
 
 def _decided(
