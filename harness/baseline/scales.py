@@ -134,8 +134,8 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
     tail = tail_of(shifts)
     rows = _by_arm([p.standing for p in prompts])
     whole = _by_arm([p.prompt_standing[:, None] for p in prompts])
-    largest = _without_outlier([float(r.max(initial=0.0)) for r in rows])
-    furthest = _without_outlier([float(w.max(initial=0.0)) for w in whole])
+    largest = _without_outlier(rows)
+    furthest = _without_outlier(whole)
     together = np.concatenate(rows) if rows else np.zeros(0)
     common = float(np.quantile(together, COMMON)) if together.size else 0.0
     return Scales(
@@ -188,15 +188,24 @@ def _by_arm(parts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     return [np.concatenate([p[k] for p in parts if len(p) > k]) for k in range(arms)]
 
 
-def _without_outlier(largest: Sequence[float]) -> float:
-    """The largest of the arms' largest, less those of an arm that stands alone."""
-    kept = [x for k, x in enumerate(largest) if not outlying(largest, k)]
+def _without_outlier(arms: Sequence[NDArray[np.float64]]) -> float:
+    """The largest of all arms, less those of an arm with an outlier of its own. How far
+    out its largest is counts from its own middle, since a rougher path has all of its
+    rows further out."""
+    largest = [float(arm.max(initial=0.0)) for arm in arms]
+    middles = [float(np.median(arm)) if arm.size else 0.0 for arm in arms]
+    reach = [x / m if m > 0.0 else 0.0 for x, m in zip(largest, middles, strict=True)]
+    kept = [x for k, x in enumerate(largest) if not outlying(reach, k)]
     return max(kept, default=0.0)
 
 
-def outlying(largest: Sequence[float], arm: int) -> bool:
+def outlying(reach: Sequence[float], arm: int) -> bool:
     """Whether the furthest row of one arm is ``OUTLYING`` times as far out as that of
     the middle one of the others, so that two arms with outliers do not excuse each
-    other; False with fewer than three arms."""
-    others = sorted(x for k, x in enumerate(largest) if k != arm)
-    return len(others) > 1 and largest[arm] > OUTLYING * others[(len(others) - 1) // 2]
+    other; False with fewer than three arms.
+
+    Args:
+        reach: of each arm, its furthest row over its middle one.
+    """
+    others = sorted(x for k, x in enumerate(reach) if k != arm)
+    return len(others) > 1 and reach[arm] > OUTLYING * others[(len(others) - 1) // 2]

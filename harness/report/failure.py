@@ -22,7 +22,7 @@ def prompt_unaligned(prompt: PromptAlignment) -> str:
     """Why a prompt without a failing position is not aligned: what was found beside
     its positions, else how many of them could be judged."""
     if prompt.findings:
-        said = "; ".join(printable(finding.sentence) for finding in prompt.findings)
+        said = "; ".join(printable(finding.sentence.rstrip(".。")) for finding in prompt.findings)
         return f"{prompt.id}: {prompt.verdict}: {said}"
     ended = prompt.tokens_compared == prompt.tokens_expected
     why = ", but its own run ended elsewhere: compare the eos ids of both" if ended else ""

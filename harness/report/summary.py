@@ -73,7 +73,7 @@ def _shown(text: str | None, token: int | None) -> str:
 
 def _prompt_line(prompt: PromptAlignment) -> str:
     if prompt.findings and prompt.class_ not in FAILING:
-        said = "; ".join(printable(finding.sentence) for finding in prompt.findings)
+        said = "; ".join(printable(finding.sentence.rstrip(".。")) for finding in prompt.findings)
         return f"{prompt.id}: {prompt.verdict}: {said}"
     return (
         f"{prompt.id}: {prompt.class_} at position {prompt.shown}, "

@@ -9,7 +9,7 @@ from plugin_project import HELD, TESTS, PluginProject, usage_error
 from harness.cli.main import main
 from harness.recording.format import load_recording
 
-SEED = ("--engine-arg=seed=5",)
+SEED = ("--engine-arg", "seed=5")
 
 
 def _outputs(path: object) -> list[tuple[int, ...]]:
@@ -60,7 +60,7 @@ def test_context_builds_the_baseline_around_the_recordings_tokens(
 
 
 def test_context_judges_a_recording_against_a_present_baseline(project: PluginProject) -> None:
-    project.run("fake", *SEED).assert_outcomes(**HELD)
+    project.run("fake", "--engine-arg", "seed=4").assert_outcomes(**HELD)
     kept = project.path / "port.json"
     project.recording.rename(kept)
     result = project.run("fake-reference", "--context=port.json")

@@ -28,6 +28,8 @@ from harness.statistics.intervals import Estimate
 
 WHY = message("reason.no_oracle")
 SPREAD = np.linspace(0.5, 1.5, 20)
+#: Prompts that do not agree; 1 in the middle.
+UNLIKE = np.linspace(-4, 6, 20)[:, None]
 
 
 PLAIN = RatioLimit()
@@ -182,7 +184,7 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (bucket_gate(evidence(), None), "PASS",
      "of the worst 1.6 % of the ids is 0 logits, the controls' 0.1, at most 0.2."),
     (bucket_gate(evidence(mean_error=drifting(0.5)), None), "FAIL", "is 0.5 logits, the controls'"),
-    (bucket_gate(evidence(mean_error=drifting(8.0) * one(20, 3, 1)[:, None]), None), "WARN",
+    (bucket_gate(evidence(mean_error=drifting(0.4) * UNLIKE), None), "WARN",
      "is 0.4 logits, the controls' 0.1, more than 0.2, but the prompts do not agree on it."),
     (bucket_gate(evidence(controls=0), None), "NOT_RUN", "the baseline has no controls"),
     (bucket_gate(evidence(rows=np.zeros((20, 2), int)), WHY), "NOT_RUN", "no oracle"),

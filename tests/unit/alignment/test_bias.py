@@ -49,11 +49,12 @@ def test_bias_of_three_prompts_by_hand() -> None:
 
 def test_bias_is_told_against_the_reference_and_against_the_oracle() -> None:
     """A reference with the same systematic error leaves nothing against itself, and
-    the candidate's whole error against the oracle; a perfect candidate the reverse."""
+    nothing against what lies between it and the oracle; a perfect candidate leaves its
+    distance to the reference, and nothing against the oracle."""
     theirs = np.zeros((3, 3, 64))
     theirs[:, 0] = three()
     shared = bias_shares(of_one_row(three(), arm_error=theirs))
-    assert [share.value for share in shared] == pytest.approx([0.0, 4 / 6])
+    assert [share.value for share in shared] == pytest.approx([0.0, 0.0])
     perfect = bias_shares(of_one_row(np.zeros((3, 64)), arm_error=theirs))
     assert [share.value for share in perfect] == pytest.approx([4 / 6, 0.0])
     for found in (shared, perfect):
@@ -87,10 +88,10 @@ def test_only_what_parts_it_from_both_is_charged(
 
 def test_slope_of_three_prompts_by_hand() -> None:
     along, power = by_part(np.array([1.0, 2.0, 3.0])), by_part(np.array([10.0, 10.0, 20.0]))
-    reference = by_part(np.array([1.0, 1.0, 1.0]))
+    reference = by_part(np.array([-1.0, -1.0, -1.0]))
     found = slope_differences(evidence(3, along=along, power=power, reference_along=reference))
-    assert found[0].value == pytest.approx(3 / 40)
-    assert found[0].error == pytest.approx(jackknife_by_hand(np.array([3 / 30, 2 / 30, 1 / 20])))
+    assert found[0].value == pytest.approx(9 / 40)
+    assert found[0].error == pytest.approx(jackknife_by_hand(np.array([7 / 30, 6 / 30, 5 / 20])))
     assert found[1].value == pytest.approx(6 / 40)
     assert found[1].error == pytest.approx(jackknife_by_hand(np.array([5 / 30, 4 / 30, 3 / 20])))
 
@@ -189,7 +190,8 @@ def _held(i: int, candidate: np.ndarray, reference: np.ndarray, truth: np.ndarra
         expected=POSITIONS,
         divergence=None,
         ended=False,
-        chose=np.ones(POSITIONS, np.bool_),
+        unchosen=np.zeros(POSITIONS, np.bool_),
+        astray=np.zeros(POSITIONS, np.bool_),
     )
 
 

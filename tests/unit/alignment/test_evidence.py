@@ -17,7 +17,7 @@ from harness.alignment.judge import judge
 from harness.alignment.prompts import hold
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import LARGE, noise_floor
-from harness.baseline.scales import ArmRows
+from harness.baseline.scales import LEAST_KAPPA, ArmRows
 from harness.recording.format import Recording
 from harness.statistics.noise import squared_error
 
@@ -111,7 +111,7 @@ def test_sums_are_those_of_the_rows() -> None:
         slopes = [np.sum(a * truth.sketch, axis=1) / power for a in (*known, off)]
         assert found.tilt[i] == pytest.approx(np.sum(slopes[-1] ** 2))
         assert found.arm_tilt[i] == pytest.approx([np.sum(s**2) for s in slopes[:-1]])
-        scatter = np.mean([np.sum(a * a, axis=1) for a in known], axis=0)
+        scatter = np.median([np.sum(a * a, axis=1) for a in known], axis=0)
         assert found.standing[i] == pytest.approx(np.sqrt(error / scatter))
         assert found.at[i].tolist() == list(range(5))
     positions = [p.positions for p in compare(other(), BASELINE).prompts]
@@ -154,7 +154,7 @@ def test_without_an_oracle_nothing_has_a_size() -> None:
     assert not found.rows.any()
     assert not found.error.any()
     assert found.arms == (None,) * 8
-    assert found.scales().kappa == 0.0
+    assert found.scales().kappa == LEAST_KAPPA
 
 
 def test_one_nan_takes_its_prompt_out_of_the_errors_and_its_row_out_of_the_counts() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from factories import bfloat16, prompt, recording, run
 from small_world import BASELINE, NOISE, REFERENCE, TRUTH, arm, failing, gate, statuses
 
 from harness.alignment.align import compare
-from harness.alignment.evidence import unchosen
 from harness.alignment.prompts import hold
 from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
@@ -91,7 +88,7 @@ def test_a_sampler_within_the_noise_fails() -> None:
     assert failing(found) == {"greedy"}
     assert found.verdict == "DIVERGENT"
     sentence = gate(found, "greedy").sentence
-    assert "1 of 252 tokens that the device chose is not the largest of its row" in sentence
+    assert "1 of 256 tokens that the device chose is not the largest of its row" in sentence
     assert f"at position {POSITION} of prompt {name}: a sampler or a penalty chose" in sentence
     mine = next(p for p in found.prompts if p.id == name)
     assert mine.positions.class_[POSITION] == mine.verdict == "DIVERGENT"
@@ -133,7 +130,7 @@ def lowered(by: float) -> np.ndarray:
     rows = bfloat16(row[None])
     assert float(rows[0, 0] - rows[0, 1]) == by
     mine = prompt("p0", run(rows, [1]))
-    return unchosen(hold(mine, Baseline(recording([mine])), "bfloat16"))
+    return hold(mine, Baseline(recording([mine])), "bfloat16").unchosen
 
 
 #: Of bfloat16 at 6, of float16, and of float32.
@@ -159,7 +156,7 @@ def test_logits_finer_than_the_dtype_may_be_one_unit_off(
     assert not on_grid(dtype, row[:, :20]).any()
     mine = prompt("p0", run(row, [1]))
     reference = recording([prompt("p0", run(row, [1]))])
-    assert unchosen(hold(mine, Baseline(reference), dtype)).tolist() == [wrong]
+    assert hold(mine, Baseline(reference), dtype).unchosen.tolist() == [wrong]
 
 
 def test_a_token_that_was_given_is_no_choice() -> None:
@@ -167,8 +164,11 @@ def test_a_token_that_was_given_is_no_choice() -> None:
     row[0, :2] = 6.0, 3.0
     mine = prompt("p0", run(row, [1]))
     held = hold(mine, Baseline(recording([mine])), "bfloat16")
-    assert unchosen(held).tolist() == [True]
-    assert unchosen(replace(held, chose=np.array([False]))).tolist() == [False]
+    assert held.unchosen.tolist() == held.astray.tolist() == [True]
+    given = prompt("p0", forced=run(row, [1], "forced-decode"))
+    held = hold(given, Baseline(recording([mine])), "bfloat16")
+    assert held.unchosen.tolist() == [False]
+    assert held.astray.tolist() == []
 
 
 def test_nothing_is_finer_than_float32() -> None:
@@ -176,12 +176,17 @@ def test_nothing_is_finer_than_float32() -> None:
     row[0, :2] = 6.0, np.float32(6.0) - np.float32(2.0**-21)
     mine = prompt("p0", run(row, [1]))
     held = hold(mine, Baseline(recording([mine])), "float32")
-    assert unchosen(held).tolist() == [True]
+    assert held.unchosen.tolist() == [True]
 
 
 def test_a_dtype_whose_rounding_is_not_known_is_taken_for_the_references() -> None:
-    mine = prompt("p0", run(np.eye(1, 64, dtype=np.float32), [0]))
-    assert hold(mine, Baseline(recording([mine])), "int8").dtype == "bfloat16"
+    """One unit of bfloat16 is allowed to finer logits, and none to its own."""
+    row = np.full((1, 64), -4.0, np.float32)
+    row[0, :2] = 6.001, 5.999
+    mine = prompt("p0", run(row, [1]))
+    for dtype in ("int8", "bfloat16"):
+        assert hold(mine, Baseline(recording([mine])), dtype).unchosen.tolist() == [False]
+    assert hold(mine, Baseline(recording([mine])), "float32").unchosen.tolist() == [True]
 
 
 def test_a_device_that_was_given_all_tokens_chose_none() -> None:
@@ -195,15 +200,21 @@ def test_a_device_that_was_given_all_tokens_chose_none() -> None:
     assert found.verdict == "EQUIVALENT"
 
 
-def test_only_what_the_device_chose_is_counted() -> None:
-    """Its own run up to and with its first other token; after that it was given them."""
+def test_what_a_device_chose_beyond_another_token_is_counted_too() -> None:
+    """That text is not judged, but its own rows tell whether it went on greedily."""
     rows = near_rows()
     other = second(rows[NAME][POSITION])
     rows[NAME][POSITION][other] = rows[NAME][POSITION].max() + np.float32(2 * NOISE)
+    rounded = {i: bfloat16(z.astype(np.float64)) for i, z in rows.items()}
     own = followed(**{NAME: other})
-    own[NAME][POSITION + 1 :] = [0] * 4  # not its best, but of another text
-    found = judged(chosen_by({i: bfloat16(z.astype(np.float64)) for i, z in rows.items()}, own))
-    assert gate(found, "greedy").sentence.startswith(f"Each of {256 - 8 + POSITION + 1} tokens")
+    own[NAME][POSITION:] = [int(t) for t in rounded[NAME][POSITION:].argmax(axis=1)]
+    sound = judged(chosen_by(rounded, own))
+    assert gate(sound, "greedy").sentence.startswith("Each of 256 tokens")
+    own[NAME][POSITION + 1 :] = [0] * 4
+    found = gate(judged(chosen_by(rounded, own)), "greedy")
+    assert found.status == "FAIL"
+    assert "4 of 256 tokens" in found.sentence
+    assert f"first at position {POSITION + 1} of prompt {NAME}" in found.sentence
 
 
 def test_a_row_with_nan_is_left_to_the_gate_of_finite_rows() -> None:

@@ -48,7 +48,7 @@ def test_an_error_of_1_8_times_fails() -> None:
 def test_an_excess_is_what_neither_controls_nor_correct_ports_show() -> None:
     assert excess_of(RatioLimit()) == EXCESS
     assert excess_of(RatioLimit(shown=1.4)) == 1.4
-    assert excess_of(RatioLimit(hidden=1.5)) == pytest.approx(1.5 * EXCESS)
+    assert excess_of(RatioLimit(size=1.5)) == pytest.approx(1.5 * EXCESS)
 
 
 # Wide arithmetic: what two paths of one engine share, another engine has not.

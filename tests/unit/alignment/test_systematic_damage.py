@@ -53,10 +53,10 @@ def test_one_token_that_is_3_logits_off_everywhere_fails(token: int, by: float) 
 def test_one_token_that_is_off_by_no_more_than_noise_fails_by_its_bucket_alone(
     token: int,
 ) -> None:
-    """0.05 logits, as noise is, and one of 64 logits weighs little in an average."""
+    """0.1 logits, twice what noise is, and one of 64 logits weighs little in an average."""
     exact = {i: z.astype(np.float64) for i, z in TRUTH.items()}
     for z in exact.values():
-        z[:, token] += NOISE
+        z[:, token] += 2 * NOISE
     found = judged(arm(60, exact))
     assert failing(found) == {"bucket"}
     assert found.verdict == "DRIFT"
@@ -64,11 +64,10 @@ def test_one_token_that_is_off_by_no_more_than_noise_fails_by_its_bucket_alone(
 
 @pytest.mark.parametrize("name", ["p0", "p19"])
 def test_one_token_that_is_off_in_one_prompt_is_not_off_everywhere(name: str) -> None:
-    """The bucket's mean is beyond its limit by this prompt alone: a warning."""
+    """The median prompt does not know of it; the prompt itself stands out."""
     found = judged(shifted(arm(60), 0.7, names=(name,)))
-    assert statuses(found)["bucket"] == "WARN"
-    assert "but the prompts do not agree on it" in gate(found, "bucket").sentence
-    assert any("the prompts do not agree on it" in w for w in found.warnings)
+    assert statuses(found)["bucket"] == "PASS"
+    assert "prompt_guard" in failing(found)
 
 
 @pytest.mark.parametrize("seed", range(61, 67))

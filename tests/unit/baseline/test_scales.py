@@ -12,6 +12,7 @@ from harness.baseline.controls import RatioLimit
 from harness.baseline.scales import (
     COMMON,
     HEAVIEST,
+    LEAST_KAPPA,
     LIGHTEST,
     ROW_HEADROOM,
     SHIFT_HEADROOM,
@@ -149,7 +150,7 @@ def test_limits_are_headroom_over_what_the_arms_show() -> None:
     assert found.prompt_largest == pytest.approx(whole)
     assert found.prompt_limit == 1.8
     assert found.arms == 3
-    wide = scales_of(prompts, RatioLimit(value=3.0, hidden=2.0))
+    wide = scales_of(prompts, RatioLimit(value=3.0, size=2.0))
     assert wide.row_limit == pytest.approx(2 * found.row_limit)
     assert wide.prompt_limit == pytest.approx(2 * found.prompt_limit)
 
@@ -200,7 +201,7 @@ def test_no_prompts_and_no_rows_have_no_scales() -> None:
     empty = ArmRows(np.zeros((3, 0, 64)), np.arange(0), np.zeros((2, 0)))
     for prompts in ([], [empty]):
         found = scales_of(prompts, LIMIT)
-        assert (found.kappa, found.tail) == (0.0, None)
+        assert (found.kappa, found.tail) == (LEAST_KAPPA, None)
         assert found.row_largest == found.row_limit == found.row_common == 0.0
         assert found.prompt_largest == 0.0
 

