@@ -39,6 +39,8 @@ from harness.statistics.systematic import FEWEST_PROMPTS, systematic_share
 BIAS_LIMIT = 0.05
 #: The largest difference of scale between the logits of two correct engines.
 SLOPE_LIMIT = 0.003
+#: With fewer prompts a mean over them has an interval that is wide whatever it is.
+FEW_FOR_A_MEAN = 8
 #: How far the mean error of one bucket may be beyond the controls' furthest.
 BUCKET_HEADROOM = 2.0
 _AGAINST = {"reference": "against.reference", "oracle": "against.oracle"}
@@ -110,10 +112,19 @@ def _better(
     judged = [
         (_ORDER.index(status), abs(e.value or 0.0), e, status, against)
         for e, against in zip(estimates, ("reference", "oracle"), strict=True)
-        for status in (held_below(e, limit, both_sides=both_sides),)
+        for status in (_held(e, limit, both_sides=both_sides),)
     ]
     _, _, estimate, status, against = min(judged, key=lambda found: found[:2])
     return estimate, status, against
+
+
+def _held(estimate: Estimate, limit: float, *, both_sides: bool) -> Status:
+    """As ``held_below``; with few prompts a value within the limit warns, since their
+    intervals are wide whatever the port is."""
+    status = held_below(estimate, limit, both_sides=both_sides)
+    few = estimate.prompts < FEW_FOR_A_MEAN and estimate.error is not None
+    within = abs(estimate.value or 0.0) <= limit
+    return "WARN" if status == "INCONCLUSIVE" and few and within else status
 
 
 def bias_gate(evidence: Evidence, missing: Message | None) -> Gate:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from factories import fake_record, fake_suite
+from factories import again, fake_record, fake_suite
 
 from harness.devices.fake import FakeDevice
 from harness.recording.format import save_recording
@@ -29,6 +29,7 @@ assert not loaded, loaded
 INSIDE_AN_ENGINE = {
     "harness.devices.vllm.worker": "vLLM's worker imports it by its path, and it derives from "
     "a class of vLLM's",
+    "harness.devices.vllm.weights": "only the worker imports it: it looks at tensors",
 }
 #: Imports each module with nothing of harness loaded; what others import is kept.
 ALONE = """
@@ -101,10 +102,13 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
 @pytest.mark.process
 def test_two_recordings_are_compared_and_reported_without_torch(tmp_path: Path) -> None:
     suite = fake_suite(prompts=2, tokens=3)
-    for name, seed in (("a", 0), ("b", 5)):
-        save_recording(fake_record(FakeDevice(seed=seed), suite), tmp_path / f"{name}.json")
-    a, b, report = (str(tmp_path / name) for name in ("a.json", "b.json", "r.html"))
-    text = command("compare", a, a, "--report", report)
+    made = {name: fake_record(FakeDevice(seed=seed), suite) for name, seed in (("a", 0), ("b", 5))}
+    for name, recording in {**made, "second": again(made["a"])}.items():
+        save_recording(recording, tmp_path / f"{name}.json")
+    a, b, second, report = (
+        str(tmp_path / name) for name in ("a.json", "b.json", "second.json", "r.html")
+    )
+    text = command("compare", second, a, "--report", report)
     assert "BIT_EXACT" in text
     assert "status 0" in text
     assert (tmp_path / "r.html").stat().st_size > 1000
