@@ -42,7 +42,7 @@ def write(
     _, _, after = rest.partition(END)
     missing = facts.get("missing")
     absent = f"**Not recorded, so not in these tables:** {_listed(missing)}.\n\n" if missing else ""
-    body = absent + "\n".join([*tables(judged), *_evidence(broken)])
+    body = absent + "\n".join([*tables(judged), *evidence_table(broken)])
     page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
 
 
@@ -159,7 +159,8 @@ def _faults(judged: Sequence[Judged]) -> Iterable[str]:
     yield ""
 
 
-def _evidence(broken: Sequence[Told]) -> Iterable[str]:
+def evidence_table(broken: Sequence[Told]) -> Iterable[str]:
+    """Broken evidence, and whether it was told."""
     yield "### Broken evidence\n"
     yield "| evidence | severity | verdict | gates that fail |"
     yield "|---|---|---|---|"

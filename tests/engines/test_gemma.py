@@ -36,7 +36,7 @@ def test_the_checkpoint_is_that_of_gemma_3_270m(gemma: Model) -> None:
     found = fingerprint(gemma, open_tokenizer(gemma))
     assert found.parameters == 268_098_176
     assert found.template is None
-    config = found.config
+    config = {**found.defaults, **found.config}
     assert config["architectures"] == ["Gemma3ForCausalLM"]
     assert config["tie_word_embeddings"] is True
     assert (config["sliding_window"], config["query_pre_attn_scalar"]) == (512, 256)
