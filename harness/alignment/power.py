@@ -118,14 +118,16 @@ def power_rows(power: Power) -> tuple[tuple[str, Message], ...]:
         ("power.row", "power.is.times", power.row),
         ("power.shift", "power.is.shift", power.shift),
         ("power.token", "power.is.logits", power.token),
-        ("power.scale", "power.is.scale", None if power.scale is None else 100 * power.scale),
-        (
-            "power.systematic",
-            "power.is.share",
-            None if power.systematic is None else 100 * power.systematic,
-        ),
+        ("power.scale", "power.is.scale", _percent(power.scale)),
+        ("power.systematic", "power.is.share", _percent(power.systematic)),
     )
     return tuple(
         (name, message("power.is.unknown") if value is None else message(key, value=value))
         for name, key, value in figures
     )
+
+
+def _percent(share: float | None) -> float | None:
+    """None also where a double cannot hold it, as of a file that was made up."""
+    found = math.nan if share is None else 100.0 * share
+    return found if math.isfinite(found) else None

@@ -121,9 +121,9 @@ def every_sixteenth_row(found: Evidence, times: float) -> Evidence:
 
 def one_prompt(found: Evidence, times: float) -> Evidence:
     """All rows of one prompt have so many times their error."""
-    error = found.error.copy()
-    error[1] *= times**2
-    return replace(found, error=error)
+    standing = list(found.standing)
+    standing[1] = times * standing[1]
+    return replace(found, standing=tuple(standing))
 
 
 def one_bucket(found: Evidence, off: float) -> Evidence:
