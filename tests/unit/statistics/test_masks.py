@@ -201,7 +201,9 @@ def test_rows_without_masks_have_the_figures_they_always_had(
         st.integers(1, 30),
         elements=st.one_of(
             st.floats(-300, 100, width=32),
-            st.sampled_from([0.0, 1.0, -64.0, -65.0, -100.0, -1e4, -3e38, 3e38, -np.inf, np.nan]),
+            st.sampled_from([0.0, 1.0, -64.0, -65.0, -100.0, -1e4, -np.inf, np.nan]),
+            # As float32 has them: an older numpy is asked for the very value.
+            st.sampled_from([float(np.float32(-3e38)), float(np.float32(3e38))]),
         ),
     )
 )
