@@ -16,7 +16,7 @@ from harness.process.progress import Progress
 from harness.recording.plain import PlainEntry, PlainList
 from harness.suite.suite import TWICE
 
-#: Names longer than this are no names.
+#: A longer text is not a name.
 _MOST_NAME = 100
 
 

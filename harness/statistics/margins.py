@@ -23,15 +23,12 @@ class Margins:
 
     Where a token is outside a row's top 20, that row's 20th logit is used, an
     upper bound of its logit.
-    ``trailing`` (float64, logits) is how far the candidate's choice lies below
-    the largest logit of its own row: 0 for a greedy one.
     """
 
     rival: NDArray[np.int64]
     margin: NDArray[np.float64]
     shift: NDArray[np.float64]
     flip: NDArray[np.bool_]
-    trailing: NDArray[np.float64]
 
 
 def margins(
@@ -66,7 +63,6 @@ def margins(
         margin=margin,
         shift=(cand_a - cand_b) - margin,
         flip=flip,
-        trailing=candidate.top_logits[:, 0] - logit_of(candidate, candidate_tokens),
     )
 
 

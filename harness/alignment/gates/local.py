@@ -51,8 +51,7 @@ def row_guard(evidence: Evidence, scales: Scales, missing: Message | None) -> Ga
     """FAIL on one row whose error stands out further than any arm's, with headroom,
     or on more rows that stand out than arms of the limit's noise would have.
 
-    A row stands at its error over the root mean square of the arms' at its
-    position.
+    A row stands at its error over the middle one of the arms' at its position.
     """
     if not evidence.controls or not any(len(s) for s in evidence.standing):
         return unmeasured("row_guard", missing)

@@ -171,7 +171,7 @@ def _mismatch(entry: Any, model: Any, shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def _excused(model: Any, stored: Sequence[Stored]) -> list[str]:
-    """Parameters that are missing and that the class lets pass all the same.
+    """Missing parameters that the class does not complain of.
 
     A buffer of the kind is computed; a parameter is random.
     """

@@ -46,7 +46,6 @@ def classes_of(
 ) -> list[PointClass]:
     found = Margins(
         *(np.array([1]), np.array([margin]), np.array([shift]), np.array([flip])),
-        np.array([0.0]),
     )
     return classify(found, np.array([0.5]), np.array([bad]), np.array([unchosen]))
 
@@ -68,7 +67,6 @@ def test_a_position_fails_exactly_where_its_push_is_beyond_kappa() -> None:
         margin=np.abs(random.normal(0, 0.5, n)),
         shift=random.normal(0, 0.5, n),
         flip=random.random(n) < 0.3,
-        trailing=np.zeros(n),
     )
     limit = tolerance(kappa, noise, unit)
     classes = classify(found, limit, *np.zeros((2, n), np.bool_))

@@ -119,7 +119,7 @@ def test_equal_bits_are_not_bit_exact_where_the_ends_do_not_fit() -> None:
 
 
 def test_a_forced_recording_of_part_of_an_output_is_not_aligned(tmp_path: Path) -> None:
-    """It chose nothing, so nothing proves a fault; the tokens are too few all the same."""
+    """It chose nothing, so nothing proves a fault. But the tokens are too few."""
     short = Context("cut", {i: (p, t[:2]) for i, (p, t) in CONTEXT.tokens.items()})
     made = fake_record(FakeDevice(seed=7), SUITE, Options("forced-decode", short))
     found = compare(made, around(made))
