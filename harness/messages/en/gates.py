@@ -131,7 +131,7 @@ MESSAGES: dict[str, str] = {
     "gate.greedy.missing": "The device chose no token by itself: it was given all of them.",
     # Systematic errors
     "against.reference": "the reference",
-    "against.oracle": "the oracle",
+    "against.oracle": "the nearest point between oracle and reference",
     "part.first_half": " in the first half of the outputs",
     "part.second_half": " in the second half of the outputs",
     "part.prefill": " of the prefill path",

@@ -107,7 +107,7 @@ MESSAGES: dict[str, str] = {
     "gate.greedy.missing": "设备没有自己选择任何词元：全部词元都是给定的。",
     # Systematic errors
     "against.reference": "参考",
-    "against.oracle": "oracle 臂",
+    "against.oracle": "oracle 与参考之间最近的一点",
     "part.first_half": "（输出的前半部分）",
     "part.second_half": "（输出的后半部分）",
     "part.prefill": "（prefill 路径）",

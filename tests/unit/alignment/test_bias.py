@@ -19,6 +19,8 @@ from harness.statistics.margins import margins
 from harness.statistics.rows import row_statistics
 
 VOCABULARY, PROMPTS, POSITIONS = 2000, 20, 10
+#: How a message calls what a share is held against.
+POINTS = {"reference": "reference", "oracle": "nearest point between oracle and reference"}
 
 
 def of_one_row(mean_error: np.ndarray, **changes: np.ndarray) -> Evidence:
@@ -79,7 +81,7 @@ def test_only_what_parts_it_from_both_is_charged(
     arms[:, 0] = theirs * constant
     gate = bias_gate(evidence(mean_error=mine * constant, arm_error=arms), None)
     assert gate.status == status
-    assert f"from the {against} is" in gate.sentence
+    assert f"from the {POINTS[against]} is" in gate.sentence
     along, base = (by_part(10 * x * np.ones(20)) for x in (mine, theirs))
     gate = slope_gate(evidence(along=along, reference_along=base), None)
     assert gate.status == status
