@@ -85,7 +85,7 @@ def test_only_what_parts_it_from_both_is_charged(
     along, base = (by_part(10 * x * np.ones(20)) for x in (mine, theirs))
     gate = slope_gate(evidence(along=along, reference_along=base), None)
     assert gate.status == status
-    assert f"that of the {against} by" in gate.sentence
+    assert f"that of the {POINTS[against]} by" in gate.sentence
 
 
 def test_slope_of_three_prompts_by_hand() -> None:
