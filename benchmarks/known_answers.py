@@ -98,6 +98,7 @@ def draw(world: World, random: np.random.Generator) -> Evidence:
         ended=np.zeros(p, np.bool_),
         standing=tuple(part.pop("standing") for part in parts),
         at=(index,) * p,
+        bounded=tuple(part.pop("bounded") for part in parts),
         arms=tuple(ArmRows(padded[:-1, k], index, shifts[:, k]) for k in range(p)),
         **{name: np.array([part[name] for part in parts]) for name in parts[0]},
         **margins,

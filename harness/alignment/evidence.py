@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.baseline.controls import RatioLimit
 from harness.baseline.floor import LARGE, NoiseFloor, PromptFloor, relative_push
 from harness.baseline.scales import ArmRows, Scales, scales_of
+from harness.statistics.directions import bounded
 from harness.statistics.margins import Margins
 from harness.statistics.noise import top_k_squared_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
@@ -108,7 +109,8 @@ class Evidence:
             oracle over the vocabulary, by path.
         top_error, top_reference: float64 (p,), over the likeliest ids.
         along, reference_along: float64 (p, 5), products of the error with the
-            oracle row, by PARTS; ``power`` of the oracle row with itself.
+            oracle row, by PARTS; ``power`` of the oracle row with itself; ``arm_along``
+            float64 (p, A), of the arms over all rows.
         tilt: float64 (p,), squared slopes of single rows; ``arm_tilt`` (p, A).
         mean_error: float64 (p, 64), the error's sketches summed; ``arm_error``
             (p, A, 64) those of the arms.
@@ -139,6 +141,8 @@ class Evidence:
             whether the token flipped.
         standing: per prompt (m,), each row's error over the middle one of all
             arms'; ``at`` their positions.
+        bounded: per prompt (m, 64), the rows' sketched errors over the same; see
+            ``directions.bounded``.
         arms: per prompt, the arms' own rows.
     """
 
@@ -155,6 +159,7 @@ class Evidence:
     along: NDArray[np.float64]
     reference_along: NDArray[np.float64]
     power: NDArray[np.float64]
+    arm_along: NDArray[np.float64]
     tilt: NDArray[np.float64]
     arm_tilt: NDArray[np.float64]
     mean_error: NDArray[np.float64]
@@ -184,6 +189,7 @@ class Evidence:
     flipped: tuple[NDArray[np.bool_], ...]
     standing: tuple[NDArray[np.float64], ...]
     at: tuple[NDArray[np.int64], ...]
+    bounded: tuple[NDArray[np.float64], ...]
     arms: tuple[ArmRows | None, ...]
 
     def __len__(self) -> int:
@@ -222,7 +228,7 @@ def gather(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
     ]
     columns: dict[str, Any] = {
         name: tuple(part[name] for part in parts)
-        if name in ("push", "flipped", "standing", "at")
+        if name in ("push", "flipped", "standing", "at", "bounded")
         else np.array([part[name] for part in parts])
         for name in (parts[0] if parts else {})
     }
@@ -265,10 +271,12 @@ def summed(
         "along": np.array([float(along[-1][part].sum()) for part in parts]),
         "reference_along": np.array([float(along[0][part].sum()) for part in parts]),
         "power": np.array([float(power[part].sum()) for part in parts]),
+        "arm_along": along[:-1].sum(axis=1),
         "tilt": float(np.sum(slopes[-1] ** 2)),
         "arm_tilt": np.sum(slopes[:-1] ** 2, axis=1),
         "mean_error": errors[-1].sum(axis=0),
         "arm_error": errors[:-1].sum(axis=1),
+        "bounded": bounded(errors[-1], arms),
         "standing": np.where(arms > 0.0, mine / np.where(arms > 0.0, arms, 1.0), 0.0),
     }
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.baseline.controls import RatioLimit
+from harness.statistics.directions import along_one, bounded, second_moment, whitening
+from harness.statistics.places import places_of
 
 #: A row's error may be so many times as far out as the furthest of the arms'.
 ROW_HEADROOM = 2.0
@@ -20,6 +22,11 @@ COMMON = 0.99
 #: The largest error of one prompt over the arms' own, and how far beyond the arms'
 #: furthest prompt it may be.
 PROMPT_LIMIT, PROMPT_HEADROOM = 1.8, 1.5
+#: The same of one place in all outputs, and of the scale of one prompt's rows.
+PLACE_LIMIT, PLACE_HEADROOM = 1.8, 1.5
+#: How far beyond the arms' own an error may be in one direction. Correct variations of both
+#: embedded models came to 1.16 times the arms' with any choice of prompts.
+DIRECTION_HEADROOM = 1.4
 #: An arm whose furthest row is so many times as far out as the others' has an
 #: outlier of its own, by which no scale is set.
 OUTLYING = 3.0
@@ -64,6 +71,18 @@ class ArmRows:
         return _over_the_others(self.squared)
 
     @cached_property
+    def bounded(self) -> NDArray[np.float64]:
+        """float64 (A, m, 64), the arms' errors over the middle one of the other arms' at
+        their positions; see ``directions.bounded``."""
+        others = np.sqrt(_of_the_others(self.squared))
+        return np.stack([bounded(e, o) for e, o in zip(self.error, others, strict=True)])
+
+    @cached_property
+    def usual(self) -> NDArray[np.float64]:
+        """float64 (m,), the error of the middle arm at each position."""
+        return np.asarray(np.sqrt(np.median(self.squared, axis=0)))
+
+    @cached_property
     def prompt_standing(self) -> NDArray[np.float64]:
         """float64 (A,), of the whole prompt: the geometric mean over its rows, so that
         no row governs it."""
@@ -77,11 +96,16 @@ def typical(standing: NDArray[np.float64]) -> float:
     return float(np.exp(np.mean(np.log(seen)))) if seen.size else 0.0
 
 
-def _over_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+def _of_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle one of the other arms' squared errors; 0 for an only arm."""
     arms = len(squared)
     if arms < 2:
         return np.zeros_like(squared)
-    others = np.stack([np.median(np.delete(squared, k, axis=0), axis=0) for k in range(arms)])
+    return np.stack([np.median(np.delete(squared, k, axis=0), axis=0) for k in range(arms)])
+
+
+def _over_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    others = _of_the_others(squared)
     safe = np.where(others > 0.0, others, 1.0)
     return np.asarray(np.where(others > 0.0, np.sqrt(squared / safe), 0.0))
 
@@ -97,7 +121,7 @@ class Tail:
     power: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scales:
     """What correct arms show, and the limits that follow.
 
@@ -108,6 +132,10 @@ class Scales:
             far a candidate's may.
         row_common: how far all but 1 % of the arms' rows stand out at most.
         prompt_largest, prompt_limit: the same of whole prompts.
+        place_largest, place_limit: the same of one place in all outputs.
+        white: the whitening of the arms' errors, (64, 64); None where there is none.
+        direction_largest, direction_limit: how many times as large as the others' an
+            arm's error is in one direction, and how many times a candidate's may be.
         arms: how many arms.
     """
 
@@ -118,6 +146,11 @@ class Scales:
     row_common: float
     prompt_largest: float
     prompt_limit: float
+    place_largest: float
+    place_limit: float
+    white: NDArray[np.float64] | None
+    direction_largest: float
+    direction_limit: float
     arms: int
 
 
@@ -138,6 +171,7 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
     furthest = _without_outlier(whole)
     together = np.concatenate(rows) if rows else np.zeros(0)
     common = float(np.quantile(together, COMMON)) if together.size else 0.0
+    place, (white, direction) = _furthest_place(prompts), _directions(prompts)
     return Scales(
         kappa=_kappa(tail, positions),
         tail=tail,
@@ -146,8 +180,43 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
         row_common=common,
         prompt_largest=furthest,
         prompt_limit=limit.widened * max(PROMPT_LIMIT, PROMPT_HEADROOM * furthest),
+        place_largest=place,
+        place_limit=limit.widened * max(PLACE_LIMIT, PLACE_HEADROOM * place),
+        white=white,
+        direction_largest=direction,
+        direction_limit=DIRECTION_HEADROOM * limit.size * direction,
         arms=len(rows),
     )
+
+
+def _arms_of(prompts: Sequence[ArmRows]) -> int:
+    return max((len(p.error) for p in prompts), default=0)
+
+
+def _furthest_place(prompts: Sequence[ArmRows]) -> float:
+    """How far the arms' furthest place stands out."""
+    found = 0.0
+    for k in range(_arms_of(prompts)):
+        having = [p for p in prompts if len(p.error) > k]
+        lengths = [p.shift.shape[1] for p in having]
+        rows, at = [p.standing[k] for p in having], [p.positions for p in having]
+        found = max(found, float(places_of(rows, at, lengths).standing.max(initial=0.0)))
+    return found
+
+
+def _directions(prompts: Sequence[ArmRows]) -> tuple[NDArray[np.float64] | None, float]:
+    """The whitening of all arms' errors, and how many times as large as the other arms'
+    the error of an arm is in the direction where it is most so."""
+    arms = [[p.bounded[k] for p in prompts if len(p.error) > k] for k in range(_arms_of(prompts))]
+    if len(arms) < 2:
+        return None, 0.0
+    moments = np.stack([second_moment(np.concatenate(rows)) for rows in arms])
+    furthest = 0.0
+    for k, rows in enumerate(arms):
+        others = whitening(np.delete(moments, k, axis=0).mean(axis=0))
+        if others is not None:
+            furthest = max(furthest, along_one(rows, others)[0])
+    return whitening(moments.mean(axis=0)), furthest
 
 
 def tail_of(shifts: NDArray[np.float64]) -> Tail | None:

@@ -6,12 +6,13 @@ import numpy as np
 from factories import by_part, evidence, scales
 
 from harness.alignment.gates import determinism_gate
-from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate, tilt_gate
+from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate
 from harness.alignment.gates.conduct import coverage_gate, nonfinite_gate
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import greedy_gate, point_guard
 from harness.alignment.gates.local import prompt_guard, row_guard
 from harness.alignment.gates.masks import masks_gate
+from harness.alignment.gates.patterns import direction_gate, place_guard, tilt_gate
 from harness.alignment.gates.ratio import (
     error_ratio_gate,
     path_ratio_gate,
@@ -77,6 +78,14 @@ def drifting(size: float, prompts: int = 20) -> np.ndarray:
     return np.tile(10 * size * np.eye(64)[5], (prompts, 1))
 
 
+def turned(size: float) -> np.ndarray:
+    """Ten rows along one direction, up and down in turn; an eighth of it is usual."""
+    return np.outer(np.where(np.arange(10) % 2, 1.0, -1.0), np.eye(64)[5]) * size / 8
+
+
+#: Positions of rows of outputs of 10, 11, 12 ... tokens, the last ten of each.
+ENDS = tuple(np.arange(10) + k for k in range(20))
+
 #: Every status that a gate can have.
 STATUSES: dict[str, set[str]] = {
     **{name: {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"}
@@ -84,12 +93,14 @@ STATUSES: dict[str, set[str]] = {
                     "top_k_error_ratio")},
     "prompt_guard": {"PASS", "FAIL", "NOT_RUN"},
     "row_guard": {"PASS", "FAIL", "NOT_RUN"},
+    "place_guard": {"PASS", "FAIL", "NOT_RUN"},
     "point_guard": {"PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "exceedance": {"PASS", "WARN", "FAIL", "NOT_RUN"},
     "flip_calibration": {"PASS", "WARN", "FAIL", "NOT_RUN"},
     "greedy": {"PASS", "FAIL", "NOT_RUN"},
     "bias": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "bucket": {"PASS", "WARN", "FAIL", "NOT_RUN"},
+    "direction": {"PASS", "FAIL", "NOT_RUN"},
     "slope": {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"},
     "row_slope": {"PASS", "WARN", "FAIL", "NOT_RUN"},
     "nonfinite": {"PASS", "FAIL", "INCONCLUSIVE"},
@@ -148,6 +159,29 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
      "position, where at most 2 may."),
     (row_guard(evidence(controls=0), scales(), None), "NOT_RUN", "the baseline has no controls"),
     (row_guard(evidence(2, standing=(np.zeros(0),) * 2), scales(), WHY), "NOT_RUN", "no oracle"),
+    (place_guard(evidence(), scales(), None), "PASS",
+     "most, position 0 of each output, has 1 times the error of the baseline's arms, theirs at"),
+    (place_guard(evidence(standing=(np.where(np.arange(10) == 9, 3.0, 1.0),) * 20), scales(), None),
+     "FAIL", "position 9 of each output, has 3 times the error of the baseline's arms, theirs at "
+     "most 1.05 times: beyond the limit of 1.8."),
+    (place_guard(evidence(expected=np.arange(20) + 10, at=ENDS,
+                          standing=(np.where(np.arange(10) == 9, 3.0, 1.0),) * 20), scales(), None),
+     "FAIL", "most, position 1 from the end of each output, has 3 times"),
+    (place_guard(evidence(3), scales(), None), "NOT_RUN", "at least 4 outputs must reach"),
+    (place_guard(evidence(controls=0), scales(), None), "NOT_RUN", "the baseline has no controls"),
+    (place_guard(evidence(standing=(np.zeros(0),) * 20, at=(np.zeros(0, int),) * 20), scales(),
+                 WHY), "NOT_RUN", "no oracle"),
+    (direction_gate(evidence(), scales(), None), "PASS",
+     "the error is 0.577 times that of the baseline's arms, each of theirs at most 1.25"),
+    (direction_gate(evidence(bounded=(turned(2.0),) * 20), scales(), None), "FAIL",
+     "the error is 2 times that of the baseline's arms, each of theirs at most 1.25 times that of "
+     "the others: beyond the limit of 1.75"),
+    (direction_gate(evidence(bounded=(turned(9.0), *[turned(1.0)] * 19)), scales(), None), "PASS",
+     "the error is 1 times"),
+    (direction_gate(evidence(controls=0), scales(), None), "NOT_RUN", "baseline has no controls"),
+    (direction_gate(evidence(), scales(white=None), WHY), "NOT_RUN", "no oracle"),
+    (direction_gate(evidence(bounded=(np.zeros((0, 64)),) * 20), scales(), WHY), "NOT_RUN",
+     "no oracle"),
     (point_guard(evidence(), scales()), "PASS",
      "no further than 8 times the local noise at all 200 positions; 20 tokens flip within that."),
     (point_guard(evidence(3, flips=np.zeros(3)), scales()), "PASS", "noise at all 30 positions."),
@@ -210,6 +244,11 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
      "not yet decided against 0.003"),
     (slope_gate(evidence(1, along=by_part(np.ones(1))), None), "INCONCLUSIVE", "too few prompts"),
     (slope_gate(evidence(power=np.zeros((20, 5))), WHY), "NOT_RUN", "logits: the baseline has no"),
+    (tilt_gate(evidence(along=by_part(np.where(np.arange(20) == 7, 30.0, 0.0)),
+                        tilt=np.where(np.arange(20) == 7, 1e-2, 1e-4),
+                        arm_tilt=np.full((20, 3), 1e-4)), None), "FAIL",
+     "prompt p7 are scaled by +0.030, which is 30 times what single rows explain, the "
+     "arms' at most 0 times: beyond the limit of 15."),
     (tilt_gate(evidence(), None), "PASS", "scatters 1.000 (95 % interval 1.000 to 1.000) times as"),
     (tilt_gate(evidence(tilt=9 * np.ones(20)), None), "FAIL", "scaled, up in some rows and down"),
     (tilt_gate(evidence(tilt=1 + one(20, 3, 1e9) + one(20, 4, 1e9)), None), "WARN",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,7 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "top_reference": ones,
         **dict.fromkeys(("along", "reference_along"), by_part(none)),
         "power": by_part(1000.0 * ones),
+        "arm_along": np.zeros((prompts, 3)),
         "tilt": ones,
         "arm_tilt": np.ones((prompts, 3)),
         "mean_error": np.zeros((prompts, SKETCH_WIDTH)),
@@ -228,6 +230,7 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "flipped": tuple(np.arange(10) == 3 for _ in range(prompts)),
         "standing": tuple(np.ones(10) for _ in range(prompts)),
         "at": tuple(np.arange(10) for _ in range(prompts)),
+        "bounded": tuple(arm_rows(error=0.125).error.mean(axis=0) for _ in range(prompts)),
         "arms": tuple(arm_rows() for _ in range(prompts)),
     }
     return Evidence(**(fields | changes))
@@ -286,9 +289,19 @@ def scales(**changes: Any) -> Scales:
         "row_common": 1.2,
         "prompt_largest": 1.1,
         "prompt_limit": 1.8,
+        "place_largest": 1.05,
+        "place_limit": 1.8,
+        "white": np.eye(SKETCH_WIDTH) * 8.0,
+        "direction_largest": 1.25,
+        "direction_limit": 1.75,
         "arms": 3,
     }
     return Scales(**(fields | changes))
+
+
+def assert_scales_equal(mine: Scales, theirs: Scales) -> None:
+    for field in fields(Scales):
+        np.testing.assert_equal(getattr(mine, field.name), getattr(theirs, field.name))
 
 
 def with_repeat(recording_: Recording, *repeats: Repeat) -> Recording:

@@ -6,12 +6,13 @@ Pure functions. A gate without data is NOT_RUN, never a pass.
 from __future__ import annotations
 
 from harness.alignment.evidence import PATHS, Evidence
-from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate, tilt_gate
+from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate
 from harness.alignment.gates.conduct import coverage_gate, determinism_gate, nonfinite_gate, not_run
 from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.gates.guard import classify, greedy_gate, point_guard
 from harness.alignment.gates.local import prompt_guard, row_guard
 from harness.alignment.gates.masks import masks_gate
+from harness.alignment.gates.patterns import direction_gate, place_guard, tilt_gate
 from harness.alignment.gates.ratio import path_ratio_gate, ratio_gate, top_k_ratio_gate
 from harness.alignment.result import Gate
 from harness.baseline.scales import Scales
@@ -24,12 +25,14 @@ GATES = (
     "top_k_error_ratio",
     "prompt_guard",
     "row_guard",
+    "place_guard",
     "point_guard",
     "exceedance",
     "flip_calibration",
     "greedy",
     "bias",
     "bucket",
+    "direction",
     "slope",
     "row_slope",
     "nonfinite",
@@ -62,12 +65,14 @@ def gates_of(
         top_k_ratio_gate(evidence, why_no_ratio),
         prompt_guard(evidence, scales, why_no_ratio),
         row_guard(evidence, scales, why_no_ratio),
+        place_guard(evidence, scales, why_no_ratio),
         point_guard(evidence, scales),
         exceedance_gate(evidence),
         flip_gate(evidence),
         greedy_gate(evidence),
         bias_gate(evidence, why_no_ratio),
         bucket_gate(evidence, why_no_ratio),
+        direction_gate(evidence, scales, why_no_ratio),
         slope_gate(evidence, why_no_ratio),
         tilt_gate(evidence, why_no_ratio),
         nonfinite_gate(evidence),

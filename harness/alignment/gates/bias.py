@@ -27,7 +27,6 @@ from harness.statistics.intervals import (
     FAIL_CONFIDENCE,
     Estimate,
     freedom_of,
-    geometric_ratio,
     jackknife_error,
     t_at,
 )
@@ -258,31 +257,3 @@ def bucket_reach(evidence: Evidence, bucket: int) -> float:
     error = math.sqrt(math.pi / 2.0) * deviation / math.sqrt(len(drift))
     confidence = 1.0 - (1.0 - FAIL_CONFIDENCE) / SKETCH_WIDTH
     return t_at(confidence, len(drift) - 1.0) * error
-
-
-def tilt_gate(evidence: Evidence, missing: Message | None) -> Gate:
-    """The scale of single rows: FAIL where it scatters more than the limit of the
-    error ratio allows, so that a scale which changes its sign is told too."""
-    if not evidence.controls or not evidence.power[:, 0].any():
-        return unmeasured("row_slope", missing)
-    found = tilt_ratio(evidence)
-    status = held_below(found, evidence.limit.value)
-    if status == "INCONCLUSIVE":
-        # Shown to be too large it is not, and the other gates show a port to be right.
-        status = "WARN" if (found.value or 0.0) > evidence.limit.value else "PASS"
-    key = {"PASS": "pass", "WARN": "chance", "FAIL": "fail"}.get(status)
-    outcome = (
-        message("gate.row_slope.missing", reason=missing or message("reason.nothing"))
-        if key is None
-        else message(
-            f"gate.row_slope.{key}", ratio=span(found.interval()), limit=evidence.limit.value
-        )
-    )
-    return estimated_gate("row_slope", found, evidence.limit.value, status, outcome)
-
-
-def tilt_ratio(evidence: Evidence) -> Estimate:
-    """Root mean square of the candidate's row slopes over that of the arms', as a
-    geometric mean over prompts."""
-    rows = evidence.rows.sum(axis=1).astype(np.float64)
-    return geometric_ratio(evidence.tilt, evidence.arm_tilt.mean(axis=1), rows)

@@ -18,6 +18,14 @@ _PROMPT = (
     "The prompt that stands out most, {prompt}, has {standing:.3g} times the error of the "
     "baseline's arms, theirs at most {largest:.3g} times"
 )
+_PLACE = (
+    "The place in the outputs that stands out most, {place}, has {standing:.3g} times the error of "
+    "the baseline's arms, theirs at most {largest:.3g} times"
+)
+_DIRECTION = (
+    "In the direction where it is largest, the error is {value:.3g} times that of the baseline's "
+    "arms, each of theirs at most {largest:.3g} times that of the others"
+)
 _SHIFTED = (
     "The margin shifted by more than {large:g} times the local noise at {count} "
     "{count:position|positions} ({share:.1f} %), the controls' at {controls:.0f} "
@@ -60,6 +68,7 @@ MESSAGES: dict[str, str] = {
     "shows no noise to compare with; make the baseline without --context, or judge in bfloat16",
     "reason.no_noise": "the reference has no error against the oracle, so there is nothing to "
     "compare with",
+    "reason.no_place": "at least 4 outputs must reach a position to judge it over all of them",
     "reason.no_row": "no row came by {path}",
     # Error ratios
     "gate.ratio.equal": "Error {where}: the candidate equals the oracle.",
@@ -84,6 +93,10 @@ MESSAGES: dict[str, str] = {
     "gate.row_guard.fail": _ROW + ": beyond the limit of {limit:.3g}.",
     "gate.row_guard.many": "{count} of {rows} rows have more than {times:.3g} times the error of "
     "the baseline's arms at their position, where at most {expected:.0f} may.",
+    "place.start": "position {index} of each output",
+    "place.end": "position {index} from the end of each output",
+    "gate.place_guard.pass": _PLACE + "; the limit is {limit:.3g}.",
+    "gate.place_guard.fail": _PLACE + ": beyond the limit of {limit:.3g}.",
     "finding.prompt": "Its error is {standing:.3g} times that of the baseline's arms; the limit is "
     "{limit:.3g}.",
     "finding.row": "The row at position {position} has {standing:.3g} times the error of the "
@@ -144,6 +157,9 @@ MESSAGES: dict[str, str] = {
     "gate.bucket.chance": _BUCKET + ", more than {limit:.3g}, but the prompts do not agree on it.",
     "gate.bucket.fail": _BUCKET + ", more than {limit:.3g}: a token or a few are off at every "
     "position.",
+    "gate.direction.pass": _DIRECTION + "; the limit is {limit:.3g}.",
+    "gate.direction.fail": _DIRECTION + ": beyond the limit of {limit:.3g}, and rounding has no "
+    "direction of its own.",
     "gate.slope.pass": _SLOPE + ", within {limit:g}.",
     "gate.slope.fail": _SLOPE + ", more than {limit:g}.",
     "gate.slope.fail.part": _SLOPE + "{part}, more than {limit:g}.",
@@ -153,6 +169,9 @@ MESSAGES: dict[str, str] = {
     "gate.row_slope.chance": _ROW_SLOPE + ", more than {limit:g}, but not more than chance allows.",
     "gate.row_slope.fail": _ROW_SLOPE + ", more than {limit:g}: the logits are scaled, up in some "
     "rows and down in others.",
+    "gate.row_slope.prompt": "The logits of prompt {prompt} are scaled by {slope:+.3f}, which is "
+    "{standing:.3g} times what single rows explain, the arms' at most {largest:.3g} times: "
+    "beyond the limit of {limit:.3g}.",
     "gate.row_slope.missing": "Scale of single rows: {reason}.",
     # How the run went
     "gate.nonfinite.pass": "All logits of {rows} {rows:row|rows} are finite.",

@@ -12,6 +12,13 @@ _ROW = (
     "各臂最多为 {largest:.3g} 倍"
 )
 _PROMPT = "最突出的提示 {prompt} 的误差是基线各臂的 {standing:.3g} 倍，各臂最多为 {largest:.3g} 倍"
+_PLACE = (
+    "各输出中最突出的一处（{place}）的误差是基线各臂的 {standing:.3g} 倍，"
+    "各臂最多为 {largest:.3g} 倍"
+)
+_DIRECTION = (
+    "在误差最大的方向上，误差是基线各臂的 {value:.3g} 倍，各臂最多为其余各臂的 {largest:.3g} 倍"
+)
 _SHIFTED = (
     "领先量偏移超过局部噪声 {large:g} 倍的位置有 {count} 个（{share:.1f} %），"
     "对照为 {controls:.0f} 个（{controls_share:.1f} %）"
@@ -45,6 +52,7 @@ MESSAGES: dict[str, str] = {
     "reason.same_pass": "参考与 oracle 的计算方式相同（float32、prefill），没有可比的噪声；"
     "请不带 --context 制作基线，或用 bfloat16 判定",
     "reason.no_noise": "参考与 oracle 之间没有误差，无从比较",
+    "reason.no_place": "至少要有 4 个输出到达某一位置，才能判定这一处",
     "reason.no_row": "没有任何一行来自 {path}",
     # Error ratios
     "gate.ratio.equal": "误差（{where}）：待测与 oracle 相等。",
@@ -65,6 +73,10 @@ MESSAGES: dict[str, str] = {
     "gate.row_guard.fail": _ROW + "：超过上限 {limit:.3g}。",
     "gate.row_guard.many": "{rows} 行中有 {count} 行的误差超过基线各臂在该处的 {times:.3g} 倍，"
     "而最多只应有 {expected:.0f} 行。",
+    "place.start": "每个输出的位置 {index}",
+    "place.end": "每个输出的倒数第 {index} 个位置",
+    "gate.place_guard.pass": _PLACE + "；上限为 {limit:.3g}。",
+    "gate.place_guard.fail": _PLACE + "：超过上限 {limit:.3g}。",
     "finding.prompt": "其误差是基线各臂的 {standing:.3g} 倍，上限为 {limit:.3g}。",
     "finding.row": "位置 {position} 那一行的误差是基线各臂的 {standing:.3g} 倍，"
     "上限为 {limit:.3g}。",
@@ -119,6 +131,8 @@ MESSAGES: dict[str, str] = {
     "gate.bucket.pass": _BUCKET + "，不超过 {limit:.3g}。",
     "gate.bucket.chance": _BUCKET + "，超过 {limit:.3g}，但各提示并不一致。",
     "gate.bucket.fail": _BUCKET + "，超过 {limit:.3g}：有一个或几个词元在每个位置上都不对。",
+    "gate.direction.pass": _DIRECTION + "；上限为 {limit:.3g}。",
+    "gate.direction.fail": _DIRECTION + "：超过上限 {limit:.3g}，而舍入没有自己的方向。",
     "gate.slope.pass": _SLOPE + "，在 {limit:g} 之内。",
     "gate.slope.fail": _SLOPE + "，超过 {limit:g}。",
     "gate.slope.fail.part": _SLOPE + "{part}，超过 {limit:g}。",
@@ -127,6 +141,8 @@ MESSAGES: dict[str, str] = {
     "gate.row_slope.pass": _ROW_SLOPE + "，没有超过 {limit:g} 的迹象。",
     "gate.row_slope.chance": _ROW_SLOPE + "，超过 {limit:g}，但不多于偶然所能解释的。",
     "gate.row_slope.fail": _ROW_SLOPE + "，超过 {limit:g}：logit 在一些行放大，在另一些行缩小。",
+    "gate.row_slope.prompt": "提示 {prompt} 的 logit 缩放了 {slope:+.3f}，是其单行离散所能解释的 "
+    "{standing:.3g} 倍，各臂最多为 {largest:.3g} 倍：超过上限 {limit:.3g}。",
     "gate.row_slope.missing": "单行的缩放：{reason}。",
     # How the run went
     "gate.nonfinite.pass": "{rows} 行的 logit 全部有限。",

@@ -13,7 +13,7 @@ from harness.alignment.gates.counts import exceedance_gate, flip_gate
 from harness.alignment.result import Gate
 
 #: Gates whose limit is what the arms show: without arms there is no limit.
-OF_THE_ARMS = {"prompt_guard", "row_guard", "bucket", "row_slope"}
+OF_THE_ARMS = {"prompt_guard", "row_guard", "place_guard", "bucket", "direction", "row_slope"}
 
 
 @pytest.mark.parametrize(("gate", "status", "words"), EVERY_GATE)

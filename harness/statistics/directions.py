@@ -1,0 +1,78 @@
+"""Directions of an error: rounding points everywhere, as the arms' errors do, and a
+fault points where its cause lies, also where it changes its sign."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Rows count with at most so many times the error that is usual at their position, so
+#: that no row governs: single rows have a guard of their own.
+LARGEST_ROW = 3.0
+#: So much of the arms' second moment is taken to be the same in all directions. Without it
+#: a direction in which three arms have no error by chance would count as a fault.
+SHRINKAGE = 0.1
+
+
+def bounded(errors: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Errors over the usual size of one at their position, none longer than
+    ``LARGEST_ROW``; 0 where that size is 0.
+
+    Args:
+        errors: float64 (n, d); ``usual`` float64 (n,), both in logits.
+    """
+    known = usual > 0.0
+    rows = np.where(known[:, None], errors / np.where(known, usual, 1.0)[:, None], 0.0)
+    length = np.sqrt(np.sum(rows * rows, axis=1))
+    within = np.minimum(1.0, LARGEST_ROW / np.maximum(length, LARGEST_ROW * 1e-6))
+    return np.asarray(rows * within[:, None])
+
+
+def second_moment(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean outer product of rows (n, d) with themselves, float64 (d, d); 0 without a row."""
+    return np.asarray(rows.T @ rows / max(len(rows), 1))
+
+
+def whitening(moment: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The transformation after which an error with this second moment is the same in
+    all directions, float64 (d, d); None of a moment that is 0.
+
+    The moment is shrunk towards one that is the same in all directions (Ledoit and
+    Wolf, 2004, with a fixed ``SHRINKAGE``).
+    """
+    width = len(moment)
+    level = float(np.trace(moment)) / width
+    if not level > 0.0:
+        return None
+    shrunk = (1.0 - SHRINKAGE) * moment + SHRINKAGE * level * np.eye(width)
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(shrunk)).T)
+
+
+def along_one(
+    prompts: Sequence[NDArray[np.float64]], white: NDArray[np.float64]
+) -> tuple[float, float]:
+    """How many times as large as usual an error is in the direction where it is most so:
+    the root of the largest eigenvalue of the whitened second moment.
+
+    Args:
+        prompts: ``bounded`` rows of each, float64 (n, d).
+        white: ``whitening`` of the usual error.
+
+    Returns:
+        Of all prompts; and in the same direction without the prompt that has the largest
+        part in it, so that no prompt governs, 0 with fewer than two.
+    """
+    sizes = np.array([len(rows) for rows in prompts if len(rows)])
+    if not len(sizes):
+        return 0.0, 0.0
+    turned = np.concatenate(prompts) @ white
+    values, vectors = np.linalg.eigh(second_moment(turned))
+    squares = (turned @ vectors[:, -1]) ** 2
+    parts = np.add.reduceat(squares, np.cumsum(sizes) - sizes)
+    worst = int(np.argmax(parts))
+    left = int(sizes.sum() - sizes[worst])
+    spared = (parts.sum() - parts[worst]) / left if left else 0.0
+    return math.sqrt(max(float(values[-1]), 0.0)), math.sqrt(spared)
