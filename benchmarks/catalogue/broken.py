@@ -75,8 +75,9 @@ def _judged(entry: Broken, port: Recording, baseline: Baseline) -> Told:
     except HarnessError as error:
         name = type(error).__name__
         return Told(entry.kind, entry.severity, entry.correct, name, not entry.correct, ())
+    # What cannot be compared says nothing of either.
     status = exit_status(found.verdict)
-    right = status != 1 if entry.correct else status != 0
+    right = found.verdict != "NOT_COMPARABLE" and (status != 1 if entry.correct else status != 0)
     gates = tuple(g.name for g in found.gates if g.status == "FAIL")
     return Told(entry.kind, entry.severity, entry.correct, found.verdict, right, gates)
 
@@ -133,6 +134,18 @@ def _local() -> Iterator[Broken]:
         yield _rows("every n-th row", f"every {step}th × {times:g}", errors(every(step, times)))
     for prompts, times in ((1, 3.0), (3, 2.5), (6, 2.0)):
         yield _rows("some prompts", f"{prompts} × {times:g}", errors(first(prompts, times)))
+    places = {
+        "the first": lambda _i, t: np.where(t == 0, 3.0, 1.0),
+        "the last": lambda _i, t: np.where(t == len(t) - 1, 3.0, 1.0),
+        "the 17th": lambda _i, t: np.where(t == 16, 3.0, 1.0),
+    }
+    for name, pattern in places.items():
+        yield _rows("one place in every output", f"{name} × 3", errors(pattern))
+
+
+def only(prompt: int) -> Pattern:
+    """One prompt, whole."""
+    return lambda i, t: np.full(len(t), 1.0 if i == prompt else 0.0)
 
 
 #: Where logits are scaled up, and where down.
@@ -153,10 +166,20 @@ def _systematic(vocabulary: Vocabulary) -> Iterator[Broken]:
         )
     for name, sign in _SIGNS.items():
         yield _rows("logits scaled", f"1.5 % down {name}", scaled(0.015, sign))
+    yield _rows("one prompt scaled", "by 3 %", scaled(0.03, only(4)))
     for share in (0.3, 0.15):
         yield _rows(
             "one direction", f"{share:g} of the squared error", one_direction(share, vocabulary)
         )
+    for name in ("in even rows, up in odd", "in the first half, up in the second"):
+        yield _rows(
+            "one direction", f"0.3, down {name}", one_direction(0.3, vocabulary, _SIGNS[name])
+        )
+    yield _rows(
+        "one direction",
+        "0.3, down in even prompts, up in odd",
+        one_direction(0.3, vocabulary, _SIGNS["in even prompts, up in odd"]),
+    )
 
 
 def _choices() -> Iterator[Broken]:
@@ -255,9 +278,14 @@ def one_token(logits: float, vocabulary: Vocabulary) -> Rows:
     return edit
 
 
-def one_direction(share: float, vocabulary: Vocabulary) -> Rows:
-    """The same error at every position: a share of the port's squared error, in ids
-    that are never among the likeliest."""
+def always(_index: int, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same sign everywhere."""
+    return np.ones(len(positions))
+
+
+def one_direction(share: float, vocabulary: Vocabulary, sign: Pattern = always) -> Rows:
+    """The same error at every position, up or down: a share of the port's squared error,
+    in ids that are never among the likeliest."""
     change = np.zeros(vocabulary.width)
     change[vocabulary.unlisted : vocabulary.unlisted + _IDS] = np.random.default_rng(
         5
@@ -265,12 +293,13 @@ def one_direction(share: float, vocabulary: Vocabulary) -> Rows:
     moved = _sketched(change)
     moved /= np.sqrt(float(moved @ moved))
 
-    def edit(_: PromptRecord, rows: RowStatistics, truth: RowStatistics) -> RowStatistics:
+    def edit(prompt: PromptRecord, rows: RowStatistics, truth: RowStatistics) -> RowStatistics:
         assert rows.sketch is not None
         assert truth.sketch is not None
         size = float(np.mean(np.sum((rows.sketch.astype(np.float64) - truth.sketch) ** 2, axis=1)))
+        way = sign(int(prompt.text), np.arange(len(rows)))[:, None]
         return replace(
-            rows, sketch=(rows.sketch + np.sqrt(share * size) * moved).astype(np.float32)
+            rows, sketch=(rows.sketch + np.sqrt(share * size) * way * moved).astype(np.float32)
         )
 
     return edit

@@ -12,7 +12,7 @@ from benchmarks.catalogue.broken import Told
 from benchmarks.catalogue.judging import SIZES, Judged
 from harness.alignment.gates.bias import BIAS_LIMIT, SLOPE_LIMIT
 from harness.baseline.controls import ERROR_RATIO_LIMIT
-from harness.baseline.scales import PROMPT_LIMIT
+from harness.baseline.scales import PLACE_LIMIT, PROMPT_LIMIT
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 #: What counts as detected.
@@ -88,11 +88,13 @@ _LIMITED: dict[str, tuple[float | None, str]] = {
     "top_k_error_ratio": (ERROR_RATIO_LIMIT, ".3f"),
     "prompt_guard": (PROMPT_LIMIT, ".3f"),
     "row_guard": (None, ".3f"),
+    "place_guard": (PLACE_LIMIT, ".3f"),
     "point_guard": (0, ".0f"),
     "exceedance": (1, ".3f"),
     "flip_calibration": (1, ".3f"),
     "bias": (BIAS_LIMIT, ".4f"),
     "bucket": (None, ".3f"),
+    "direction": (None, ".3f"),
     "slope": (SLOPE_LIMIT, ".5f"),
     "row_slope": (ERROR_RATIO_LIMIT, ".3f"),
 }

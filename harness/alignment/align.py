@@ -17,7 +17,7 @@ from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.local import standing_out
 from harness.alignment.gates.stops import STOPS, stops_gate
-from harness.alignment.identity import refuse_arm
+from harness.alignment.identity import refuse_arm, same_error
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
 from harness.alignment.power import Power, power_of
@@ -216,7 +216,7 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
             )
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
-        warnings=_warnings(candidate, compared, judgement.gates),
+        warnings=_warnings(candidate, compared, judgement.gates, same_error(held, baseline)),
         power=_power(evidence, held, floor),
     )
 
@@ -301,7 +301,10 @@ def _why_no_ratio(baseline: Baseline, held: Sequence[Held]) -> Message:
 
 
 def _warnings(
-    candidate: Recording, compared: Comparability, all_gates: Sequence[Gate]
+    candidate: Recording,
+    compared: Comparability,
+    all_gates: Sequence[Gate],
+    likeness: Message | None = None,
 ) -> tuple[Message, ...]:
     warned = [g.message for g in all_gates if g.status == "WARN" and g.message is not None]
     if candidate.engine.warning:
@@ -312,6 +315,7 @@ def _warnings(
     prompts = len(candidate.prompts)
     if prompts < FEW_PROMPTS:
         warned.append(message("warning.few_prompts", prompts=prompts, enough=FEW_PROMPTS))
+    warned += [] if likeness is None else [likeness]
     warned += _never_chose(candidate)
     warned += [
         message("warning.allowed", field=d.field, candidate=d.candidate, baseline=d.baseline)

@@ -8,11 +8,17 @@ gives a copy away are timings, to the last digit that is left of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+import numpy as np
+
+from harness.alignment.evidence import Held
 from harness.baseline.baseline import Baseline
+from harness.baseline.controls import MOST_SHARED
+from harness.baseline.floor import arm_rows
 from harness.errors import UsageError
+from harness.messages.message import Message, message
 from harness.recording.format import PromptRecord, Recording, Run
 
 #: So many equal timings beside equal rows, each told to at least ``_FINE`` decimals, are
@@ -128,3 +134,40 @@ def _same_rows_throughout(candidate: Recording, arm: Recording) -> bool:
         if not any(_same_rows(a, b) for a in _runs(prompt) for b in _runs(theirs)):
             return False
     return True
+
+
+def same_error(held: Sequence[Held], baseline: Baseline) -> Message | None:
+    """A warning where nearly all of a candidate's error is that of one arm: the same
+    computation, or the arm's own rows with something added. An independent port shares
+    less with any arm than two arms share with each other.
+
+    Rows that are bit-equal to the reference's all along are BIT_EXACT, which says so.
+    """
+    usable = [h for h in held if h.usable and h.rows.sketch is not None]
+    if not usable or all(h.bit_equal.all() for h in usable):
+        return None
+    for name, arm in {"reference": baseline.reference, **baseline.controls}.items():
+        found = _correlation(usable, baseline, arm)
+        if found > MOST_SHARED:
+            return message("warning.same_error", arm=name, shared=found)
+    return None
+
+
+def _correlation(held: Sequence[Held], baseline: Baseline, arm: Recording) -> float:
+    """Of the sketched errors against the oracle of candidate and arm; 0 without any."""
+    both = mine = theirs = 0.0
+    for h in held:
+        prompt = baseline.reference.prompt(h.id)
+        assert prompt is not None  # comparability has refused otherwise
+        rows = arm_rows(arm, prompt)[: len(h.chosen)]
+        assert h.truth is not None  # what usable means
+        if (rows.nonfinite > 0).any() or rows.sketch is None or h.truth.sketch is None:
+            continue
+        assert h.rows.sketch is not None  # those without have no error
+        truth = h.truth.sketch.astype(np.float64)
+        a, b = h.rows.sketch - truth, rows.sketch - truth
+        both += float(np.sum(a * b))
+        mine += float(np.sum(a * a))
+        theirs += float(np.sum(b * b))
+    size = math.sqrt(mine) * math.sqrt(theirs)
+    return both / size if size > 0.0 else 0.0

@@ -21,8 +21,9 @@ from harness.statistics.rows import NO_TOKEN, RowStatistics
 class Margins:
     """Per position: rival token, margin and shift (float64, logits), flip.
 
-    Where a token is outside a row's top 20, that row's 20th logit is used, an
-    upper bound of its logit.
+    Where a token is outside of what a row lists (20 ids, of a server fewer), the last
+    listed logit is used, an upper bound of its logit. The shift is then the least that
+    the bound proves, so 0 where it proves none.
     """
 
     rival: NDArray[np.int64]
@@ -58,10 +59,16 @@ def margins(
     ]
     ref_a, ref_b, cand_a, cand_b = parts
     margin = ref_a - ref_b
+    shift = (cand_a - cand_b) - margin
+    # A bound of the first token's logit in the candidate, or of the rival's in the
+    # reference, makes it an upper bound of the shift; the other two a lower one.
+    most = ~(listed(candidate, reference_tokens) & listed(reference, rival))
+    least = ~(listed(candidate, rival) & listed(reference, reference_tokens))
+    shift = np.where(most, np.minimum(shift, 0.0), shift)
     return Margins(
         rival=rival,
         margin=margin,
-        shift=(cand_a - cand_b) - margin,
+        shift=np.where(least, np.maximum(shift, 0.0), shift),
         flip=flip,
     )
 
@@ -75,6 +82,11 @@ def logit_of(rows: RowStatistics, tokens: NDArray[np.int64]) -> NDArray[np.float
     column = np.where(listed, match.argmax(axis=1), last)
     logits = np.take_along_axis(rows.top_logits, column[:, None], axis=1)[:, 0]
     return logits.astype(np.float64)
+
+
+def listed(rows: RowStatistics, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a row lists the logit of one token, bool (n,)."""
+    return np.asarray((rows.top_ids == tokens[:, None]).any(axis=1))
 
 
 def runner_up(rows: RowStatistics, tokens: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -126,12 +126,15 @@ def below_the_best(rows: RowStatistics, tokens: NDArray[np.int64], dtype: str) -
     """Where a chosen token lies below the largest logit of its own row, bool (n,).
 
     A greedy device takes the largest, whatever the noise between two devices is. Only
-    where its logits are finer than its dtype may it have compared rounded ones, and
-    be one unit off. Rows with NaN or infinities say nothing.
+    where its logits are finer than its dtype may it have compared rounded ones: then two
+    are the same that differ by less than half a unit, or round to one number. Rows with
+    NaN or infinities say nothing.
     """
-    trailing = rows.top_logits[:, 0] - logit_of(rows, tokens)
-    allowed = np.where(on_grid(dtype, rows.top_logits), 0.0, row_spacing(dtype, rows))
-    return np.asarray((rows.nonfinite == 0) & (trailing > allowed))
+    best, chosen = rows.top_logits[:, 0].astype(np.float64), logit_of(rows, tokens)
+    unit = row_spacing(dtype, rows)
+    same = np.rint(best / unit) == np.rint(chosen / unit)
+    finer = ~on_grid(dtype, rows.top_logits) & (same | (best - chosen < 0.5 * unit))
+    return np.asarray((rows.nonfinite == 0) & (chosen < best) & ~finer)
 
 
 def local_noise(

@@ -10,7 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from every_gate import EVERY_GATE
-from factories import again, arms, fake_baseline, fake_record, fake_suite, text_run, told_rows
+from factories import (
+    again,
+    arms,
+    fake_baseline,
+    fake_record,
+    fake_suite,
+    nearly,
+    text_run,
+    told_rows,
+)
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -108,6 +117,7 @@ def alignments() -> Iterator[Alignment]:
         yield compare(made(seed=9, fault=fault), BASELINE)
         yield compare(few(seed=9, fault=fault), FEW_BASELINE)
     yield compare(made(), BASELINE)
+    yield compare(nearly(BASELINE.reference, 1e-6), BASELINE)
     yield compare(made(seed=5), BASELINE.reference)
     for replay in ("forced-prefill", "forced-decode"):
         forced = fake_record(FakeDevice(), SUITE, Options(replay, CONTEXT))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +255,22 @@ def again(recording_: Recording) -> Recording:
     return recording_.model_copy(
         update={"prompts": prompts, "created": "2025-01-02T04:04:05+00:00"}
     )
+
+
+def nearly(arm: Recording, noise: float) -> Recording:
+    """An arm's rows with a little noise, and other times."""
+    random = RNG(3)
+
+    def edit(run: Run) -> Run:
+        rows = run.rows
+        assert rows.sketch is not None
+        assert rows.digest is not None
+        moved = rows.sketch + noise * random.standard_normal(rows.sketch.shape)
+        made = replace(rows, sketch=moved.astype(np.float32), digest=rows.digest ^ np.uint8(1))
+        return run.model_copy(update={"rows": made})
+
+    prompts = tuple(p.model_copy(update={"free": edit(p.run)}) for p in arm.prompts)
+    return again(arm.model_copy(update={"prompts": prompts}))
 
 
 def by_part(values: NDArray[np.float64]) -> NDArray[np.float64]:

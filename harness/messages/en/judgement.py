@@ -44,6 +44,9 @@ MESSAGES: dict[str, str] = {
     "for both.",
     "warning.prefill_only": "The candidate ran forced-prefill only: its decode steps were not "
     "judged, and it chose no token of its own, so its sampler, penalties and stops were not run.",
+    "warning.same_error": "The candidate's error is almost that of the baseline's own arm {arm} "
+    "(correlation {shared:.3f}): it is the same computation, or a copy with something added. It "
+    "proves nothing of another device.",
     "warning.forced_only": "The candidate followed given tokens only: it chose no token of its "
     "own, so its sampler, penalties and stops were not run.",
     "warning.some_forced": "{forced} of {prompts} {prompts:prompt|prompts} ran forced only: the "

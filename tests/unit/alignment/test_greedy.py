@@ -145,8 +145,10 @@ def test_logits_of_a_dtype_are_chosen_to_the_last_unit() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize(("units", "wrong"), [(0.0, False), (1.0, False), (1.5, True), (40, True)])
-def test_logits_finer_than_the_dtype_may_be_one_unit_off(
+@pytest.mark.parametrize(
+    ("units", "wrong"), [(0.0, False), (0.4, False), (1.0, True), (1.5, True), (40, True)]
+)
+def test_logits_finer_than_the_dtype_may_be_half_a_unit_off(
     dtype: str, units: float, wrong: bool
 ) -> None:
     """A device that keeps wider numbers than it compared."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import again, fake_baseline, fake_record, fake_suite
+from factories import again, fake_baseline, fake_record, fake_suite, nearly
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -161,3 +161,23 @@ def test_the_rows_of_a_replay_laid_out_as_a_free_run_are_found() -> None:
 def test_what_cannot_be_compared_says_that_first() -> None:
     other = REFERENCE.model_copy(update={"dtype": "float16"})
     assert compare(other, BASELINE).verdict == "NOT_COMPARABLE"
+
+
+def same_error_of(candidate: Recording, baseline: Baseline = BASELINE) -> list[str]:
+    keys = [r.message.key for r in compare(candidate, baseline).remarks if r.message is not None]
+    return [key for key in keys if key == "warning.same_error"]
+
+
+def test_an_arm_with_noise_added_is_warned_of() -> None:
+    assert same_error_of(nearly(REFERENCE, 1e-6))
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_a_correct_port_shares_no_arms_error(seed: int) -> None:
+    candidate = fake_record(FakeDevice(seed=seed), SUITE, Options(context=CONTEXT))
+    assert not same_error_of(candidate)
+
+
+def test_a_second_run_of_the_same_bits_says_so_by_its_verdict() -> None:
+    candidate = again(fake_record(FakeDevice(), SUITE, Options(context=CONTEXT)))
+    assert not same_error_of(candidate)

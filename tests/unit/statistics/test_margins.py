@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.statistics.margins import logit_of, margins, runner_up
-from harness.statistics.rows import RowStatistics, row_statistics
+from harness.statistics.rows import NO_TOKEN, RowStatistics, row_statistics
 
 WIDTH = 40
 
@@ -66,6 +67,34 @@ def test_a_token_outside_the_top_20_is_bounded_by_the_20th() -> None:
     twentieth = float(reference.top_logits[0, 19])
     assert 39 not in reference.top_ids[0]
     assert found.margin[0] == 9.0 - twentieth < 9.0 - -40.0
+
+
+def short(found: RowStatistics, count: int) -> RowStatistics:
+    """As of a server that lists so many."""
+    ids, logits = found.top_ids.copy(), found.top_logits.copy()
+    ids[:, count:], logits[:, count:] = NO_TOKEN, 0.0
+    return replace(found, top_ids=ids, top_logits=logits)
+
+
+def test_a_bound_proves_no_shift_that_it_does_not_show() -> None:
+    """One id listed: its rival lies anywhere below it, so no margin is known to shrink."""
+    reference = rows({3: 9.0, 5: 7.0})
+    found = margins(reference, short(reference, 1), ids(3), ids(3))
+    assert (found.margin[0], found.shift[0], bool(found.flip[0])) == (2.0, 0.0, False)
+
+
+def test_a_bound_proves_a_margin_that_grew() -> None:
+    """The rival is not among two ids, the second of which is 4 below: it grew by 2."""
+    found = margins(
+        rows({3: 9.0, 5: 7.0}), short(rows({3: 9.0, 8: 5.0, 5: -30.0}), 2), ids(3), ids(3)
+    )
+    assert found.shift.tolist() == [2.0]
+
+
+def test_a_flip_to_a_list_of_one_crossed_the_margin_at_least() -> None:
+    found = margins(rows({3: 9.0, 5: 7.0}), short(rows({5: 9.0, 3: 8.0}), 1), ids(3), ids(5))
+    assert found.shift.tolist() == [-2.0]
+    assert found.flip[0]
 
 
 def test_a_tie_has_no_margin() -> None:
