@@ -68,13 +68,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """One arm: how it is recorded. ``environment`` asks for a child process."""
+    """One arm: how it is recorded. ``environment`` asks for a child process; a ``spare``
+    one is recorded only where the others before it are too few."""
 
     name: str
     replay: Replay
     dtype: str | None
     engine_args: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    spare: bool = False
 
 
 def make_baseline(plan: Plan, progress: Progress) -> Baseline:
@@ -111,7 +113,7 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
 
 def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
     """Put the arms in their place, if they show enough noise."""
-    controls = sum(name.startswith(CONTROL) for name in kept)
+    controls = _controls(kept)
     if controls < MIN_CONTROLS:
         few = "1 control shows" if controls == 1 else f"{controls} controls show"
         raise BaselineError(
@@ -123,6 +125,10 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
         if stray.stem not in kept:
             stray.unlink()
     put_in_place(folder)
+
+
+def _controls(arms: Mapping[str, Recording]) -> int:
+    return sum(name.startswith(CONTROL) for name in arms)
 
 
 def _why_few(kept: Mapping[str, Recording]) -> str:
@@ -139,6 +145,8 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
     check_finite(reference)
     kept = {REFERENCE: reference}
     for arm in arm_plans(plan, reference):
+        if arm.spare and _controls(kept) >= MIN_CONTROLS:
+            continue
         made = _make_arm(plan, arm, reference, staging, progress)
         check_arm(arm.name, made, reference, may_equal=True)
         if arm.name == ORACLE:
@@ -199,6 +207,8 @@ def arms_in_memory(
     for arm in arm_plans(plan, reference):
         if not (oracle if arm.name == ORACLE else controls) or arm.environment:
             continue
+        if arm.spare and _controls(made) >= MIN_CONTROLS:
+            continue
         recording = _record(plan, arm, plan.context, progress)
         if arm.name != ORACLE and equals_reference(recording, reference):
             continue
@@ -234,6 +244,12 @@ def arm_plans(plan: Plan, reference: Recording) -> list[ArmPlan]:
     lower = LOWER_ISA.get(reference.engine.instruction_set or "")
     if kind.one_pass and kind.backend == "cpu" and lower:
         controls.append(ArmPlan(f"{CONTROL}isa", replay, dtype, {}, lower))
+    # Correct on any processor, and so of use where the usual ones are its own path.
+    controls += [
+        ArmPlan(f"{CONTROL}{split}", replay, dtype, {"matmul": split}, spare=True)
+        for split in ("split-2", "split-3")
+        if kind.family == "transformers"
+    ]
     return [oracle, *controls]
 
 

@@ -55,8 +55,8 @@ class EngineFacts(SparseModel):
     and no code reads. A fact that an engine does not have is left out.
 
     ``device`` is torch's name of the place: ``cpu``, ``cuda`` or ``npu``.
-    ``matmul`` is ``native`` or ``widened``, the latter perhaps in one replay
-    only. ``instruction_set`` is the CPU's, or an accelerator's architecture.
+    ``matmul`` is ``native``, ``split-2``, ``split-3`` or ``widened``, the last perhaps in
+    one replay only. ``instruction_set`` is the CPU's, or an accelerator's architecture.
     ``qat_group_size`` is that of a quantizer in the forward pass. With
     ``enforce_eager`` nothing is compiled and no graph is captured.
     ``batch_size`` is how many requests the device hands over at a time,

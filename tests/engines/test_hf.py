@@ -11,7 +11,7 @@ from needed import needed
 from harness.devices.base import NO_CHOICE, Completion, Device, Replay, Request, Sampling
 from harness.devices.hf.choice import arg_max
 from harness.devices.hf.device import HfDevice
-from harness.devices.hf.matmul import Matmul, has_half_gemm, widened_linears
+from harness.devices.hf.matmul import Matmul, has_half_gemm, split_linears, widened_linears
 from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.model.model import Model
 from harness.model.tokenizer import open_tokenizer
@@ -144,8 +144,8 @@ def test_forced_prefill_has_the_positions_of_decode(
     assert_positions(completion, oracle)
 
 
-@pytest.mark.parametrize("matmul", ["native", "widened"])
-def test_either_kind_of_product_gives_the_rows_of_the_model(
+@pytest.mark.parametrize("matmul", ["native", "widened", "split-2", "split-3"])
+def test_each_kind_of_product_gives_the_rows_of_the_model(
     embedded_model: Model,
     free: Request,
     completion: Completion,
@@ -190,6 +190,30 @@ def test_float16_prefills_the_same_way_and_errs_far_less(
     widened = "native" if has_half_gemm(torch, "float16") else "widened in forced-prefill"
     assert (opened.declared_dtype, opened.engine.matmul) == ("float16", widened)
     assert 0 < fine < error(completion, oracle) / 4
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_split_linear_is_the_sum_of_its_parts_each_rounded(device: HfDevice, parts: int) -> None:
+    import torch
+
+    layer = device._model.model.layers[3].mlp.down_proj
+    x = torch.randn(5, layer.in_features, generator=torch.Generator().manual_seed(1)).bfloat16()
+    with torch.inference_mode():
+        whole = layer(x)
+        expected = sum(
+            (a.float() @ w.float().T).bfloat16()
+            for a, w in zip(
+                x.tensor_split(parts, 1), layer.weight.tensor_split(parts, 1), strict=True
+            )
+        )
+        with split_linears(torch, device._model, parts):
+            found = layer(x)
+            head = device._model.get_output_embeddings()
+            assert "forward" not in head.__dict__
+        assert torch.equal(layer(x), whole)
+    # Kernels of a CPU may add the products in another order before they round.
+    assert torch.allclose(found.float(), expected.float(), rtol=2**-6, atol=2**-6)
+    assert not torch.equal(found, whole)
 
 
 def test_free_stays_native_after_a_widened_prefill(

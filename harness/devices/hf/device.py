@@ -34,7 +34,13 @@ from harness.devices.facts import EngineFacts, LoadFigures
 from harness.devices.hf.choice import chooser
 from harness.devices.hf.hooks import trace_model
 from harness.devices.hf.load import import_torch, load_model
-from harness.devices.hf.matmul import Matmul, has_half_gemm, widened_linears
+from harness.devices.hf.matmul import (
+    SPLIT,
+    Matmul,
+    has_half_gemm,
+    split_linears,
+    widened_linears,
+)
 from harness.devices.kinds import backends_of
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
@@ -65,7 +71,8 @@ class HfDevice:
         matmul: ``native``; ``widened``: matrix products in float32, rounded
             once to the dtype (see ``matmul``); ``auto``: widened in
             ``forced-prefill`` on a CPU unless it has a GEMM of the model's
-            half-precision dtype, native otherwise.
+            half-precision dtype, native otherwise; ``split-2``, ``split-3``: linear
+            layers in so many parts that are rounded and added.
         qat_group_size: run latent ternary weights through the quantizer of
             their training (see ``qat``), with this group size or -1 for whole
             rows; None runs the weights as they are.
@@ -169,9 +176,7 @@ class HfDevice:
             raise DeviceError(f"{self.name} is not open")
         for request in requests:
             check_request(self.name, request, self._vocab_size, self._max_positions)
-            matmul: AbstractContextManager[None] = nullcontext()
-            if request.replay in self._widened_replays:
-                matmul = widened_linears(self._torch, self._model)
+            matmul = self._linears(request.replay)
             # Both contexts are left before the yield: the caller's own torch
             # code must not run inside them.
             try:
@@ -195,10 +200,9 @@ class HfDevice:
         """
         if self._model is None:
             raise DeviceError(f"{self.name} is not open")
-        widened = "forced-prefill" in self._widened_replays
         for prompt_id, ids in sequences:
             check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
-            matmul = widened_linears(self._torch, self._model) if widened else nullcontext()
+            matmul = self._linears("forced-prefill")
             try:
                 with self._torch.inference_mode(), matmul:
                     trace = trace_model(self._torch, self._model, prompt_id, ids, self._vocab_size)
@@ -295,6 +299,14 @@ class HfDevice:
         rows: NDArray[np.float32] = logits.float().cpu().numpy()
         return rows
 
+    def _linears(self, replay: Replay) -> AbstractContextManager[None]:
+        """How linear layers are computed in a replay, for as long as it is entered."""
+        if self._matmul in SPLIT:
+            return split_linears(self._torch, self._model, SPLIT[self._matmul])
+        if replay in self._widened_replays:
+            return widened_linears(self._torch, self._model)
+        return nullcontext()
+
     def _choose_widened(self, dtype: str) -> frozenset[Replay]:
         """The replays whose matrix products are widened."""
         if self._matmul == "widened":
@@ -307,6 +319,7 @@ class HfDevice:
     def _engine(self, dtype: str) -> EngineFacts:
         partial = len(self._widened_replays) == 1
         matmul = "widened" if self._widened_replays else "native"
+        matmul = self._matmul if self._matmul in SPLIT else matmul
         return EngineFacts(
             device=self._backend,
             dtype=dtype,

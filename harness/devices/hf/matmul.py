@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-Matmul = Literal["auto", "native", "widened"]
+Matmul = Literal["auto", "native", "widened", "split-2", "split-3"]
+#: In how many parts a linear layer is computed.
+SPLIT: dict[str, int] = {"split-2": 2, "split-3": 3}
 
 #: Weights in a block: 4 MiB in float32.
 _BLOCK = 1 << 20
@@ -52,6 +54,28 @@ def widened_linears(torch: Any, model: Any) -> Iterator[None]:
     Attention, norms and everything else stay as they are, and so does the
     model once the context is left.
     """
+    with _replaced(torch, model, lambda module: _widened_forward(torch, module)):
+        yield
+
+
+@contextmanager
+def split_linears(torch: Any, model: Any, parts: int) -> Iterator[None]:
+    """Compute every ``nn.Linear`` but the last one in parts of its inputs, round each
+    part to the dtype and add them, as tensor parallelism does with row-parallel layers.
+
+    A correct path of its own on every processor and in every architecture with linear
+    layers. The logits' own layer is split by none: tensor parallelism splits its outputs.
+    """
+    head = model.get_output_embeddings()
+    with _replaced(torch, model, lambda m: None if m is head else _split_forward(torch, m, parts)):
+        yield
+
+
+@contextmanager
+def _replaced(
+    torch: Any, model: Any, forward_of: Callable[[Any], Callable[[Any], Any] | None]
+) -> Iterator[None]:
+    """Every ``nn.Linear`` with another forward, None for its own."""
     # Subclasses are quantized or adapted layers with a product of their own; a
     # parametrized linear (see ``qat``) only computes its weight anew.
     kind = torch.nn.utils.parametrize.type_before_parametrizations
@@ -59,7 +83,9 @@ def widened_linears(torch: Any, model: Any) -> Iterator[None]:
     before = [module.__dict__.get("forward") for module in modules]
     try:
         for module in modules:
-            module.forward = _widened_forward(torch, module)
+            forward = forward_of(module)
+            if forward is not None:
+                module.forward = forward
         yield
     finally:
         for module, own in zip(modules, before, strict=True):
@@ -67,6 +93,20 @@ def widened_linears(torch: Any, model: Any) -> Iterator[None]:
                 module.__dict__.pop("forward", None)
             else:
                 module.forward = own
+
+
+def _split_forward(torch: Any, module: Any, parts: int) -> Callable[[Any], Any]:
+    product = torch.nn.functional.linear
+
+    def forward(x: Any) -> Any:
+        weights = module.weight.tensor_split(parts, dim=-1)
+        first, *others = zip(x.tensor_split(parts, dim=-1), weights, strict=True)
+        total = product(*first, module.bias)
+        for given, weight in others:
+            total = total + product(given, weight)
+        return total
+
+    return forward
 
 
 def _widened_forward(torch: Any, module: Any) -> Callable[[Any], Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,59 @@ def test_another_processor_has_no_lower_instruction_set(reference: Recording) ->
     assert "control-isa" not in _arms(_plan("hf-cpu"), made)
     made = reference.model_copy(update={"engine": EngineFacts(instruction_set="AVX512")})
     assert "control-isa" not in _arms(_plan("hf-gpu"), made)
+
+
+@pytest.mark.parametrize("device", ["hf-cpu", "hf-gpu"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_split_linears_are_spare_controls_of_any_processor_and_architecture(
+    reference: Recording, device: str, dtype: str
+) -> None:
+    engine = EngineFacts(instruction_set="DEFAULT", attention="eager")
+    made = reference.model_copy(update={"dtype": dtype, "engine": engine})
+    spare = [arm for arm in arm_plans(_plan(device), made) if arm.spare]
+    assert [arm.name for arm in spare] == ["control-split-2", "control-split-3"]
+    assert [arm.engine_args for arm in spare] == [{"matmul": "split-2"}, {"matmul": "split-3"}]
+
+
+def with_spares(*seeds: str) -> Callable[[Plan, Recording], list[ArmPlan]]:
+    """The oracle, controls of these seeds, where 0 is the reference's own, and two spare ones."""
+
+    def plans(plan: Plan, made: Recording) -> list[ArmPlan]:
+        arms = [ArmPlan("oracle", "forced-prefill", "float32")]
+        arms += [
+            ArmPlan(f"control-{k}", "forced-decode", made.dtype, {"seed": seed})
+            for k, seed in enumerate(seeds)
+        ]
+        return arms + [
+            ArmPlan(f"control-spare-{n}", "forced-decode", made.dtype, {"seed": n}, spare=True)
+            for n in ("8", "9")
+        ]
+
+    return plans
+
+
+@pytest.mark.parametrize(
+    ("seeds", "kept"),
+    [
+        (("1", "2"), {"control-0", "control-1"}),
+        (("0", "2"), {"control-1", "control-spare-8"}),
+        (("0", "0"), {"control-spare-8", "control-spare-9"}),
+    ],
+)
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_spare_controls_are_made_where_others_are_too_few(
+    reference: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+    seeds: tuple[str, ...],
+    kept: set[str],
+    in_memory: bool,
+) -> None:
+    monkeypatch.setattr("harness.baseline.make.arm_plans", with_spares(*seeds))
+    if in_memory:
+        made = arms_in_memory(_plan(context=Context.of(reference)), Silent())
+    else:
+        made = make_baseline(_plan(), Silent())
+    assert set(made.controls) == kept
 
 
 def test_arms_in_memory_write_nothing(reference: Recording, project_folder: Path) -> None:
