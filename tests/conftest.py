@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+# Workers take the cores; BLAS threads of two of them wait for each other longer than they
+# compute. Before numpy is imported, and so for the workers that start after this one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 from harness.baseline.make import Plan, make_baseline

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.baseline.controls import RatioLimit
-from harness.statistics.directions import along_one, bounded, second_moment, whitening
+from harness.statistics.directions import bounded, furthest, outer_sum, whitening
 from harness.statistics.places import places_of
+from harness.statistics.rows import SKETCH_WIDTH
 
 #: A row's error may be so many times as far out as the furthest of the arms'.
 ROW_HEADROOM = 2.0
@@ -71,16 +72,11 @@ class ArmRows:
         return _over_the_others(self.squared)
 
     @cached_property
-    def bounded(self) -> NDArray[np.float64]:
-        """float64 (A, m, 64), the arms' errors over the middle one of the other arms' at
-        their positions; see ``directions.bounded``."""
-        others = np.sqrt(_of_the_others(self.squared))
-        return np.stack([bounded(e, o) for e, o in zip(self.error, others, strict=True)])
-
-    @cached_property
-    def usual(self) -> NDArray[np.float64]:
-        """float64 (m,), the error of the middle arm at each position."""
-        return np.asarray(np.sqrt(np.median(self.squared, axis=0)))
+    def moments(self) -> NDArray[np.float64]:
+        """float64 (A, 64, 64), outer products of the arms' errors, summed over the rows,
+        each over the middle one of the other arms' errors; see ``directions.bounded``."""
+        usual = np.sqrt(_of_the_others(self.squared))
+        return np.stack([outer_sum(bounded(e, u)) for e, u in zip(self.error, usual, strict=True)])
 
     @cached_property
     def prompt_standing(self) -> NDArray[np.float64]:
@@ -207,16 +203,23 @@ def _furthest_place(prompts: Sequence[ArmRows]) -> float:
 def _directions(prompts: Sequence[ArmRows]) -> tuple[NDArray[np.float64] | None, float]:
     """The whitening of all arms' errors, and how many times as large as the other arms'
     the error of an arm is in the direction where it is most so."""
-    arms = [[p.bounded[k] for p in prompts if len(p.error) > k] for k in range(_arms_of(prompts))]
-    if len(arms) < 2:
+    arms = _arms_of(prompts)
+    if arms < 2:
         return None, 0.0
-    moments = np.stack([second_moment(np.concatenate(rows)) for rows in arms])
-    furthest = 0.0
-    for k, rows in enumerate(arms):
+    moments = np.stack(
+        [
+            sum((p.moments[k] for p in having), np.zeros((SKETCH_WIDTH, SKETCH_WIDTH)))
+            / max(sum(p.error.shape[1] for p in having), 1)
+            for k in range(arms)
+            for having in ([p for p in prompts if len(p.error) > k],)
+        ]
+    )
+    largest = 0.0
+    for k in range(arms):
         others = whitening(np.delete(moments, k, axis=0).mean(axis=0))
         if others is not None:
-            furthest = max(furthest, along_one(rows, others)[0])
-    return whitening(moments.mean(axis=0)), furthest
+            largest = max(largest, furthest(moments[k], others))
+    return whitening(moments.mean(axis=0)), largest
 
 
 def tail_of(shifts: NDArray[np.float64]) -> Tail | None:

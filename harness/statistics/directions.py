@@ -31,9 +31,13 @@ def bounded(errors: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[
     return np.asarray(rows * within[:, None])
 
 
-def second_moment(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean outer product of rows (n, d) with themselves, float64 (d, d); 0 without a row."""
-    return np.asarray(rows.T @ rows / max(len(rows), 1))
+def outer_sum(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of the outer products of rows (n, d) with themselves, float64 (d, d).
+
+    For one prompt at a time: threads of a product of large matrices wait for each other
+    on a busy machine far longer than the product takes.
+    """
+    return np.asarray(rows.T @ rows)
 
 
 def whitening(moment: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -51,11 +55,18 @@ def whitening(moment: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return np.asarray(np.linalg.inv(np.linalg.cholesky(shrunk)).T)
 
 
+def furthest(moment: NDArray[np.float64], white: NDArray[np.float64]) -> float:
+    """How many times as large as usual an error is in the direction where it is most so:
+    the root of the largest eigenvalue of its whitened second moment (d, d)."""
+    values = np.linalg.eigvalsh(white.T @ moment @ white)
+    return math.sqrt(max(float(values[-1]), 0.0))
+
+
 def along_one(
     prompts: Sequence[NDArray[np.float64]], white: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """How many times as large as usual an error is in the direction where it is most so:
-    the root of the largest eigenvalue of the whitened second moment.
+    """How many times as large as usual the error of these prompts is in the direction
+    where it is most so.
 
     Args:
         prompts: ``bounded`` rows of each, float64 (n, d).
@@ -65,13 +76,14 @@ def along_one(
         Of all prompts; and in the same direction without the prompt that has the largest
         part in it, so that no prompt governs, 0 with fewer than two.
     """
-    sizes = np.array([len(rows) for rows in prompts if len(rows)])
-    if not len(sizes):
+    seen = [rows for rows in prompts if len(rows)]
+    if not seen:
         return 0.0, 0.0
-    turned = np.concatenate(prompts) @ white
-    values, vectors = np.linalg.eigh(second_moment(turned))
-    squares = (turned @ vectors[:, -1]) ** 2
-    parts = np.add.reduceat(squares, np.cumsum(sizes) - sizes)
+    sizes = np.array([len(rows) for rows in seen])
+    moment = sum(map(outer_sum, seen), 0.0 * white) / sizes.sum()
+    values, vectors = np.linalg.eigh(white.T @ moment @ white)
+    direction = white @ vectors[:, -1]
+    parts = np.array([float(np.sum((rows @ direction) ** 2)) for rows in seen])
     worst = int(np.argmax(parts))
     left = int(sizes.sum() - sizes[worst])
     spared = (parts.sum() - parts[worst]) / left if left else 0.0

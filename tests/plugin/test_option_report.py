@@ -10,7 +10,7 @@ from plugin_project import PluginProject, usage_error
 def test_the_html_report_is_always_written_and_named_last(project: PluginProject) -> None:
     result = project.run("fake")
     result.stdout.fnmatch_lines(
-        ["report: reports/fake-s-bfloat16-fake.html", "=* 25 passed, 2 skipped*"]
+        ["report: reports/fake-s-bfloat16-fake.html", "=* 27 passed, 2 skipped*"]
     )
     page = (project.path / "reports/fake-s-bfloat16-fake.html").read_text("utf-8")
     assert "BIT_EXACT" in page
@@ -42,7 +42,7 @@ def test_a_report_that_cannot_be_written_is_one_line_after_the_summary(
     result = project.run("fake", "--report=s.yaml/x.html")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
-        ["BIT_EXACT: *", "harness: error: s.yaml/x.html: cannot be written (*)*", "*25 passed*"]
+        ["BIT_EXACT: *", "harness: error: s.yaml/x.html: cannot be written (*)*", "*27 passed*"]
     )
     result.stdout.no_fnmatch_line("report: *")
 

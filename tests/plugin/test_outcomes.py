@@ -43,7 +43,7 @@ def test_the_summary_names_verdict_gates_and_report_in_this_order(project: Plugi
             "  PASS * stops: *",
             "  warning: The suite has 4 prompts: too few to judge prefill and decode separately*",
             "report: reports/fake-s-bfloat16-fake.html",
-            "=* 25 passed, 2 skipped in *",
+            "=* 27 passed, 2 skipped in *",
         ],
         consecutive=True,
     )

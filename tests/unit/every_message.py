@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from every_gate import EVERY_GATE
@@ -59,10 +60,12 @@ NOTHING = Interval(value=None, low=None, high=None)
 FAKE = DeviceSpec("fake")
 
 
+@cache
 def made(**options: object) -> Recording:
     return fake_record(FakeDevice(**options), SUITE, Options(context=CONTEXT, repeats=2))  # type: ignore[arg-type]
 
 
+@cache
 def few(**options: object) -> Recording:
     context = Context.of(FEW_BASELINE.reference)
     return fake_record(FakeDevice(**options), FEW, Options(context=context, repeats=2))  # type: ignore[arg-type]
@@ -70,9 +73,10 @@ def few(**options: object) -> Recording:
 
 def everything() -> list[Message]:
     """Every message that the judgement gives, each at least once."""
-    found = [message for alignment in alignments() for message in messages_of(alignment)]
+    judged = list(alignments())
+    found = [message for alignment in judged for message in messages_of(alignment)]
     found += [_message(gate) for gate, _, _ in EVERY_GATE]
-    found += [_message(f) for a in alignments() for p in a.prompts for f in p.findings]
+    found += [_message(f) for a in judged for p in a.prompts for f in p.findings]
     found += [
         *_verdicts(),
         *map(_message, _cells()),

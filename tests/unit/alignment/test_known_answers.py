@@ -57,6 +57,7 @@ def test_intervals_cover_what_they_say_and_correct_arms_do_not_fail(
             assert share <= (0.03 if name in GUARDS else 0.0025), status
 
 
+@pytest.mark.slow
 def test_an_error_exactly_at_the_limit_is_seldom_decided() -> None:
     """The limit is where both errors are as frequent as the intervals say."""
     found = simulate(World(prompts=32, scale=1.5, positions=8), RUNS)
@@ -80,7 +81,7 @@ def test_an_error_exactly_at_the_limit_is_seldom_decided() -> None:
     ],
 )
 def test_a_fault_of_this_size_is_found(change: dict[str, float], gate: str) -> None:
-    found = simulate(World(prompts=32, **change), 100)  # type: ignore[arg-type]
+    found = simulate(World(prompts=32, **change), 40)  # type: ignore[arg-type]
     assert found.statuses.get(f"{gate}:FAIL", 0.0) >= 0.95
     assert found.failing >= 0.95
 

@@ -10,7 +10,8 @@ from harness.statistics.directions import (
     SHRINKAGE,
     along_one,
     bounded,
-    second_moment,
+    furthest,
+    outer_sum,
     whitening,
 )
 
@@ -21,6 +22,10 @@ def noise(seed: int, prompts: int = 32, rows: int = 24) -> list[np.ndarray]:
     """Rows of length 1 on average, the same in all directions."""
     random = np.random.default_rng(seed)
     return list(random.standard_normal((prompts, rows, WIDTH)) / np.sqrt(WIDTH))
+
+
+def second_moment(rows: np.ndarray) -> np.ndarray:
+    return outer_sum(rows) / len(rows)
 
 
 USUAL = whitening(second_moment(np.concatenate([*noise(1), *noise(2), *noise(3)])))
@@ -39,9 +44,14 @@ def test_no_row_is_longer_than_the_bound_and_none_is_known_where_nothing_is_usua
     assert found[1].tolist() == [0.0, 0.0]
 
 
-def test_a_second_moment_by_hand() -> None:
-    assert second_moment(np.array([[2.0, 0.0], [0.0, 4.0]])).tolist() == [[2.0, 0.0], [0.0, 8.0]]
-    assert not second_moment(np.zeros((0, 3))).any()
+def test_a_sum_of_outer_products_by_hand() -> None:
+    assert outer_sum(np.array([[2.0, 0.0], [0.0, 4.0]])).tolist() == [[4.0, 0.0], [0.0, 16.0]]
+    assert not outer_sum(np.zeros((0, 3))).any()
+
+
+def test_the_furthest_direction_by_hand() -> None:
+    """Errors of 3 and 4 where 1 and 2 are usual: three times as large along the first."""
+    assert furthest(np.diag([9.0, 16.0]), np.diag([1.0, 0.5])) == pytest.approx(3.0)
 
 
 def test_a_whitened_error_is_the_same_in_all_directions_but_for_the_shrinkage() -> None:
