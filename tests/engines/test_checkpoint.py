@@ -163,8 +163,8 @@ def test_quantizing_once_is_quantizing_in_every_forward_pass(tmp_path: Path) -> 
     folder = checkpoint(tmp_path)
     options = {"name": "hf-cpu", "backend": "cpu", "dtype": "bfloat16", "attention": "eager"}
     model = Model("m", str(folder))
-    once = load_model(torch, model, **options, qat_group_size=16)
-    each = load_model(torch, model, **options)
+    once = load_model(torch, model, **options, qat_group_size=16).model
+    each = load_model(torch, model, **options).model
     for name, module in each.named_modules():
         if is_quantized_name(f"{name}.weight"):
             module.forward = lambda x, module=module: torch.nn.functional.linear(
