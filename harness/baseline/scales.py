@@ -180,7 +180,8 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
         place_limit=limit.widened * max(PLACE_LIMIT, PLACE_HEADROOM * place),
         white=white,
         direction_largest=direction,
-        direction_limit=DIRECTION_HEADROOM * limit.size * direction,
+        # Arms that share errors are alike, and would take another computation for a fault.
+        direction_limit=DIRECTION_HEADROOM * limit.hidden * direction,
         arms=len(rows),
     )
 

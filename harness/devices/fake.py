@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -210,8 +211,9 @@ def fake_subject() -> Subject:
     return Subject(facts, FakeTokenizer(), settings, {})
 
 
+@lru_cache(maxsize=160)
 def _normal(salt: bytes, context: tuple[int, ...]) -> NDArray[np.float64]:
-    """Standard normal numbers fixed by salt and context."""
+    """Standard normal numbers fixed by salt and context; not to be written to."""
     text = salt + b"|" + ",".join(map(str, context)).encode()
     seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(VOCABULARY)

@@ -23,7 +23,7 @@ HARD = {"shared_tail": 4.0}
 OUTLIERS = {"tail": 8.0}
 WORST = {"tail": 5.0}
 #: Gates without an interval: a headroom beyond the arms' largest.
-GUARDS = ("point_guard", "row_guard", "prompt_guard")
+GUARDS = ("point_guard", "row_guard", "prompt_guard", "place_guard", "direction")
 
 
 @pytest.mark.slow
@@ -157,7 +157,9 @@ DAMAGE: list[tuple[str, Callable[[Evidence, float], Evidence], float]] = [
     ("row_slope", changing_scale, 0.02),
     ("slope", opposed_halves, 0.01),
 ]
-LOCAL = ("row_guard", "prompt_guard", "greedy", "bucket", "row_slope")
+LOCAL = (
+    "row_guard", "prompt_guard", "place_guard", "greedy", "bucket", "direction", "row_slope"
+)  # fmt: skip
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ from small_world import (
 
 from harness.alignment.gates.patterns import direction_gate, place_guard, scale_standing
 from harness.alignment.outcomes import exit_status
+from harness.baseline.controls import RatioLimit
 from harness.baseline.floor import noise_floor
+from harness.baseline.scales import scales_of
 
 PATTERNS = ("place_guard", "direction", "row_slope")
 INDEX = np.arange(POSITIONS)
@@ -119,6 +121,14 @@ def test_limits_come_from_the_arms() -> None:
     assert 1.0 < found.direction_largest < 2.0
     assert found.white is not None
     assert found.white.shape == (64, 64)
+
+
+def test_arms_that_share_errors_allow_another_computation_more() -> None:
+    """What they show of a direction is understated as much as their noise is."""
+    arms = [part for part in evidence().arms if part is not None]
+    alone, shared = (scales_of(arms, RatioLimit(hidden=h)) for h in (1.0, 1.4))
+    assert shared.direction_limit == pytest.approx(1.4 * alone.direction_limit)
+    assert shared.direction_largest == alone.direction_largest
 
 
 def test_gates_take_the_limits_of_the_scales() -> None:
