@@ -171,15 +171,14 @@ def _systematic(vocabulary: Vocabulary) -> Iterator[Broken]:
         yield _rows(
             "one direction", f"{share:g} of the squared error", one_direction(share, vocabulary)
         )
-    for name in ("in even rows, up in odd", "in the first half, up in the second"):
+    for name in (
+        "in even rows, up in odd",
+        "in the first half, up in the second",
+        "in even prompts, up in odd",
+    ):
         yield _rows(
             "one direction", f"0.3, down {name}", one_direction(0.3, vocabulary, _SIGNS[name])
         )
-    yield _rows(
-        "one direction",
-        "0.3, down in even prompts, up in odd",
-        one_direction(0.3, vocabulary, _SIGNS["in even prompts, up in odd"]),
-    )
 
 
 def _choices() -> Iterator[Broken]:

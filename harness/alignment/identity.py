@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.alignment.evidence import Held
 from harness.baseline.baseline import Baseline
@@ -20,6 +21,7 @@ from harness.baseline.floor import arm_rows
 from harness.errors import UsageError
 from harness.messages.message import Message, message
 from harness.recording.format import PromptRecord, Recording, Run
+from harness.statistics.noise import shared_error
 
 #: So many equal timings beside equal rows, each told to at least ``_FINE`` decimals, are
 #: not chance. Gaps between tokens scatter by more than some microseconds, so one of
@@ -147,27 +149,25 @@ def same_error(held: Sequence[Held], baseline: Baseline) -> Message | None:
     if not usable or all(h.bit_equal.all() for h in usable):
         return None
     for name, arm in {"reference": baseline.reference, **baseline.controls}.items():
-        found = _correlation(usable, baseline, arm)
+        found = shared_error(_errors_beside(usable, baseline, arm))
         if found > MOST_SHARED:
             return message("warning.same_error", arm=name, shared=found)
     return None
 
 
-def _correlation(held: Sequence[Held], baseline: Baseline, arm: Recording) -> float:
-    """Of the sketched errors against the oracle of candidate and arm; 0 without any."""
-    both = mine = theirs = 0.0
+def _errors_beside(
+    held: Sequence[Held], baseline: Baseline, arm: Recording
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Sketched errors against the oracle, of candidate and arm, of each prompt."""
+    found = []
     for h in held:
         prompt = baseline.reference.prompt(h.id)
         assert prompt is not None  # comparability has refused otherwise
         rows = arm_rows(arm, prompt)[: len(h.chosen)]
         assert h.truth is not None  # what usable means
+        assert h.rows.sketch is not None  # those without have no error
         if (rows.nonfinite > 0).any() or rows.sketch is None or h.truth.sketch is None:
             continue
-        assert h.rows.sketch is not None  # those without have no error
         truth = h.truth.sketch.astype(np.float64)
-        a, b = h.rows.sketch - truth, rows.sketch - truth
-        both += float(np.sum(a * b))
-        mine += float(np.sum(a * a))
-        theirs += float(np.sum(b * b))
-    size = math.sqrt(mine) * math.sqrt(theirs)
-    return both / size if size > 0.0 else 0.0
+        found.append((h.rows.sketch - truth, rows.sketch - truth))
+    return found

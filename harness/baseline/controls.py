@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from harness.recording.format import Recording
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, geometric_ratio
+from harness.statistics.noise import shared_error
 from harness.statistics.rows import SKETCH_WIDTH, bit_equal
 from harness.statistics.systematic import systematic_share
 
@@ -120,12 +121,10 @@ def control_of(control: Recording, reference: Recording, oracle: Recording) -> C
 def _seen(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]], copies: float) -> Control:
     mine, theirs = (np.array([float((pair[k] ** 2).sum()) for pair in pairs]) for k in (0, 1))
     counts = np.array([float(len(pair[0])) for pair in pairs])
-    both = sum(float((a * b).sum()) for a, b in pairs)
-    size = math.sqrt(float(mine.sum())) * math.sqrt(float(theirs.sum()))
     parted = np.array([(a - b).sum(axis=0) for a, b in pairs]).reshape(len(pairs), SKETCH_WIDTH)
     return Control(
         ratio=geometric_ratio(mine, theirs, counts),
-        shared=both / size if size > 0.0 else 0.0,
+        shared=shared_error(pairs),
         copies=copies,
         systematic=systematic_share(parted, counts, np.maximum(mine, theirs)),
     )

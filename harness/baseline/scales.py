@@ -23,7 +23,7 @@ COMMON = 0.99
 #: The largest error of one prompt over the arms' own, and how far beyond the arms'
 #: furthest prompt it may be.
 PROMPT_LIMIT, PROMPT_HEADROOM = 1.8, 1.5
-#: The same of one place in all outputs, and of the scale of one prompt's rows.
+#: The same of one place in all outputs.
 PLACE_LIMIT, PLACE_HEADROOM = 1.8, 1.5
 #: How far beyond the arms' own an error may be in one direction. Correct variations of both
 #: embedded models came to 1.16 times the arms' with any choice of prompts.

@@ -62,29 +62,21 @@ def furthest(moment: NDArray[np.float64], white: NDArray[np.float64]) -> float:
     return math.sqrt(max(float(values[-1]), 0.0))
 
 
-def along_one(
-    prompts: Sequence[NDArray[np.float64]], white: NDArray[np.float64]
-) -> tuple[float, float]:
+def along_one(prompts: Sequence[NDArray[np.float64]], white: NDArray[np.float64]) -> float:
     """How many times as large as usual the error of these prompts is in the direction
-    where it is most so.
+    where it is most so, without the prompt that has the largest part in it, so that no
+    prompt governs; 0 with fewer than two.
 
     Args:
         prompts: ``bounded`` rows of each, float64 (n, d).
         white: ``whitening`` of the usual error.
-
-    Returns:
-        Of all prompts; and in the same direction without the prompt that has the largest
-        part in it, so that no prompt governs, 0 with fewer than two.
     """
     seen = [rows for rows in prompts if len(rows)]
-    if not seen:
-        return 0.0, 0.0
+    if len(seen) < 2:
+        return 0.0
     sizes = np.array([len(rows) for rows in seen])
     moment = sum(map(outer_sum, seen), 0.0 * white) / sizes.sum()
-    values, vectors = np.linalg.eigh(white.T @ moment @ white)
-    direction = white @ vectors[:, -1]
+    direction = white @ np.linalg.eigh(white.T @ moment @ white)[1][:, -1]
     parts = np.array([float(np.sum((rows @ direction) ** 2)) for rows in seen])
     worst = int(np.argmax(parts))
-    left = int(sizes.sum() - sizes[worst])
-    spared = (parts.sum() - parts[worst]) / left if left else 0.0
-    return math.sqrt(max(float(values[-1]), 0.0)), math.sqrt(spared)
+    return math.sqrt((parts.sum() - parts[worst]) / (sizes.sum() - sizes[worst]))

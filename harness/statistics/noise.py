@@ -5,6 +5,7 @@ All from sketches and top-20 lists, in float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -135,6 +136,20 @@ def below_the_best(rows: RowStatistics, tokens: NDArray[np.int64], dtype: str) -
     same = np.rint(best / unit) == np.rint(chosen / unit)
     finer = ~on_grid(dtype, rows.top_logits) & (same | (best - chosen < 0.5 * unit))
     return np.asarray((rows.nonfinite == 0) & (chosen < best) & ~finer)
+
+
+def shared_error(pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
+    """Correlation of two computations' errors over all prompts, -1 to 1; 0 where one has
+    none.
+
+    Args:
+        pairs: of each prompt, the errors of both, float64 (n, d).
+    """
+    both, mine, theirs = (
+        sum(float(np.sum(pair[i] * pair[j])) for pair in pairs) for i, j in ((0, 1), (0, 0), (1, 1))
+    )
+    size = math.sqrt(mine) * math.sqrt(theirs)
+    return both / size if size > 0.0 else 0.0
 
 
 def local_noise(

@@ -15,7 +15,7 @@ from harness.baseline.scales import Scales
 from harness.messages.message import Message, Value, message
 from harness.statistics.directions import along_one
 from harness.statistics.intervals import Estimate, geometric_ratio
-from harness.statistics.places import Places, places_of
+from harness.statistics.places import FEWEST, Places, places_of
 
 #: How far the scale of one prompt may be off, over the error of a mean of independent
 #: rows, and over the arms' furthest. Rows of one prompt are alike: correct variations of both
@@ -36,7 +36,9 @@ def place_guard(evidence: Evidence, scales: Scales, missing: Message | None) -> 
     found = places(evidence)
     if not evidence.controls or not len(found.index):
         few = evidence.controls and any(len(s) for s in evidence.standing)
-        return unmeasured("place_guard", message("reason.no_place") if few else missing)
+        return unmeasured(
+            "place_guard", message("reason.no_place", least=FEWEST) if few else missing
+        )
     worst, limit = int(np.argmax(found.standing)), scales.place_limit
     index = int(found.index[worst])
     where: dict[str, Value] = {
@@ -61,11 +63,10 @@ def direction_gate(evidence: Evidence, scales: Scales, missing: Message | None) 
     """FAIL where the error in one direction of the logits is larger than the arms' own
     there, by more than any of them is, with headroom. The prompt that has the largest
     part in it is left out, since the other guards judge single prompts."""
-    if not evidence.controls or scales.white is None:
+    seen = any(len(rows) for rows in evidence.bounded)
+    if not evidence.controls or scales.white is None or not seen:
         return unmeasured("direction", missing)
-    _, found = along_one(evidence.bounded, scales.white)
-    if not any(len(rows) for rows in evidence.bounded):
-        return unmeasured("direction", missing)
+    found = along_one(evidence.bounded, scales.white)
     limit = scales.direction_limit
     failed = found > limit
     outcome = message(

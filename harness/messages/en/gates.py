@@ -68,7 +68,7 @@ MESSAGES: dict[str, str] = {
     "shows no noise to compare with; make the baseline without --context, or judge in bfloat16",
     "reason.no_noise": "the reference has no error against the oracle, so there is nothing to "
     "compare with",
-    "reason.no_place": "at least 4 outputs must reach a position to judge it over all of them",
+    "reason.no_place": "at least {least} outputs must reach a position to judge it over all",
     "reason.no_row": "no row came by {path}",
     # Error ratios
     "gate.ratio.equal": "Error {where}: the candidate equals the oracle.",

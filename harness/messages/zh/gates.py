@@ -52,7 +52,7 @@ MESSAGES: dict[str, str] = {
     "reason.same_pass": "参考与 oracle 的计算方式相同（float32、prefill），没有可比的噪声；"
     "请不带 --context 制作基线，或用 bfloat16 判定",
     "reason.no_noise": "参考与 oracle 之间没有误差，无从比较",
-    "reason.no_place": "至少要有 4 个输出到达某一位置，才能判定这一处",
+    "reason.no_place": "至少要有 {least} 个输出到达某一位置，才能判定这一处",
     "reason.no_row": "没有任何一行来自 {path}",
     # Error ratios
     "gate.ratio.equal": "误差（{where}）：待测与 oracle 相等。",

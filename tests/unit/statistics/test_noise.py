@@ -12,6 +12,7 @@ from harness.statistics.noise import (
     local_noise,
     rms_error,
     row_spacing,
+    shared_error,
     spacing,
     squared_error,
     tolerance,
@@ -146,3 +147,16 @@ def test_broken_rows_have_as_many_ids_as_are_finite() -> None:
     (errors,), counts = top_k_squared_errors([rows], rows)
     assert counts.tolist() == [3]
     assert errors.tolist() == [0.0]
+
+
+def test_the_correlation_of_errors_by_hand() -> None:
+    """Products 2 and -6 over errors of 1 + 9 and 4 + 4."""
+    one, other = np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]])
+    pairs = [(one, other), (np.array([[3.0]]), np.array([[-2.0]]))]
+    assert shared_error(pairs) == pytest.approx(-4.0 / np.sqrt(80.0))
+    assert shared_error([(one, one)]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("pairs", [[], [(np.zeros((1, 2)), np.ones((1, 2)))]])
+def test_nothing_shares_no_error(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    assert shared_error(pairs) == 0.0
