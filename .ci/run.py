@@ -1,8 +1,9 @@
 """Everything that a machine without an accelerator can check, from a clean checkout.
 
 Lint first; then the README's two commands, in its order, since the first must do without
-what the second installs; then the other sessions of noxfile.py, two at a time. Needs
-python3, and makes its environments here: .venv-lint, .venv (by the README) and .nox/.
+what the second installs, the first of them beside what needs none of its environment; then
+the other sessions of noxfile.py, two at a time. Needs python3, and makes its environments
+here: .venv-lint, .venv (by the README) and .nox/.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RUN = "README: run"
+#: Beside the README's first command, in an environment of its own.
+FIRST = "ascend_like"
 #: The longest first, so that both lanes end at about the same time.
 BESIDE = (
     "vllm",
     "vllm_serves",
-    "pages",
     "engines",
-    "ascend_like",
-    "process",
+    "pages",
     "slow",
+    "process",
     "browser",
     "wheel",
 )
@@ -123,11 +126,24 @@ def _cores() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
-def side_by_side() -> None:
-    """The sessions of ``BESIDE``, two at a time, each on half of the cores: threads of two
-    engines on the same cores wait for one another."""
-    cores, waiting = _cores(), deque(BESIDE)
+def lanes(*works: Callable[[frozenset[int]], None]) -> None:
+    """Each work beside the others, on its half of the cores: threads of two engines on the
+    same cores wait for one another."""
+    cores = _cores()
     half = max(1, len(cores) // 2)
+    threads = [
+        threading.Thread(target=work, args=(frozenset(own),))
+        for work, own in zip(works, (cores[:half], cores[half:] or cores), strict=True)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+
+def side_by_side() -> None:
+    """The sessions of ``BESIDE``, two at a time."""
+    waiting = deque(BESIDE)
 
     def lane(mine: frozenset[int]) -> None:
         while waiting:
@@ -135,18 +151,11 @@ def side_by_side() -> None:
             made = " --no-install" if name == "vllm" else ""  # install_vllm did, for both
             part(name, f".venv/bin/nox -s {name}{made}", mine)
 
-    lanes = [
-        threading.Thread(target=lane, args=(frozenset(own),))
-        for own in (cores[:half], cores[half:] or cores)
-    ]
-    for each in lanes:
-        each.start()
-    for each in lanes:
-        each.join()
+    lanes(lane, lane)
 
 
 def run() -> None:
-    """All parts; the serial ones end at the first that fails."""
+    """All parts; the README's commands only where what they follow went well."""
     install = (
         "python3 -m venv .venv-lint\n"
         ".venv-lint/bin/pip install -q -c constraints.txt -e '.[lint]'\n"
@@ -154,19 +163,18 @@ def run() -> None:
     )
     chromium = threading.Thread(target=install_chromium)
     chromium.start()
-    serial = (
-        ("lint", install),
-        ("README: run", readme("run")),
-        ("README: tests", readme("tests")),
-    )
-    well = part(*serial[0])
+    if not part("lint", install):
+        return
     vllm = threading.Thread(target=install_vllm)
-    if well:
-        vllm.start()
-        well = all(part(name, command) for name, command in serial[1:])
-        vllm.join()
+    vllm.start()
+    lanes(
+        lambda mine: part(RUN, readme("run"), mine),
+        lambda mine: part(FIRST, f".venv-lint/bin/nox -s {FIRST}", mine),
+    )
+    vllm.join()
     chromium.join()
-    if well:
+    ran = next(well for name, _, well in parts if name == RUN)
+    if ran and part("README: tests", readme("tests")):
         side_by_side()
 
 

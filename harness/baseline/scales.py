@@ -69,14 +69,25 @@ class ArmRows:
     def standing(self) -> NDArray[np.float64]:
         """float64 (A, m), error of each row over the middle one of the other arms' at
         its position, which one arm's outlier does not move; 0 where they have none."""
-        return _over_the_others(self.squared)
+        safe = np.where(self.usual > 0.0, self.usual, 1.0)
+        return np.asarray(np.where(self.usual > 0.0, np.sqrt(self.squared / safe), 0.0))
+
+    @cached_property
+    def usual(self) -> NDArray[np.float64]:
+        """float64 (A, m), the middle one of the other arms' squared errors; 0 for an only
+        arm."""
+        arms = len(self.squared)
+        if arms < 2:
+            return np.zeros_like(self.squared)
+        others = [np.delete(np.arange(arms), k) for k in range(arms)]
+        return np.asarray(np.median(self.squared[np.stack(others)], axis=1))
 
     @cached_property
     def moments(self) -> NDArray[np.float64]:
         """float64 (A, 64, 64), outer products of the arms' errors, summed over the rows,
         each over the middle one of the other arms' errors; see ``directions.bounded``."""
-        usual = np.sqrt(_of_the_others(self.squared))
-        return np.stack([outer_sum(bounded(e, u)) for e, u in zip(self.error, usual, strict=True)])
+        sizes = np.sqrt(self.usual)
+        return np.stack([outer_sum(bounded(e, u)) for e, u in zip(self.error, sizes, strict=True)])
 
     @cached_property
     def prompt_standing(self) -> NDArray[np.float64]:
@@ -90,20 +101,6 @@ def typical(standing: NDArray[np.float64]) -> float:
     none has."""
     seen = standing[standing > 0.0]
     return float(np.exp(np.mean(np.log(seen)))) if seen.size else 0.0
-
-
-def _of_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The middle one of the other arms' squared errors; 0 for an only arm."""
-    arms = len(squared)
-    if arms < 2:
-        return np.zeros_like(squared)
-    return np.stack([np.median(np.delete(squared, k, axis=0), axis=0) for k in range(arms)])
-
-
-def _over_the_others(squared: NDArray[np.float64]) -> NDArray[np.float64]:
-    others = _of_the_others(squared)
-    safe = np.where(others > 0.0, others, 1.0)
-    return np.asarray(np.where(others > 0.0, np.sqrt(squared / safe), 0.0))
 
 
 @dataclass(frozen=True)

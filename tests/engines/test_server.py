@@ -410,12 +410,26 @@ def test_killing_the_server_in_the_middle_is_one_line_and_keeps_prompts(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killing_the_harness_leaves_no_process(tmp_path: Path, number: int) -> None:
     out = tmp_path / "a.json"
     made = recording_process(out)
     until_a_prompt_is_kept(out, made)
     assert len(made.left()) > 2
+    ended_by(number, made)
+
+
+def test_ending_the_harness_while_the_server_starts_leaves_no_process(tmp_path: Path) -> None:
+    made = recording_process(tmp_path / "a.json")
+    deadline = time.monotonic() + 120
+    while len(made.left()) < 2:
+        assert made.process.poll() is None, made.process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ended_by(signal.SIGTERM, made)
+
+
+def ended_by(number: int, made: Marked) -> None:
     made.process.send_signal(number)
     made.process.communicate(timeout=60)
     assert made.process.returncode != 0

@@ -19,6 +19,9 @@ from harness.alignment.gates.counts import calibration
 from harness.alignment.judge import judge
 
 RUNS = 500
+#: For damage: what is found in nearly all suites needs fewer of them to show that it is
+#: found in 95 of 100.
+DAMAGED = 100
 HARD = {"shared_tail": 4.0}
 OUTLIERS = {"tail": 8.0}
 WORST = {"tail": 5.0}
@@ -188,7 +191,7 @@ def test_damage_of_a_stated_size_is_found(
     """In 95 of 100 suites at least."""
     random = np.random.default_rng(8)
     found = 0
-    for _ in range(RUNS):
+    for _ in range(DAMAGED):
         gates = judge(damage(draw(World(prompts=prompts), random), size)).gates
         found += next(g.status for g in gates if g.name == gate) == "FAIL"
-    assert found >= 0.95 * RUNS
+    assert found >= 0.95 * DAMAGED
