@@ -21,8 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = "README: run"
-#: Beside the README's first command, in an environment of its own.
-FIRST = "ascend_like"
+#: Beside the README's first command, in environments of their own.
+BESIDE_RUN = ("ascend_like",)
 #: The longest first, so that both lanes end at about the same time.
 BESIDE = (
     "vllm",
@@ -126,7 +126,7 @@ def _cores() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
-def lanes(*works: Callable[[frozenset[int]], None]) -> None:
+def lanes(*works: Callable[[frozenset[int]], object]) -> None:
     """Each work beside the others, on its half of the cores: threads of two engines on the
     same cores wait for one another."""
     cores = _cores()
@@ -147,11 +147,15 @@ def side_by_side() -> None:
 
     def lane(mine: frozenset[int]) -> None:
         while waiting:
-            name = waiting.popleft()
-            made = " --no-install" if name == "vllm" else ""  # install_vllm did, for both
-            part(name, f".venv/bin/nox -s {name}{made}", mine)
+            session(".venv", waiting.popleft(), mine)
 
     lanes(lane, lane)
+
+
+def session(environment: str, name: str, cores: frozenset[int]) -> None:
+    """One session of noxfile.py; most run in the environment that nox is in."""
+    made = " --no-install" if name == "vllm" else ""  # install_vllm did, for both
+    part(name, f"{environment}/bin/nox -s {name}{made}", cores)
 
 
 def run() -> None:
@@ -169,7 +173,7 @@ def run() -> None:
     vllm.start()
     lanes(
         lambda mine: part(RUN, readme("run"), mine),
-        lambda mine: part(FIRST, f".venv-lint/bin/nox -s {FIRST}", mine),
+        lambda mine: [session(".venv-lint", name, mine) for name in BESIDE_RUN],
     )
     vllm.join()
     chromium.join()
