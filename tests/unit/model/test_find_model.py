@@ -228,9 +228,13 @@ def test_a_folder_is_finished_only_with_its_marker_and_all_its_bytes(tmp_path: P
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"123")
     assert not embedded.is_finished(tmp_path, SHA256)
-    marker = {"sha256": SHA256, "bytes": 3}
+    marker = {"sha256": SHA256, "bytes": 3, "form": embedded.FORM}
     (tmp_path / embedded.MARKER).write_text(json.dumps(marker))
     assert embedded.is_finished(tmp_path, SHA256)
+    for earlier in ({**marker, "form": embedded.FORM - 1}, {"sha256": SHA256, "bytes": 3}):
+        (tmp_path / embedded.MARKER).write_text(json.dumps(earlier))
+        assert not embedded.is_finished(tmp_path, SHA256)
+    (tmp_path / embedded.MARKER).write_text(json.dumps(marker))
     weights.write_bytes(b"12")
     assert not embedded.is_finished(tmp_path, SHA256)
     (tmp_path / embedded.MARKER).write_text("{")
