@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from harness.alignment.allow import STRICT, Allow
 from harness.alignment.comparability import comparability
+from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.evidence import Evidence, Held, gather
 from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.local import standing_out
 from harness.alignment.gates.stops import STOPS, stops_gate
+from harness.alignment.gates.systematic import systematic_gate
 from harness.alignment.identity import refuse_arm, same_error
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
@@ -61,6 +63,7 @@ def compare(
     allow: Allow = STRICT,
     candidate_file: str = "",
     reproduce: Sequence[str] = (),
+    diagnosis: Diagnosis | None = None,
 ) -> Alignment:
     """Judge ``candidate`` against a baseline, or against a single recording.
 
@@ -71,6 +74,7 @@ def compare(
         allow: what may differ between the two.
         candidate_file: where the candidate was read from, for the report.
         reproduce: commands that repeat this comparison, for the report.
+        diagnosis: of this candidate and baseline, which then has a gate of its own.
 
     Raises:
         EmptyComparison: if the two share no position.
@@ -83,7 +87,11 @@ def compare(
     if compared.comparable:
         refuse_arm(candidate, baseline, candidate_file)
         texts = candidate.text_only or baseline.reference.text_only
-        outcome = (_judge_texts if texts else _judge)(candidate, baseline, compared)
+        outcome = (
+            _judge_texts(candidate, baseline, compared)
+            if texts
+            else _judge(candidate, baseline, compared, diagnosis)
+        )
         scope = None if texts else scope_of(candidate, baseline)
     warnings = (*outcome.warnings, *_of_scope(scope))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
@@ -106,6 +114,7 @@ def compare(
         reproduce=tuple(reproduce),
         scope=scope,
         power=outcome.power,
+        diagnosis=diagnosis,
     )
 
 
@@ -174,7 +183,12 @@ def _text_stops(candidate: Recording) -> Gate:
     return stops_gate(endings, len(candidate.prompts)) if endings else not_run(STOPS, NO_LOGITS)
 
 
-def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
+def _judge(
+    candidate: Recording,
+    baseline: Baseline,
+    compared: Comparability,
+    diagnosis: Diagnosis | None,
+) -> _Outcome:
     floor = noise_floor(baseline)
     held = [hold(p, baseline, candidate.dtype) for p in candidate.prompts]
     evidence = gather(held, floor)
@@ -194,10 +208,18 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         why_no_ratio=_why_no_ratio(baseline, held),
         missing_prompts=len(left_out),
         missing=sum(len(p.run.token_ids) for p in left_out),
-        more=(_determinism(candidate, limits, held), stops_gate(endings, len(held))),
+        more=(
+            *_of_diagnosis(diagnosis),
+            _determinism(candidate, limits, held),
+            stops_gate(endings, len(held)),
+        ),
         scales=None if floor is None else floor.scales,
     )
     standing = {} if floor is None else standing_out(evidence, floor.scales)
+
+    def found(prompt_id: str) -> tuple[Finding, ...]:
+        return (*_findings(prompt_id, endings), *standing.get(prompt_id, ()))
+
     ratio, top_k = (_interval(judgement.gates, n) for n in ("error_ratio", "top_k_error_ratio"))
     flips = sum(int(h.found.flip.sum()) for h in held)
     return _Outcome(
@@ -207,18 +229,16 @@ def _judge(candidate: Recording, baseline: Baseline, compared: Comparability) ->
         top_k_error_ratio=top_k,
         gates=judgement.gates,
         prompts=tuple(
-            judge_prompt(
-                p,
-                h,
-                baseline,
-                limits.get(p.id),
-                (*_findings(p.id, endings), *standing.get(p.id, ())),
-            )
+            judge_prompt(p, h, baseline, limits.get(p.id), found(p.id))
             for p, h in zip(candidate.prompts, held, strict=True)
         ),
         warnings=_warnings(candidate, compared, judgement.gates, same_error(held, baseline)),
         power=_power(evidence, held, floor),
     )
+
+
+def _of_diagnosis(diagnosis: Diagnosis | None) -> tuple[Gate, ...]:
+    return () if diagnosis is None else (systematic_gate(diagnosis),)
 
 
 def _power(evidence: Evidence, held: Sequence[Held], floor: NoiseFloor | None) -> Power | None:

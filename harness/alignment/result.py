@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
 from harness.alignment.outcomes import Status, Verdict
@@ -235,6 +236,7 @@ class Alignment(Statement):
     matrix: Annotated[tuple[MatrixCell, ...], FROM_LIST] = ()
     magnifier: Magnifier | None = None
     locate: Located | None = None
+    diagnosis: Diagnosis | None = None
     tokens: TokenTable | None = None
     scope: Scope | None = None
     power: Power | None = None

@@ -13,6 +13,7 @@ from harness.cli import (
     bench,
     bench_load,
     checkpoint,
+    diagnose,
     doctor,
     judge,
     locate,
@@ -57,6 +58,7 @@ app.command()(judge.compare)
 app.command()(judge.verify)
 app.command()(report.report)
 app.add_typer(baseline.app, name="baseline")
+app.command()(diagnose.diagnose)
 app.command()(locate.locate)
 app.command()(bench.bench)
 app.command()(bench_load.bench_load)

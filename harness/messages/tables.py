@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 from harness.messages.en import bench as en_bench
+from harness.messages.en import diagnosis as en_diagnosis
 from harness.messages.en import gates as en_gates
 from harness.messages.en import judgement as en_judgement
 from harness.messages.en import page as en_page
 from harness.messages.en import plain as en_plain
 from harness.messages.en import scope as en_scope
 from harness.messages.zh import bench as zh_bench
+from harness.messages.zh import diagnosis as zh_diagnosis
 from harness.messages.zh import gates as zh_gates
 from harness.messages.zh import judgement as zh_judgement
 from harness.messages.zh import page as zh_page
@@ -29,6 +31,7 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **en_bench.MESSAGES,
         **en_plain.MESSAGES,
         **en_scope.MESSAGES,
+        **en_diagnosis.MESSAGES,
     },
     "zh": {
         **zh_page.MESSAGES,
@@ -37,5 +40,6 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **zh_bench.MESSAGES,
         **zh_plain.MESSAGES,
         **zh_scope.MESSAGES,
+        **zh_diagnosis.MESSAGES,
     },
 }

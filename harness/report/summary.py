@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.outcomes import ALIGNED, FAILING
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.result import Alignment
@@ -24,6 +25,8 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
         )
     for gate in alignment.gates:
         yield f"  {gate.status:<12} {gate.name}: {printable(gate.sentence)}"
+    if alignment.diagnosis is not None:
+        yield from _explained(alignment.diagnosis)
     for cell in alignment.matrix:
         yield f"  {cell.status:<12} matrix, {cell.change}: {printable(cell.sentence)}"
     closer = alignment.magnifier
@@ -38,6 +41,14 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
         yield f"  {_prompt_line(prompt)}"
     if len(bad) > 10:
         yield f"  and {len(bad) - 10} more prompts"
+
+
+def _explained(diagnosis: Diagnosis) -> Iterator[str]:
+    """Every cause, with those that cannot be told apart from it."""
+    for explanation in diagnosis.explanations:
+        yield f"  diagnosis: {printable(explanation.sentence)}"
+        for other in explanation.alike:
+            yield f"    not to be told apart from: {printable(other.sentence)}"
 
 
 def _equal_lines(table: TokenTable) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from factories import by_part, evidence, scales
+from factories import by_part, diagnosed, evidence, scales
 
 from harness.alignment.gates import determinism_gate
 from harness.alignment.gates.bias import bias_gate, bucket_gate, slope_gate
@@ -20,6 +20,7 @@ from harness.alignment.gates.ratio import (
     top_k_ratio_gate,
 )
 from harness.alignment.gates.stops import stops_gate
+from harness.alignment.gates.systematic import systematic_gate
 from harness.alignment.result import Gate
 from harness.alignment.tokens import token_guard
 from harness.baseline.controls import RatioLimit
@@ -88,6 +89,7 @@ ENDS = tuple(np.arange(10) + k for k in range(20))
 
 #: Every status that a gate can have.
 STATUSES: dict[str, set[str]] = {
+    "systematic": {"PASS", "WARN", "FAIL"},
     **{name: {"PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"}
        for name in ("error_ratio", "error_ratio_prefill", "error_ratio_decode",
                     "top_k_error_ratio")},
@@ -347,5 +349,9 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
      "1 run stopped for length too early (prompt p3: 2 of 16 tokens), 1 run followed tokens"),
     (token_guard(["DIVERGENT", None], 1, judged=True), "FAIL", "1 of 2 tokens flips across"),
     (token_guard(["TIE", None], 1, judged=True), "INCONCLUSIVE", "1 of 2 tokens flips, none"),
+    (systematic_gate(diagnosed("SYSTEMATIC")), "FAIL",
+     "Explained by head 3 of model.layers.2.self_attn: the error is what a factor of 0.8"),
+    (systematic_gate(diagnosed("SLIGHT")), "WARN", "That is 3 % of the arms' rounding, within"),
+    (systematic_gate(diagnosed("NOTHING")), "PASS", "no part that rounding does not have"),
     (token_guard([None, None], 0, judged=False), "NOT_RUN", "it gives no noise floor"),
 ]  # fmt: skip

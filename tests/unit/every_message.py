@@ -33,11 +33,13 @@ from harness.alignment.scope import alike_warning, scope_of, scope_rows
 from harness.alignment.tokens import compare_tokens
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
+from harness.devices.causes import PARTS, SETTINGS, Cause
 from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
-from harness.messages.message import Message
+from harness.diagnosis.words import name_of, size_in_words
+from harness.messages.message import Message, message
 from harness.messages.statement import Stated
 from harness.process.progress import Silent
 from harness.recording.context import Context
@@ -50,6 +52,7 @@ from harness.session.magnifier import MagnifierPlan, added, both, magnified, run
 from harness.session.matrix import MatrixPlan, Variation, judged_cell, repeat_cell, variations
 from harness.session.matrix import _not_run as not_run
 from harness.statistics.intervals import Interval
+from harness.statistics.score import Size
 
 SUITE = fake_suite(prompts=18, tokens=8)
 BASELINE = fake_baseline(SUITE)
@@ -81,6 +84,7 @@ def everything() -> list[Message]:
         *_verdicts(),
         *map(_message, _cells()),
         *map(_message, _magnifiers()),
+        *_diagnoses(),
         _part_of_a_report(),
         *_scopes(),
         *_powers(),
@@ -312,6 +316,33 @@ def _magnifiers() -> Iterator[Magnifier]:
     plan = MagnifierPlan(FAKE, SUITE, "unit", half, _in_half(made()), open_target, Path(), "run")
     yield run_magnifier(plan, Silent())
     yield both(good, good)
+
+
+def _diagnoses() -> Iterator[Message]:
+    """Every cause with a size, and each outcome."""
+    layer = "model.layers.3"
+    places = {
+        "softmax_scale": ("", f"{layer}.self_attn"),
+        "attention": ("", f"{layer}.self_attn"),
+        "mlp": ("", f"{layer}.mlp"),
+        "layer": ("", layer),
+        "norm": ("", f"{layer}.input_layernorm"),
+    }
+    causes = [Cause(kind) for kind in (*SETTINGS, "logit_scale", "embedding_scale")]
+    causes += [Cause(kind, place) for kind, both in places.items() for place in both]
+    causes += [Cause("int8", place) for place in ("", layer, f"{layer}.mlp.up_proj")]
+    causes.append(Cause("linear", f"{layer}.mlp.gate_proj"))
+    causes += [Cause(k, f"{layer}.self_attn", 1) for k in ("head", "query_head", "value_head")]
+    causes += [Cause(kind, f"{layer}.mlp.up_proj", 5) for kind in PARTS if kind != "weight"]
+    causes.append(Cause("weight", f"{layer}.mlp.up_proj", 5, 6))
+    size = Size(value=0.1, low=0.05, high=0.15, explained=1.0)
+    for cause in causes:
+        for now in (None, 10_000.0):
+            said, _ = size_in_words(cause, size, now)
+            best = message("explanation", cause=name_of(cause), size=said, share=40.0)
+            yield best
+    yield message("diagnosis.nothing")
+    yield message("diagnosis.slight", best=best, effect=3.0)
 
 
 def _in_half(recording: Recording) -> Recording:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.diagnosis import Diagnosis, Explanation, Finding, LayerScore
 from harness.alignment.evidence import Evidence, no_masks
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import RatioLimit
 from harness.baseline.scales import ArmRows, Scales, Tail
 from harness.devices.base import Replay
 from harness.devices.fake import FakeDevice, fake_subject
+from harness.messages.message import Message, message
+from harness.messages.statement import Remark
 from harness.model.facts import ModelFacts
 from harness.recording.context import Context
 from harness.recording.format import (
@@ -29,6 +32,7 @@ from harness.recording.format import (
     margins_of,
 )
 from harness.recording.recorder import Options, record
+from harness.statistics.intervals import Interval
 from harness.statistics.rows import (
     NO_TOKEN,
     SKETCH_WIDTH,
@@ -351,3 +355,45 @@ def fake_baseline(suite: Suite) -> Baseline:
         for seed in (1, 2)
     }
     return Baseline(reference, oracle, controls)
+
+
+def diagnosed(finding: Finding, text: str | None = None) -> Diagnosis:
+    """A diagnosis, with one cause unless it found nothing; ``text`` in place of messages."""
+    head = message("cause.head", module="model.layers.2.self_attn", index=3)
+    size = message("size.times", value=0.8, low=0.7, high=0.9)
+    best = message("explanation", cause=head, size=size, share=90.0)
+    said: Message | None = {
+        "SYSTEMATIC": best,
+        "SLIGHT": message("diagnosis.slight", best=best, effect=3.0),
+        "NOTHING": message("diagnosis.nothing"),
+    }[finding]
+    told = {"message": said} if text is None else {"sentence": f"{text} is weaker."}
+    values = Interval(value=0.8, low=0.7, high=0.9)
+    cause = Explanation(
+        kind="head",
+        place="model.layers.2.self_attn",
+        index=3,
+        column=-1,
+        t=12.3,
+        size=values,
+        share=0.9,
+        alike=(Remark(message=head) if text is None else Remark(sentence=f"{text}, its values"),),
+        **({"message": best} if text is None else {"sentence": f"{text} is weaker."}),
+    )
+    return Diagnosis(
+        finding=finding,
+        prompts=36,
+        rows=2304,
+        hypotheses=2058,
+        parts=438_720,
+        t=3.1 if finding == "NOTHING" else 12.3,
+        likely=4.6,
+        sure=5.9,
+        part_limit=8.0,
+        effect=0.2,
+        margin=0.05,
+        explanations=() if finding == "NOTHING" else (cause,),
+        left=3.1,
+        layers=(LayerScore(layer=2, t=12.3),),
+        **told,
+    )

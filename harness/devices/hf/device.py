@@ -41,6 +41,7 @@ from harness.devices.hf.matmul import (
     split_linears,
     widened_linears,
 )
+from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.kinds import backends_of
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
@@ -56,6 +57,8 @@ BACKENDS = backends_of("transformers")
 
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
+#: Of so many weights at most, what rounding does to each is kept in memory, 10 bytes a weight.
+_KEPT_WEIGHTS = 400_000_000
 
 
 class HfDevice:
@@ -211,6 +214,21 @@ class HfDevice:
                     f"{self.name} failed on prompt {prompt_id!r} (trace): {first_line(error)}"
                 ) from error
             yield trace
+
+    def sensitivity(self) -> Sensitivity:
+        """The open model, seen from its logits. It is this device's no more: its parameters
+        ask for gradients.
+
+        Raises:
+            DeviceError: if the device is not open, or not in float32 on the CPU.
+        """
+        if self._model is None:
+            raise DeviceError(f"{self.name} is not open")
+        if self._backend != "cpu" or self._model.dtype != self._torch.float32:
+            raise DeviceError("gradients are taken in float32 on hf-cpu")
+        weights = sum(p.numel() for p in self._model.parameters())
+        keep = weights <= _KEPT_WEIGHTS
+        return Sensitivity(self._torch, self._model, self._vocab_size, keep_rounded=keep)
 
     def close(self) -> None:
         """Release the model; does nothing on a device that was never opened."""

@@ -107,6 +107,7 @@ MESSAGES: dict[str, str] = {
     "asks.flip_calibration": "Flips against the number that margins and noise predict.",
     "asks.bias": "Error that points the same way in every prompt.",
     "asks.slope": "Error that grows with the logit itself: a scale that is off.",
+    "asks.systematic": "No change of the model explains the error better than rounding does.",
     "asks.magnifier": "The same in float16 or float32, whose noise floor is lower.",
     "asks.prefill": "Prefill only.",
     "asks.decode": "Decode only.",
@@ -267,6 +268,12 @@ MESSAGES: dict[str, str] = {
     "magnifier": "Magnifier",
     "magnifier.help": "Both arms again in float16, whose rounding is an eighth of bfloat16's, "
     "and in float32 where the engine has it. It only warns and does not change the verdict.",
+    "diagnosis": "Diagnosis",
+    "diagnosis.help": "Which change of the reference's computation would give this error.",
+    "diagnosis.alike": "Not to be told apart from:",
+    "diagnosis.scope": "Over {prompts} prompts and {rows} rows, {causes} causes and {parts} single "
+    "rows, columns, channels and ids were looked at. The largest t is {t}; chance stays below "
+    "{sure} in 99.9 %. What is left once the causes are taken out comes to {left}.",
     "doctor": "Doctor findings",
     "doctor.severity": "severity",
     "doctor.what": "what",

@@ -104,6 +104,7 @@ MESSAGES: dict[str, str] = {
     "asks.flip_calibration": "翻转次数，与由领先量和噪声预测的次数相比。",
     "asks.bias": "在所有提示上方向一致的误差。",
     "asks.slope": "随 logit 本身增大的误差：某个缩放系数有偏。",
+    "asks.systematic": "没有哪种模型改动比舍入更能解释误差。",
     "asks.magnifier": "用 float16 或 float32 重测，其噪声底更低。",
     "asks.prefill": "仅 prefill。",
     "asks.decode": "仅 decode。",
@@ -260,6 +261,12 @@ MESSAGES: dict[str, str] = {
     "magnifier": "放大镜",
     "magnifier.help": "双方改用 float16 重测，其舍入误差是 bfloat16 的八分之一；"
     "引擎支持时再用 float32。只给出警告，不决定判定。",
+    "diagnosis": "诊断",
+    "diagnosis.help": "参考计算的哪一种改动会产生这样的误差。",
+    "diagnosis.alike": "无法与以下原因区分：",
+    "diagnosis.scope": "在 {prompts} 个提示、{rows} 行上，检查了 {causes} 种原因，"
+    "以及 {parts} 个单独的行、列、通道和 id。最大的 t 为 {t}；"
+    "偶然情况下有 99.9 % 低于 {sure}。除去这些原因后，剩余的为 {left}。",
     "doctor": "环境诊断",
     "doctor.severity": "级别",
     "doctor.what": "现象",

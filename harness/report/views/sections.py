@@ -1,9 +1,11 @@
-"""Parts of an alignment that only some runs have: matrix, magnifier, doctor, depth."""
+"""Parts of an alignment that only some runs have: matrix, magnifier, diagnosis, doctor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.alignment.diagnosis import Diagnosis
+from harness.alignment.gates.systematic import systematic_gate
 from harness.alignment.result import Alignment, Magnifier, MatrixCell
 from harness.alignment.token_table import TokenRow, TokenTable
 from harness.doctor.finding import Finding, Severity
@@ -76,6 +78,25 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """What explains a part of the error, and what cannot be told apart from it."""
+
+    sentence: Said
+    alike: tuple[Said, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """The outcome of a diagnosis, with its causes."""
+
+    mark: str
+    tone: str
+    sentence: Said
+    causes: tuple[Cause, ...]
+    scope: Said
+
+
+@dataclass(frozen=True)
 class Sections:
     """The optional parts; empty where there are none."""
 
@@ -83,6 +104,7 @@ class Sections:
 
     matrix: tuple[Row, ...] = ()
     magnifier: Row | None = None
+    diagnosis: Diagnosed | None = None
     doctor: tuple[FindingView, ...] = ()
     depth: tuple[Depth, ...] = ()
 
@@ -95,6 +117,7 @@ def sections(alignment: Alignment) -> Sections:
         equal=None if alignment.tokens is None else _equal(alignment.tokens),
         matrix=tuple(map(_cell, alignment.matrix[:_MOST])),
         magnifier=None if closer is None else _magnifier(closer),
+        diagnosis=None if alignment.diagnosis is None else _diagnosed(alignment.diagnosis),
         doctor=tuple(map(_finding, alignment.doctor[:_MOST])),
         depth=tuple(Depth(shortened(p.module, 120), p.candidate, p.noise) for p in curve),
     )
@@ -143,6 +166,29 @@ def _magnifier(closer: Magnifier) -> Row:
     ratio = None if closer.error_ratio is None else closer.error_ratio.value
     cells = (closer.status, number(ratio))
     return Row(STATUS_MARK[closer.status], STATUS_TONE[closer.status], cells, said_of(closer))
+
+
+def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
+    status = systematic_gate(diagnosis).status
+    return Diagnosed(
+        mark=STATUS_MARK[status],
+        tone=STATUS_TONE[status],
+        sentence=said_of(diagnosis),
+        causes=tuple(
+            Cause(said_of(found), tuple(map(said_of, found.alike)))
+            for found in diagnosis.explanations[:_MOST]
+        ),
+        scope=said(
+            "diagnosis.scope",
+            prompts=diagnosis.prompts,
+            rows=diagnosis.rows,
+            causes=diagnosis.hypotheses,
+            parts=diagnosis.parts,
+            t=f"{diagnosis.t:.1f}",
+            sure=f"{diagnosis.sure:.1f}",
+            left=f"{diagnosis.left:.1f}",
+        ),
+    )
 
 
 def _finding(finding: Finding) -> FindingView:

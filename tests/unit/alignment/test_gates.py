@@ -47,7 +47,12 @@ def test_a_missing_prompt_is_not_mended_by_a_replay() -> None:
 def test_gates_of_a_report_are_those_that_exist() -> None:
     made = [gate.name for gate in gates_of(evidence(), scales())]
     assert tuple(made) == GATES
-    assert {gate.name for gate, _, _ in EVERY_GATE} == {*GATES, "determinism", "stops"}
+    assert {gate.name for gate, _, _ in EVERY_GATE} == {
+        *GATES,
+        "systematic",
+        "determinism",
+        "stops",
+    }
 
 
 def test_a_value_above_a_limit_that_chance_explains_is_no_pass() -> None:

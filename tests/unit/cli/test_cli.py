@@ -31,6 +31,7 @@ COMMANDS = {
     "checkpoint fuse",
     "doctor",
     "bench",
+    "diagnose",
     "bench-load",
 }
 

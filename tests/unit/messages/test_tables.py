@@ -77,6 +77,7 @@ def test_every_key_is_used_somewhere() -> None:
         "coverage.",
         "bench.is.",
         "bench.head.",
+        "cause.",
     )
     built += ("candidate", "reference", "oracle", "control")  # roles of arms
     #: Parts of a load that some engines tell.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from factories import diagnosed
 from pydantic import ValidationError
 from report_alignments import HOSTILE, Page, alignment
 
@@ -46,6 +47,22 @@ def whole(text: str = "set_env.sh was not sourced") -> Alignment:
         magnifier=closer,
         locate=Located(module="model.layers.3", sentence="It begins there.", curve=curve),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["Head 3 of layer 2", HOSTILE])
+def test_a_diagnosis_is_shown_with_its_causes(text: str) -> None:
+    made = alignment("DRIFT", diagnosis=diagnosed("SYSTEMATIC", text))
+    html, markdown = to_html([made]), to_markdown([made])
+    page = Page(html)
+    assert page.tags["script"] == 3
+    assert "a1-diagnosis" in page.ids
+    for shown in (page.text, markdown):
+        assert "Not to be told apart from:" in shown
+        assert "chance stays below 5.9 in 99.9 %" in shown
+    assert (f"{text}, its values" in page.text) == (text != HOSTILE)  # else with escapes
+    assert "document.title='owned'" in page.text or text != HOSTILE
+    assert "无法与以下原因区分" in Page(to_html([made], "zh"), "zh").text
+    assert "Diagnosis" not in Page(to_html([alignment()])).text
 
 
 def test_an_alignment_without_them_shows_none() -> None:

@@ -1,0 +1,78 @@
+"""What a diagnosis says: which change of the oracle's computation explains the error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from harness.files.strict_model import FROM_LIST, StrictModel
+from harness.messages.message import Message
+from harness.messages.statement import Remark, Statement
+from harness.statistics.intervals import Interval
+
+#: SYSTEMATIC: an effect that rounding does not have, beyond its margin. SLIGHT: it is there,
+#: and within. NOTHING: none is seen.
+Finding = Literal["SYSTEMATIC", "SLIGHT", "NOTHING"]
+
+
+class Explanation(Statement):
+    """One cause, and how much of the error it explains.
+
+    Attributes:
+        kind, place, index, column: the cause, as ``harness.devices.causes.Cause``.
+        t: Student's t of its score over prompts.
+        size: in the unit of ``message``, with its 95 % interval.
+        share: of the squared error beyond the arms' own, 0 to 1.
+        alike: causes that explain as much and cannot be told apart from this one.
+        message: the cause with its size.
+    """
+
+    kind: str
+    place: str
+    index: int
+    column: int
+    t: float
+    size: Interval
+    share: float
+    alike: Annotated[tuple[Remark, ...], FROM_LIST] = ()
+    sentence: str = ""
+    message: Message | None = None
+
+
+class LayerScore(StrictModel):
+    """The largest ``|t|`` of one layer's causes."""
+
+    layer: int
+    t: float
+
+
+class Diagnosis(Statement):
+    """Whether the error has a part that rounding does not have, and what explains it.
+
+    Attributes:
+        hypotheses: how many causes were looked at together, single rows, columns, channels
+            and ids apart, which are ``parts``.
+        t: the largest ``|t|`` of the causes. ``likely`` and ``sure`` are what it stays
+            below by chance with 95 and 99.9 %; ``part_limit`` that of the parts.
+        effect: root of the best explanation's squared error over that of the arms.
+        margin: the largest ``effect`` of a correct port.
+        explanations: the best first; each further one explains what the others leave.
+        left: the largest ``|t|`` once all of them are taken out.
+        layers: for a chart over depth.
+    """
+
+    finding: Finding
+    sentence: str = ""
+    message: Message | None = None
+    prompts: int
+    rows: int
+    hypotheses: int
+    parts: int
+    t: float
+    likely: float
+    sure: float
+    part_limit: float
+    effect: float
+    margin: float
+    explanations: Annotated[tuple[Explanation, ...], FROM_LIST]
+    left: float
+    layers: Annotated[tuple[LayerScore, ...], FROM_LIST]

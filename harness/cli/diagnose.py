@@ -1,0 +1,75 @@
+"""`harness diagnose`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Device, Lang, ModelName, Table, Trust
+from harness.cli.outputs import tell_and_write
+from harness.devices.kinds import REFERENCE_DEVICE
+
+
+def diagnose(
+    recording: Annotated[Path, typer.Argument(help="The candidate's recording.")],
+    baseline: Annotated[Path, typer.Argument(help="The baseline folder that it is held against.")],
+    model: ModelName = "smollm2",
+    device: Device = REFERENCE_DEVICE,
+    json: Annotated[Path | None, typer.Option(help="Write the alignment to this file.")] = None,
+    report: Annotated[
+        list[Path] | None, typer.Option(help="Write a report: .html, .md or .json. Repeatable.")
+    ] = None,
+    table: Table = None,
+    lang: Lang = None,
+    allow_weights: Annotated[
+        bool, typer.Option("--allow-weights", help="Allow checkpoints to differ (quantization).")
+    ] = False,
+    allow_dtype: Annotated[
+        bool, typer.Option("--allow-dtype", help="Allow declared dtypes to differ.")
+    ] = False,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Name the change of the model that explains a candidate's error.
+
+    Compares the two as `harness compare` does, then asks the oracle, in float32 on the CPU,
+    which change of it would give this error: a setting such as the RoPE base, a scale, a
+    head, a rounding. That also finds what hides below the rounding of the dtype. It needs the
+    reference's checkpoint and minutes, and nothing of the candidate but its recording.
+
+    Example:  harness diagnose npu.json baselines/smollm2/mixed/bfloat16 --report npu.html
+    """
+    from harness.alignment.align import compare
+    from harness.alignment.allow import Allow
+    from harness.alignment.outcomes import exit_status
+    from harness.baseline.folder import load_baseline
+    from harness.devices.spec import DeviceSpec
+    from harness.diagnosis.command import diagnosis_of
+    from harness.process.progress import Progress
+    from harness.recording.format import load_recording
+    from harness.report.outputs import Outputs
+    from harness.report.summary import summary_lines
+
+    outputs = Outputs(json, tuple(report or ()), table, lang)
+    outputs.check([recording, baseline])
+    allow = Allow(allow_weights, allow_dtype)
+    candidate, arms = load_recording(recording), load_baseline(baseline)
+    alignment = compare(candidate, arms, allow=allow, candidate_file=recording.as_posix())
+    if alignment.comparability.comparable:
+        spec = DeviceSpec(device, model, "float32", trust_remote_code=trust_remote_code)
+        found = diagnosis_of(candidate, arms, spec, Progress())
+        command = ["harness", "diagnose", recording.as_posix(), baseline.as_posix()]
+        command += ["--model", model, *allow.options()]
+        alignment = compare(
+            candidate,
+            arms,
+            allow=allow,
+            candidate_file=recording.as_posix(),
+            reproduce=(shlex.join(command),),
+            diagnosis=found,
+        )
+    tell_and_write(summary_lines(alignment), outputs.writers(alignment))
+    outputs.summarize(alignment)
+    raise typer.Exit(exit_status(alignment.verdict))

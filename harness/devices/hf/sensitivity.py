@@ -1,0 +1,427 @@
+"""A Transformers model whose logits are traced back to everything that made them.
+
+One backward pass tells how the product of a row's sketch with a given vector moves with
+every weight. Each gradient is reduced as soon as it is there, to sums over matrices, heads,
+rows and columns, so that memory holds the weights and one gradient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.devices.causes import ROUNDINGS, Cause, Rounding
+from harness.devices.hf.settings import changed_setting, setting_now, settings_of
+from harness.statistics.rows import SKETCH_WIDTH, hashes
+
+_LAYER = re.compile(r"(?:.+\.)?layers\.\d+(?=\.)")
+#: What the last part of a projection's name says of it.
+_OUT, _QUERY, _VALUE = "o_proj", "q_proj", "v_proj"
+_DOWN = "down_proj"
+#: A scale of these is that of another one too: of the query, the output or ``down_proj``.
+_SAME = ("k_proj", "k_norm", _VALUE, "up_proj")
+_QUERY_NORM = "q_norm"
+_GROUP = 32
+#: Causes at the two ends of the model.
+_ENDS = ("embedding_scale", "embedding_row", "head_row", "logit_scale")
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """How one product moves with each cause.
+
+    Attributes:
+        whole: by cause, of settings, modules, heads and roundings.
+        parts: by kind and place, float32 (rows), of single rows, columns, channels and ids.
+    """
+
+    whole: Mapping[Cause, float]
+    parts: Mapping[tuple[str, str], NDArray[np.float32]]
+
+
+@dataclass(eq=False)
+class _Taken:
+    """What was reduced so far of one backward pass."""
+
+    whole: dict[Cause, float] = field(default_factory=dict)
+    parts: dict[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+
+    def add(self, cause: Cause, value: float) -> None:
+        self.whole[cause] = self.whole.get(cause, 0.0) + value
+
+
+class Sensitivity:
+    """The oracle, seen from its logits.
+
+    Args:
+        model: a causal language model of Transformers in float32; its parameters are
+            changed in nothing but whether they need a gradient.
+        vocab_size: width of a row.
+        roundings: of weights.
+        keep_rounded: whether the differences of rounded weights are kept in memory, two
+            bytes each and rounding, instead of computed again at every pass.
+    """
+
+    def __init__(
+        self,
+        torch: Any,
+        model: Any,
+        vocab_size: int,
+        *,
+        roundings: Sequence[Rounding] = ROUNDINGS,
+        keep_rounded: bool = True,
+    ) -> None:
+        self._torch, self._model, self._vocab_size = torch, model, vocab_size
+        bucket, sign = hashes(vocab_size)
+        self._bucket = torch.tensor(np.array(bucket))
+        self._sign = torch.tensor(np.array(sign), dtype=torch.float32)
+        self._embedding = model.get_input_embeddings()
+        self._head = model.get_output_embeddings()
+        self._shape = _Heads.of(model.config.get_text_config())
+        self._roundings = tuple(roundings)
+        self._taken = _Taken()
+        own = {id(self._embedding.weight), id(self._head.weight)}
+        self._parameters = {n: p for n, p in model.named_parameters() if id(p) not in own}
+        model.requires_grad_(False)
+        self._handles = []
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(True)
+
+            def reduce(parameter: Any, name: str = name) -> None:
+                self._reduce(name, parameter)
+
+            self._handles.append(parameter.register_post_accumulate_grad_hook(reduce))
+        self._normed = {
+            n.rpartition(".")[0] for n, _ in model.named_modules() if n.endswith(_QUERY_NORM)
+        }
+        self._unit = {n: _unit_offset(torch, model, n) for n in self._parameters}
+        self._kept = (
+            {n: self._differences(p) for n, p in self._parameters.items() if p.dim() > 1}
+            if keep_rounded
+            else {}
+        )
+
+    def close(self) -> None:
+        """Give the model back: no gradient of it is looked at any more."""
+        for handle in self._handles:
+            handle.remove()
+        self._model.requires_grad_(False)
+
+    @property
+    def settings(self) -> tuple[Cause, ...]:
+        """The settings that this model has."""
+        return settings_of(self._model)
+
+    def now(self, cause: Cause) -> float | None:
+        """The value of a setting; None where it has no single one."""
+        return setting_now(self._model, cause)
+
+    # --- rows
+
+    def sketches(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
+        """Sketches of the last ``rows`` rows, float64 (rows, 64), as ``row_statistics``
+        makes them."""
+        with self._torch.no_grad():
+            logits = self._logits(self._embed(ids), rows)[1]
+        return self._sketch(logits)
+
+    def gradients(
+        self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], list[Gradients]]:
+        """The rows' sketches, and of each of ``vectors``, float64 (rows, 64), how its
+        product with them moves with every cause."""
+        torch = self._torch
+        entered = self._embed(ids).detach().requires_grad_(True)
+        raw, logits = self._logits(entered, len(vectors[0]))
+        raw.retain_grad()
+        found = []
+        for index, vector in enumerate(vectors):
+            pull = torch.tensor(vector, dtype=torch.float32)[:, self._bucket] * self._sign
+            pull = pull - pull.mean(-1, keepdim=True)  # of centred rows
+            self._taken, entered.grad, raw.grad = _Taken(), None, None
+            logits.backward(pull, retain_graph=index + 1 < len(vectors))
+            self._ends(ids, entered, raw)
+            found.append(_finished(self._taken))
+        return self._sketch(logits.detach()), found
+
+    def _embed(self, ids: Sequence[int]) -> Any:
+        return self._embedding(self._torch.tensor([list(ids)]))
+
+    def _logits(self, entered: Any, rows: int) -> tuple[Any, Any]:
+        """What the head gives, and the logits of the last rows, (rows, vocabulary)."""
+        kept: list[Any] = []
+        handle = self._head.register_forward_hook(lambda _, __, out: kept.append(out))
+        try:
+            found = self._model(inputs_embeds=entered, use_cache=False, logits_to_keep=rows)
+        finally:
+            handle.remove()
+        return kept[0], found.logits[0, -rows:, : self._vocab_size]
+
+    def _sketch(self, logits: Any) -> NDArray[np.float64]:
+        wide = logits.double()
+        wide = (wide - wide.mean(-1, keepdim=True)) * self._sign
+        sums = self._torch.zeros(len(wide), SKETCH_WIDTH, dtype=wide.dtype)
+        found: NDArray[np.float64] = sums.index_add_(1, self._bucket, wide).numpy()
+        return found
+
+    # --- reductions
+
+    def _ends(self, ids: Sequence[int], entered: Any, raw: Any) -> None:
+        """Of embedding and head, which may share a weight: by what goes in and comes out."""
+        taken = self._taken
+        each = (entered.detach()[0] * entered.grad[0]).sum(-1)
+        rows = self._torch.zeros(self._vocab_size).index_add_(
+            0, self._torch.tensor(list(ids)), each
+        )
+        taken.parts["embedding_row", ""] = rows.numpy()
+        taken.whole[Cause("embedding_scale")] = float(each.double().sum())
+        head = (raw.detach()[0] * raw.grad[0]).sum(0)[: self._vocab_size]
+        taken.parts["head_row", ""] = head.numpy().copy()
+        taken.whole[Cause("logit_scale")] = float(head.double().sum())
+
+    def _reduce(self, name: str, parameter: Any) -> None:
+        """Called with each gradient as it arrives, which is dropped afterwards."""
+        gradient, weight = parameter.grad, parameter.detach()
+        parameter.grad = None
+        place, _, what = name.rpartition(".")
+        taken = self._taken
+        if parameter.dim() == 1:
+            each = (weight + self._unit[name]) * gradient
+            taken.add(self._scale_of(place), float(each.double().sum()))
+            if what == "weight":
+                taken.parts["channel", place] = each.numpy()
+            return
+        product = weight * gradient
+        taken.add(self._scale_of(place), float(product.double().sum()))
+        if parameter.dim() == 2:
+            rows, columns = product.sum(1).numpy(), product.sum(0).numpy()
+            taken.parts["row", place], taken.parts["column", place] = rows, columns
+            for cause, value in self._shape.of_projection(place, rows, columns):
+                taken.add(cause, value)
+        flat = gradient.reshape(-1)
+        for kind in self._roundings:
+            difference = self._difference(name, weight, kind)
+            taken.add(Cause(kind, place), float(self._torch.dot(flat, difference.reshape(-1))))
+
+    def _difference(self, name: str, weight: Any, kind: Rounding) -> Any:
+        kept = self._kept.get(name)
+        return rounded(self._torch, weight, kind) - weight if kept is None else kept[kind].float()
+
+    def _differences(self, parameter: Any) -> dict[Rounding, Any]:
+        """What each rounding adds to a weight, in bfloat16, which spans what float32 does."""
+        weight = parameter.detach()
+        return {
+            kind: (rounded(self._torch, weight, kind) - weight).bfloat16()
+            for kind in self._roundings
+        }
+
+    # --- changes
+
+    @contextmanager
+    def changed(self, cause: Cause, size: float) -> Iterator[None]:
+        """The model with a cause of this size, until the context is left."""
+        torch = self._torch
+        with ExitStack() as stack, torch.no_grad():
+            setting = changed_setting(torch, self._model, cause, size)
+            if setting is not None:
+                stack.enter_context(setting)
+            elif cause.kind in _ENDS:
+                stack.enter_context(self._changed_end(cause, size))
+            else:
+                for weight, moved in self._moved(cause, size):
+                    stack.enter_context(_held(weight, moved))
+            yield
+
+    @contextmanager
+    def _changed_end(self, cause: Cause, size: float) -> Iterator[None]:
+        """Embedding or head, of which one may be the other's weight: their outputs."""
+        chosen = cause.index
+
+        def enters(_: Any, given: Any, output: Any) -> Any:
+            there = given[0] == chosen if chosen >= 0 else self._torch.ones_like(given[0])
+            return output * (1.0 + size * there[..., None])
+
+        def leaves(_: Any, __: Any, output: Any) -> Any:
+            moved = output.clone()
+            moved[..., slice(None) if chosen < 0 else chosen] *= 1.0 + size
+            return moved
+
+        first = cause.kind.startswith("embedding")
+        module = self._embedding if first else self._head
+        handle = module.register_forward_hook(enters if first else leaves)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _moved(self, cause: Cause, size: float) -> Iterator[tuple[Any, Any]]:
+        """Each weight that a cause changes, and what it becomes."""
+        torch, kind = self._torch, cause.kind
+        for name, parameter in self._parameters.items():
+            place, _, what = name.rpartition(".")
+            weight = parameter.detach()
+            if kind in ROUNDINGS:
+                if parameter.dim() > 1 and _within(place, cause.place):
+                    yield weight, weight + size * (rounded(torch, weight, kind) - weight)
+            elif kind in ("row", "column", "channel", "weight"):
+                if place == cause.place and what == "weight":
+                    yield weight, _part_moved(weight, cause, size, self._unit[name])
+            elif kind in ("head", "query_head", "value_head"):
+                scale = self._shape.scale_of(torch, cause, place, weight, size)
+                if scale is not None:
+                    yield weight, weight * scale
+            elif cause in self._scales_of(place):
+                yield weight, weight + size * (weight + self._unit[name])
+
+    def _scale_of(self, place: str) -> Cause:
+        """The scale of a whole module."""
+        within, _, name = place.rpartition(".")
+        # A norm of the queries undoes a scale of what they are projected by.
+        if name == (_QUERY_NORM if within in self._normed else _QUERY):
+            return Cause("softmax_scale", within)
+        if name == _OUT:
+            return Cause("attention", within)
+        if name == _DOWN:
+            return Cause("mlp", within)
+        return Cause("norm" if "norm" in name else "linear", place)
+
+    def _scales_of(self, place: str) -> tuple[Cause, ...]:
+        """All scales that a module has a part in: its own, its layer's, that of all layers."""
+        own = self._scale_of(place)
+        return (own, *_sums_with(own))
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The heads of attention, and their width."""
+
+    queries: int
+    values: int
+    width: int
+
+    @staticmethod
+    def of(config: Any) -> _Heads:
+        queries = int(config.num_attention_heads)
+        values = int(getattr(config, "num_key_value_heads", None) or queries)
+        width = getattr(config, "head_dim", None) or config.hidden_size // queries
+        return _Heads(queries, values, int(width))
+
+    def of_projection(
+        self, place: str, rows: NDArray[np.float32], columns: NDArray[np.float32]
+    ) -> Iterator[tuple[Cause, float]]:
+        """The sums over single heads."""
+        attention, _, name = place.rpartition(".")
+        sums = {_OUT: columns, _QUERY: rows, _VALUE: rows}.get(name)
+        kind = {_OUT: "head", _QUERY: "query_head", _VALUE: "value_head"}.get(name)
+        heads = self.values if name == _VALUE else self.queries
+        if sums is None or kind is None or len(sums) != heads * self.width:
+            return
+        each = sums.astype(np.float64).reshape(heads, self.width).sum(axis=1)
+        for index, value in enumerate(each):
+            yield Cause(kind, attention, index), float(value)
+
+    def scale_of(self, torch: Any, cause: Cause, place: str, weight: Any, size: float) -> Any:
+        """What a projection's weight is multiplied by; None where it is another one."""
+        name = {"head": _OUT, "query_head": _QUERY, "value_head": _VALUE}[cause.kind]
+        if place != f"{cause.place}.{name}" or weight.dim() != 2:
+            return None
+        axis = 1 if cause.kind == "head" else 0
+        scale = torch.ones(weight.shape[axis])
+        scale[cause.index * self.width : (cause.index + 1) * self.width] += size
+        return scale[None] if axis else scale[:, None]
+
+
+def _sums_with(cause: Cause) -> tuple[Cause, ...]:
+    """The causes whose effect is a sum that this one is a part of."""
+    layer = _LAYER.match(cause.place + ".")
+    if layer is None:
+        return ()
+    if cause.kind in ROUNDINGS:
+        return Cause(cause.kind, layer.group()), Cause(cause.kind)
+    if cause.kind in ("attention", "mlp"):
+        return Cause("layer", layer.group()), Cause("layer"), Cause(cause.kind)
+    return (Cause(cause.kind),) if cause.kind in ("softmax_scale", "norm") else ()
+
+
+def _finished(taken: _Taken) -> Gradients:
+    """With what sums of others are: layers, and all layers together."""
+    whole = dict(taken.whole)
+    for cause, value in taken.whole.items():
+        for each in _sums_with(cause):
+            whole[each] = whole.get(each, 0.0) + value
+    known = {c: v for c, v in whole.items() if not c.place.endswith(_SAME) or c.kind in ROUNDINGS}
+    return Gradients(known, taken.parts)
+
+
+def _within(place: str, wanted: str) -> bool:
+    if not wanted:
+        return _LAYER.match(place) is not None
+    return place == wanted or place.startswith(f"{wanted}.")
+
+
+def _part_moved(weight: Any, cause: Cause, size: float, unit: float) -> Any:
+    moved = weight.clone()
+    if cause.kind == "column":
+        moved[:, cause.index] *= 1.0 + size
+    elif cause.kind == "weight":
+        moved[cause.index, cause.column] += size
+    else:
+        moved[cause.index] += size * (moved[cause.index] + unit)
+    return moved
+
+
+@contextmanager
+def _held(weight: Any, moved: Any) -> Iterator[None]:
+    before = weight.clone()
+    weight.copy_(moved)
+    try:
+        yield
+    finally:
+        weight.copy_(before)
+
+
+def _unit_offset(torch: Any, model: Any, name: str) -> float:
+    """1 for a norm that multiplies by one more than its weight, as Gemma's do, else 0."""
+    module = model.get_submodule(name.rpartition(".")[0])
+    weight = getattr(module, "weight", None)
+    if "norm" not in type(module).__name__.lower() or weight is None or weight.dim() != 1:
+        return 0.0
+    with torch.no_grad():
+        kept = weight.clone()
+        weight.zero_()
+        probe = torch.linspace(-1.0, 1.0, weight.numel())[None]
+        try:
+            shown = module(probe)
+        except (RuntimeError, TypeError, ValueError):
+            return 0.0  # a norm that needs more than its input
+        finally:
+            weight.copy_(kept)
+    return 1.0 if bool((shown != 0.0).any()) and getattr(module, "bias", None) is None else 0.0
+
+
+def rounded(torch: Any, weight: Any, kind: str) -> Any:
+    """A float32 weight rounded to a narrow format and widened again; scales are the largest
+    magnitude of a row, the tensor, or a group of inputs."""
+    shape = weight.shape
+    if kind == "int4_group":
+        width = _GROUP if shape[-1] % _GROUP == 0 else shape[-1]
+        grouped = weight.reshape(-1, width)
+        largest = grouped.abs().amax(-1, keepdim=True)
+        return _nearest(torch, grouped, largest, "int4").reshape(shape)
+    tensor = kind.endswith("_tensor")
+    largest = weight.abs().amax() if tensor else weight.abs().amax(-1, keepdim=True)
+    return _nearest(torch, weight, largest, kind.removesuffix("_tensor"))
+
+
+def _nearest(torch: Any, values: Any, largest: Any, kind: str) -> Any:
+    steps = {"int8": 127.0, "int4": 7.0, "fp8": 448.0}[kind]
+    scale = largest.clamp(min=1e-12) / steps
+    if kind == "fp8":
+        return (values / scale).to(torch.float8_e4m3fn).float() * scale
+    return (values / scale).round() * scale

@@ -1,0 +1,46 @@
+"""What a diagnosis asks of the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.devices.causes import Cause
+
+
+class Gradients(Protocol):
+    """How one product of rows moves with each cause."""
+
+    @property
+    def whole(self) -> Mapping[Cause, float]: ...
+
+    @property
+    def parts(self) -> Mapping[tuple[str, str], NDArray[np.float32]]: ...
+
+
+class Oracle(Protocol):
+    """The oracle, seen from its logits (``harness.devices.hf.sensitivity``)."""
+
+    @property
+    def settings(self) -> tuple[Cause, ...]: ...
+
+    def sketches(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]: ...
+
+    def gradients(
+        self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], Sequence[Gradients]]: ...
+
+    def changed(self, cause: Cause, size: float) -> AbstractContextManager[None]: ...
+
+    def now(self, cause: Cause) -> float | None: ...
+
+
+@runtime_checkable
+class SensitiveDevice(Protocol):
+    """A device whose open model, in float32, can be asked as an oracle."""
+
+    def sensitivity(self) -> Oracle: ...

@@ -1,0 +1,1 @@
+"""Which change of the oracle's computation explains a candidate's error."""

@@ -1,0 +1,46 @@
+"""A diagnosis of recordings: the oracle is opened, asked and closed."""
+
+from __future__ import annotations
+
+from harness.alignment.diagnosis import Diagnosis
+from harness.baseline.baseline import Baseline
+from harness.devices.oracle import SensitiveDevice
+from harness.devices.registry import open_target
+from harness.devices.spec import DeviceSpec
+from harness.diagnosis.errors import Errors, errors_of
+from harness.diagnosis.run import diagnose
+from harness.errors import UsageError
+from harness.process.progress import Progress
+from harness.recording.format import Recording
+from harness.recording.recorder import opened
+
+
+def diagnosis_of(
+    candidate: Recording, baseline: Baseline, spec: DeviceSpec, progress: Progress
+) -> Diagnosis:
+    """Which change of the oracle's computation explains the candidate's error.
+
+    Args:
+        spec: where the oracle runs, and its model; the dtype is float32.
+
+    Raises:
+        UsageError: if the recordings do not allow it, the device cannot, or the model is
+            not the baseline's.
+        HarnessError: errors of the device and the model.
+    """
+    errors = errors_of(candidate, baseline)
+    target = open_target(spec, progress=progress)
+    mine, theirs = target.subject.facts, baseline.reference.model
+    if mine.weights != theirs.weights:
+        raise UsageError(
+            f"the model {mine.name!r} is not the baseline's, {theirs.name!r}: other weights; "
+            "name the checkpoint that the baseline was made from with --model"
+        )
+    return _asked(errors, target.device, progress)
+
+
+def _asked(errors: Errors, device: object, progress: Progress) -> Diagnosis:
+    with opened(device, progress):  # type: ignore[arg-type]
+        if not isinstance(device, SensitiveDevice):
+            raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
+        return diagnose(errors, device.sensitivity(), progress)

@@ -1,0 +1,44 @@
+"""Directions: how the oracle's rows move when one cause has a size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.devices.causes import WHOLE, Cause
+from harness.devices.oracle import Oracle
+from harness.diagnosis.errors import Errors
+
+#: The size at which a direction is measured first: small enough to be straight, large
+#: enough to be far above the rounding of float32. Of what is done or not, all of it.
+STEP = 0.02
+
+
+def first_size(cause: Cause) -> float:
+    """The size at which a cause's direction is measured first."""
+    return 1.0 if cause.kind in WHOLE else STEP
+
+
+def direction_of(
+    errors: Errors,
+    oracle: Oracle,
+    base: Sequence[NDArray[np.float64]],
+    cause: Cause,
+    size: float,
+    step: Callable[[], None] = lambda: None,
+) -> list[NDArray[np.float64]]:
+    """Per prompt float64 (n, 64): what a cause of this size adds to the oracle's rows, over
+    the size.
+
+    Args:
+        base: the oracle's rows as they are.
+    """
+    found = []
+    with oracle.changed(cause, size):
+        for prompt, rows in zip(errors.prompts, base, strict=True):
+            moved = oracle.sketches(prompt.token_ids, len(prompt))
+            found.append((moved - rows) / size)
+            step()
+    return found

@@ -1,0 +1,134 @@
+"""What is to be explained: the errors of a candidate and of the arms, prompt by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.alignment.prompts import hold
+from harness.baseline.baseline import Baseline
+from harness.baseline.floor import noise_floor
+from harness.errors import UsageError
+from harness.recording.format import Recording
+from harness.statistics.score import Metric, metric_of
+
+#: Fewer prompts show no deviation between them.
+FEWEST_PROMPTS = 4
+#: A candidate whose error is below so many times the arms' rounds more finely than they do.
+FINER = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class PromptErrors:
+    """The rows of one prompt, n of them, as sketches against the oracle's.
+
+    Attributes:
+        token_ids: what one pass reads for these rows.
+        truth: float64 (n, 64), the oracle's own.
+        arms: float64 (A, n, 64), errors of reference and controls.
+        candidate: float64 (n, 64), the candidate's error.
+    """
+
+    id: str
+    token_ids: tuple[int, ...]
+    truth: NDArray[np.float64]
+    arms: NDArray[np.float64]
+    candidate: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.candidate)
+
+    @property
+    def rounding(self) -> NDArray[np.float64]:
+        """float64 (n, 64), the mean error of the arms: what rounding does in all of them."""
+        return np.asarray(self.arms.mean(axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """All prompts, and the metric of the arms' errors."""
+
+    prompts: tuple[PromptErrors, ...]
+    metric: Metric
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return sum(map(len, self.prompts))
+
+    def excess(self) -> float:
+        """The squared error that the candidate has beyond the arms, in the metric; not
+        below 0."""
+        mine = sum(self._squared(i, p.candidate) for i, p in enumerate(self.prompts))
+        return max(mine - self.arms(), 0.0)
+
+    def arms(self) -> float:
+        """The squared error of the arms, their mean, in the metric."""
+        return sum(
+            float(np.mean([self._squared(i, arm) for arm in p.arms]))
+            for i, p in enumerate(self.prompts)
+        )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How much of the arms' own systematic rounding the candidate may share: all of it
+        where its error is of their size; where it is smaller, as in a higher precision, any
+        part."""
+        mine = sum(self._squared(i, p.candidate) for i, p in enumerate(self.prompts))
+        return (1.0,) if mine >= FINER**2 * self.arms() else (0.0, 0.5, 1.0)
+
+    def _squared(self, prompt: int, error: NDArray[np.float64]) -> float:
+        return float(np.sum(error * self.metric.weighed(prompt, error)))
+
+
+def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
+    """The errors of every prompt whose rows are finite and whole in all arms.
+
+    Raises:
+        UsageError: where there are too few of them, or no noise floor.
+    """
+    floor = noise_floor(baseline)
+    if floor is None:
+        raise UsageError("a diagnosis needs a baseline with an oracle and two controls")
+    known = {p.id: p for p in baseline.reference.prompts}
+    found = []
+    for prompt in candidate.prompts:
+        held = hold(prompt, baseline, candidate.dtype)
+        n = len(held.chosen)
+        if not n or not held.usable or held.truth is None or held.truth.sketch is None:
+            continue
+        arms = floor.prompts[held.id].arms
+        there = arms.positions < n
+        if held.rows.sketch is None or int(there.sum()) != n:
+            continue
+        truth = held.truth.sketch.astype(np.float64)
+        reference = known[held.id]
+        found.append(
+            PromptErrors(
+                id=held.id,
+                token_ids=(*reference.prompt_token_ids, *reference.run.token_ids[: n - 1]),
+                truth=truth,
+                arms=arms.error[:, there],
+                candidate=held.rows.sketch.astype(np.float64) - truth,
+            )
+        )
+    return _errors(found)
+
+
+def _errors(found: Sequence[PromptErrors]) -> Errors:
+    if len(found) < FEWEST_PROMPTS:
+        raise UsageError(
+            f"a diagnosis needs whole, finite rows of {FEWEST_PROMPTS} prompts, and "
+            f"{len(found)} have them; record a suite of more prompts on a device that gives "
+            "whole rows"
+        )
+    try:
+        return Errors(tuple(found), metric_of([p.arms for p in found]))
+    except ValueError as error:
+        raise UsageError(f"a diagnosis needs the arms' rounding, but {error}") from error

@@ -1,0 +1,152 @@
+"""Gradients of a model's sketches against what its own passes show, in four architectures."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.devices.causes import SETTINGS, WHOLE, Cause
+from harness.statistics.rows import row_statistics
+
+pytestmark = pytest.mark.engine
+for package in ("torch", "transformers"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+VOCABULARY, ROWS = 97, 7
+IDS = (3, 14, 15, 9, 26, 5, 35, 8, 9, 79)
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+
+
+def model_of(name: str) -> Any:
+    """A random model in float32, whose norms and biases are not those of a fresh one."""
+    import torch
+    import transformers
+
+    torch.manual_seed(5)
+    config = getattr(transformers, f"{name}Config")(**SMALL)
+    found = getattr(transformers, f"{name}ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for parameter_name, parameter in found.named_parameters():
+            parameter.mul_(2.0)
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            assert torch.isfinite(parameter).all(), parameter_name
+    return found
+
+
+@pytest.fixture(params=["Llama", "Qwen2", "Qwen3", "Gemma3"])
+def oracle(request: pytest.FixtureRequest) -> Any:
+    import torch
+
+    from harness.devices.hf.sensitivity import Sensitivity
+
+    name = "Gemma3Text" if request.param == "Gemma3" else request.param
+    if name == "Gemma3Text":
+        import transformers
+
+        torch.manual_seed(5)
+        made = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**SMALL)).float()
+        return Sensitivity(torch, made.eval(), VOCABULARY, keep_rounded=False)
+    return Sensitivity(torch, model_of(name), VOCABULARY, keep_rounded=False)
+
+
+def moved(oracle: Any, cause: Cause, size: float) -> np.ndarray:
+    with oracle.changed(cause, size):
+        found: np.ndarray = oracle.sketches(IDS, ROWS)
+    return found
+
+
+def test_sketches_are_those_of_row_statistics(oracle: Any) -> None:
+    import torch
+
+    model = oracle._model
+    with torch.no_grad():
+        rows = model(torch.tensor([list(IDS)])).logits[0, -ROWS:].numpy()
+    expected = row_statistics(np.ascontiguousarray(rows[:, :VOCABULARY])).sketch
+    assert oracle.sketches(IDS, ROWS) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_every_gradient_is_what_two_passes_show(oracle: Any) -> None:
+    vector = np.random.default_rng(1).normal(size=(ROWS, 64))
+    before = oracle.sketches(IDS, ROWS)
+    rows, (found,) = oracle.gradients(IDS, [vector])
+    assert rows == pytest.approx(before, rel=1e-6, abs=1e-6)
+    causes = dict(found.whole)
+    for (kind, place), values in found.parts.items():
+        index = IDS[2] if kind in ("embedding_row", "head_row") else len(values) // 2
+        causes[Cause(kind, place, index)] = float(values[index])
+    assert {c.kind for c in causes} >= {
+        "softmax_scale", "attention", "mlp", "layer", "norm", "head", "value_head", "int8", "fp8",
+        "logit_scale", "embedding_scale", "row", "column", "channel", "embedding_row", "head_row",
+    }  # fmt: skip
+    usual = float(np.median([abs(v) for v in causes.values() if v]))
+    for cause, value in causes.items():
+        step = 0.01 if cause.kind in WHOLE else 0.003
+        up, down = moved(oracle, cause, step), moved(oracle, cause, -step)
+        shown = float(np.sum((up - down) * vector) / (2.0 * step))
+        assert value == pytest.approx(shown, rel=0.03, abs=0.01 * usual), cause
+    assert oracle.sketches(IDS, ROWS) == pytest.approx(before, rel=0, abs=0)
+
+
+def test_roundings_that_are_kept_are_nearly_those_made_anew(oracle: Any) -> None:
+    """Kept in bfloat16: a part in 256 of each weight's difference."""
+    import torch
+
+    from harness.devices.causes import ROUNDINGS
+    from harness.devices.hf.sensitivity import Sensitivity
+
+    vector = np.random.default_rng(3).normal(size=(ROWS, 64))
+    _, (anew,) = oracle.gradients(IDS, [vector])
+    oracle.close()
+    kept = Sensitivity(torch, oracle._model, VOCABULARY)
+    _, (found,) = kept.gradients(IDS, [vector])
+    for kind in ROUNDINGS:
+        these = [c for c in anew.whole if c.kind == kind and "proj" in c.place]
+        ours, theirs = ([g.whole[c] for c in these] for g in (found, anew))
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.99, kind
+
+
+def test_several_vectors_take_one_pass_and_are_each_their_own(oracle: Any) -> None:
+    random = np.random.default_rng(2)
+    vectors = [random.normal(size=(ROWS, 64)) for _ in range(2)]
+    _, both = oracle.gradients(IDS, vectors)
+    for vector, found in zip(vectors, both, strict=True):
+        _, (alone,) = oracle.gradients(IDS, [vector])
+        assert alone.whole.keys() == found.whole.keys()
+        for cause, value in found.whole.items():
+            assert value == pytest.approx(alone.whole[cause], rel=1e-4, abs=1e-5), cause
+
+
+def test_settings_change_rows_and_are_put_back(oracle: Any) -> None:
+    before = oracle.sketches(IDS, ROWS)
+    kinds = {cause.kind for cause in oracle.settings}
+    assert kinds == set(SETTINGS)
+    for cause in oracle.settings:
+        size = 1.0 if cause.kind in WHOLE else 0.1
+        assert not np.array_equal(moved(oracle, cause, size), before), cause
+        assert np.array_equal(moved(oracle, cause, 0.0), before) or cause.kind in WHOLE
+    assert np.array_equal(oracle.sketches(IDS, ROWS), before)
+
+
+def test_a_base_and_an_epsilon_are_read(oracle: Any) -> None:
+    for cause in oracle.settings:
+        now = oracle.now(cause)
+        if cause.kind == "norm_epsilon":
+            assert now == pytest.approx(1e-6)
+        elif cause.kind == "rope_base":
+            assert now == pytest.approx(10_000.0, rel=1e-4) or now == pytest.approx(1e6, rel=1e-4)
+        else:
+            assert now is None

@@ -1,0 +1,118 @@
+"""Diagnoses on a linear model, where the score test's distribution is known."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from linear_oracle import LinearOracle, directions, errors
+
+from harness.alignment.diagnosis import Diagnosis
+from harness.devices.causes import Cause
+from harness.diagnosis.run import diagnose
+from harness.process.progress import Progress
+
+PROMPTS = 24
+BASE = Cause("rope_base")
+LAYERS = [Cause("mlp", f"model.layers.{i}.mlp") for i in range(20)]
+ROWS = [Cause("row", "model.layers.3.mlp.gate_proj", i) for i in range(50)]
+CAUSES = [BASE, *LAYERS, *ROWS]
+
+
+def world(seed: int, effects: dict[Cause, float]) -> tuple[Diagnosis, LinearOracle]:
+    random = np.random.default_rng(seed)
+    along = directions(random, CAUSES, PROMPTS)
+    oracle = LinearOracle(along, settings=(BASE,))
+    return diagnose(errors(random, PROMPTS, effects, along), oracle, quiet()), oracle
+
+
+def quiet() -> Progress:
+    return Progress(io.StringIO())
+
+
+def named(found: Diagnosis) -> list[Cause]:
+    return [Cause(x.kind, x.place, x.index, x.column) for x in found.explanations]
+
+
+def test_rounding_alone_is_explained_by_nothing() -> None:
+    told = 0
+    for seed in range(40):
+        found, oracle = world(seed, {})
+        told += found.finding != "NOTHING"
+        assert oracle.sizes == {}
+    # One in a thousand, of the causes and of the parts each.
+    assert told == 0
+    assert found.sentence.startswith("The error has no part that rounding does not have")
+    assert found.explanations == ()
+    assert (found.prompts, found.rows, found.hypotheses, found.parts) == (24, 288, 21, 50)
+
+
+@pytest.mark.parametrize("cause", [BASE, LAYERS[7], ROWS[13]], ids=str)
+def test_the_true_cause_is_named_with_its_size(cause: Cause) -> None:
+    inside = 0
+    for seed in range(12):
+        found, _ = world(seed, {cause: 0.3})
+        assert found.finding == "SYSTEMATIC"
+        assert named(found) == [cause]
+        (best,) = found.explanations
+        assert best.size.low is not None
+        assert best.size.high is not None
+        true = 10_000.0 * np.exp(0.3) if cause is BASE else 1.3
+        inside += best.size.low <= true <= best.size.high
+        assert best.alike == ()
+        assert 0.5 < best.share <= 1.0
+        assert found.left < found.sure
+    assert inside >= 10
+
+
+def test_a_base_is_told_in_its_own_unit() -> None:
+    found, _ = world(3, {BASE: -0.2})
+    assert found.sentence.startswith("Explained by the RoPE base: the error is what 8")
+    assert "in place of 1e+04 would give" in found.sentence
+
+
+def test_two_causes_are_named_one_after_the_other() -> None:
+    found, _ = world(5, {BASE: 0.4, LAYERS[2]: 0.25})
+    assert named(found) == [BASE, LAYERS[2]]
+    assert found.explanations[0].share > found.explanations[1].share
+
+
+def test_causes_that_are_one_direction_are_named_together() -> None:
+    random = np.random.default_rng(9)
+    along = directions(random, CAUSES, PROMPTS)
+    along[LAYERS[4]] = along[LAYERS[3]] + 0.02 * along[LAYERS[4]]
+    found = diagnose(
+        errors(random, PROMPTS, {LAYERS[3]: 0.3}, along), LinearOracle(along, (BASE,)), quiet()
+    )
+    (best,) = found.explanations
+    first = best.sentence.removeprefix("Explained by ").partition(":")[0]
+    both = {first, *(other.sentence for other in best.alike)}
+    assert both == {"what the MLP of layer 3 adds", "what the MLP of layer 4 adds"}
+
+
+def test_what_all_arms_share_is_no_cause() -> None:
+    """The arms' own systematic rounding, which a candidate of theirs has too."""
+    for common in (0.0, 1.0, 3.0):
+        random = np.random.default_rng(11)
+        along = directions(random, CAUSES, PROMPTS)
+        given = errors(random, PROMPTS, common=common)
+        assert diagnose(given, LinearOracle(along, (BASE,)), quiet()).finding == "NOTHING"
+
+
+def test_an_effect_within_the_margin_is_slight() -> None:
+    random = np.random.default_rng(12)
+    along = {cause: 30.0 * d for cause, d in directions(random, CAUSES, 60).items()}
+    along = {
+        c: np.ones_like(d) * np.sin(np.arange(64)) if c == BASE else d for c, d in along.items()
+    }
+    given = errors(random, 60, {BASE: 0.05}, along)
+    found = diagnose(given, LinearOracle(along, (BASE,)), quiet())
+    assert found.finding in ("SLIGHT", "SYSTEMATIC")
+    assert (found.finding == "SLIGHT") == (found.effect <= found.margin)
+
+
+def test_the_depth_shows_where_the_cause_is() -> None:
+    found, _ = world(7, {LAYERS[7]: 0.3})
+    assert max(found.layers, key=lambda each: each.t).layer == 7
+    assert [each.layer for each in found.layers] == list(range(20))
