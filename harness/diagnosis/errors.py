@@ -96,10 +96,12 @@ def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
     floor = noise_floor(baseline)
     if floor is None:
         raise UsageError("a diagnosis needs a baseline with an oracle and two controls")
-    known = {p.id: p for p in baseline.reference.prompts}
+    mine = {p.id: p for p in candidate.prompts}
     found = []
-    for prompt in candidate.prompts:
-        held = hold(prompt, baseline, candidate.dtype)
+    for reference in baseline.reference.prompts:
+        if reference.id not in mine:
+            continue
+        held = hold(mine[reference.id], baseline, candidate.dtype)
         n = len(held.chosen)
         if not n or not held.usable or held.truth is None or held.truth.sketch is None:
             continue
@@ -108,7 +110,6 @@ def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
         if held.rows.sketch is None or int(there.sum()) != n:
             continue
         truth = held.truth.sketch.astype(np.float64)
-        reference = known[held.id]
         found.append(
             PromptErrors(
                 id=held.id,

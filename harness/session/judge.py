@@ -6,13 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.alignment.align import compare
+from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.stops import STOPS
 from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment
+from harness.devices.kinds import REFERENCE_DEVICE
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
-from harness.doctor import Diagnosis
+from harness.diagnosis.command import diagnosis_of
+from harness.doctor import Diagnosis as HostDiagnosis
+from harness.errors import UsageError
+from harness.messages.message import message
+from harness.messages.statement import remark
 from harness.process.progress import Progress
 from harness.session.magnifier import MagnifierPlan, added, run_magnifier
 from harness.session.matrix import MatrixPlan, run_matrix
@@ -46,32 +52,53 @@ class Judged:
 
 
 def judge(
-    recorded: Recorded, diagnosis: Diagnosis | None, open_target: OpenTarget, progress: Progress
+    recorded: Recorded, host: HostDiagnosis | None, open_target: OpenTarget, progress: Progress
 ) -> Judged:
     """Judge the candidate against the baseline; pure except for matrix and magnifier.
 
     Args:
-        diagnosis: the doctor's diagnosis of this host, if there is one.
+        host: the doctor's diagnosis of this host, if there is one.
 
     Raises:
         HarnessError: errors of the device in the runs of matrix and magnifier.
     """
     options = recorded.prepared.run.options
-    alignment = compare(
+    alignment = _compared(recorded)
+    if options.diagnose and alignment.comparability.comparable:
+        alignment = _diagnosed(recorded, alignment, progress)
+    if options.context is not None:
+        return Judged(recorded, alignment)  # that recording may come from another machine
+    if alignment.comparability.comparable:
+        alignment = _look_closer(recorded, alignment, open_target, progress)
+    if host is not None:
+        facts = {section: dict(rows) for section, rows in host.facts.items()}
+        alignment = alignment.model_copy(update={"doctor": host.findings, "host": facts})
+    return Judged(recorded, alignment)
+
+
+def _compared(recorded: Recorded, diagnosis: Diagnosis | None = None) -> Alignment:
+    options = recorded.prepared.run.options
+    return compare(
         recorded.candidate,
         recorded.baseline,
         allow=options.allow,
         candidate_file=recorded.prepared.recording_file.as_posix(),
         reproduce=(options.command(),),
+        diagnosis=diagnosis,
     )
-    if options.context is not None:
-        return Judged(recorded, alignment)  # that recording may come from another machine
-    if alignment.comparability.comparable:
-        alignment = _look_closer(recorded, alignment, open_target, progress)
-    if diagnosis is not None:
-        facts = {section: dict(rows) for section, rows in diagnosis.facts.items()}
-        alignment = alignment.model_copy(update={"doctor": diagnosis.findings, "host": facts})
-    return Judged(recorded, alignment)
+
+
+def _diagnosed(recorded: Recorded, alignment: Alignment, progress: Progress) -> Alignment:
+    """The alignment with what explains the error, or why that cannot be told."""
+    own = recorded.prepared.run.options.spec
+    spec = DeviceSpec(
+        REFERENCE_DEVICE, own.model, "float32", trust_remote_code=own.trust_remote_code
+    )
+    try:
+        found = diagnosis_of(recorded.candidate, recorded.baseline, spec, progress)
+    except UsageError as error:
+        return alignment.with_remarks(remark(message("warning.no_diagnosis", reason=str(error))))
+    return _compared(recorded, found)
 
 
 def _look_closer(

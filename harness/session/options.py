@@ -28,6 +28,7 @@ class RunOptions:
     update_baselines: bool = False
     matrix: bool = False
     magnify: bool = False
+    diagnose: bool = False
     no_doctor: bool = False
 
     def check(self) -> None:
@@ -60,6 +61,7 @@ class RunOptions:
         parts += self.allow.options()
         if prompt_id is None:
             parts += ["--matrix"] * self.matrix + ["--magnify"] * self.magnify
+            parts += ["--diagnose"] * self.diagnose
         parts += ["--no-doctor"] * self.no_doctor
         parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)

@@ -73,6 +73,11 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         "also run once for each of these changes: repeat, batch, graph, prefix cache, chunks",
     ),
     ("--magnify", _FLAG, "also judge in float16 and float32; only warns"),
+    (
+        "--diagnose",
+        _FLAG,
+        "also name the change of the model that explains the error; takes minutes on the CPU",
+    ),
     ("--update-baselines", _FLAG, "replace the baseline (reference device)"),
     ("--trust-remote-code", _FLAG, "run code that the checkpoint brings"),
     (
@@ -128,6 +133,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         update_baselines=get("update_baselines"),
         matrix=get("matrix"),
         magnify=get("magnify"),
+        diagnose=get("diagnose"),
         no_doctor=get("no_doctor"),
     )
 

@@ -342,6 +342,7 @@ def _diagnoses() -> Iterator[Message]:
             best = message("explanation", cause=name_of(cause), size=said, share=40.0)
             yield best
     yield message("diagnosis.nothing")
+    yield message("warning.no_diagnosis", reason="3 prompts")
     yield message("diagnosis.slight", best=best, effect=3.0)
 
 
