@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.catalogue.run import catalogue_baseline
+from benchmarks.catalogue.run import POSITIONS, catalogue_baseline, shortened
 from harness.devices.causes import Cause
 from harness.devices.oracle import Oracle, SensitiveDevice
 from harness.devices.registry import open_target
@@ -28,7 +28,7 @@ from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors, errors_of
 from harness.diagnosis.explain import likeliest
-from harness.diagnosis.scores import Parts, Scores, part_limit
+from harness.diagnosis.scores import PartTable, Scores, part_limit
 from harness.errors import UsageError
 from harness.process.progress import Silent
 from harness.recording.format import load_recording
@@ -42,7 +42,7 @@ _Directions = dict[Cause, list[NDArray[np.float64]]]
 def scores_together(many: Sequence[Errors], oracle: Oracle, settings: _Directions) -> list[Scores]:
     """The scores of several candidates on the same prompts."""
     whole: list[list[Any]] = [[] for _ in many]
-    parts: list[dict[tuple[str, str], list[Any]]] = [{} for _ in many]
+    parts = [PartTable(len(many[0])) for _ in many]
     rounding, base = [], []
     for index, prompt in enumerate(many[0].prompts):
         wanted = [e.prompts[index].candidate - e.prompts[index].rounding for e in many]
@@ -53,15 +53,14 @@ def scores_together(many: Sequence[Errors], oracle: Oracle, settings: _Direction
         rounding.append(found[-1].whole)
         for which, each in enumerate(found[:-1]):
             whole[which].append(each.whole)
-            for key, values in each.parts.items():
-                parts[which].setdefault(key, []).append(values)
+            parts[which].add(index, each.parts)
     causes = tuple(sorted(rounding[0]))
     return [
         Scores(
             causes=causes,
             candidate=np.array([[each[c] for c in causes] for each in own]),
             rounding=np.array([[each[c] for c in causes] for each in rounding]),
-            parts=tuple(Parts(*key, np.stack(values)) for key, values in mine.items()),
+            parts=mine.parts(),
             base=tuple(base),
             shares=errors.shares,
         ).with_directions(errors, settings)
@@ -123,7 +122,8 @@ def main() -> None:
             known, many = [], []
             for name in names[begin : begin + TOGETHER]:
                 try:
-                    found = errors_of(load_recording(options.work / f"{name}.json"), baseline)
+                    made = load_recording(options.work / f"{name}.json")
+                    found = errors_of(shortened(made, POSITIONS), baseline)
                 except UsageError as error:
                     print(f"{name}: {error}", flush=True)
                     continue

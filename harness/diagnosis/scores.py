@@ -34,6 +34,31 @@ class Parts:
         return np.where(met, t_values(wide, scales), 0.0)
 
 
+class PartTable:
+    """The scores of all parts, a row for each prompt, in one block: small arrays that stay
+    between large ones that go would keep the memory of both."""
+
+    def __init__(self, prompts: int) -> None:
+        self._prompts = prompts
+        self._columns: dict[tuple[str, str], slice] = {}
+        self._table = np.zeros((prompts, 0), np.float32)
+
+    def add(self, prompt: int, found: Mapping[tuple[str, str], NDArray[np.float32]]) -> None:
+        """One prompt's parts, which must be the same in all prompts."""
+        if not self._columns:
+            begin = 0
+            for key, values in found.items():
+                self._columns[key] = slice(begin, begin + len(values))
+                begin += len(values)
+            self._table = np.zeros((self._prompts, begin), np.float32)
+        for key, values in found.items():
+            self._table[prompt, self._columns[key]] = values
+
+    def parts(self) -> tuple[Parts, ...]:
+        """All places."""
+        return tuple(Parts(*key, self._table[:, at]) for key, at in self._columns.items())
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """What each cause has to do with the error.
@@ -125,7 +150,7 @@ def scores_of(
             arms' mean; None for all of it.
         step: called after each prompt.
     """
-    parts: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
+    parts = PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
     theirs: list[Mapping[Cause, float]] = []
     base = []
@@ -138,8 +163,7 @@ def scores_of(
         base.append(rows)
         mine.append(own.whole)
         theirs.append(common.whole)
-        for key, values in own.parts.items():
-            parts.setdefault(key, []).append(values)
+        parts.add(index, own.parts)
         step()
     causes = tuple(sorted(mine[0]))
     return Scores(
@@ -148,7 +172,7 @@ def scores_of(
         rounding=np.array([[whole[c] for c in causes] for whole in theirs])
         if first is None
         else first.rounding[:, : len(causes)],
-        parts=tuple(Parts(*key, np.stack(values)) for key, values in parts.items()),
+        parts=parts.parts(),
         base=tuple(base),
         shares=errors.shares,
     )

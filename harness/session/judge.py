@@ -16,7 +16,7 @@ from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.command import diagnosis_of
 from harness.doctor import Diagnosis as HostDiagnosis
-from harness.errors import UsageError
+from harness.errors import HarnessError
 from harness.messages.message import message
 from harness.messages.statement import remark
 from harness.process.progress import Progress
@@ -96,7 +96,7 @@ def _diagnosed(recorded: Recorded, alignment: Alignment, progress: Progress) -> 
     )
     try:
         found = diagnosis_of(recorded.candidate, recorded.baseline, spec, progress)
-    except UsageError as error:
+    except HarnessError as error:
         return alignment.with_remarks(remark(message("warning.no_diagnosis", reason=str(error))))
     return _compared(recorded, found)
 
