@@ -24,6 +24,9 @@ MEASURED, MEASURED_PARTS = 6, 4
 WORTH = 0.6
 #: So many of the best are measured again where their size is.
 REFINED = 2
+#: At most so often, until the size changes by less than this share; a size beyond the
+#: largest is none that a model has.
+REPEATS, STAYS, LARGEST = 5, 0.02, 8.0
 #: Directions that are so much alike cannot be told apart.
 ALIKE = 0.9
 #: The best explains no more than so many times as much as another that is alike.
@@ -73,7 +76,7 @@ def measured(
             if item is not None:
                 found.append(item)
     found.sort(key=_explained, reverse=True)
-    with progress.stage("sizes", REFINED * len(errors)) as step:
+    with progress.stage("sizes", REFINED * REPEATS * len(errors)) as step:
         refined = [
             _refined(errors, oracle, scores, item, residual, step) for item in found[:REFINED]
         ]
@@ -126,13 +129,20 @@ def _refined(
     residual: Sequence[NDArray[np.float64]],
     step: Callable[[], None],
 ) -> Measured:
-    """Measured again where its size is: a large change is not straight."""
-    size = item.size.value
-    if item.cause.kind in WHOLE or abs(size) < 2.0 * first_size(item.cause) or abs(size) > 3.0:
+    """Measured again where its size is, until that stays: a large change is not straight."""
+    if item.cause.kind in WHOLE:
         return item
-    direction = direction_of(errors, oracle, scores.base, item.cause, size, step)
-    found = _sized(errors, item.cause, item.t, direction, residual)
-    return item if found is None else found
+    best, now = item, first_size(item.cause)
+    for _ in range(REPEATS):
+        size = best.size.value
+        if abs(size - now) <= STAYS * max(abs(size), now) or abs(size) > LARGEST:
+            break
+        direction = direction_of(errors, oracle, scores.base, item.cause, size, step)
+        found = _sized(errors, item.cause, item.t, direction, residual)
+        if found is None or found.size.explained <= best.size.explained:
+            break
+        best, now = found, size
+    return best
 
 
 def alike(best: Measured, others: Sequence[Measured], errors: Errors) -> tuple[Cause, ...]:

@@ -1,0 +1,81 @@
+"""What is to be explained, from recordings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from factories import fake_baseline, fake_record, fake_suite
+
+from harness.baseline.baseline import Baseline
+from harness.devices.fake import FakeDevice
+from harness.diagnosis.errors import FEWEST_PROMPTS, errors_of
+from harness.errors import UsageError
+from harness.recording.context import Context
+from harness.recording.recorder import Options
+
+SUITE = fake_suite(prompts=6, tokens=8)
+BASELINE = fake_baseline(SUITE)
+CANDIDATE = fake_record(FakeDevice(seed=3), SUITE, Options(context=Context.of(BASELINE.reference)))
+
+
+def test_rows_tokens_and_errors_are_those_of_the_recordings() -> None:
+    found = errors_of(CANDIDATE, BASELINE)
+    assert [p.id for p in found.prompts] == [p.id for p in BASELINE.reference.prompts]
+    assert found.rows == 48
+    assert BASELINE.oracle is not None
+    for mine, reference, oracle in zip(
+        found.prompts, BASELINE.reference.prompts, BASELINE.oracle.prompts, strict=True
+    ):
+        given = (*reference.prompt_token_ids, *reference.run.token_ids[:-1])
+        assert mine.token_ids == given
+        assert oracle.run.rows.sketch is not None
+        assert mine.truth == pytest.approx(oracle.run.rows.sketch.astype(float))
+        assert mine.arms.shape == (1 + len(BASELINE.controls), 8, 64)
+        assert mine.rounding == pytest.approx(mine.arms.mean(axis=0))
+
+
+def test_an_arm_as_the_candidate_has_the_error_of_an_arm() -> None:
+    name = next(iter(BASELINE.controls))
+    found = errors_of(BASELINE.controls[name], BASELINE)
+    for prompt in found.prompts:
+        assert any(np.array_equal(prompt.candidate, arm) for arm in prompt.arms)
+    assert found.excess() < 0.5 * found.arms()
+
+
+def test_a_candidate_of_smaller_error_may_share_any_part_of_the_arms_rounding() -> None:
+    found = errors_of(CANDIDATE, BASELINE)
+    assert found.shares == (1.0,)
+    finer = replace(
+        found, prompts=tuple(replace(p, candidate=0.1 * p.candidate) for p in found.prompts)
+    )
+    assert finer.shares == (0.0, 0.5, 1.0)
+    assert finer.excess() == 0.0
+
+
+def test_the_order_of_prompts_is_the_baselines() -> None:
+    turned = CANDIDATE.model_copy(update={"prompts": CANDIDATE.prompts[::-1]})
+    mine, other = errors_of(CANDIDATE, BASELINE), errors_of(turned, BASELINE)
+    for one, two in zip(mine.prompts, other.prompts, strict=True):
+        assert one.id == two.id
+        assert np.array_equal(one.candidate, two.candidate)
+
+
+def test_too_few_prompts_are_one_line() -> None:
+    few = CANDIDATE.model_copy(update={"prompts": CANDIDATE.prompts[: FEWEST_PROMPTS - 1]})
+    with pytest.raises(UsageError, match="of 4 prompts, and 3 have them; record a suite"):
+        errors_of(few, BASELINE)
+
+
+def test_a_baseline_without_an_oracle_is_one_line() -> None:
+    with pytest.raises(UsageError, match="an oracle and two controls"):
+        errors_of(CANDIDATE, Baseline(BASELINE.reference))
+
+
+def test_rows_that_are_not_finite_are_left_out() -> None:
+    broken = fake_record(
+        FakeDevice(seed=3, fault="nan"), SUITE, Options(context=Context.of(BASELINE.reference))
+    )
+    with pytest.raises(UsageError, match="whole, finite rows"):
+        errors_of(broken, BASELINE)
