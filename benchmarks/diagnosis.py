@@ -34,7 +34,7 @@ from harness.process.progress import Silent
 from harness.recording.format import load_recording
 from harness.recording.recorder import opened
 
-TOGETHER = 6
+TOGETHER = 3
 SUBSETS, SIZES = 40, (8, 16, 32)
 _Directions = dict[Cause, list[NDArray[np.float64]]]
 

@@ -70,7 +70,11 @@ def size_in_words(cause: Cause, size: Size, now: float | None) -> tuple[Message,
 
 
 def _values(found: Interval) -> dict[str, Value]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+    """For a reader: four digits, so that a base is 9,010 and not 9.01e+03."""
+    return {
+        name: None if x is None else float(f"{x:.4g}")
+        for name, x in (("value", found.value), ("low", found.low), ("high", found.high))
+    }
 
 
 def _interval(of: list[float]) -> Interval:

@@ -9,7 +9,7 @@ MESSAGES: dict[str, str] = {
     "diagnosis.slight": "{best:clause}. That is {effect:.2g} % of the arms' rounding, within "
     "what a correct port may have.",
     "warning.no_diagnosis": "No diagnosis: {reason}",
-    "explanation": "Explained by {cause}: the error is what {size:.4g} would give; that is "
+    "explanation": "Explained by {cause}: the error is what {size:,g} would give; that is "
     "{share:.0f} % of the error beyond rounding.",
     # Sizes
     "size.instead": "{value} ({low} to {high}) in place of {now}",

@@ -8,7 +8,7 @@ MESSAGES: dict[str, str] = {
     "没有任何原因能解释它。",
     "diagnosis.slight": "{best:clause}。这是各臂舍入的 {effect:.2g} %，在正确移植的范围之内。",
     "warning.no_diagnosis": "没有诊断：{reason}",
-    "explanation": "可由{cause}解释：误差相当于{size:.4g}，占舍入以外误差的 {share:.0f} %。",
+    "explanation": "可由{cause}解释：误差相当于{size:,g}，占舍入以外误差的 {share:.0f} %。",
     # Sizes
     "size.instead": "用 {value}（{low} 至 {high}）代替 {now}",
     "size.times": "乘以 {value}（{low} 至 {high}）",

@@ -69,7 +69,7 @@ def test_the_true_cause_is_named_with_its_size(cause: Cause) -> None:
 def test_a_base_is_told_in_its_own_unit() -> None:
     found, _ = world(3, {BASE: -0.2})
     assert found.sentence.startswith("Explained by the RoPE base: the error is what 8")
-    assert "in place of 1e+04 would give" in found.sentence
+    assert "in place of 10,000 would give" in found.sentence
 
 
 def test_two_causes_are_named_one_after_the_other() -> None:
