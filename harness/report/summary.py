@@ -46,9 +46,10 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
 def _explained(diagnosis: Diagnosis) -> Iterator[str]:
     """Every cause, with those that cannot be told apart from it."""
     for explanation in diagnosis.explanations:
-        yield f"  diagnosis: {printable(explanation.sentence)}"
+        if explanation.sentence != diagnosis.sentence:  # else the gate's line says it
+            yield f"  diagnosis: {printable(explanation.sentence)}"
         for other in explanation.alike:
-            yield f"    not to be told apart from: {printable(other.sentence)}"
+            yield f"  diagnosis: not to be told apart from {printable(other.sentence)}"
 
 
 def _equal_lines(table: TokenTable) -> Iterator[str]:

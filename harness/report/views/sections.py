@@ -87,11 +87,13 @@ class Cause:
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """The outcome of a diagnosis, with its causes."""
+    """The outcome of a diagnosis, what cannot be told apart from its cause, and further
+    causes."""
 
     mark: str
     tone: str
     sentence: Said
+    alike: tuple[Said, ...]
     causes: tuple[Cause, ...]
     scope: Said
 
@@ -170,13 +172,16 @@ def _magnifier(closer: Magnifier) -> Row:
 
 def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
     status = systematic_gate(diagnosis).status
+    # Of a systematic error the outcome is the first cause itself.
+    first = [x for x in diagnosis.explanations[:1] if x.sentence == diagnosis.sentence]
     return Diagnosed(
         mark=STATUS_MARK[status],
         tone=STATUS_TONE[status],
         sentence=said_of(diagnosis),
+        alike=tuple(said_of(other) for found in first for other in found.alike),
         causes=tuple(
             Cause(said_of(found), tuple(map(said_of, found.alike)))
-            for found in diagnosis.explanations[:_MOST]
+            for found in diagnosis.explanations[len(first) : _MOST]
         ),
         scope=said(
             "diagnosis.scope",
