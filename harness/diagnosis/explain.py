@@ -17,11 +17,11 @@ from harness.process.progress import Progress
 from harness.statistics.intervals import student_t
 from harness.statistics.score import Size, likeness, size_of
 
-#: So many causes with the largest t are measured by passes of their own, and so many single
-#: rows, columns or ids.
-MEASURED, MEASURED_PARTS = 6, 4
+#: So many of the first causes in each of two orders are measured by passes of their own, and
+#: so many single rows, columns or ids.
+MEASURED, MEASURED_PARTS = 5, 4
 #: A cause whose t is below this share of the largest is not measured.
-WORTH = 0.6
+WORTH = 0.5
 #: So many of the best are measured again where their size is.
 REFINED = 2
 #: At most so often, until the size changes by less than this share; a size beyond the
@@ -84,18 +84,26 @@ def measured(
 
 
 def likeliest(scores: Scores, prompts: int) -> list[tuple[Cause, float]]:
-    """The causes with the largest t, and of single rows, columns and ids those that are
-    beyond chance, with their t."""
+    """The causes that are most likely, and of single rows, columns and ids those that are
+    beyond chance, with their t.
+
+    Two orders decide: how sure a cause is (t), and how much it would explain. For the second
+    a cause's information is taken from its scores of the arms' mean, which is rounding.
+    """
     t = scores.t
-    order = np.argsort(-np.abs(t))[:MEASURED]
-    least = WORTH * float(np.abs(t).max(initial=0.0))
-    found = [(scores.causes[i], float(t[i])) for i in order if abs(t[i]) >= least]
+    total, noise = scores.candidate.sum(axis=0), np.sum(scores.rounding**2, axis=0)
+    known = noise > 0.0
+    explains = np.where(known, total**2 / np.where(known, noise, 1.0), 0.0)
+    worth = np.abs(t) >= WORTH * np.abs(t).max(initial=0.0)
+    orders = (np.argsort(-np.abs(t)), np.argsort(-np.where(worth, explains, -1.0)))
+    chosen = dict.fromkeys(int(i) for order in orders for i in order[:MEASURED] if worth[i])
+    found = [(scores.causes[i], float(t[i])) for i in chosen]
     limit = part_limit(scores.parts, prompts)
     singles = []
-    for part, t in zip(scores.parts, scores.part_t, strict=True):
-        worst = int(np.argmax(np.abs(t)))
-        if abs(t[worst]) > limit:
-            singles.append((Cause(part.kind, part.place, worst), float(t[worst])))
+    for part, part_t in zip(scores.parts, scores.part_t, strict=True):
+        worst = int(np.argmax(np.abs(part_t)))
+        if abs(part_t[worst]) > limit:
+            singles.append((Cause(part.kind, part.place, worst), float(part_t[worst])))
     singles.sort(key=lambda item: -abs(item[1]))
     return found + singles[:MEASURED_PARTS]
 

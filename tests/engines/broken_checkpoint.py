@@ -13,10 +13,11 @@ Weights = dict[str, Any]
 Fault = Callable[[dict[str, Any], Weights], None]
 
 
-def rope_parameters(config: dict[str, Any]) -> dict[str, Any]:
-    """What holds ``rope_theta``: Transformers 5 moved it."""
-    found: dict[str, Any] = config if "rope_theta" in config else config["rope_parameters"]
-    return found
+def change_rope_base(config: dict[str, Any], factor: float) -> None:
+    """Another ``rope_theta``, wherever a Transformers looks for it: 5 moved it."""
+    for holder in (config, config.get("rope_parameters") or {}):
+        if "rope_theta" in holder:
+            holder["rope_theta"] *= factor
 
 
 def break_checkpoint(good: Path, folder: Path, fault: Fault) -> None:

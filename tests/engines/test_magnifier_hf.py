@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
+from broken_checkpoint import Fault, Weights, break_checkpoint, change_rope_base
 from needed import needed
 
 from harness.alignment.allow import Allow
@@ -38,7 +38,7 @@ PROMPTS = (
 
 
 def rope_base_10_percent_off(config: dict[str, Any], _: Weights) -> None:
-    rope_parameters(config)["rope_theta"] *= 0.9
+    change_rope_base(config, 0.9)
 
 
 def one_weight_corrupted(_: dict[str, Any], weights: Weights) -> None:

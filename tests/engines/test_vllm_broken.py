@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_checkpoint import Fault, Weights, break_checkpoint, rope_parameters
+from broken_checkpoint import Fault, Weights, break_checkpoint, change_rope_base
 
 from harness.model.model import Model
 
@@ -23,8 +23,7 @@ BASELINE = ROOT / "baselines/smollm2/mixed/bfloat16"
 
 
 def rope_base_too_low(config: dict[str, Any], _: Weights) -> None:
-    assert rope_parameters(config)["rope_theta"] == 100_000
-    rope_parameters(config)["rope_theta"] = 10_000.0
+    change_rope_base(config, 0.1)
 
 
 def one_head_zeroed(_: dict[str, Any], weights: Weights) -> None:

@@ -1,0 +1,133 @@
+"""`harness diagnose` on a real model: two layers of the embedded one, whole and with a fault."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broken_checkpoint import Weights, break_checkpoint
+from needed import needed
+
+from harness.alignment.diagnosis import Diagnosis
+from harness.baseline.folder import load_baseline
+from harness.devices.spec import DeviceSpec
+from harness.diagnosis.command import diagnosis_of
+from harness.errors import UsageError
+from harness.model.model import Model
+from harness.process.progress import Silent
+from harness.recording.format import load_recording
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+needed("torch", "transformers")
+
+WORDS = [
+    "river",
+    "stone",
+    "winter",
+    "engine",
+    "copper",
+    "garden",
+    "signal",
+    "planet",
+    "market",
+    "bridge",
+    "candle",
+    "forest",
+    "letter",
+    "mirror",
+    "ocean",
+    "pepper",
+    "rocket",
+    "silver",
+    "temple",
+    "violin",
+]
+SUITE = "generation: {max_new_tokens: 6, ignore_eos: true}\nprompts:\n" + "".join(
+    f"  - {{id: p{i}, text: 'The {word} by the old {WORDS[-i - 1]} was'}}\n"
+    for i, word in enumerate(WORDS)
+)
+
+
+def two_layers(config: dict[str, Any], weights: Weights) -> None:
+    config["num_hidden_layers"] = 2
+    config.pop("layer_types", None)
+    for name in [n for n in weights if ".layers." in n]:
+        if int(name.split(".layers.")[1].split(".")[0]) >= 2:
+            del weights[name]
+
+
+def nothing(_: dict[str, Any], __: Weights) -> None:
+    pass
+
+
+def larger_mlp(_: dict[str, Any], weights: Weights) -> None:
+    weights["model.layers.1.mlp.down_proj.weight"].mul_(1.1)
+
+
+def harness(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(embedded_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model, its baseline, and recordings of it and of one with a larger MLP."""
+    made = tmp_path_factory.mktemp("diagnose")
+    (made / "s.yaml").write_text(SUITE, "utf-8")
+    break_checkpoint(Path(embedded_model.path), made / "good", two_layers)
+    break_checkpoint(made / "good", made / "wrong", larger_mlp)
+    common = ("--device", "hf-cpu", "--suite", "s.yaml")
+    done = harness("baseline", "make", *common, "--model", "./good", folder=made)
+    assert done.returncode == 0, done.stderr
+    for name, attention in (("good", "eager"), ("wrong", "sdpa")):
+        done = harness(
+            *("record", *common, "--model", f"./{name}", "--engine-arg", f"attention={attention}"),
+            *("--engine-arg", "matmul=split-2", "--replay", "forced-prefill"),
+            *("--context", "baselines/good/s/bfloat16", "--out", f"{name}.json"),
+            folder=made,
+        )
+        assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_the_cause_is_named_with_its_size(folder: Path) -> None:
+    done = harness(
+        *("diagnose", "wrong.json", "baselines/good/s/bfloat16", "--model", "./good"),
+        *("--allow-weights", "--json", "wrong.alignment.json", "--report", "wrong.html"),
+        folder=folder,
+    )
+    assert done.returncode == 1, done.stderr
+    found = json.loads((folder / "wrong.alignment.json").read_text("utf-8"))
+    best = found["diagnosis"]["explanations"][0]
+    alike = [other["sentence"] for other in best["alike"]]
+    assert "what the MLP of layer 1 adds" in (best["sentence"] + " ".join(alike))
+    assert 1.05 < best["size"]["value"] < 1.15
+    assert "Explained by" in done.stdout
+    assert "Explained by" in (folder / "wrong.html").read_text("utf-8")
+    gate = next(g for g in found["gates"] if g["name"] == "systematic")
+    assert gate["status"] == "FAIL"
+
+
+def test_a_correct_path_has_no_cause(folder: Path) -> None:
+    found = in_process(folder, "good", "good")
+    assert found.finding == "NOTHING"
+    assert found.explanations == ()
+
+
+def test_another_model_than_the_baselines_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="is not the baseline's"):
+        in_process(folder, "good", "wrong")
+
+
+def in_process(folder: Path, name: str, model: str) -> Diagnosis:
+    return diagnosis_of(
+        load_recording(folder / f"{name}.json"),
+        load_baseline(folder / "baselines/good/s/bfloat16"),
+        DeviceSpec("hf-cpu", str(folder / model), "float32"),
+        Silent(),
+    )
