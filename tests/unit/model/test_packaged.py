@@ -125,6 +125,7 @@ def test_the_conversion_names_the_licence_and_gives_only_the_pinned_weights(
     def save(_model: object, gguf: Path, work: Path, _say: object) -> None:
         (work / "model.safetensors").write_bytes(gguf.read_bytes())
         (work / "tokenizer_config.json").write_text("{}")
+        (work / "config.json").write_text('{"rope_parameters": {"rope_theta": 100000.0}}')
         (work / "tokenizer.json").write_text(json.dumps(TOKENIZER))
 
     monkeypatch.setattr(embedded, "_save", save)
@@ -142,7 +143,9 @@ def test_the_conversion_names_the_licence_and_gives_only_the_pinned_weights(
     assert embedded.is_finished(folder, right.weights_sha256)
     assert not embedded.is_finished(folder, model.weights_sha256)
     assert "Gemma Terms of Use" in json.loads((folder / embedded.MARKER).read_text())["terms"]
+    assert json.loads((folder / "config.json").read_text())["rope_theta"] == 100_000
     assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
         "conversion.json",
         "model.safetensors",
         "tokenizer.json",
