@@ -43,6 +43,7 @@ def scores_together(many: Sequence[Errors], oracle: Oracle, settings: _Direction
     """The scores of several candidates on the same prompts."""
     whole: list[list[Any]] = [[] for _ in many]
     parts = [PartTable(len(many[0])) for _ in many]
+    common = PartTable(len(many[0]))
     rounding, base = [], []
     for index, prompt in enumerate(many[0].prompts):
         wanted = [e.prompts[index].candidate - e.prompts[index].rounding for e in many]
@@ -51,6 +52,7 @@ def scores_together(many: Sequence[Errors], oracle: Oracle, settings: _Direction
         rows, found = oracle.gradients(prompt.token_ids, vectors)
         base.append(rows)
         rounding.append(found[-1].whole)
+        common.add(index, found[-1].parts)
         for which, each in enumerate(found[:-1]):
             whole[which].append(each.whole)
             parts[which].add(index, each.parts)
@@ -60,7 +62,7 @@ def scores_together(many: Sequence[Errors], oracle: Oracle, settings: _Direction
             causes=causes,
             candidate=np.array([[each[c] for c in causes] for each in own]),
             rounding=np.array([[each[c] for c in causes] for each in rounding]),
-            parts=mine.parts(),
+            parts=mine.beside(common),
             base=tuple(base),
             shares=errors.shares,
         ).with_directions(errors, settings)

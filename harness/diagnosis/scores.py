@@ -13,7 +13,7 @@ from harness.devices.causes import Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.errors import FEWEST_PROMPTS, Errors
 from harness.statistics.intervals import student_t
-from harness.statistics.score import largest_by_chance, least_t, prompt_scales, t_values
+from harness.statistics.score import largest_by_chance, least_t, prompt_scales
 
 #: Family-wise: beyond the first an effect is there, between the two it may be.
 SURE, LIKELY = 0.999, 0.95
@@ -21,17 +21,20 @@ SURE, LIKELY = 0.999, 0.95
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Single rows, columns or ids of one place: scores float32 (p, n)."""
+    """Single rows, columns or ids of one place: scores float32 (p, n), of the candidate's
+    error less the arms' mean, and of that mean."""
 
     kind: str
     place: str
     scores: NDArray[np.float32]
+    rounding: NDArray[np.float32]
 
-    def t(self, scales: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 (n,); 0 of a part that fewer than ``FEWEST_PROMPTS`` prompts tell of."""
-        wide = self.scores.astype(np.float64)
+    def t(self, scales: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.float64]:
+        """float64 (n,), see ``least_t``; 0 of a part that fewer than ``FEWEST_PROMPTS``
+        prompts tell of."""
+        wide, common = self.scores.astype(np.float64), self.rounding.astype(np.float64)
         met = np.count_nonzero(wide, axis=0) >= FEWEST_PROMPTS
-        return np.where(met, t_values(wide, scales), 0.0)
+        return np.where(met, least_t(wide + common, common, shares, scales), 0.0)
 
 
 class PartTable:
@@ -54,9 +57,13 @@ class PartTable:
         for key, values in found.items():
             self._table[prompt, self._columns[key]] = values
 
-    def parts(self) -> tuple[Parts, ...]:
-        """All places."""
-        return tuple(Parts(*key, self._table[:, at]) for key, at in self._columns.items())
+    def at(self, key: tuple[str, str]) -> NDArray[np.float32]:
+        """Float32 (p, n), the scores of one kind and place."""
+        return self._table[:, self._columns[key]]
+
+    def beside(self, rounding: PartTable) -> tuple[Parts, ...]:
+        """All places, with the scores of the arms' mean."""
+        return tuple(Parts(*key, self.at(key), rounding.at(key)) for key in self._columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +99,7 @@ class Scores:
     @cached_property
     def part_t(self) -> tuple[NDArray[np.float64], ...]:
         """Student's t of the parts, place by place."""
-        return tuple(part.t(self.scales) for part in self.parts)
+        return tuple(part.t(self.scales, self.shares) for part in self.parts)
 
     def with_directions(
         self,
@@ -150,7 +157,7 @@ def scores_of(
             arms' mean; None for all of it.
         step: called after each prompt.
     """
-    parts = PartTable(len(errors))
+    parts, common_parts = PartTable(len(errors)), PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
     theirs: list[Mapping[Cause, float]] = []
     base = []
@@ -164,6 +171,8 @@ def scores_of(
         mine.append(own.whole)
         theirs.append(common.whole)
         parts.add(index, own.parts)
+        if first is None:
+            common_parts.add(index, common.parts)
         step()
     causes = tuple(sorted(mine[0]))
     return Scores(
@@ -172,7 +181,9 @@ def scores_of(
         rounding=np.array([[whole[c] for c in causes] for whole in theirs])
         if first is None
         else first.rounding[:, : len(causes)],
-        parts=parts.parts(),
+        parts=parts.beside(common_parts)
+        if first is None
+        else tuple(replace(part, scores=parts.at((part.kind, part.place))) for part in first.parts),
         base=tuple(base),
         shares=errors.shares,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from linear_oracle import LinearOracle, directions, errors
 
 from harness.alignment.diagnosis import Diagnosis
 from harness.devices.causes import Cause
+from harness.diagnosis.errors import Errors
 from harness.diagnosis.run import diagnose
 from harness.process.progress import Progress
+from harness.statistics.score import metric_of
 
 PROMPTS = 24
 BASE = Cause("rope_base")
@@ -116,3 +119,18 @@ def test_the_depth_shows_where_the_cause_is() -> None:
     found, _ = world(7, {LAYERS[7]: 0.3})
     assert max(found.layers, key=lambda each: each.t).layer == 7
     assert [each.layer for each in found.layers] == list(range(20))
+
+
+@pytest.mark.parametrize("cause", [LAYERS[3], ROWS[13]], ids=str)
+def test_what_a_finer_candidate_lacks_is_no_cause(cause: Cause) -> None:
+    """The arms' rounding has a direction; a candidate of a higher precision has not."""
+    random = np.random.default_rng(13)
+    along = directions(random, CAUSES, PROMPTS)
+    given = errors(random, PROMPTS)
+    made = tuple(
+        replace(p, arms=p.arms + 0.5 * along[cause][i], candidate=0.05 * p.candidate)
+        for i, p in enumerate(given.prompts)
+    )
+    finer = Errors(made, metric_of([p.arms for p in made]))
+    assert finer.shares == (0.0, 0.5, 1.0)
+    assert diagnose(finer, LinearOracle(along, (BASE,)), quiet()).finding == "NOTHING"
