@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Device, Lang, ModelName, Table, Trust
+from harness.cli.options import AllowDtype, AllowWeights, Device, Lang, ModelName, Table, Trust
 from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
 
@@ -24,12 +24,8 @@ def diagnose(
     ] = None,
     table: Table = None,
     lang: Lang = None,
-    allow_weights: Annotated[
-        bool, typer.Option("--allow-weights", help="Allow checkpoints to differ (quantization).")
-    ] = False,
-    allow_dtype: Annotated[
-        bool, typer.Option("--allow-dtype", help="Allow declared dtypes to differ.")
-    ] = False,
+    allow_weights: AllowWeights = False,
+    allow_dtype: AllowDtype = False,
     trust_remote_code: Trust = False,
 ) -> None:
     """Name the change of the model that explains a candidate's error.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness.cli.options import (
+    AllowDtype,
+    AllowWeights,
     Device,
     Dtype,
     Lang,
@@ -38,12 +40,8 @@ def compare(
     ] = None,
     table: Table = None,
     lang: Lang = None,
-    allow_weights: Annotated[
-        bool, typer.Option("--allow-weights", help="Allow checkpoints to differ (quantization).")
-    ] = False,
-    allow_dtype: Annotated[
-        bool, typer.Option("--allow-dtype", help="Allow declared dtypes to differ.")
-    ] = False,
+    allow_weights: AllowWeights = False,
+    allow_dtype: AllowDtype = False,
     magnify: Annotated[
         Path | None,
         typer.Option(

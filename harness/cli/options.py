@@ -48,6 +48,10 @@ ServerUrl = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
 ]
+AllowWeights = Annotated[
+    bool, typer.Option("--allow-weights", help="Allow checkpoints to differ (quantization).")
+]
+AllowDtype = Annotated[bool, typer.Option("--allow-dtype", help="Allow declared dtypes to differ.")]
 Table = Annotated[
     Path | None,
     typer.Option(help="Write one row per position: .csv, or .parquet with the extra parquet."),
