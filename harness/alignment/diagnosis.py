@@ -54,7 +54,7 @@ class Diagnosis(Statement):
         t: the largest ``|t|`` of the causes. ``likely`` and ``sure`` are what it stays
             below by chance with 95 and 99.9 %; ``part_limit`` that of the parts.
         effect: root of the best explanation's squared error over that of the arms.
-        margin: the largest ``effect`` of a correct port.
+        margin: the largest ``effect`` that is a warning only.
         explanations: the best first; each further one explains what the others leave.
         left: the largest ``|t|`` once all of them are taken out.
         layers: for a chart over depth.

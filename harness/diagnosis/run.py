@@ -24,8 +24,8 @@ from harness.process.progress import Progress
 EXPLANATIONS = 3
 #: A cause that explains so much of the error beyond rounding is the only one that is named.
 ENOUGH = 0.9
-#: The largest effect of a correct port: the root of its systematic part's squared error over
-#: that of the arms.
+#: An effect up to this is a warning: the root of its squared error over that of the arms. A
+#: choice: no correct variation that was tried showed any effect.
 MARGIN = 0.05
 
 _Rows = Sequence[NDArray[np.float64]]

@@ -351,7 +351,7 @@ EVERY_GATE: list[tuple[Gate, str, str]] = [
     (token_guard(["TIE", None], 1, judged=True), "INCONCLUSIVE", "1 of 2 tokens flips, none"),
     (systematic_gate(diagnosed("SYSTEMATIC")), "FAIL",
      "Explained by head 3 of model.layers.2.self_attn: the error is what a factor of 0.8"),
-    (systematic_gate(diagnosed("SLIGHT")), "WARN", "That is 3 % of the arms' rounding, within"),
+    (systematic_gate(diagnosed("SLIGHT")), "WARN", "That is 3 % of the arms' rounding, so small"),
     (systematic_gate(diagnosed("NOTHING")), "PASS", "no part that rounding does not have"),
     (token_guard([None, None], 0, judged=False), "NOT_RUN", "it gives no noise floor"),
 ]  # fmt: skip

@@ -6,8 +6,8 @@ MESSAGES: dict[str, str] = {
     # The outcome
     "diagnosis.nothing": "The error has no part that rounding does not have, as far as this "
     "suite tells: no cause explains it.",
-    "diagnosis.slight": "{best:clause}. That is {effect:.2g} % of the arms' rounding, within "
-    "what a correct port may have.",
+    "diagnosis.slight": "{best:clause}. That is {effect:.2g} % of the arms' rounding, so "
+    "small that it is a warning only.",
     "warning.no_diagnosis": "No diagnosis: {reason}",
     "explanation": "Explained by {cause}: the error is what {size:,g} would give; that is "
     "{share:.0f} % of the error beyond rounding.",
