@@ -20,6 +20,15 @@ def change_rope_base(config: dict[str, Any], factor: float) -> None:
             holder["rope_theta"] *= factor
 
 
+def two_layers(config: dict[str, Any], weights: Weights) -> None:
+    """The first two layers alone: quick, and of the real model's shapes."""
+    config["num_hidden_layers"] = 2
+    config.pop("layer_types", None)
+    for name in [n for n in weights if ".layers." in n]:
+        if int(name.split(".layers.")[1].split(".")[0]) >= 2:
+            del weights[name]
+
+
 def break_checkpoint(good: Path, folder: Path, fault: Fault) -> None:
     """A copy of a checkpoint of one safetensors file, with the fault in it."""
     from safetensors.torch import load_file, save_file

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_checkpoint import break_checkpoint, two_layers
 from needed import needed
 
 from harness.bench.limits import measure_limits
 from harness.bench.result import Bench, load_bench
 from harness.model.facts import ModelFacts
+from harness.model.model import Model
 from harness.report.text import seconds
 
 needed("torch")
@@ -60,12 +62,14 @@ def test_a_whole_report(device: str, tmp_path: Path) -> None:
     assert made.load.weights_bytes == 2 * 134_515_008
 
 
-def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path) -> None:
+def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path, embedded_model: Model) -> None:
     """What the engine really says of itself fills the record, and the record the report."""
     pytest.importorskip("vllm", reason="vllm is not installed", exc_type=ImportError)
+    model = tmp_path / "model"
+    break_checkpoint(Path(embedded_model.path), model, two_layers)  # each layer is compiled alike
     out, page = tmp_path / "b.json", tmp_path / "b.md"
     cell = ("--prompt-lengths", "8", "--batch-sizes", "1", "--repeats", "1", "--no-limits")
-    compiled = ("--engine-arg", "enforce_eager=false", "--report", str(page))
+    compiled = ("--engine-arg", "enforce_eager=false", "--model", str(model), "--report", str(page))
     subprocess.run(bench("vllm-cpu", out, *cell, *compiled), check=True)
     made = load_bench(out)
     load = made.load

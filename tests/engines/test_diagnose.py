@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_checkpoint import Weights, break_checkpoint
+from broken_checkpoint import Weights, break_checkpoint, two_layers
 from needed import needed
 
 from harness.alignment.diagnosis import Diagnosis
@@ -51,14 +51,6 @@ SUITE = "generation: {max_new_tokens: 6, ignore_eos: true}\nprompts:\n" + "".joi
     f"  - {{id: p{i}, text: 'The {word} by the old {WORDS[-i - 1]} was'}}\n"
     for i, word in enumerate(WORDS)
 )
-
-
-def two_layers(config: dict[str, Any], weights: Weights) -> None:
-    config["num_hidden_layers"] = 2
-    config.pop("layer_types", None)
-    for name in [n for n in weights if ".layers." in n]:
-        if int(name.split(".layers.")[1].split(".")[0]) >= 2:
-            del weights[name]
 
 
 def nothing(_: dict[str, Any], __: Weights) -> None:

@@ -11,7 +11,7 @@ def test_without_it_nothing_is_diagnosed(project: PluginProject) -> None:
 
 def test_a_model_without_an_oracle_here_is_a_warning(project: PluginProject) -> None:
     """The fake device has no checkpoint that could be asked."""
-    result = project.run("fake", "--diagnose", "--engine-arg=seed=3", "-rs")
+    result = project.run("fake", "--diagnose", "--model=absent", "--engine-arg=seed=3", "-rs")
     result.stdout.fnmatch_lines(["*nothing was diagnosed*"])
     found = project.alignment()
     assert found["diagnosis"] is None
