@@ -3,9 +3,10 @@
     python -m benchmarks.catalogue --no-judging          # makes the recordings, once
     python -m benchmarks.diagnosis --work build/catalogue --out build/diagnosis.jsonl
 
-For each recording: the largest |t|, what chance stays below, the first causes, and in how many
-of 40 random subsets of 8, 16 and 32 prompts a cause is told. Recordings share the passes of the
-oracle; each takes about a minute on one core. A file that is there already is gone on with.
+For each recording, on 32 prompts of the suite: the largest |t| of each family and what chance
+stays below, the first causes, the rank of the true one, and in how many of 40 random subsets of
+8, 16 and 32 prompts a setting, module, head or rounding is told. Each takes about a minute on
+one core. A file that is there already is gone on with.
 """
 
 from __future__ import annotations
@@ -22,80 +23,93 @@ from numpy.typing import NDArray
 
 from benchmarks.catalogue.run import POSITIONS, catalogue_baseline, shortened
 from harness.devices.causes import Cause
-from harness.devices.oracle import Oracle, SensitiveDevice
+from harness.devices.oracle import SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors, errors_of
-from harness.diagnosis.explain import likeliest
-from harness.diagnosis.scores import PartTable, Scores, part_limit
+from harness.diagnosis.explain import standing_out
+from harness.diagnosis.scores import Scores, scores_of
 from harness.errors import UsageError
 from harness.process.progress import Silent
 from harness.recording.format import load_recording
 from harness.recording.recorder import opened
 
-TOGETHER = 3
+PROMPTS = 32
 SUBSETS, SIZES = 40, (8, 16, 32)
 _Directions = dict[Cause, list[NDArray[np.float64]]]
+#: What a fault's name begins with, and the kinds of cause that say the same.
+TRUE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("fault-rope-base", ("rope_base",)),
+    ("fault-longrope-factors", ("rope_base", "rope_scale")),
+    ("fault-longrope-attention", ("softmax_scale",)),
+    ("fault-softmax-scale", ("softmax_scale",)),
+    ("fault-norm-epsilon", ("norm_epsilon",)),
+    ("fault-median-head", ("head",)),
+    ("fault-one-head", ("head",)),
+    ("fault-layer-skipped", ("layer",)),
+    ("fault-int8", ("int8",)),
+    ("fault-fp8", ("fp8",)),
+    ("fault-quantized-kv-cache-int8", ("kv_int8",)),
+    ("fault-quantized-kv-cache-fp8", ("kv_fp8",)),
+    ("fault-last-norm", ("norm", "logit_scale")),
+    ("fault-one-lm-head-row", ("head_row",)),
+    ("fault-one-weight", ("weight", "row", "column")),
+)
 
 
-def scores_together(many: Sequence[Errors], oracle: Oracle, settings: _Directions) -> list[Scores]:
-    """The scores of several candidates on the same prompts."""
-    whole: list[list[Any]] = [[] for _ in many]
-    parts = [PartTable(len(many[0])) for _ in many]
-    common = PartTable(len(many[0]))
-    rounding, base = [], []
-    for index, prompt in enumerate(many[0].prompts):
-        wanted = [e.prompts[index].candidate - e.prompts[index].rounding for e in many]
-        metric = many[0].metric
-        vectors = [metric.weighed(index, error) for error in (*wanted, prompt.rounding)]
-        rows, found = oracle.gradients(prompt.token_ids, vectors)
-        base.append(rows)
-        rounding.append(found[-1].whole)
-        common.add(index, found[-1].parts)
-        for which, each in enumerate(found[:-1]):
-            whole[which].append(each.whole)
-            parts[which].add(index, each.parts)
-    causes = tuple(sorted(rounding[0]))
-    return [
-        Scores(
-            causes=causes,
-            candidate=np.array([[each[c] for c in causes] for each in own]),
-            rounding=np.array([[each[c] for c in causes] for each in rounding]),
-            parts=mine.beside(common),
-            base=tuple(base),
-            shares=errors.shares,
-        ).with_directions(errors, settings)
-        for own, mine, errors in zip(whole, parts, many, strict=True)
-    ]
+def part_of(errors: Errors, chosen: Sequence[int]) -> Errors:
+    """The errors of some prompts, in the metric of all."""
+    weights = tuple(errors.metric.weights[i] for i in chosen)
+    return Errors(tuple(errors.prompts[i] for i in chosen), replace(errors.metric, weights=weights))
+
+
+def ranked(scores: Scores) -> list[tuple[Cause, float]]:
+    """All causes, and of each place its largest part, by t over the family's limit."""
+    whole = zip(scores.causes, scores.t, scores.beyond, strict=True)
+    found = [(cause, float(t), float(beyond)) for cause, t, beyond in whole]
+    limit = scores.limit("parts")
+    for part, t in zip(scores.parts, scores.part_t, strict=True):
+        worst = int(np.argmax(np.abs(t)))
+        found.append(
+            (Cause(part.kind, part.place, worst), float(t[worst]), abs(float(t[worst])) / limit)
+        )
+    found.sort(key=lambda each: -each[2])
+    return [(cause, t) for cause, t, _ in found]
+
+
+def subset(scores: Scores, chosen: NDArray[np.intp]) -> Scores:
+    """The scores of some prompts, without parts."""
+    each = len(scores.contrasts) // scores.prompts
+    apart = (chosen[:, None] * each + np.arange(each)).reshape(-1)
+    return replace(
+        scores,
+        candidate=scores.candidate[chosen],
+        rounding=scores.rounding[chosen],
+        contrasts=scores.contrasts[apart],
+        parts=(),
+    )
 
 
 def line_of(name: str, scores: Scores) -> dict[str, Any]:
     """One recording's figures."""
-    likely, sure = scores.limits()
-    prompts = len(scores.candidate)
-    limit = part_limit(scores.parts, prompts)
-    singles = max((float(np.abs(t).max(initial=0.0)) for t in scores.part_t), default=0.0)
     random = np.random.default_rng(1)
     told = dict.fromkeys(SIZES, 0)
     for size in SIZES:
         for _ in range(SUBSETS):
-            chosen = np.sort(random.permutation(prompts)[:size])
-            part = replace(
-                scores,
-                candidate=scores.candidate[chosen],
-                rounding=scores.rounding[chosen],
-                parts=(),
-            )
-            told[size] += float(np.abs(part.t).max()) > part.limits()[1]
+            chosen = np.sort(random.permutation(scores.prompts)[:size])
+            told[size] += float(subset(scores, chosen).beyond.max()) > 1.0
+    order = ranked(scores)
+    kinds = next((k for begin, k in TRUE if name.startswith(begin)), ())
+    rank = next((i + 1 for i, (c, _) in enumerate(order) if c.kind in kinds), None)
     return {
         "recording": name,
-        "t": float(np.abs(scores.t).max()),
-        "likely": likely,
-        "sure": sure,
-        "parts_t": singles,
-        "parts_limit": limit,
-        "first": [[str(cause), t] for cause, t in likeliest(scores, prompts)[:8]],
+        "families": {f.name: [f.t, f.limit] for f in scores.families},
+        "told_now": any(f.t > f.limit for f in scores.families),
+        "shares": scores.shares,
+        "inflated": scores.inflated,
+        "rank": rank,
+        "first": [[str(cause), t] for cause, t in order[:6]],
         "told": {str(size): count / SUBSETS for size, count in told.items()},
     }
 
@@ -115,36 +129,41 @@ def main() -> None:
     done = options.out.read_text("utf-8").splitlines() if options.out.exists() else []
     names = [n for n in names if n not in {json.loads(line)["recording"] for line in done}]
     target = open_target(DeviceSpec("hf-cpu", options.model, "float32"), progress=Silent())
-    settings: _Directions = {}
+    prompts = len(baseline.reference.prompts)
+    chosen = sorted(np.random.default_rng(0).permutation(prompts)[:PROMPTS].tolist())
     lengths = [len(p.run.token_ids) for p in baseline.reference.prompts]
+    settings: _Directions = {}
+    first: Scores | None = None
     with opened(target.device, Silent()):
         assert isinstance(target.device, SensitiveDevice)
         oracle = target.device.sensitivity()
-        for begin in range(0, len(names), TOGETHER):
-            known, many = [], []
-            for name in names[begin : begin + TOGETHER]:
-                try:
-                    made = load_recording(options.work / f"{name}.json")
-                    found = errors_of(shortened(made, POSITIONS), baseline)
-                except UsageError as error:
-                    print(f"{name}: {error}", flush=True)
-                    continue
-                if [len(p) for p in found.prompts] != lengths:
-                    print(f"{name}: not all rows could be judged", flush=True)
-                    continue
-                known.append(name)
-                many.append(found)
-            if not many:
+        for name in names:
+            try:
+                made = load_recording(options.work / f"{name}.json")
+                errors = errors_of(shortened(made, POSITIONS), baseline)
+            except UsageError as error:
+                print(f"{name}: {error}", flush=True)
                 continue
-            if not settings:
-                rows = [oracle.sketches(p.token_ids, len(p)) for p in many[0].prompts]
+            if [len(p) for p in errors.prompts] != lengths:
+                print(f"{name}: not all rows could be judged", flush=True)
+                continue
+            errors = part_of(errors, chosen)
+            scores = scores_of(errors, oracle, first=first)
+            if first is None:
+                first = scores
                 for cause in oracle.settings:
-                    settings[cause] = direction_of(many[0], oracle, rows, cause, first_size(cause))
-            for name, scores in zip(known, scores_together(many, oracle, settings), strict=True):
-                line = line_of(name, scores)
-                with options.out.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(line) + "\n")
-                print(json.dumps(line)[:300], flush=True)
+                    settings[cause] = direction_of(
+                        errors, oracle, scores.base, cause, first_size(cause)
+                    )
+            scores = replace(scores, shares=errors.shares)
+            known = dict(settings)
+            residual = [p.candidate - p.rounding for p in errors.prompts]
+            for cause in standing_out(errors, oracle, scores, residual, Silent()):
+                known[cause] = direction_of(errors, oracle, scores.base, cause, first_size(cause))
+            line = line_of(name, scores.with_directions(errors, known))
+            with options.out.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
+            print(json.dumps(line)[:300], flush=True)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,17 @@ from harness.statistics.intervals import Interval
 #: and within. NOTHING: none is seen.
 Finding = Literal["SYSTEMATIC", "SLIGHT", "NOTHING"]
 
+#: What is tested together: settings of the config; modules, heads and roundings of weights;
+#: single rows, columns, channels and ids; single weights.
+FamilyName = Literal["settings", "causes", "parts", "weights"]
+
 
 class Explanation(Statement):
     """One cause, and how much of the error it explains.
 
     Attributes:
         kind, place, index, column: the cause, as ``harness.devices.causes.Cause``.
-        t: Student's t of its score over prompts.
+        t: its score over prompts, in deviations of what rounding does.
         size: in the unit of ``message``, with its 95 % interval.
         share: of the squared error beyond the arms' own, 0 to 1.
         alike: causes that explain as much and cannot be told apart from this one.
@@ -38,6 +42,16 @@ class Explanation(Statement):
     message: Message | None = None
 
 
+class Family(StrictModel):
+    """What is tested together: how many hypotheses, their largest ``|t|``, and what that
+    stays below by chance. No family exceeds its limit with 99.9 %."""
+
+    name: FamilyName
+    hypotheses: int
+    t: float
+    limit: float
+
+
 class LayerScore(StrictModel):
     """The largest ``|t|`` of one layer's causes."""
 
@@ -49,14 +63,12 @@ class Diagnosis(Statement):
     """Whether the error has a part that rounding does not have, and what explains it.
 
     Attributes:
-        hypotheses: how many causes were looked at together, single rows, columns, channels
-            and ids apart, which are ``parts``.
-        t: the largest ``|t|`` of the causes. ``likely`` and ``sure`` are what it stays
-            below by chance with 95 and 99.9 %; ``part_limit`` that of the parts.
+        families: what was looked at. Single weights have none where there is no room for
+            their sums.
         effect: root of the best explanation's squared error over that of the arms.
         margin: the largest ``effect`` that is a warning only.
         explanations: the best first; each further one explains what the others leave.
-        left: the largest ``|t|`` once all of them are taken out.
+        left: the largest ``|t|`` once all of them are taken out, over its family's limit.
         layers: for a chart over depth.
     """
 
@@ -65,14 +77,14 @@ class Diagnosis(Statement):
     message: Message | None = None
     prompts: int
     rows: int
-    hypotheses: int
-    parts: int
-    t: float
-    likely: float
-    sure: float
-    part_limit: float
+    families: Annotated[tuple[Family, ...], FROM_LIST]
     effect: float
     margin: float
     explanations: Annotated[tuple[Explanation, ...], FROM_LIST]
     left: float
     layers: Annotated[tuple[LayerScore, ...], FROM_LIST]
+
+    @property
+    def first(self) -> Family:
+        """The family whose largest ``|t|`` is farthest beyond its limit, or nearest to it."""
+        return max(self.families, key=lambda family: family.t / family.limit)

@@ -12,13 +12,17 @@ from harness.devices.oracle import Oracle
 from harness.diagnosis.errors import Errors
 
 #: The size at which a direction is measured first: small enough to be straight, large
-#: enough to be far above the rounding of float32. Of what is done or not, all of it.
+#: enough to be far above the rounding of float32.
 STEP = 0.02
+#: Of these less is not seen: an epsilon is small beside what it is added to, and a weight is
+#: one of many.
+STEPS = {"norm_epsilon": 1.0, "weight": 0.5}
 
 
 def first_size(cause: Cause) -> float:
-    """The size at which a cause's direction is measured first."""
-    return 1.0 if cause.kind in WHOLE else STEP
+    """The size at which a cause's direction is measured first; of what is done or not, all
+    of it."""
+    return 1.0 if cause.kind in WHOLE else STEPS.get(cause.kind, STEP)
 
 
 def direction_of(

@@ -13,12 +13,12 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.floor import noise_floor
 from harness.errors import UsageError
 from harness.recording.format import Recording
-from harness.statistics.score import Metric, metric_of
+from harness.statistics.score import Metric, contrasts, metric_of
 
 #: Fewer prompts show no deviation between them.
 FEWEST_PROMPTS = 4
-#: A candidate whose error is below so many times the arms' rounds more finely than they do.
-FINER = 0.5
+#: So many differences of arms tell how the scores of rounding scatter; each is a pass.
+CONTRASTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,11 @@ class PromptErrors:
     def rounding(self) -> NDArray[np.float64]:
         """float64 (n, 64), the mean error of the arms: what rounding does in all of them."""
         return np.asarray(self.arms.mean(axis=0))
+
+    @property
+    def contrasts(self) -> NDArray[np.float64]:
+        """float64 (C, n, 64), differences of arms: rounding alone."""
+        return contrasts(self.arms, CONTRASTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +82,18 @@ class Errors:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """How much of the arms' own systematic rounding the candidate may share: all of it
-        where its error is of their size; where it is smaller, as in a higher precision, any
-        part."""
-        mine = sum(self._squared(i, p.candidate) for i, p in enumerate(self.prompts))
-        return (1.0,) if mine >= FINER**2 * self.arms() else (0.0, 0.5, 1.0)
+        """How much of the arms' own systematic rounding the candidate may share: from what
+        its product with their mean says, which is none of it in a higher precision, to all of
+        it."""
+        mine = common = 0.0
+        for index, prompt in enumerate(self.prompts):
+            count, whole = len(prompt.arms), prompt.arms.sum(axis=0)
+            mine += float(np.sum(prompt.candidate * self.metric.weighed(index, whole))) / count
+            # Of two different arms each: what they have in common alone.
+            both = self._squared(index, whole) - sum(self._squared(index, a) for a in prompt.arms)
+            common += both / (count * (count - 1))
+        least = min(max(mine / common, 0.0), 1.0) if common > 0.0 else 1.0
+        return tuple(dict.fromkeys((least, (1.0 + least) / 2.0, 1.0)))
 
     def _squared(self, prompt: int, error: NDArray[np.float64]) -> float:
         return float(np.sum(error * self.metric.weighed(prompt, error)))

@@ -12,20 +12,23 @@ from harness.devices.causes import WHOLE, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
-from harness.diagnosis.scores import Scores, part_limit
+from harness.diagnosis.scores import Scores, family_of, weights_of
 from harness.process.progress import Progress
 from harness.statistics.intervals import student_t
 from harness.statistics.score import Size, likeness, size_of
 
-#: So many of the first causes in each of two orders are measured by passes of their own, and
-#: so many single rows, columns or ids.
-MEASURED, MEASURED_PARTS = 5, 4
-#: A cause whose t is below this share of the largest is not measured.
+#: So many of the first causes are measured by passes of their own, and so many single rows,
+#: columns or ids.
+MEASURED, MEASURED_PARTS = 5, 3
+#: The weights of a row or column are looked at where its t is so near to the limit: what a
+#: single weight does shows in both.
+NEAR = 0.85
+#: A cause whose t over its limit is below this share of the largest is not measured.
 WORTH = 0.5
 #: So many of the best are measured again where their size is.
 REFINED = 2
-#: At most so often, until the size changes by less than this share; a size beyond the
-#: largest is none that a model has.
+#: At most so often, until the size changes by less than this share; a scale or logarithm
+#: beyond the largest is not one that a model has.
 REPEATS, STAYS, LARGEST = 5, 0.02, 8.0
 #: Directions that are so much alike cannot be told apart.
 ALIKE = 0.9
@@ -59,12 +62,13 @@ def measured(
     known: Mapping[Cause, Sequence[NDArray[np.float64]]],
     progress: Progress,
 ) -> list[Measured]:
-    """The causes that explain most of ``residual``, best first.
+    """The causes that explain most of ``residual``, best first, those that are surely there
+    before all others.
 
     Args:
         known: directions that were measured before.
     """
-    found, chosen = [], likeliest(scores, len(errors))
+    found, chosen = [], likeliest(scores)
     passes = len([cause for cause, _ in chosen if cause not in known])
     with progress.stage("causes", max(passes * len(errors), 1)) as step:
         for cause, t in chosen:
@@ -75,41 +79,65 @@ def measured(
             item = _sized(errors, cause, t, direction, residual)
             if item is not None:
                 found.append(item)
-    found.sort(key=_explained, reverse=True)
+
+    def rank(item: Measured) -> tuple[bool, float]:
+        return abs(item.t) > scores.limit(family_of(item.cause)), item.size.explained
+
+    found.sort(key=rank, reverse=True)
     with progress.stage("sizes", REFINED * REPEATS * len(errors)) as step:
         refined = [
             _refined(errors, oracle, scores, item, residual, step) for item in found[:REFINED]
         ]
-    return sorted([*refined, *found[REFINED:]], key=_explained, reverse=True)
+    return sorted([*refined, *found[REFINED:]], key=rank, reverse=True)
 
 
-def likeliest(scores: Scores, prompts: int) -> list[tuple[Cause, float]]:
+def standing_out(
+    errors: Errors,
+    oracle: Oracle,
+    scores: Scores,
+    residual: Sequence[NDArray[np.float64]],
+    progress: Progress,
+) -> list[Cause]:
+    """The single weight that stands out most in the row and in the column that do; each
+    costs a pass. The limit of its t is that of all weights, so that it matters not how it
+    was found."""
+    found = []
+    for kind in ("row", "column"):
+        best = max(_largest_parts(scores, kind), key=lambda each: abs(each[1]), default=None)
+        if best is None or abs(best[1]) < NEAR * scores.limit("parts"):
+            continue
+        with progress.stage(f"weights of one {kind}", len(errors)) as step:
+            weights = weights_of(best[0], errors, oracle, scores, residual, step)
+        if weights and abs(weights[0][1]) > scores.limit("weights"):
+            found.append(weights[0][0])
+    return list(dict.fromkeys(found))
+
+
+def _largest_parts(scores: Scores, kind: str = "") -> list[tuple[Cause, float]]:
+    """The part of each place that stands out most, with its t."""
+    found = []
+    for part, t in zip(scores.parts, scores.part_t, strict=True):
+        if kind in ("", part.kind) and t.size:
+            worst = int(np.argmax(np.abs(t)))
+            found.append((Cause(part.kind, part.place, worst), float(t[worst])))
+    return found
+
+
+def likeliest(scores: Scores) -> list[tuple[Cause, float]]:
     """The causes that are most likely, and of single rows, columns and ids those that are
     beyond chance, with their t.
 
-    Two orders decide: how sure a cause is (t), and how much it would explain. For the second
-    a cause's information is taken from its scores of the arms' mean, which is rounding.
+    In the metric of rounding the variance of a score is the information of its direction, so
+    the squared t is how much a cause would explain.
     """
-    t = scores.t
-    total, noise = scores.candidate.sum(axis=0), np.sum(scores.rounding**2, axis=0)
-    known = noise > 0.0
-    explains = np.where(known, total**2 / np.where(known, noise, 1.0), 0.0)
-    worth = np.abs(t) >= WORTH * np.abs(t).max(initial=0.0)
-    orders = (np.argsort(-np.abs(t)), np.argsort(-np.where(worth, explains, -1.0)))
-    chosen = dict.fromkeys(int(i) for order in orders for i in order[:MEASURED] if worth[i])
-    found = [(scores.causes[i], float(t[i])) for i in chosen]
-    limit = part_limit(scores.parts, prompts)
-    singles = []
-    for part, part_t in zip(scores.parts, scores.part_t, strict=True):
-        worst = int(np.argmax(np.abs(part_t)))
-        if abs(part_t[worst]) > limit:
-            singles.append((Cause(part.kind, part.place, worst), float(part_t[worst])))
+    beyond = scores.beyond
+    worth = WORTH * beyond.max(initial=0.0)
+    order = [int(i) for i in np.argsort(-beyond)[:MEASURED] if beyond[i] >= worth]
+    found = [(scores.causes[i], float(scores.t[i])) for i in order]
+    limit = scores.limit("parts")
+    singles = [each for each in _largest_parts(scores) if abs(each[1]) > limit]
     singles.sort(key=lambda item: -abs(item[1]))
     return found + singles[:MEASURED_PARTS]
-
-
-def _explained(item: Measured) -> float:
-    return item.size.explained
 
 
 def _sized(
@@ -143,7 +171,9 @@ def _refined(
     best, now = item, first_size(item.cause)
     for _ in range(REPEATS):
         size = best.size.value
-        if abs(size - now) <= STAYS * max(abs(size), now) or abs(size) > LARGEST:
+        if abs(size - now) <= STAYS * max(abs(size), now):
+            break
+        if abs(size) > LARGEST and item.cause.kind != "weight":
             break
         direction = direction_of(errors, oracle, scores.base, item.cause, size, step)
         found = _sized(errors, item.cause, item.t, direction, residual)

@@ -13,8 +13,8 @@ from harness.devices.causes import Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
-from harness.diagnosis.explain import Measured, alike, measured
-from harness.diagnosis.scores import Scores, part_limit, scores_of
+from harness.diagnosis.explain import Measured, alike, measured, standing_out
+from harness.diagnosis.scores import Scores, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
 from harness.messages.message import Message, message
 from harness.messages.statement import remark
@@ -28,8 +28,6 @@ ENOUGH = 0.9
 #: choice: no correct variation that was tried showed any effect.
 MARGIN = 0.05
 
-_Rows = Sequence[NDArray[np.float64]]
-
 
 def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
     """Name what explains the error beyond rounding.
@@ -39,13 +37,14 @@ def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
     """
     with progress.stage("gradients of the oracle", len(errors)) as step:
         scores = scores_of(errors, oracle, step=step)
-    known = _settings(errors, oracle, scores.base, progress)
-    scores = scores.with_directions(errors, known)
-    likely, sure = scores.limits()
-    first, limit = scores, part_limit(scores.parts, len(errors))
+    known = _directions(errors, oracle, scores, oracle.settings, progress)
     residual: list[NDArray[np.float64]] = [p.candidate - p.rounding for p in errors.prompts]
+    weights = standing_out(errors, oracle, scores, residual, progress)
+    known |= _directions(errors, oracle, scores, weights, progress)
+    scores = scores.with_directions(errors, known)
+    first = scores
     named: list[tuple[Measured, list[Measured]]] = []
-    while len(named) < EXPLANATIONS and _shows(scores, sure, limit):
+    while len(named) < EXPLANATIONS and _farthest(scores) > 1.0:
         found = measured(errors, oracle, scores, residual, known, progress)
         if not found:
             break
@@ -57,36 +56,36 @@ def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
         ]
         with progress.stage("what is left", len(errors)) as step:
             scores = scores_of(errors, oracle, residual, first, step)
+        weights = standing_out(errors, oracle, scores, residual, progress)
+        new = [weight for weight in weights if weight not in known]
+        known |= _directions(errors, oracle, scores, new, progress)
         scores = scores.with_directions(errors, known, residual)
         if best.size.explained >= ENOUGH * errors.excess():
             break  # what a large change leaves is its own curvature
-    return _diagnosis(errors, oracle, first, (likely, sure, limit), named, scores)
+    return _diagnosis(errors, oracle, first, named, scores)
 
 
-def _settings(
-    errors: Errors, oracle: Oracle, base: _Rows, progress: Progress
+def _directions(
+    errors: Errors, oracle: Oracle, scores: Scores, causes: Sequence[Cause], progress: Progress
 ) -> dict[Cause, Sequence[NDArray[np.float64]]]:
-    """The directions of settings, each by a pass of its own."""
+    """The directions of settings and single weights, each by a pass of its own."""
     found: dict[Cause, Sequence[NDArray[np.float64]]] = {}
-    settings = oracle.settings
-    with progress.stage("settings of the oracle", len(settings) * len(errors)) as step:
-        for cause in settings:
-            found[cause] = direction_of(errors, oracle, base, cause, first_size(cause), step)
+    with progress.stage("settings and weights", max(len(causes) * len(errors), 1)) as step:
+        for cause in causes:
+            size = first_size(cause)
+            found[cause] = direction_of(errors, oracle, scores.base, cause, size, step)
     return found
 
 
-def _shows(scores: Scores, sure: float, limit: float) -> bool:
-    """Whether any cause or part is surely there."""
-    largest = float(np.abs(scores.t).max(initial=0.0))
-    single = max((float(np.abs(t).max(initial=0.0)) for t in scores.part_t), default=0.0)
-    return largest > sure or single > limit
+def _farthest(scores: Scores) -> float:
+    """How far the largest ``|t|`` is beyond its family's limit: above 1 it is surely there."""
+    return max(family.t / family.limit for family in scores.families)
 
 
 def _diagnosis(
     errors: Errors,
     oracle: Oracle,
     scores: Scores,
-    limits: tuple[float, float, float],
     named: Sequence[tuple[Measured, list[Measured]]],
     left: Scores,
 ) -> Diagnosis:
@@ -97,22 +96,16 @@ def _diagnosis(
     ]
     effect = math.sqrt(named[0][0].size.explained / arms) if named else 0.0
     finding: Finding = "NOTHING" if not named else "SYSTEMATIC" if effect > MARGIN else "SLIGHT"
-    likely, sure, limit = limits
     return Diagnosis(
         finding=finding,
         message=_said(finding, explained, effect),
         prompts=len(errors),
         rows=errors.rows,
-        hypotheses=len(scores.causes),
-        parts=sum(t.size for t in scores.part_t),
-        t=float(np.abs(scores.t).max(initial=0.0)),
-        likely=likely,
-        sure=sure,
-        part_limit=limit,
+        families=scores.families,
         effect=effect,
         margin=MARGIN,
         explanations=tuple(explained),
-        left=float(np.abs(left.t).max(initial=0.0)),
+        left=_farthest(left),
         layers=_layers(scores),
     )
 

@@ -1,4 +1,4 @@
-"""The scores of all causes, from one pass forwards and two backwards for each prompt."""
+"""The scores of all causes, from one pass forwards and a few backwards for each prompt."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.devices.causes import Cause
+from harness.alignment.diagnosis import Family, FamilyName
+from harness.devices.causes import PARTS, SETTINGS, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.errors import FEWEST_PROMPTS, Errors
-from harness.statistics.intervals import student_t
-from harness.statistics.score import largest_by_chance, least_t, prompt_scales
+from harness.statistics.score import Null, chance_limit, inflations, least_t
 
-#: Family-wise: beyond the first an effect is there, between the two it may be.
-SURE, LIKELY = 0.999, 0.95
+#: The probability that anything is told of rounding alone. Each family has its share, so that
+#: the few settings, which are often what is wrong, need not be as sure as one of millions.
+ERROR = 0.001
+FAMILIES: tuple[FamilyName, ...] = ("settings", "causes", "parts", "weights")
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
     """Single rows, columns or ids of one place: scores float32 (p, n), of the candidate's
-    error less the arms' mean, and of that mean."""
+    error less the arms' mean, and of that mean; and how those of rounding scatter."""
 
     kind: str
     place: str
     scores: NDArray[np.float32]
     rounding: NDArray[np.float32]
+    null: Null
 
-    def t(self, scales: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.float64]:
+    def t(self, shares: Sequence[float], inflated: Sequence[float]) -> NDArray[np.float64]:
         """float64 (n,), see ``least_t``; 0 of a part that fewer than ``FEWEST_PROMPTS``
         prompts tell of."""
         wide, common = self.scores.astype(np.float64), self.rounding.astype(np.float64)
         met = np.count_nonzero(wide, axis=0) >= FEWEST_PROMPTS
-        return np.where(met, least_t(wide + common, common, shares, scales), 0.0)
+        return np.where(met, least_t(wide + common, common, self.null, shares, inflated), 0.0)
 
 
 class PartTable:
@@ -45,6 +48,7 @@ class PartTable:
         self._prompts = prompts
         self._columns: dict[tuple[str, str], slice] = {}
         self._table = np.zeros((prompts, 0), np.float32)
+        self._squares = np.zeros(0)
 
     def add(self, prompt: int, found: Mapping[tuple[str, str], NDArray[np.float32]]) -> None:
         """One prompt's parts, which must be the same in all prompts."""
@@ -57,13 +61,24 @@ class PartTable:
         for key, values in found.items():
             self._table[prompt, self._columns[key]] = values
 
+    def add_squares(self, found: Mapping[tuple[str, str], NDArray[np.float32]]) -> None:
+        """The scores of one contrast of the arms."""
+        if not len(self._squares):
+            self._squares = np.zeros(self._table.shape[1])
+        for key, values in found.items():
+            self._squares[self._columns[key]] += values.astype(np.float64) ** 2
+
     def at(self, key: tuple[str, str]) -> NDArray[np.float32]:
         """Float32 (p, n), the scores of one kind and place."""
         return self._table[:, self._columns[key]]
 
-    def beside(self, rounding: PartTable) -> tuple[Parts, ...]:
-        """All places, with the scores of the arms' mean."""
-        return tuple(Parts(*key, self.at(key), rounding.at(key)) for key in self._columns)
+    def beside(self, rounding: PartTable, arms: int, each: int) -> tuple[Parts, ...]:
+        """All places, with the scores of the arms' mean, and of ``each`` contrasts of arms."""
+        units = each * self._prompts
+        return tuple(
+            Parts(*key, self.at(key), rounding.at(key), Null(self._squares[at] / each, arms, units))
+            for key, at in self._columns.items()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,32 +89,78 @@ class Scores:
         causes: H of them.
         candidate: float64 (p, H), of the candidate's error less the arms' mean.
         rounding: float64 (p, H), of the arms' mean.
+        contrasts: float64 (C p, H), of differences of arms, prompt by prompt.
         parts: of each place, from the candidate's error less the arms' mean.
         base: per prompt float64 (n, 64), the oracle's rows as they are here.
+        arms: how many there are.
         shares: see ``Errors``.
+        weights: how many single weights there are.
     """
 
     causes: tuple[Cause, ...]
     candidate: NDArray[np.float64]
     rounding: NDArray[np.float64]
+    contrasts: NDArray[np.float64]
     parts: tuple[Parts, ...]
     base: tuple[NDArray[np.float64], ...]
+    arms: int
     shares: tuple[float, ...]
+    weights: int = 0
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts there are."""
+        return len(self.candidate)
 
     @cached_property
-    def scales(self) -> NDArray[np.float64]:
-        """float64 (p,), see ``prompt_scales``."""
-        return prompt_scales(self.candidate)
+    def null(self) -> Null:
+        """How scores of rounding scatter."""
+        return Null.of(self.contrasts, self.arms, len(self.contrasts) // self.prompts)
+
+    @cached_property
+    def inflated(self) -> tuple[float, ...]:
+        """See ``inflations``; from the causes, for the parts too."""
+        return inflations(self.candidate + self.rounding, self.rounding, self.null, self.shares)
 
     @cached_property
     def t(self) -> NDArray[np.float64]:
-        """float64 (H,), Student's t, nearest to 0 over ``shares``."""
-        return least_t(self.candidate + self.rounding, self.rounding, self.shares, self.scales)
+        """float64 (H,), nearest to 0 over ``shares``."""
+        whole = self.candidate + self.rounding
+        return least_t(whole, self.rounding, self.null, self.shares, self.inflated)
 
     @cached_property
     def part_t(self) -> tuple[NDArray[np.float64], ...]:
-        """Student's t of the parts, place by place."""
-        return tuple(part.t(self.scales, self.shares) for part in self.parts)
+        """t of the parts, place by place."""
+        return tuple(part.t(self.shares, self.inflated) for part in self.parts)
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """What was looked at, the largest of each, and what chance stays below."""
+        of = [family_of(cause) for cause in self.causes]
+        found = []
+        for name in FAMILIES:
+            if name == "parts":
+                count = sum(t.size for t in self.part_t)
+                largest = max((float(np.abs(t).max(initial=0.0)) for t in self.part_t), default=0.0)
+            else:
+                mine = np.array([each == name for each in of], np.bool_)
+                count = self.weights if name == "weights" else int(mine.sum())
+                largest = float(np.abs(self.t[mine]).max(initial=0.0))
+            limit = chance_limit(count, ERROR / len(FAMILIES), self.null.units)
+            found.append(Family(name=name, hypotheses=count, t=largest, limit=limit))
+        return tuple(found)
+
+    def limit(self, name: FamilyName) -> float:
+        """What the largest ``|t|`` of a family stays below by chance."""
+        return next(family.limit for family in self.families if family.name == name)
+
+    @cached_property
+    def beyond(self) -> NDArray[np.float64]:
+        """float64 (H,), each ``|t|`` over what its family stays below: above 1 the cause is
+        surely there."""
+        limits = {family.name: family.limit for family in self.families}
+        of = np.array([limits[family_of(c)] for c in self.causes], np.float64)
+        return np.asarray(np.abs(self.t) / of)
 
     def with_directions(
         self,
@@ -108,39 +169,82 @@ class Scores:
         residual: Sequence[NDArray[np.float64]] | None = None,
     ) -> Scores:
         """With causes whose directions were measured: products with the same errors."""
-        mine, theirs = [self.candidate], [self.rounding]
+        mine, theirs, alone = [self.candidate], [self.rounding], [self.contrasts]
         for direction in found.values():
-            own, common = products(errors, direction, residual)
+            own, common, apart = products(errors, direction, residual)
             mine.append(own[:, None])
             theirs.append(common[:, None])
+            alone.append(apart[:, None])
         return replace(
             self,
             causes=(*self.causes, *found),
             candidate=np.concatenate(mine, axis=1),
             rounding=np.concatenate(theirs, axis=1),
+            contrasts=np.concatenate(alone, axis=1),
         )
 
-    def limits(self) -> tuple[float, float]:
-        """What the largest ``|t|`` of all causes stays below by chance, ``LIKELY`` and
-        ``SURE``."""
-        likely, sure = largest_by_chance(self.candidate, (LIKELY, SURE), self.scales)
-        return likely, sure
+
+def weights_of(
+    part: Cause,
+    errors: Errors,
+    oracle: Oracle,
+    scores: Scores,
+    residual: Sequence[NDArray[np.float64]],
+    step: Callable[[], None] = lambda: None,
+) -> list[tuple[Cause, float]]:
+    """The single weights of a row or a column with their t, the largest first.
+
+    Args:
+        part: the row or column.
+        residual: see ``scores_of``.
+    """
+    mine: list[NDArray[np.float64]] = []
+    theirs: list[NDArray[np.float64]] = []
+    apart: list[NDArray[np.float64]] = []
+    for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True)):
+        wanted = (error, prompt.rounding, *prompt.contrasts)
+        found = oracle.entries(
+            part, prompt.token_ids, [errors.metric.weighed(index, e) for e in wanted]
+        )
+        mine.append(found[0])
+        theirs.append(found[1])
+        apart.extend(found[2:])
+        step()
+    own, common, contrasts = np.array(mine), np.array(theirs), np.array(apart)
+    null = Null.of(contrasts, scores.arms, len(contrasts) // len(own))
+    t = least_t(own + common, common, null, scores.shares, scores.inflated)
+    entries: list[tuple[Cause, float]] = []
+    for other in map(int, np.argsort(-np.abs(t))):
+        row, column = (part.index, other) if part.kind == "row" else (other, part.index)
+        entries.append((Cause("weight", part.place, row, column), float(t[other])))
+    return entries
+
+
+def family_of(cause: Cause) -> FamilyName:
+    """The family that a cause is tested in."""
+    if cause.kind in PARTS:
+        return "weights" if cause.kind == "weight" else "parts"
+    return "settings" if cause.kind in SETTINGS else "causes"
 
 
 def products(
     errors: Errors,
     direction: Sequence[NDArray[np.float64]],
     residual: Sequence[NDArray[np.float64]] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Per prompt the product of a direction with the candidate's error less the arms'
-    mean (or ``residual``), and with that mean, float64 (p,) each."""
-    mine, theirs = [], []
+    mean (or ``residual``), and with that mean, float64 (p,) each; and with the contrasts of
+    the arms, float64 (C p,)."""
+    mine: list[float] = []
+    theirs: list[float] = []
+    apart: list[float] = []
     for index, (prompt, along) in enumerate(zip(errors.prompts, direction, strict=True)):
         weighed = errors.metric.weighed(index, along)
         error = prompt.candidate - prompt.rounding if residual is None else residual[index]
         mine.append(float(np.sum(weighed * error)))
         theirs.append(float(np.sum(weighed * prompt.rounding)))
-    return np.array(mine), np.array(theirs)
+        apart.extend(float(np.sum(weighed * each)) for each in prompt.contrasts)
+    return np.array(mine), np.array(theirs), np.array(apart)
 
 
 def scores_of(
@@ -155,42 +259,51 @@ def scores_of(
     Args:
         residual: per prompt float64 (n, 64), what is left of the candidate's error less the
             arms' mean; None for all of it.
+        first: scores of the same prompts and arms; then a pass backwards for the candidate is
+            enough.
         step: called after each prompt.
     """
     parts, common_parts = PartTable(len(errors)), PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
     theirs: list[Mapping[Cause, float]] = []
+    apart: list[Mapping[Cause, float]] = []
     base = []
     for index, prompt in enumerate(errors.prompts):
         error = prompt.candidate - prompt.rounding if residual is None else residual[index]
-        wanted = (error, prompt.rounding) if first is None else (error,)
+        wanted = (error,) if first is not None else (error, prompt.rounding, *prompt.contrasts)
         vectors = [errors.metric.weighed(index, e) for e in wanted]
         rows, found = oracle.gradients(prompt.token_ids, vectors)
-        own, common = found[0], found[-1]
         base.append(rows)
-        mine.append(own.whole)
-        theirs.append(common.whole)
-        parts.add(index, own.parts)
+        mine.append(found[0].whole)
+        parts.add(index, found[0].parts)
         if first is None:
-            common_parts.add(index, common.parts)
+            theirs.append(found[1].whole)
+            common_parts.add(index, found[1].parts)
+            for each in found[2:]:
+                apart.append(each.whole)
+                parts.add_squares(each.parts)
         step()
     causes = tuple(sorted(mine[0]))
+    own = np.array([[whole[c] for c in causes] for whole in mine])
+    if first is not None:
+        count = len(causes)
+        return replace(
+            first,
+            causes=causes,
+            candidate=own,
+            rounding=first.rounding[:, :count],
+            contrasts=first.contrasts[:, :count],
+            parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
+        )
+    arms = len(errors.prompts[0].arms)
     return Scores(
         causes=causes,
-        candidate=np.array([[whole[c] for c in causes] for whole in mine]),
-        rounding=np.array([[whole[c] for c in causes] for whole in theirs])
-        if first is None
-        else first.rounding[:, : len(causes)],
-        parts=parts.beside(common_parts)
-        if first is None
-        else tuple(replace(part, scores=parts.at((part.kind, part.place))) for part in first.parts),
+        candidate=own,
+        rounding=np.array([[whole[c] for c in causes] for whole in theirs]),
+        contrasts=np.array([[whole[c] for c in causes] for whole in apart]),
+        parts=parts.beside(common_parts, arms, len(errors.prompts[0].contrasts)),
         base=tuple(base),
+        arms=arms,
         shares=errors.shares,
+        weights=oracle.weights,
     )
-
-
-def part_limit(parts: Sequence[Parts], prompts: int) -> float:
-    """The t that none of so many parts reaches by chance with probability ``SURE``
-    (Bonferroni, with the tail of Student's t)."""
-    count = sum(part.scores.shape[1] for part in parts)
-    return student_t(1.0 - (1.0 - SURE) / max(count, 1), prompts - 1)

@@ -3,8 +3,9 @@
 A candidate's centred row is the oracle's, plus a direction times an unknown size, plus
 rounding, which has no direction of its own. The score of a direction in one prompt is the
 sum over its rows of the product of error and direction, in the metric of the rounding. What
-is tested is its mean over prompts. Rows of a prompt share their rounding, so prompts are
-what is independent, and the deviation between them is the unit.
+is tested is its sum over prompts. Rows of a prompt share their rounding, so prompts are
+what is independent. How far scores scatter without an effect is seen in the arms: their
+differences are rounding alone, whatever an effect does to the candidate's scatter.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.statistics.intervals import student_t
+
 #: A row's noise is taken to be at least so many times that of the middle one, so that no
 #: row governs whose arms agree by chance.
 LEAST_NOISE = 0.05
 #: So much of the noise's second moment is taken to be the same in all directions.
 SHRINKAGE = 0.1
-#: How often the signs of all prompts are drawn anew.
-FLIPS = 20_000
-#: Draws at a time; a product of this size fits a cache.
-_CHUNK = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,60 +72,89 @@ def metric_of(arms: Sequence[NDArray[np.float64]]) -> Metric:
     return Metric(weights, np.asarray(np.linalg.inv(shrunk), np.float64))
 
 
-def prompt_scales(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How large the scores of each prompt are, over all hypotheses: float64 (p,), with a
-    mean square of 1; 1 where nothing is seen.
+def contrasts(arms: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """What rounding alone does: orthonormal differences of arms (Helmert, 1876), float64
+    (C, n, 64), C at most ``most`` and one less than there are arms. What all arms share is in
+    none of them.
 
-    A prompt's information differs from others', and nearly in the same way for all
-    hypotheses. It is the same whatever the signs of its scores are.
+    Args:
+        arms: float64 (A, n, 64), the errors of each arm.
+    """
+    found = []
+    for index in range(1, min(most + 1, len(arms))):
+        others = arms[:index].sum(axis=0)
+        found.append((others - index * arms[index]) / math.sqrt(index * (index + 1)))
+    return np.stack(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """How the scores of rounding scatter.
+
+    Attributes:
+        variance: float64 (H,), of the sum over prompts of one arm's own scores.
+        arms: how many there are.
+        units: independent scores that the variance was taken from, its degrees of freedom.
+    """
+
+    variance: NDArray[np.float64]
+    arms: int
+    units: int
+
+    @staticmethod
+    def of(scores: NDArray[np.float64], arms: int, each: int) -> Null:
+        """From the scores of contrasts, float64 (C p, H), ``each`` contrasts of a prompt."""
+        return Null(np.sum(scores**2, axis=0) / each, arms, len(scores))
+
+    def of_candidate(self, share: float) -> NDArray[np.float64]:
+        """The variance of a candidate's scores less ``share`` of the arms' mean."""
+        return self.variance * (1.0 + share**2 / self.arms)
+
+
+def inflation(scores: NDArray[np.float64], variance: NDArray[np.float64]) -> float:
+    """How many times as much as rounding's a candidate's scores scatter, in the middle of all
+    hypotheses, and at least 1 (the genomic control of Devlin and Roeder, 1999, from
+    scatter): a candidate may round more coarsely than the arms, in its own way.
 
     Args:
         scores: float64 (p, H).
+        variance: float64 (H,), of their sum where it rounds as the arms do.
     """
-    mean_square = np.mean(scores**2, axis=0)
-    seen = mean_square > 0.0
+    seen = variance > 0.0
     if not seen.any():
-        return np.ones(len(scores))
-    found = np.sqrt(np.mean(scores[:, seen] ** 2 / mean_square[seen], axis=1))
-    # A prompt without any score has no part in a sum, and must not be divided by.
-    return np.asarray(np.where(found > 0.0, found, 1.0))
+        return 1.0
+    return max(1.0, float(np.median(np.sum(scores[:, seen] ** 2, axis=0) / variance[seen])))
 
 
-def t_values(
-    scores: NDArray[np.float64], scales: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    """Student's t of each hypothesis over prompts, float64 (p, H) to (H,); 0 where no
-    prompt has a score.
+def t_values(scores: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum over prompts over its deviation, float64 (p, H) to (H,), without the prompt
+    that speaks most for it: no single one makes an effect. 0 where nothing scatters.
 
-    An effect moves the score of a prompt by its information, and rounding by the root of
-    that. So the scores over ``scales`` are fitted by a multiple of ``scales``, and t is that
-    of the multiple; with ``scales`` of 1 it is the textbook's.
-
-    Raises:
-        ValueError: with fewer than two prompts.
+    Without an effect it is nearer to 0 than Student's t of the variance's degrees of freedom.
     """
-    prompts = len(scores)
-    if prompts < 2:
-        raise ValueError("a deviation between prompts needs two of them")
-    scales = np.ones(prompts) if scales is None else scales
-    squared = np.sum((scores / scales[:, None]) ** 2, axis=0)
-    return _t(scores.sum(axis=0), squared, scales)
+    total = scores.sum(axis=0)
+    sign = np.where(total >= 0.0, 1.0, -1.0)
+    most = np.maximum((scores * sign).max(axis=0), 0.0)
+    left = np.maximum(np.abs(total) - most, 0.0)
+    return sign * _ratio(left, np.sqrt(variance))
 
 
-def _t(
-    total: NDArray[np.float64], squared: NDArray[np.float64], scales: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """t from the sum of scores and the sum of their squares over ``scales``."""
-    whole = float(np.sum(scales**2))
-    left = np.maximum(squared - total**2 / whole, 1e-12 * squared)
-    return _ratio(total * math.sqrt(len(scales) - 1), np.sqrt(left * whole))
+def inflations(
+    candidate: NDArray[np.float64],
+    rounding: NDArray[np.float64],
+    null: Null,
+    shares: Sequence[float],
+) -> tuple[float, ...]:
+    """``inflation`` of the candidate less each share of the arms' mean."""
+    return tuple(inflation(candidate - s * rounding, null.of_candidate(s)) for s in shares)
 
 
 def least_t(
     candidate: NDArray[np.float64],
     rounding: NDArray[np.float64],
+    null: Null,
     shares: Sequence[float],
-    scales: NDArray[np.float64] | None = None,
+    inflated: Sequence[float],
 ) -> NDArray[np.float64]:
     """The t of each hypothesis that is nearest to 0 over how much of the arms' own
     systematic rounding the candidate may share, float64 (H,): none in a higher
@@ -135,50 +163,27 @@ def least_t(
     Args:
         candidate, rounding: float64 (p, H), scores of the candidate, and the mean of
             those of the arms.
-        scales: see ``t_values``.
+        shares, inflated: see ``inflations``.
     """
-    found = np.stack([t_values(candidate - share * rounding, scales) for share in shares])
+    found = np.stack(
+        [
+            t_values(candidate - share * rounding, null.of_candidate(share) * times)
+            for share, times in zip(shares, inflated, strict=True)
+        ]
+    )
     one_sign = np.all(found > 0.0, axis=0) | np.all(found < 0.0, axis=0)
     nearest = np.take_along_axis(found, np.abs(found).argmin(axis=0)[None], axis=0)[0]
     return np.where(one_sign, nearest, 0.0)
 
 
-def largest_by_chance(
-    scores: NDArray[np.float64],
-    levels: Sequence[float],
-    scales: NDArray[np.float64] | None = None,
-    *,
-    flips: int = FLIPS,
-    seed: int = 0,
-) -> tuple[float, ...]:
-    """What the largest of all ``|t|`` stays below with these probabilities, if each
-    prompt's scores may as well have the other sign.
-
-    Exact for scores that are symmetric around 0 and independent between prompts
-    (Fisher's randomization, 1935; Westfall and Young's largest statistic, 1993), with
-    any correlation between hypotheses.
+def chance_limit(hypotheses: int, error: float, units: int) -> float:
+    """What the largest ``|t|`` of so many hypotheses stays below but with probability
+    ``error`` (Bonferroni).
 
     Args:
-        scores: float64 (p, H).
-        scales: see ``t_values``; they must not depend on the signs.
+        units: degrees of freedom.
     """
-    random = np.random.default_rng(seed)
-    prompts = len(scores)
-    scales = np.ones(prompts) if scales is None else scales
-    # Each hypothesis on a scale of its own: nothing may overflow or vanish.
-    squared = np.sum((scores / scales[:, None]) ** 2, axis=0)
-    seen = squared > 0.0
-    if not seen.any():
-        return tuple(0.0 for _ in levels)
-    units = (scores[:, seen] / np.sqrt(squared[seen])).astype(np.float32)
-    largest = np.empty(flips)
-    for begin in range(0, flips, _CHUNK):
-        count = min(_CHUNK, flips - begin)
-        signs = 2.0 * random.integers(0, 2, (count, prompts)).astype(np.float32) - 1.0
-        # Each has the same sum of squares, so that of the largest sum is the largest t.
-        sums = np.abs(signs @ units).max(axis=1).astype(np.float64)
-        largest[begin : begin + count] = _t(sums, np.ones(count), scales)
-    return tuple(float(np.quantile(largest, level)) for level in levels)
+    return student_t(1.0 - error / max(hypotheses, 1), units)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.alignment.diagnosis import Diagnosis, Explanation, Finding, LayerScore
+from harness.alignment.diagnosis import Diagnosis, Explanation, Family, Finding, LayerScore
 from harness.alignment.evidence import Evidence, no_masks
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import RatioLimit
@@ -384,16 +384,18 @@ def diagnosed(finding: Finding, text: str | None = None) -> Diagnosis:
         finding=finding,
         prompts=36,
         rows=2304,
-        hypotheses=2058,
-        parts=438_720,
-        t=3.1 if finding == "NOTHING" else 12.3,
-        likely=4.6,
-        sure=5.9,
-        part_limit=8.0,
+        families=(
+            Family(name="settings", hypotheses=5, t=2.5, limit=4.3),
+            Family(
+                name="causes", hypotheses=2053, t=3.1 if finding == "NOTHING" else 12.3, limit=5.7
+            ),
+            Family(name="parts", hypotheses=438_720, t=4.9, limit=7.0),
+            Family(name="weights", hypotheses=106_168_320, t=0.0, limit=8.2),
+        ),
         effect=0.2,
         margin=0.05,
         explanations=() if finding == "NOTHING" else (cause,),
-        left=3.1,
+        left=0.6,
         layers=(LayerScore(layer=2, t=12.3),),
         **told,
     )

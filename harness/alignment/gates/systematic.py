@@ -15,8 +15,8 @@ def systematic_gate(diagnosis: Diagnosis) -> Gate:
     return Gate(
         name=SYSTEMATIC,
         status=_STATUS[diagnosis.finding],
-        value=diagnosis.t,
-        limit=diagnosis.sure,
+        value=diagnosis.first.t,
+        limit=diagnosis.first.limit,
         message=diagnosis.message,
         sentence=diagnosis.sentence,
     )

@@ -114,6 +114,11 @@ class Sensitivity:
         self._model.requires_grad_(False)
 
     @property
+    def weights(self) -> int:
+        """How many single weights the matrices have."""
+        return sum(p.numel() for p in self._parameters.values() if p.dim() == 2)
+
+    @property
     def settings(self) -> tuple[Cause, ...]:
         """The settings that this model has."""
         return settings_of(self._model)
@@ -136,19 +141,38 @@ class Sensitivity:
     ) -> tuple[NDArray[np.float64], list[Gradients]]:
         """The rows' sketches, and of each of ``vectors``, float64 (rows, 64), how its
         product with them moves with every cause."""
-        torch = self._torch
         entered = self._embed(ids).detach().requires_grad_(True)
         raw, logits = self._logits(entered, len(vectors[0]))
         raw.retain_grad()
         found = []
         for index, vector in enumerate(vectors):
-            pull = torch.tensor(vector, dtype=torch.float32)[:, self._bucket] * self._sign
-            pull = pull - pull.mean(-1, keepdim=True)  # of centred rows
+            pull = self._pull(vector)
             self._taken, entered.grad, raw.grad = _Taken(), None, None
             logits.backward(pull, retain_graph=index + 1 < len(vectors))
             self._ends(ids, entered, raw)
             found.append(_finished(self._taken))
         return self._sketch(logits.detach()), found
+
+    def entries(
+        self, part: Cause, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """How the product with each vector moves with every single weight of a row or a
+        column, float64 (vectors, weights)."""
+        weight = self._parameters[f"{part.place}.weight"]
+        _, logits = self._logits(self._embed(ids), len(vectors[0]))
+        found = []
+        for index, vector in enumerate(vectors):
+            more = index + 1 < len(vectors)
+            [moved] = self._torch.autograd.grad(
+                logits, weight, self._pull(vector), retain_graph=more
+            )
+            found.append(moved[part.index] if part.kind == "row" else moved[:, part.index])
+        return np.asarray(self._torch.stack(found).double().numpy(), np.float64)
+
+    def _pull(self, vector: NDArray[np.float64]) -> Any:
+        """The gradient of a product of sketches by the logits, of centred rows."""
+        pull = self._torch.tensor(vector, dtype=self._torch.float32)[:, self._bucket] * self._sign
+        return pull - pull.mean(-1, keepdim=True)
 
     def _embed(self, ids: Sequence[int]) -> Any:
         return self._embedding(self._torch.tensor([list(ids)]))

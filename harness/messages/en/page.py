@@ -271,9 +271,10 @@ MESSAGES: dict[str, str] = {
     "diagnosis": "Diagnosis",
     "diagnosis.help": "Which change of the reference's computation would give this error.",
     "diagnosis.alike": "Not to be told apart from:",
-    "diagnosis.scope": "Over {prompts} prompts and {rows} rows, {causes} causes and {parts} single "
-    "rows, columns, channels and ids were looked at. The largest t is {t}; chance stays below "
-    "{sure} in 99.9 %. What is left once the causes are taken out comes to {left}.",
+    "diagnosis.scope": "Over {prompts} prompts and {rows} rows these were looked at: {settings} "
+    "settings, {causes} modules, heads and roundings, {parts} single rows, columns, channels and "
+    "ids, {weights} single weights. The largest t is {t}, where chance stays below {limit}, with "
+    "99.9 % for all of them together. What the causes leave comes to {left} times its limit.",
     "doctor": "Doctor findings",
     "doctor.severity": "severity",
     "doctor.what": "what",

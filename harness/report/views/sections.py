@@ -187,10 +187,9 @@ def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
             "diagnosis.scope",
             prompts=diagnosis.prompts,
             rows=diagnosis.rows,
-            causes=diagnosis.hypotheses,
-            parts=diagnosis.parts,
-            t=f"{diagnosis.t:.1f}",
-            sure=f"{diagnosis.sure:.1f}",
+            **{family.name: family.hypotheses for family in diagnosis.families},
+            t=f"{diagnosis.first.t:.1f}",
+            limit=f"{diagnosis.first.limit:.1f}",
             left=f"{diagnosis.left:.1f}",
         ),
     )

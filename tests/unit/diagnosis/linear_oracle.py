@@ -33,12 +33,30 @@ class LinearOracle:
     sizes: dict[Cause, float] = field(default_factory=dict)
     passes: int = 0
 
+    @property
+    def weights(self) -> int:
+        return sum(cause.kind == "weight" for cause in self.directions)
+
     def sketches(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
         self.passes += 1
         moved = np.zeros((ROWS, WIDTH))
         for cause, size in self.sizes.items():
             moved += size * self.directions[cause][ids[0]]
         return moved[:rows]
+
+    def entries(
+        self, part: Cause, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Of the weights in a row or column, which are numbered without a gap."""
+        chosen = sorted(
+            cause
+            for cause in self.directions
+            if (cause.kind, cause.place) == ("weight", part.place)
+            and part.index == (cause.index if part.kind == "row" else cause.column)
+        )
+        return np.array(
+            [[float(np.sum(self.directions[c][ids[0]] * v)) for c in chosen] for v in vectors]
+        ).reshape(len(vectors), len(chosen))
 
     def gradients(
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
@@ -51,7 +69,7 @@ class LinearOracle:
             }
             parts: dict[tuple[str, str], list[float]] = {}
             for cause, value in values.items():
-                if cause.kind in PARTS:
+                if cause.kind in PARTS and cause.kind != "weight":
                     parts.setdefault((cause.kind, cause.place), []).append(value)
             whole = {
                 c: v for c, v in values.items() if c.kind not in PARTS and c not in self.settings

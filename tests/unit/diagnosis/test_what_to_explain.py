@@ -10,7 +10,7 @@ from factories import fake_baseline, fake_record, fake_suite
 
 from harness.baseline.baseline import Baseline
 from harness.devices.fake import FakeDevice
-from harness.diagnosis.errors import FEWEST_PROMPTS, errors_of
+from harness.diagnosis.errors import CONTRASTS, FEWEST_PROMPTS, PromptErrors, errors_of
 from harness.errors import UsageError
 from harness.recording.context import Context
 from harness.recording.recorder import Options
@@ -44,14 +44,32 @@ def test_an_arm_as_the_candidate_has_the_error_of_an_arm() -> None:
     assert found.excess() < 0.5 * found.arms()
 
 
-def test_a_candidate_of_smaller_error_may_share_any_part_of_the_arms_rounding() -> None:
+def test_how_much_of_the_arms_rounding_a_candidate_shares_is_seen_in_its_error() -> None:
+    """All of it in an arm; in a higher precision none, and then any part may be."""
     found = errors_of(CANDIDATE, BASELINE)
-    assert found.shares == (1.0,)
-    finer = replace(
-        found, prompts=tuple(replace(p, candidate=0.1 * p.candidate) for p in found.prompts)
-    )
-    assert finer.shares == (0.0, 0.5, 1.0)
-    assert finer.excess() == 0.0
+    for error, least in (
+        (lambda p: 1.0 * p.rounding, 0.9),
+        (lambda p: 0.4 * p.rounding, 0.3),
+        (lambda p: 0.0 * p.rounding, 0.0),
+    ):
+        mine = tuple(replace(p, arms=p.arms + 3.0 * shared(p)) for p in found.prompts)
+        mine = tuple(replace(p, candidate=error(p)) for p in mine)
+        shares = replace(found, prompts=mine).shares
+        assert shares[-1] == 1.0
+        assert shares[0] == pytest.approx(least, abs=0.15)
+        assert list(shares) == sorted(shares)
+
+
+def shared(prompt: PromptErrors) -> np.ndarray:
+    """An error that all arms have."""
+    return np.ones_like(prompt.candidate) * float(np.abs(prompt.arms).mean())
+
+
+def test_contrasts_of_arms_hold_nothing_that_all_have() -> None:
+    found = errors_of(CANDIDATE, BASELINE).prompts[0]
+    moved = replace(found, arms=found.arms + 5.0)
+    assert found.contrasts.shape == (min(CONTRASTS, len(found.arms) - 1), 8, 64)
+    assert moved.contrasts == pytest.approx(found.contrasts, abs=1e-9)
 
 
 def test_the_order_of_prompts_is_the_baselines() -> None:

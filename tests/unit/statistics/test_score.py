@@ -12,11 +12,14 @@ from harness.statistics.score import (
     LEAST_NOISE,
     SHRINKAGE,
     Metric,
-    largest_by_chance,
+    Null,
+    chance_limit,
+    contrasts,
+    inflation,
+    inflations,
     least_t,
     likeness,
     metric_of,
-    prompt_scales,
     size_of,
     t_values,
 )
@@ -29,81 +32,121 @@ def arms(random: np.random.Generator, scales: np.ndarray) -> list[np.ndarray]:
     return [random.normal(0.0, s, (3, ROWS, WIDTH)) for s in scales]
 
 
-def test_t_is_that_of_a_textbook() -> None:
-    scores = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
-    assert t_values(scores).tolist() == pytest.approx([2.0 * math.sqrt(3.0), 0.0])
+def null_of(random: np.random.Generator, hypotheses: int, scale: np.ndarray) -> Null:
+    """Normal scores of two contrasts of three arms, each prompt of its own scale."""
+    scores = random.normal(size=(2, PROMPTS, hypotheses)) * scale[:, None]
+    return Null.of(scores.reshape(-1, hypotheses), 3, 2)
 
 
-def test_a_single_prompt_has_no_t() -> None:
-    with pytest.raises(ValueError, match="two"):
-        t_values(np.ones((1, 3)))
+def test_contrasts_are_orthonormal_and_hold_nothing_that_is_shared() -> None:
+    given = np.random.default_rng(1).normal(size=(4, ROWS, WIDTH))
+    found = contrasts(given, 3)
+    assert contrasts(given + 7.0, 3) == pytest.approx(found)
+    # All of what the arms do not share: the same sum of squares as around their mean.
+    assert float(np.sum(found**2)) == pytest.approx(float(np.sum((given - given.mean(0)) ** 2)))
+    assert contrasts(given, 2) == pytest.approx(found[:2])
+    assert len(contrasts(given[:2], 3)) == 1
 
 
-def test_t_of_normal_scores_has_students_tail() -> None:
-    t = t_values(np.random.default_rng(1).normal(size=(PROMPTS, 20_000)))
-    assert float((np.abs(t) > student_t(0.99, PROMPTS - 1)).mean()) == pytest.approx(
-        0.01, abs=0.002
-    )
+def test_t_is_the_sum_without_its_largest_part_over_the_deviation() -> None:
+    scores = np.array([[1.0, 0.0, -2.0], [2.0, 0.0, -1.0], [6.0, 0.0, 0.5]])
+    assert t_values(scores, np.array([4.0, 0.0, 1.0])).tolist() == [1.5, 0.0, -0.5]
+
+
+def test_no_single_prompt_makes_an_effect() -> None:
+    scores = np.random.default_rng(2).normal(size=(PROMPTS, 500))
+    scores[3] += 100.0
+    t = t_values(scores, np.full(500, float(PROMPTS)))
+    assert float(np.abs(t).max()) < chance_limit(500, 0.001, 2 * PROMPTS)
+
+
+def test_the_variance_of_a_candidate_less_the_arms_mean_is_known() -> None:
+    """Four arms and a candidate of normal noise, 20,000 times."""
+    random = np.random.default_rng(3)
+    all_of = random.normal(size=(5, 20_000))
+    null = Null(np.ones(1), 4, 8)
+    for share in (0.0, 0.5, 1.0):
+        found = float(np.var(all_of[4] - share * all_of[:4].mean(axis=0)))
+        assert float(null.of_candidate(share)[0]) == pytest.approx(found, rel=0.03)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
-def test_the_largest_of_many_errs_as_often_as_it_says(correlation: float) -> None:
-    """Independent hypotheses and alike ones, prompts of different noise."""
-    random = np.random.default_rng(2)
-    runs, beyond = 300, 0
+def test_the_largest_of_many_errs_no_more_often_than_it_says(correlation: float) -> None:
+    """Independent hypotheses and alike ones, prompts of different noise, a candidate whose
+    rounding is twice as coarse."""
+    random = np.random.default_rng(4)
+    runs, beyond = 400, 0
     for _ in range(runs):
-        common = random.normal(size=(PROMPTS, 1))
-        own = random.normal(size=(PROMPTS, 40))
-        scores = math.sqrt(correlation) * common + math.sqrt(1.0 - correlation) * own
-        scores *= random.uniform(0.5, 2.0, (PROMPTS, 1))
-        scales = prompt_scales(scores)
-        (limit,) = largest_by_chance(scores, (0.95,), scales, flips=1000)
-        beyond += float(np.abs(t_values(scores, scales)).max()) > limit
-    # Twice the deviation of 300 runs around 5 %.
-    assert 0.025 <= beyond / runs <= 0.075
+        scale = random.uniform(0.5, 2.0, PROMPTS)
+
+        def rounding(scale: np.ndarray = scale) -> np.ndarray:
+            common = random.normal(size=(PROMPTS, 1))
+            own = random.normal(size=(PROMPTS, 60))
+            made = math.sqrt(correlation) * common + math.sqrt(1.0 - correlation) * own
+            return np.asarray(made * scale[:, None])
+
+        given = np.stack([rounding() for _ in range(4)])
+        apart = contrasts(given, 2)
+        null = Null.of(apart.reshape(-1, 60), 4, 2)
+        mean = given.mean(axis=0)
+        candidate = 2.0 * rounding() - mean
+        inflated = inflations(candidate + mean, mean, null, (1.0,))
+        t = least_t(candidate + mean, mean, null, (1.0,), inflated)
+        beyond += float(np.abs(t).max()) > chance_limit(60, 0.05, null.units)
+    assert beyond / runs <= 0.05 + 2.0 * math.sqrt(0.05 / runs)
 
 
-def test_the_limit_does_not_depend_on_the_unit_of_a_hypothesis() -> None:
-    scores = np.random.default_rng(3).normal(size=(PROMPTS, 30))
-    units = 10.0 ** np.arange(-12, 18)
-    assert largest_by_chance(scores * units, (0.95,), flips=500) == pytest.approx(
-        largest_by_chance(scores, (0.95,), flips=500), rel=1e-5
-    )
-
-
-def test_prompts_of_different_information_do_not_hide_an_effect() -> None:
-    """An effect of one size, in prompts whose information differs a hundredfold: t is as
-    large as the information allows, where the textbook's is not."""
+def test_an_effect_is_told_as_the_information_allows() -> None:
+    """In prompts whose information differs a hundredfold, and whose effect differs too: what
+    the effect does to the scatter between prompts hides nothing."""
     random = np.random.default_rng(10)
     information = 10.0 ** random.uniform(-1.0, 1.0, PROMPTS)
-    noise = random.normal(size=(PROMPTS, 200)) * np.sqrt(information)[:, None]
-    scores = noise.copy()
-    scores[:, 0] += 3.0 * information
-    scales = prompt_scales(noise)
-    assert scales**2 == pytest.approx(information / information.mean(), rel=0.5)
-    expected = 3.0 * math.sqrt(information.sum())
-    assert t_values(scores, scales)[0] == pytest.approx(expected, rel=0.5)
-    assert t_values(scores)[0] < 0.6 * expected
-    assert float(np.abs(t_values(scores, scales)[1:]).max()) < 7.0
+    root = np.sqrt(information)
+    null = null_of(random, 200, root)
+    scores = random.normal(size=(PROMPTS, 200)) * root[:, None]
+    scores[:, 0] += 3.0 * information * random.uniform(0.2, 1.8, PROMPTS)
+    variance = null.of_candidate(1.0) * inflation(scores, null.of_candidate(1.0))
+    t = t_values(scores, variance)
+    expected = 3.0 * (information.sum() - information.max()) / math.sqrt(information.sum())
+    assert t[0] == pytest.approx(expected, rel=0.35)
+    assert float(np.abs(t[1:]).max()) < chance_limit(200, 0.001, null.units)
 
 
-def test_a_hypothesis_without_scores_has_no_t_and_no_limit() -> None:
-    scores = np.zeros((PROMPTS, 2))
-    assert not t_values(scores).any()
-    assert largest_by_chance(scores, (0.999,), flips=100) == (0.0,)
+def test_a_coarser_candidate_is_held_against_its_own_scatter() -> None:
+    random = np.random.default_rng(11)
+    null = null_of(random, 400, np.ones(PROMPTS))
+    for coarse in (1.0, 3.0):
+        scores = coarse * random.normal(size=(PROMPTS, 400))
+        assert inflation(scores, null.variance) == pytest.approx(coarse**2, rel=0.3)
+    assert inflation(0.01 * scores, null.variance) == 1.0
+    assert inflation(np.zeros((PROMPTS, 2)), np.zeros(2)) == 1.0
+
+
+def test_a_hypothesis_without_scores_has_no_t() -> None:
+    assert not t_values(np.zeros((PROMPTS, 2)), np.zeros(2)).any()
+
+
+def test_a_limit_grows_with_what_is_asked() -> None:
+    assert chance_limit(1, 0.05, 1000) == pytest.approx(1.96, abs=0.01)
+    assert chance_limit(0, 0.05, 1000) == chance_limit(1, 0.05, 1000)
+    few, many = chance_limit(10, 0.001, 72), chance_limit(10**8, 0.001, 72)
+    assert few == pytest.approx(student_t(1.0 - 1e-4, 72))
+    assert 7.0 < many < 9.0
+    assert chance_limit(10, 0.001, 16) > few
 
 
 def test_what_rounding_shares_is_no_effect() -> None:
     """A candidate that has all, half or none of the arms' systematic rounding."""
     random = np.random.default_rng(4)
     rounding = random.normal(1.0, 0.1, (PROMPTS, 1))
-    for share in (0.0, 0.5, 1.0):
+    null = Null(np.full(1, 0.04 * PROMPTS), 4, 2 * PROMPTS)
+    shares, inflated = (0.0, 0.5, 1.0), (1.0, 1.0, 1.0)
+    for share in shares:
         candidate = share * rounding + random.normal(0.0, 0.2, (PROMPTS, 1))
-        assert abs(least_t(candidate, rounding, (0.0, 0.5, 1.0))[0]) < 3.0
-    beyond = 3.0 * rounding
-    assert least_t(beyond, rounding, (0.0, 0.5, 1.0))[0] > 10.0
+        assert abs(least_t(candidate, rounding, null, shares, inflated)[0]) < 3.0
+    assert least_t(3.0 * rounding, rounding, null, shares, inflated)[0] > 10.0
     between = 0.25 * rounding  # of either sign, by what is taken off
-    assert least_t(between, rounding, (0.0, 0.5, 1.0))[0] == 0.0
+    assert least_t(between, rounding, null, shares, inflated)[0] == 0.0
 
 
 def test_rows_weigh_by_their_noise() -> None:
