@@ -29,7 +29,7 @@ from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors, errors_of
 from harness.diagnosis.explain import standing_out
-from harness.diagnosis.scores import Scores, scores_of
+from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.errors import UsageError
 from harness.process.progress import Silent
 from harness.recording.format import load_recording
@@ -148,19 +148,19 @@ def main() -> None:
                 print(f"{name}: not all rows could be judged", flush=True)
                 continue
             errors = part_of(errors, chosen)
-            scores = scores_of(errors, oracle, first=first)
             if first is None:
-                first = scores
+                first = scores = scores_of(errors, oracle)
                 for cause in oracle.settings:
                     settings[cause] = direction_of(
                         errors, oracle, scores.base, cause, first_size(cause)
                     )
-            scores = replace(scores, shares=errors.shares)
+            else:
+                again = scores_again(errors, oracle, errors.residual, first)
+                scores = replace(again, shares=errors.shares)
             known = dict(settings)
-            residual = [p.candidate - p.rounding for p in errors.prompts]
-            for cause in standing_out(errors, oracle, scores, residual, Silent()):
+            for cause in standing_out(errors, oracle, scores, errors.residual, Silent()):
                 known[cause] = direction_of(errors, oracle, scores.base, cause, first_size(cause))
-            line = line_of(name, scores.with_directions(errors, known))
+            line = line_of(name, scores.with_directions(errors, known, errors.residual))
             with options.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(json.dumps(line)[:300], flush=True)

@@ -63,6 +63,11 @@ class Errors:
         return len(self.prompts)
 
     @property
+    def residual(self) -> list[NDArray[np.float64]]:
+        """Per prompt float64 (n, 64), the candidate's error less the arms' mean."""
+        return [prompt.candidate - prompt.rounding for prompt in self.prompts]
+
+    @property
     def rows(self) -> int:
         """How many rows there are."""
         return sum(map(len, self.prompts))

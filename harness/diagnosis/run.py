@@ -14,7 +14,7 @@ from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.explain import Measured, alike, measured, standing_out
-from harness.diagnosis.scores import Scores, scores_of
+from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
 from harness.messages.message import Message, message
 from harness.messages.statement import remark
@@ -36,12 +36,12 @@ def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
         HarnessError: errors of the oracle's device.
     """
     with progress.stage("gradients of the oracle", len(errors)) as step:
-        scores = scores_of(errors, oracle, step=step)
+        scores = scores_of(errors, oracle, step)
     known = _directions(errors, oracle, scores, oracle.settings, progress)
-    residual: list[NDArray[np.float64]] = [p.candidate - p.rounding for p in errors.prompts]
+    residual = errors.residual
     weights = standing_out(errors, oracle, scores, residual, progress)
     known |= _directions(errors, oracle, scores, weights, progress)
-    scores = scores.with_directions(errors, known)
+    scores = scores.with_directions(errors, known, residual)
     first = scores
     named: list[tuple[Measured, list[Measured]]] = []
     while len(named) < EXPLANATIONS and _farthest(scores) > 1.0:
@@ -55,7 +55,7 @@ def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
             for left, along in zip(residual, best.direction, strict=True)
         ]
         with progress.stage("what is left", len(errors)) as step:
-            scores = scores_of(errors, oracle, residual, first, step)
+            scores = scores_again(errors, oracle, residual, first, step)
         weights = standing_out(errors, oracle, scores, residual, progress)
         new = [weight for weight in weights if weight not in known]
         known |= _directions(errors, oracle, scores, new, progress)

@@ -12,73 +12,14 @@ from numpy.typing import NDArray
 from harness.alignment.diagnosis import Family, FamilyName
 from harness.devices.causes import PARTS, SETTINGS, Cause
 from harness.devices.oracle import Oracle
-from harness.diagnosis.errors import FEWEST_PROMPTS, Errors
+from harness.diagnosis.errors import Errors
+from harness.diagnosis.parts import Parts, PartTable
 from harness.statistics.score import Null, chance_limit, inflations, least_t
 
 #: The probability that anything is told of rounding alone. Each family has its share, so that
 #: the few settings, which are often what is wrong, need not be as sure as one of millions.
 ERROR = 0.001
 FAMILIES: tuple[FamilyName, ...] = ("settings", "causes", "parts", "weights")
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """Single rows, columns or ids of one place: scores float32 (p, n), of the candidate's
-    error less the arms' mean, and of that mean; and how those of rounding scatter."""
-
-    kind: str
-    place: str
-    scores: NDArray[np.float32]
-    rounding: NDArray[np.float32]
-    null: Null
-
-    def t(self, shares: Sequence[float], inflated: Sequence[float]) -> NDArray[np.float64]:
-        """float64 (n,), see ``least_t``; 0 of a part that fewer than ``FEWEST_PROMPTS``
-        prompts tell of."""
-        wide, common = self.scores.astype(np.float64), self.rounding.astype(np.float64)
-        met = np.count_nonzero(wide, axis=0) >= FEWEST_PROMPTS
-        return np.where(met, least_t(wide + common, common, self.null, shares, inflated), 0.0)
-
-
-class PartTable:
-    """The scores of all parts, a row for each prompt, in one block: small arrays that stay
-    between large ones that go would keep the memory of both."""
-
-    def __init__(self, prompts: int) -> None:
-        self._prompts = prompts
-        self._columns: dict[tuple[str, str], slice] = {}
-        self._table = np.zeros((prompts, 0), np.float32)
-        self._squares = np.zeros(0)
-
-    def add(self, prompt: int, found: Mapping[tuple[str, str], NDArray[np.float32]]) -> None:
-        """One prompt's parts, which must be the same in all prompts."""
-        if not self._columns:
-            begin = 0
-            for key, values in found.items():
-                self._columns[key] = slice(begin, begin + len(values))
-                begin += len(values)
-            self._table = np.zeros((self._prompts, begin), np.float32)
-        for key, values in found.items():
-            self._table[prompt, self._columns[key]] = values
-
-    def add_squares(self, found: Mapping[tuple[str, str], NDArray[np.float32]]) -> None:
-        """The scores of one contrast of the arms."""
-        if not len(self._squares):
-            self._squares = np.zeros(self._table.shape[1])
-        for key, values in found.items():
-            self._squares[self._columns[key]] += values.astype(np.float64) ** 2
-
-    def at(self, key: tuple[str, str]) -> NDArray[np.float32]:
-        """Float32 (p, n), the scores of one kind and place."""
-        return self._table[:, self._columns[key]]
-
-    def beside(self, rounding: PartTable, arms: int, each: int) -> tuple[Parts, ...]:
-        """All places, with the scores of the arms' mean, and of ``each`` contrasts of arms."""
-        units = each * self._prompts
-        return tuple(
-            Parts(*key, self.at(key), rounding.at(key), Null(self._squares[at] / each, arms, units))
-            for key, at in self._columns.items()
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +107,13 @@ class Scores:
         self,
         errors: Errors,
         found: Mapping[Cause, Sequence[NDArray[np.float64]]],
-        residual: Sequence[NDArray[np.float64]] | None = None,
+        residual: Sequence[NDArray[np.float64]],
     ) -> Scores:
-        """With causes whose directions were measured: products with the same errors."""
+        """With causes whose directions were measured: products with the same errors.
+
+        Args:
+            residual: per prompt float64 (n, 64), what the scores are of.
+        """
         mine, theirs, alone = [self.candidate], [self.rounding], [self.contrasts]
         for direction in found.values():
             own, common, apart = products(errors, direction, residual)
@@ -230,37 +175,25 @@ def family_of(cause: Cause) -> FamilyName:
 def products(
     errors: Errors,
     direction: Sequence[NDArray[np.float64]],
-    residual: Sequence[NDArray[np.float64]] | None = None,
+    residual: Sequence[NDArray[np.float64]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Per prompt the product of a direction with the candidate's error less the arms'
-    mean (or ``residual``), and with that mean, float64 (p,) each; and with the contrasts of
-    the arms, float64 (C p,)."""
+    """Per prompt the product of a direction with ``residual`` and with the arms' mean, float64
+    (p,) each; and with the contrasts of the arms, float64 (C p,)."""
     mine: list[float] = []
     theirs: list[float] = []
     apart: list[float] = []
     for index, (prompt, along) in enumerate(zip(errors.prompts, direction, strict=True)):
         weighed = errors.metric.weighed(index, along)
-        error = prompt.candidate - prompt.rounding if residual is None else residual[index]
-        mine.append(float(np.sum(weighed * error)))
+        mine.append(float(np.sum(weighed * residual[index])))
         theirs.append(float(np.sum(weighed * prompt.rounding)))
         apart.extend(float(np.sum(weighed * each)) for each in prompt.contrasts)
     return np.array(mine), np.array(theirs), np.array(apart)
 
 
-def scores_of(
-    errors: Errors,
-    oracle: Oracle,
-    residual: Sequence[NDArray[np.float64]] | None = None,
-    first: Scores | None = None,
-    step: Callable[[], None] = lambda: None,
-) -> Scores:
+def scores_of(errors: Errors, oracle: Oracle, step: Callable[[], None] = lambda: None) -> Scores:
     """The scores of every cause that the oracle's gradients tell.
 
     Args:
-        residual: per prompt float64 (n, 64), what is left of the candidate's error less the
-            arms' mean; None for all of it.
-        first: scores of the same prompts and arms; then a pass backwards for the candidate is
-            enough.
         step: called after each prompt.
     """
     parts, common_parts = PartTable(len(errors)), PartTable(len(errors))
@@ -268,42 +201,65 @@ def scores_of(
     theirs: list[Mapping[Cause, float]] = []
     apart: list[Mapping[Cause, float]] = []
     base = []
-    for index, prompt in enumerate(errors.prompts):
-        error = prompt.candidate - prompt.rounding if residual is None else residual[index]
-        wanted = (error,) if first is not None else (error, prompt.rounding, *prompt.contrasts)
+    for index, (prompt, error) in enumerate(zip(errors.prompts, errors.residual, strict=True)):
+        wanted = (error, prompt.rounding, *prompt.contrasts)
         vectors = [errors.metric.weighed(index, e) for e in wanted]
-        rows, found = oracle.gradients(prompt.token_ids, vectors)
+        rows, (own, common, *others) = oracle.gradients(prompt.token_ids, vectors)
         base.append(rows)
-        mine.append(found[0].whole)
-        parts.add(index, found[0].parts)
-        if first is None:
-            theirs.append(found[1].whole)
-            common_parts.add(index, found[1].parts)
-            for each in found[2:]:
-                apart.append(each.whole)
-                parts.add_squares(each.parts)
+        mine.append(own.whole)
+        theirs.append(common.whole)
+        parts.add(index, own.parts)
+        common_parts.add(index, common.parts)
+        for each in others:
+            apart.append(each.whole)
+            parts.add_squares(each.parts)
         step()
     causes = tuple(sorted(mine[0]))
-    own = np.array([[whole[c] for c in causes] for whole in mine])
-    if first is not None:
-        count = len(causes)
-        return replace(
-            first,
-            causes=causes,
-            candidate=own,
-            rounding=first.rounding[:, :count],
-            contrasts=first.contrasts[:, :count],
-            parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
-        )
     arms = len(errors.prompts[0].arms)
     return Scores(
         causes=causes,
-        candidate=own,
-        rounding=np.array([[whole[c] for c in causes] for whole in theirs]),
-        contrasts=np.array([[whole[c] for c in causes] for whole in apart]),
+        candidate=_matrix(mine, causes),
+        rounding=_matrix(theirs, causes),
+        contrasts=_matrix(apart, causes),
         parts=parts.beside(common_parts, arms, len(errors.prompts[0].contrasts)),
         base=tuple(base),
         arms=arms,
         shares=errors.shares,
         weights=oracle.weights,
     )
+
+
+def scores_again(
+    errors: Errors,
+    oracle: Oracle,
+    residual: Sequence[NDArray[np.float64]],
+    first: Scores,
+    step: Callable[[], None] = lambda: None,
+) -> Scores:
+    """The scores of another error of the same prompts and arms: one pass backwards.
+
+    Args:
+        residual: per prompt float64 (n, 64), that error less the arms' mean.
+        first: the scores of which the arms' are taken.
+    """
+    parts = PartTable(len(errors))
+    mine: list[Mapping[Cause, float]] = []
+    for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True)):
+        weighed = errors.metric.weighed(index, error)
+        _, (own,) = oracle.gradients(prompt.token_ids, [weighed])
+        mine.append(own.whole)
+        parts.add(index, own.parts)
+        step()
+    causes = tuple(sorted(mine[0]))
+    return replace(
+        first,
+        causes=causes,
+        candidate=_matrix(mine, causes),
+        rounding=first.rounding[:, : len(causes)],
+        contrasts=first.contrasts[:, : len(causes)],
+        parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
+    )
+
+
+def _matrix(found: Sequence[Mapping[Cause, float]], causes: Sequence[Cause]) -> NDArray[np.float64]:
+    return np.array([[whole[cause] for cause in causes] for whole in found])

@@ -150,3 +150,21 @@ def test_a_base_and_an_epsilon_are_read(oracle: Any) -> None:
             assert now == pytest.approx(10_000.0, rel=1e-4) or now == pytest.approx(1e6, rel=1e-4)
         else:
             assert now is None
+
+
+@pytest.mark.parametrize("kind", ["row", "column"])
+def test_single_weights_move_rows_as_two_passes_show(oracle: Any, kind: str) -> None:
+    vectors = list(np.random.default_rng(4).normal(size=(2, ROWS, 64)))
+    place = next(
+        c.place for c in oracle.gradients(IDS, vectors[:1])[1][0].whole if "down" in c.place
+    )
+    found = oracle.entries(Cause(kind, place, 5), IDS, vectors)
+    assert len(found) == 2
+    usual = float(np.median(np.abs(found)))
+    for other in (0, 3, found.shape[1] - 1):
+        row, column = (5, other) if kind == "row" else (other, 5)
+        cause, step = Cause("weight", place, row, column), 0.02
+        up, down = moved(oracle, cause, step), moved(oracle, cause, -step)
+        for vector, values in zip(vectors, found, strict=True):
+            shown = float(np.sum((up - down) * vector) / (2.0 * step))
+            assert values[other] == pytest.approx(shown, rel=0.05, abs=0.05 * usual)

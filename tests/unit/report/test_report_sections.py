@@ -58,7 +58,7 @@ def test_a_diagnosis_is_shown_with_its_causes(text: str) -> None:
     assert "a1-diagnosis" in page.ids
     for shown in (page.text, markdown):
         assert "Not to be told apart from:" in shown
-        assert "chance stays below 5.9 in 99.9 %" in shown
+        assert "The largest t is 12.3, where chance stays below 5.7, with 99.9 %" in shown
     assert (f"{text}, its values" in page.text) == (text != HOSTILE)  # else with escapes
     assert "document.title='owned'" in page.text or text != HOSTILE
     assert "无法与以下原因区分" in Page(to_html([made], "zh"), "zh").text
