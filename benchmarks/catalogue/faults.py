@@ -124,6 +124,14 @@ def head_zeroed(layer: int, head: int, fraction: float = 1.0) -> Injection:
     return _weights(choose, lambda _, weight: weight.mul_(1.0 - fraction))
 
 
+def mlp_scaled(layer: int, factor: float) -> Injection:
+    """What the MLP of a layer adds, times ``factor``."""
+    return _weights(
+        lambda model: [layers(model)[layer].mlp.down_proj.weight],
+        lambda _, weight: weight.mul_(factor),
+    )
+
+
 def heads_swapped(pairs: Sequence[tuple[int, int, int]]) -> Injection:
     """(layer, head, head): the outputs of two heads exchanged."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,7 @@ def measured(
     found.sort(key=rank, reverse=True)
     with progress.stage("sizes", REFINED * REPEATS * len(errors)) as step:
         refined = [
-            _refined(errors, oracle, scores, item, residual, step) for item in found[:REFINED]
+            _refined(errors, oracle, scores.base, item, residual, step) for item in found[:REFINED]
         ]
     return sorted([*refined, *found[REFINED:]], key=rank, reverse=True)
 
@@ -140,6 +141,21 @@ def likeliest(scores: Scores) -> list[tuple[Cause, float]]:
     return found + singles[:MEASURED_PARTS]
 
 
+def measured_alone(
+    errors: Errors, oracle: Oracle, base: Sequence[NDArray[np.float64]], cause: Cause
+) -> Measured | None:
+    """A cause that is known, with its size; None where it changes nothing.
+
+    Args:
+        base: the oracle's rows as they are.
+    """
+    direction = direction_of(errors, oracle, base, cause, first_size(cause))
+    item = _sized(errors, cause, math.nan, direction, errors.residual)
+    if item is None:
+        return None
+    return _refined(errors, oracle, base, item, errors.residual, lambda: None)
+
+
 def _sized(
     errors: Errors,
     cause: Cause,
@@ -160,7 +176,7 @@ def _sized(
 def _refined(
     errors: Errors,
     oracle: Oracle,
-    scores: Scores,
+    base: Sequence[NDArray[np.float64]],
     item: Measured,
     residual: Sequence[NDArray[np.float64]],
     step: Callable[[], None],
@@ -175,7 +191,7 @@ def _refined(
             break
         if abs(size) > LARGEST and item.cause.kind != "weight":
             break
-        direction = direction_of(errors, oracle, scores.base, item.cause, size, step)
+        direction = direction_of(errors, oracle, base, item.cause, size, step)
         found = _sized(errors, item.cause, item.t, direction, residual)
         if found is None or found.size.explained <= best.size.explained:
             break
