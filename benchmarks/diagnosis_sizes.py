@@ -37,7 +37,7 @@ SEED = 17
 
 def drawn(model: Anatomy, draws: int) -> Iterator[tuple[Cause, float, Entry]]:
     """Cause, true size and the fault that has it."""
-    random = np.random.default_rng(SEED)
+    random, now = np.random.default_rng(SEED), model.epsilon
     for index in range(draws):
         sign = 1.0 if random.random() < 0.5 else -1.0
         layer = int(random.integers(0, model.layers))
