@@ -57,7 +57,7 @@ def drawn(model: Anatomy, draws: int) -> Iterator[tuple[Cause, float, Entry]]:
                     "",
                     -1,
                     epsilon,
-                    f.norm_epsilon(model.epsilon * math.exp(epsilon)),
+                    f.norm_epsilon(now * math.exp(epsilon)),
                 ),
                 ("softmax_scale", "", -1, scale, f.softmax_scale(1.0 + scale)),
                 ("head", f"{place}.self_attn", head, -weaker, f.head_zeroed(layer, head, weaker)),
