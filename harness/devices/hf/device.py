@@ -57,8 +57,8 @@ BACKENDS = backends_of("transformers")
 
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
-#: Of so many weights at most, what rounding does to each is kept in memory, 10 bytes a weight.
-_KEPT_WEIGHTS = 400_000_000
+#: Of so many weights at most, what rounding does to each is kept in memory, 5 bytes a weight.
+_KEPT_WEIGHTS = 800_000_000
 
 
 class HfDevice:

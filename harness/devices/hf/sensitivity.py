@@ -64,8 +64,8 @@ class Sensitivity:
             changed in nothing but whether they need a gradient.
         vocab_size: width of a row.
         roundings: of weights.
-        keep_rounded: whether the differences of rounded weights are kept in memory, two
-            bytes each and rounding, instead of computed again at every pass.
+        keep_rounded: whether the differences of rounded weights are kept in memory, a byte
+            each and rounding, instead of computed again at every pass.
     """
 
     def __init__(
@@ -228,22 +228,32 @@ class Sensitivity:
             taken.parts["row", place], taken.parts["column", place] = rows, columns
             for cause, value in self._shape.of_projection(place, rows, columns):
                 taken.add(cause, value)
-        flat = gradient.reshape(-1)
-        for kind in self._roundings:
-            difference = self._difference(name, weight, kind)
-            taken.add(Cause(kind, place), float(self._torch.dot(flat, difference.reshape(-1))))
-
-    def _difference(self, name: str, weight: Any, kind: Rounding) -> Any:
         kept = self._kept.get(name)
-        return rounded(self._torch, weight, kind) - weight if kept is None else kept[kind].float()
+        for kind in self._roundings:
+            known = None if kept is None else kept[kind]
+            taken.add(Cause(kind, place), self._rounding_score(gradient, weight, kind, known))
 
-    def _differences(self, parameter: Any) -> dict[Rounding, Any]:
-        """What each rounding adds to a weight, in bfloat16, which spans what float32 does."""
+    def _rounding_score(
+        self, gradient: Any, weight: Any, kind: Rounding, known: tuple[Any, Any] | None
+    ) -> float:
+        """The product of a gradient with what a rounding adds to its weight."""
+        if known is None:
+            difference = rounded(self._torch, weight, kind) - weight
+            return float(self._torch.dot(gradient.reshape(-1), difference.reshape(-1)))
+        codes, scales = known
+        rows = (gradient * codes).reshape(-1, codes.shape[-1]).sum(1)
+        return float(self._torch.dot(rows, scales))
+
+    def _differences(self, parameter: Any) -> dict[Rounding, tuple[Any, Any]]:
+        """What each rounding adds to a weight, in a byte each with a scale for each row."""
         weight = parameter.detach()
-        return {
-            kind: (rounded(self._torch, weight, kind) - weight).bfloat16()
-            for kind in self._roundings
-        }
+        found: dict[Rounding, tuple[Any, Any]] = {}
+        for kind in self._roundings:
+            difference = rounded(self._torch, weight, kind) - weight
+            scales = difference.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127.0
+            codes = (difference / scales).round().to(self._torch.int8)
+            found[kind] = codes, scales.reshape(-1)
+        return found
 
     # --- changes
 
