@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from harness.devices.oracle import SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
-from harness.diagnosis.errors import Errors, errors_of
+from harness.diagnosis.errors import errors_of
 from harness.diagnosis.explain import standing_out
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.errors import UsageError
@@ -56,12 +55,6 @@ TRUE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("fault-one-lm-head-row", ("head_row",)),
     ("fault-one-weight", ("weight", "row", "column")),
 )
-
-
-def part_of(errors: Errors, chosen: Sequence[int]) -> Errors:
-    """The errors of some prompts, in the metric of all."""
-    weights = tuple(errors.metric.weights[i] for i in chosen)
-    return Errors(tuple(errors.prompts[i] for i in chosen), replace(errors.metric, weights=weights))
 
 
 def ranked(scores: Scores) -> list[tuple[Cause, float]]:
@@ -147,7 +140,7 @@ def main() -> None:
             if [len(p) for p in errors.prompts] != lengths:
                 print(f"{name}: not all rows could be judged", flush=True)
                 continue
-            errors = part_of(errors, chosen)
+            errors = errors.of_prompts(chosen)
             if first is None:
                 first = scores = scores_of(errors, oracle)
                 for cause in oracle.settings:

@@ -18,6 +18,13 @@ ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 Setting = Literal["rope_base", "rope_scale", "norm_epsilon", "kv_int8", "kv_fp8"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
+#: Mistakes of porting that change everything, which are looked at where the error is gross.
+Exchange = Literal[
+    "bos_added", "bos_missing", "gate_up_exchanged", "norms_exchanged", "rope_interleaved",
+    "kv_heads_reversed", "heads_tiled", "bias_missing",
+]  # fmt: skip
+EXCHANGES: tuple[Exchange, ...] = get_args(Exchange)
+
 #: Scales of a module or a part of it, whose effect one backward pass measures.
 Scale = Literal[
     "softmax_scale", "attention", "mlp", "layer", "norm", "linear", "head", "value_head",
@@ -30,7 +37,7 @@ Part = Literal["row", "column", "channel", "embedding_row", "head_row", "weight"
 PARTS: tuple[Part, ...] = get_args(Part)
 
 #: Changes whose natural size is 1: done or not.
-WHOLE = (*ROUNDINGS, "kv_int8", "kv_fp8")
+WHOLE = (*ROUNDINGS, "kv_int8", "kv_fp8", *EXCHANGES)
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +45,7 @@ class Cause:
     """One change of the computation.
 
     Attributes:
-        kind: what is changed: a Rounding, Setting, Scale or Part.
+        kind: what is changed: a Rounding, Setting, Exchange, Scale or Part.
         place: the module's name as in Transformers; empty for all layers or the model.
         index: which head, row, column, channel or token id; -1 for the whole; ``column`` of
             a single weight beside its row.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,11 @@ class Errors:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def of_prompts(self, chosen: Sequence[int]) -> Errors:
+        """The errors of some prompts, in the metric of all."""
+        weights = tuple(self.metric.weights[i] for i in chosen)
+        return Errors(tuple(self.prompts[i] for i in chosen), replace(self.metric, weights=weights))
 
     @property
     def residual(self) -> list[NDArray[np.float64]]:

@@ -24,6 +24,9 @@ MEASURED, MEASURED_PARTS = 5, 3
 #: The weights of a row or column are looked at where its t is so near to the limit: what a
 #: single weight does shows in both.
 NEAR = 0.85
+#: An error of so many times the arms' (squared) is gross: then mistakes that change everything
+#: are tried on so many prompts, and go on where they explain such a share of it.
+GROSS, TRIED, EXPLAINS = 2.0, 6, 0.3
 #: A cause whose t over its limit is below this share of the largest is not measured.
 WORTH = 0.5
 #: So many of the best are measured again where their size is.
@@ -121,6 +124,28 @@ def _largest_parts(scores: Scores, kind: str = "") -> list[tuple[Cause, float]]:
         if kind in ("", part.kind) and t.size:
             worst = int(np.argmax(np.abs(t)))
             found.append((Cause(part.kind, part.place, worst), float(t[worst])))
+    return found
+
+
+def exchanges(
+    errors: Errors, oracle: Oracle, base: Sequence[NDArray[np.float64]], progress: Progress
+) -> list[Cause]:
+    """Of a gross error the mistakes that change everything and explain some of it, on a few
+    prompts."""
+    if errors.excess() < GROSS * errors.arms():
+        return []
+    # Spread over the suite, whose prompts of a kind stand together.
+    chosen = sorted({i * len(errors) // TRIED for i in range(TRIED)})
+    few = errors.of_prompts(chosen)
+    own = [base[i] for i in chosen]
+    found = []
+    with progress.stage("mistakes of porting", len(oracle.exchanges) * len(few)) as step:
+        for cause in oracle.exchanges:
+            direction = direction_of(few, oracle, own, cause, 1.0, step)
+            item = _sized(few, cause, math.nan, direction, few.residual)
+            explained = 0.0 if item is None or item.size.value < 0.0 else item.size.explained
+            if explained >= EXPLAINS * few.excess():
+                found.append(cause)
     return found
 
 

@@ -13,7 +13,7 @@ from harness.devices.causes import Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
-from harness.diagnosis.explain import Measured, alike, measured, standing_out
+from harness.diagnosis.explain import Measured, alike, exchanges, measured, standing_out
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
 from harness.messages.message import Message, message
@@ -40,7 +40,8 @@ def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
     known = _directions(errors, oracle, scores, oracle.settings, progress)
     residual = errors.residual
     weights = standing_out(errors, oracle, scores, residual, progress)
-    known |= _directions(errors, oracle, scores, weights, progress)
+    gross = exchanges(errors, oracle, scores.base, progress)
+    known |= _directions(errors, oracle, scores, [*weights, *gross], progress)
     scores = scores.with_directions(errors, known, residual)
     first = scores
     named: list[tuple[Measured, list[Measured]]] = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.diagnosis import Family, FamilyName
-from harness.devices.causes import PARTS, SETTINGS, Cause
+from harness.devices.causes import EXCHANGES, PARTS, SETTINGS, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.parts import Parts, PartTable
@@ -169,7 +169,7 @@ def family_of(cause: Cause) -> FamilyName:
     """The family that a cause is tested in."""
     if cause.kind in PARTS:
         return "weights" if cause.kind == "weight" else "parts"
-    return "settings" if cause.kind in SETTINGS else "causes"
+    return "settings" if cause.kind in (*SETTINGS, *EXCHANGES) else "causes"
 
 
 def products(

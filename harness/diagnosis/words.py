@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from harness.devices.causes import PARTS, ROUNDINGS, WHOLE, Cause
+from harness.devices.causes import EXCHANGES, PARTS, ROUNDINGS, WHOLE, Cause
 from harness.messages.message import Message, Value, message
 from harness.statistics.intervals import Interval
 from harness.statistics.score import Size
@@ -59,6 +59,9 @@ def size_in_words(cause: Cause, size: Size, now: float | None) -> tuple[Message,
             return message("size.instead", **_values(found), now=now), found
         found = _interval(times)
         return message("size.times", **_values(found)), found
+    if cause.kind in EXCHANGES:
+        found = _interval([size.value, size.low, size.high])
+        return message("size.done", **_values(found)), found
     if cause.kind in WHOLE:
         found = _interval([size.value, size.low, size.high])
         return message("size.share", **_values(found)), found

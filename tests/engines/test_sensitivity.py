@@ -59,6 +59,10 @@ def oracle(request: pytest.FixtureRequest) -> Any:
 
         torch.manual_seed(5)
         made = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**SMALL)).float()
+        with torch.no_grad():
+            for parameter in made.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(0.2 * torch.randn_like(parameter))
         return Sensitivity(torch, made.eval(), VOCABULARY, keep_rounded=False)
     return Sensitivity(torch, model_of(name), VOCABULARY, keep_rounded=False)
 
@@ -168,3 +172,60 @@ def test_single_weights_move_rows_as_two_passes_show(oracle: Any, kind: str) -> 
         for vector, values in zip(vectors, found, strict=True):
             shown = float(np.sum((up - down) * vector) / (2.0 * step))
             assert values[other] == pytest.approx(shown, rel=0.05, abs=0.05 * usual)
+
+
+def test_exchanges_change_rows_and_are_put_back(oracle: Any) -> None:
+    before = oracle.sketches(IDS, ROWS)
+    kinds = {cause.kind for cause in oracle.exchanges}
+    assert kinds >= {
+        "gate_up_exchanged", "norms_exchanged", "rope_interleaved", "kv_heads_reversed",
+        "heads_tiled",
+    }  # fmt: skip
+    begins = oracle._model.config.bos_token_id is not None
+    assert {"bos_added", "bos_missing"} & kinds == (
+        {"bos_added", "bos_missing"} if begins else set()
+    )
+    assert ("bias_missing" in kinds) == ("Qwen2" in type(oracle._model).__name__)
+    for cause in oracle.exchanges:
+        same = np.array_equal(moved(oracle, cause, 1.0), before)
+        assert same == (cause.kind == "bos_missing"), cause  # these ids begin with another one
+        assert np.array_equal(oracle.sketches(IDS, ROWS), before), cause
+
+
+def test_heads_and_pairs_are_exchanged_as_a_wrong_kernel_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against Transformers' own attention with the mistake in it."""
+    import torch
+    from transformers.models.llama import modeling_llama
+
+    from harness.devices.hf.sensitivity import Sensitivity
+
+    model = model_of("Llama")
+    model.set_attn_implementation("eager")
+    oracle = Sensitivity(torch, model, VOCABULARY, keep_rounded=False)
+    before = oracle.sketches(IDS, ROWS)
+
+    def tiled(states: Any, times: int) -> Any:
+        return states.repeat(1, times, 1, 1)
+
+    def neighbours(q: Any, k: Any, cos: Any, sin: Any, *_: Any, **__: Any) -> Any:
+        half = cos.shape[-1] // 2
+        c, s = (x[..., :half].unsqueeze(1).repeat_interleave(2, -1) for x in (cos, sin))
+
+        def turned(x: Any) -> Any:
+            other = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+            return x * c + other * s
+
+        return turned(q), turned(k)
+
+    for kind, name, wrong in (
+        ("heads_tiled", "repeat_kv", tiled),
+        ("rope_interleaved", "apply_rotary_pos_emb", neighbours),
+    ):
+        mine = moved(oracle, Cause(kind), 1.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(modeling_llama, name, wrong)
+            theirs = oracle.sketches(IDS, ROWS)
+        assert not np.allclose(theirs, before, rtol=1e-3)
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-3), kind

@@ -33,7 +33,7 @@ from harness.alignment.scope import alike_warning, scope_of, scope_rows
 from harness.alignment.tokens import compare_tokens
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
-from harness.devices.causes import PARTS, SETTINGS, Cause
+from harness.devices.causes import EXCHANGES, PARTS, SETTINGS, Cause
 from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
 from harness.devices.registry import open_target
@@ -328,7 +328,7 @@ def _diagnoses() -> Iterator[Message]:
         "layer": ("", layer),
         "norm": ("", f"{layer}.input_layernorm"),
     }
-    causes = [Cause(kind) for kind in (*SETTINGS, "logit_scale", "embedding_scale")]
+    causes = [Cause(kind) for kind in (*SETTINGS, *EXCHANGES, "logit_scale", "embedding_scale")]
     causes += [Cause(kind, place) for kind, both in places.items() for place in both]
     causes += [Cause("int8", place) for place in ("", layer, f"{layer}.mlp.up_proj")]
     causes.append(Cause("linear", f"{layer}.mlp.gate_proj"))

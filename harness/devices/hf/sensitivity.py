@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.devices.causes import ROUNDINGS, Cause, Rounding
+from harness.devices.causes import EXCHANGES, ROUNDINGS, Cause, Rounding
+from harness.devices.hf.exchanges import exchanged, exchanges_of
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
 from harness.statistics.rows import SKETCH_WIDTH, hashes
 
@@ -86,6 +87,9 @@ class Sensitivity:
         self._shape = _Heads.of(model.config.get_text_config())
         self._roundings = tuple(roundings)
         self._taken = _Taken()
+        bos = getattr(model.config.get_text_config(), "bos_token_id", None)
+        self._bos = bos if isinstance(bos, int) else None
+        self._begun: str | None = None
         own = {id(self._embedding.weight), id(self._head.weight)}
         self._parameters = {n: p for n, p in model.named_parameters() if id(p) not in own}
         model.requires_grad_(False)
@@ -112,6 +116,12 @@ class Sensitivity:
         for handle in self._handles:
             handle.remove()
         self._model.requires_grad_(False)
+
+    @property
+    def exchanges(self) -> tuple[Cause, ...]:
+        """The mistakes that change everything and that this model allows."""
+        found = exchanges_of(self._parameters, (self._shape.queries, self._shape.values))
+        return tuple(c for c in found if "bos" not in c.kind or self._bos is not None)
 
     @property
     def weights(self) -> int:
@@ -175,7 +185,12 @@ class Sensitivity:
         return pull - pull.mean(-1, keepdim=True)
 
     def _embed(self, ids: Sequence[int]) -> Any:
-        return self._embedding(self._torch.tensor([list(ids)]))
+        given = list(ids)
+        if self._begun == "bos_added" and self._bos is not None:
+            given = [self._bos, *given]
+        elif self._begun == "bos_missing" and given[0] == self._bos and len(given) > 1:
+            given = given[1:]
+        return self._embedding(self._torch.tensor([given]))
 
     def _logits(self, entered: Any, rows: int) -> tuple[Any, Any]:
         """What the head gives, and the logits of the last rows, (rows, vocabulary)."""
@@ -265,12 +280,23 @@ class Sensitivity:
             setting = changed_setting(torch, self._model, cause, size)
             if setting is not None:
                 stack.enter_context(setting)
+            elif cause.kind.startswith("bos_"):
+                stack.enter_context(self._beginning(cause.kind))
             elif cause.kind in _ENDS:
                 stack.enter_context(self._changed_end(cause, size))
             else:
                 for weight, moved in self._moved(cause, size):
                     stack.enter_context(_held(weight, moved))
             yield
+
+    @contextmanager
+    def _beginning(self, kind: str) -> Iterator[None]:
+        """Prompts that begin with one BOS more or less."""
+        self._begun = kind
+        try:
+            yield
+        finally:
+            self._begun = None
 
     @contextmanager
     def _changed_end(self, cause: Cause, size: float) -> Iterator[None]:
@@ -297,6 +323,12 @@ class Sensitivity:
     def _moved(self, cause: Cause, size: float) -> Iterator[tuple[Any, Any]]:
         """Each weight that a cause changes, and what it becomes."""
         torch, kind = self._torch, cause.kind
+        if kind in EXCHANGES:
+            shape = self._shape
+            heads = (shape.queries, shape.values, shape.width)
+            # All of them before one is changed: two may stand in each other's place.
+            yield from list(exchanged(torch, self._parameters, heads, kind))
+            return
         for name, parameter in self._parameters.items():
             place, _, what = name.rpartition(".")
             weight = parameter.detach()

@@ -15,6 +15,7 @@ MESSAGES: dict[str, str] = {
     "size.instead": "{value} ({low} to {high}) in place of {now}",
     "size.times": "a factor of {value} ({low} to {high})",
     "size.share": "{value} times that rounding ({low} to {high})",
+    "size.done": "{value} times that change ({low} to {high})",
     "size.added": "{value} more in it ({low} to {high})",
     # Causes
     "cause.rope_base": "the RoPE base",
@@ -22,6 +23,15 @@ MESSAGES: dict[str, str] = {
     "cause.norm_epsilon": "the epsilon of the norms",
     "cause.kv_int8": "a KV cache in int8",
     "cause.kv_fp8": "a KV cache in fp8",
+    "cause.bos_added": "a BOS before every prompt that has none",
+    "cause.bos_missing": "prompts without the BOS that they begin with",
+    "cause.gate_up_exchanged": "gate and up exchanged in every MLP",
+    "cause.norms_exchanged": "the two norms exchanged in every layer",
+    "cause.rope_interleaved": "RoPE that rotates neighbours in place of halves, or the other "
+    "way round",
+    "cause.kv_heads_reversed": "KV heads in the opposite order",
+    "cause.heads_tiled": "query heads that read the wrong KV heads (tiled in place of repeated)",
+    "cause.bias_missing": "queries, keys and values without their bias",
     "cause.softmax_scale.all": "the scale of the attention scores in all layers",
     "cause.softmax_scale.layer": "the scale of the attention scores in layer {layer}",
     "cause.attention.all": "what attention adds, in all layers",

@@ -31,6 +31,7 @@ class LinearOracle:
     directions: Directions
     settings: tuple[Cause, ...] = ()
     sizes: dict[Cause, float] = field(default_factory=dict)
+    exchanges: tuple[Cause, ...] = ()
     passes: int = 0
 
     @property
@@ -72,7 +73,9 @@ class LinearOracle:
                 if cause.kind in PARTS and cause.kind != "weight":
                     parts.setdefault((cause.kind, cause.place), []).append(value)
             whole = {
-                c: v for c, v in values.items() if c.kind not in PARTS and c not in self.settings
+                c: v
+                for c, v in values.items()
+                if c.kind not in PARTS and c not in (*self.settings, *self.exchanges)
             }
             arrays = {key: np.array(value, np.float32) for key, value in parts.items()}
             found.append(Found(whole, arrays))

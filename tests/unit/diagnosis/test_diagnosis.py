@@ -78,6 +78,18 @@ def test_a_base_is_told_in_its_own_unit() -> None:
     assert "in place of 10,000 would give" in found.sentence
 
 
+def test_a_mistake_that_changes_everything_is_named() -> None:
+    """It has no gradient: a pass on a few prompts shows that it explains the error."""
+    random = np.random.default_rng(21)
+    mistakes = (Cause("gate_up_exchanged"), Cause("rope_interleaved"))
+    along = {c: 2.0 * d for c, d in directions(random, [*CAUSES, *mistakes], PROMPTS).items()}
+    oracle = LinearOracle(along, (BASE,), exchanges=mistakes)
+    found = diagnose(errors(random, PROMPTS, {mistakes[1]: 1.0}, along), oracle, quiet())
+    assert named(found) == [mistakes[1]]
+    assert "neighbours in place of halves" in found.sentence
+    assert found.explanations[0].size.value == pytest.approx(1.0, abs=0.1)
+
+
 def test_two_causes_are_named_one_after_the_other() -> None:
     found, _ = world(5, {BASE: 0.4, LAYERS[2]: 0.25})
     assert named(found) == [BASE, LAYERS[2]]
