@@ -24,6 +24,8 @@ from harness.statistics.intervals import student_t
 LEAST_NOISE = 0.05
 #: So much of the noise's second moment is taken to be the same in all directions.
 SHRINKAGE = 0.1
+#: One prompt of a sum may make so much of it.
+ONE_PROMPT = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,16 +129,17 @@ def inflation(scores: NDArray[np.float64], variance: NDArray[np.float64]) -> flo
 
 
 def t_values(scores: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum over prompts over its deviation, float64 (p, H) to (H,), without the prompt
-    that speaks most for it: no single one makes an effect. 0 where nothing scatters.
+    """The sum over prompts over its deviation, float64 (p, H) to (H,); 0 where nothing
+    scatters. No single prompt makes an effect: where the one that speaks most for it makes
+    more than a share ``ONE_PROMPT`` of the sum, what the others say counts in its place.
 
     Without an effect it is nearer to 0 than Student's t of the variance's degrees of freedom.
     """
     total = scores.sum(axis=0)
     sign = np.where(total >= 0.0, 1.0, -1.0)
     most = np.maximum((scores * sign).max(axis=0), 0.0)
-    left = np.maximum(np.abs(total) - most, 0.0)
-    return sign * _ratio(left, np.sqrt(variance))
+    others = np.maximum(np.abs(total) - most, 0.0) / (1.0 - ONE_PROMPT)
+    return sign * _ratio(np.minimum(np.abs(total), others), np.sqrt(variance))
 
 
 def inflations(

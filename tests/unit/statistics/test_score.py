@@ -48,9 +48,11 @@ def test_contrasts_are_orthonormal_and_hold_nothing_that_is_shared() -> None:
     assert len(contrasts(given[:2], 3)) == 1
 
 
-def test_t_is_the_sum_without_its_largest_part_over_the_deviation() -> None:
-    scores = np.array([[1.0, 0.0, -2.0], [2.0, 0.0, -1.0], [6.0, 0.0, 0.5]])
-    assert t_values(scores, np.array([4.0, 0.0, 1.0])).tolist() == [1.5, 0.0, -0.5]
+def test_t_is_the_sum_over_the_deviation_less_what_one_prompt_makes_alone() -> None:
+    even, uneven = [1.0, 1.2, 0.9, 1.1, 0.8], [0.5, 0.5, 6.0, 0.5, 0.0]
+    scores = np.array([even, uneven, [-x for x in uneven], [0.0] * 5, [9.0, -1, -1, -1, -2]]).T
+    found = t_values(scores, np.array([4.0, 4.0, 4.0, 0.0, 1.0]))
+    assert found.tolist() == pytest.approx([2.5, 1.0, -1.0, 0.0, 0.0])
 
 
 def test_no_single_prompt_makes_an_effect() -> None:
@@ -107,7 +109,7 @@ def test_an_effect_is_told_as_the_information_allows() -> None:
     scores[:, 0] += 3.0 * information * random.uniform(0.2, 1.8, PROMPTS)
     variance = null.of_candidate(1.0) * inflation(scores, null.of_candidate(1.0))
     t = t_values(scores, variance)
-    expected = 3.0 * (information.sum() - information.max()) / math.sqrt(information.sum())
+    expected = 3.0 * math.sqrt(information.sum())
     assert t[0] == pytest.approx(expected, rel=0.35)
     assert float(np.abs(t[1:]).max()) < chance_limit(200, 0.001, null.units)
 
