@@ -271,6 +271,9 @@ MESSAGES: dict[str, str] = {
     "diagnosis": "Diagnosis",
     "diagnosis.help": "Which change of the reference's computation would give this error.",
     "diagnosis.alike": "Not to be told apart from:",
+    "diagnosis.depth": "Layer by layer, the largest t of what the layer's modules, heads and "
+    "roundings have to do with the error.",
+    "diagnosis.limit": "chance stays below",
     "diagnosis.scope": "Over {prompts} prompts and {rows} rows these were looked at: {settings} "
     "settings, {causes} modules, heads and roundings, {parts} single rows, columns, channels and "
     "ids, {weights} single weights. The largest t is {t}, where chance stays below {limit}, with "

@@ -88,14 +88,21 @@ class Cause:
 @dataclass(frozen=True)
 class Diagnosed:
     """The outcome of a diagnosis, what cannot be told apart from its cause, and further
-    causes."""
+    causes.
+
+    Attributes:
+        named: whether there is a cause, which then stands under the verdict too.
+        depth: of each layer the largest t, and what chance stays below.
+    """
 
     mark: str
     tone: str
     sentence: Said
+    named: bool
     alike: tuple[Said, ...]
     causes: tuple[Cause, ...]
     scope: Said
+    depth: tuple[Depth, ...]
 
 
 @dataclass(frozen=True)
@@ -173,11 +180,13 @@ def _magnifier(closer: Magnifier) -> Row:
 def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
     status = systematic_gate(diagnosis).status
     # Of a systematic error the outcome is the first cause itself.
+    limit = next((f.limit for f in diagnosis.families if f.name == "causes"), None)
     first = [x for x in diagnosis.explanations[:1] if x.sentence == diagnosis.sentence]
     return Diagnosed(
         mark=STATUS_MARK[status],
         tone=STATUS_TONE[status],
         sentence=said_of(diagnosis),
+        named=bool(diagnosis.explanations),
         alike=tuple(said_of(other) for found in first for other in found.alike),
         causes=tuple(
             Cause(said_of(found), tuple(map(said_of, found.alike)))
@@ -192,6 +201,7 @@ def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
             limit=f"{diagnosis.first.limit:.1f}",
             left=f"{diagnosis.left:.1f}",
         ),
+        depth=tuple(Depth(str(x.layer), x.t, limit) for x in diagnosis.layers[:_MOST]),
     )
 
 

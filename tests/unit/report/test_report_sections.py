@@ -56,7 +56,10 @@ def test_a_diagnosis_is_shown_with_its_causes(text: str) -> None:
     page = Page(html)
     assert page.tags["script"] == 3
     assert "a1-diagnosis" in page.ids
+    assert "Layer by layer, the largest t" in page.text
     for shown in (page.text, markdown):
+        # Under the verdict, and where it is explained.
+        assert shown.count("is weaker.") >= 2
         assert "Not to be told apart from:" in shown
         assert "The largest t is 12.3, where chance stays below 5.7, with 99.9 %" in shown
     assert (f"{text}, its values" in page.text) == (text != HOSTILE)  # else with escapes
