@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness.alignment.diagnosis import Diagnosis
 from harness.baseline.baseline import Baseline
 from harness.devices.oracle import SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.errors import Errors, errors_of
+from harness.diagnosis.kept import kept_file
 from harness.diagnosis.run import diagnose
 from harness.errors import UsageError
+from harness.model.embedded import cache_folder
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.recording.recorder import opened
@@ -36,11 +40,12 @@ def diagnosis_of(
             f"the model {mine.name!r} is not the baseline's, {theirs.name!r}: other weights; "
             "name the checkpoint that the baseline was made from with --model"
         )
-    return _asked(errors, target.device, progress)
+    keep = kept_file(cache_folder(), errors, str(mine.weights))
+    return _asked(errors, target.device, progress, keep)
 
 
-def _asked(errors: Errors, device: object, progress: Progress) -> Diagnosis:
+def _asked(errors: Errors, device: object, progress: Progress, keep: Path) -> Diagnosis:
     with opened(device, progress):  # type: ignore[arg-type]
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        return diagnose(errors, device.sensitivity(), progress)
+        return diagnose(errors, device.sensitivity(), progress, keep)

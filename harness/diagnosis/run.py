@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.explain import Measured, alike, exchanges, measured, standing_out
+from harness.diagnosis.kept import Kept, load, save
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
+from harness.errors import HarnessError
 from harness.messages.message import Message, message
 from harness.messages.statement import remark
 from harness.process.progress import Progress
@@ -29,15 +32,18 @@ ENOUGH = 0.9
 MARGIN = 0.05
 
 
-def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
+def diagnose(
+    errors: Errors, oracle: Oracle, progress: Progress, keep: Path | None = None
+) -> Diagnosis:
     """Name what explains the error beyond rounding.
+
+    Args:
+        keep: the file of the arms' scores, which are taken from there, or put there.
 
     Raises:
         HarnessError: errors of the oracle's device.
     """
-    with progress.stage("gradients of the oracle", len(errors)) as step:
-        scores = scores_of(errors, oracle, step)
-    known = _directions(errors, oracle, scores, oracle.settings, progress)
+    scores, known = _first(errors, oracle, progress, keep)
     residual = errors.residual
     weights = standing_out(errors, oracle, scores, residual, progress)
     gross = exchanges(errors, oracle, scores.base, progress)
@@ -64,6 +70,29 @@ def diagnose(errors: Errors, oracle: Oracle, progress: Progress) -> Diagnosis:
         if best.size.explained >= ENOUGH * errors.excess():
             break  # what a large change leaves is its own curvature
     return _diagnosis(errors, oracle, first, named, scores)
+
+
+def _first(
+    errors: Errors, oracle: Oracle, progress: Progress, keep: Path | None
+) -> tuple[Scores, dict[Cause, Sequence[NDArray[np.float64]]]]:
+    """The scores of all causes that the gradients tell, and the directions of the settings."""
+    kept = None if keep is None else load(keep, errors)
+    if kept is not None:
+        try:
+            with progress.stage("gradients of the oracle", len(errors)) as step:
+                scores = scores_again(errors, oracle, errors.residual, kept.scores, step)
+            return scores, dict(kept.settings)
+        except ValueError:
+            progress.note("what was kept of the arms has other causes; it is made again")
+    with progress.stage("gradients of the oracle", len(errors)) as step:
+        scores = scores_of(errors, oracle, step)
+    known = _directions(errors, oracle, scores, oracle.settings, progress)
+    if keep is not None:
+        try:
+            save(keep, Kept(scores, known))
+        except HarnessError as error:
+            progress.note(f"the arms' scores are not kept: {error}")
+    return scores, known
 
 
 def _directions(

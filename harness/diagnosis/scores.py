@@ -241,6 +241,9 @@ def scores_again(
     Args:
         residual: per prompt float64 (n, 64), that error less the arms' mean.
         first: the scores of which the arms' are taken.
+
+    Raises:
+        ValueError: if those have other causes.
     """
     parts = PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
@@ -251,12 +254,15 @@ def scores_again(
         parts.add(index, own.parts)
         step()
     causes = tuple(sorted(mine[0]))
+    if causes != first.causes[: len(causes)]:
+        raise ValueError("scores of other causes")
     return replace(
         first,
         causes=causes,
         candidate=_matrix(mine, causes),
         rounding=first.rounding[:, : len(causes)],
         contrasts=first.contrasts[:, : len(causes)],
+        shares=errors.shares,
         parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
     )
 

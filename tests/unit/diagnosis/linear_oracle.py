@@ -33,6 +33,7 @@ class LinearOracle:
     sizes: dict[Cause, float] = field(default_factory=dict)
     exchanges: tuple[Cause, ...] = ()
     passes: int = 0
+    vectors: int = 0
 
     @property
     def weights(self) -> int:
@@ -63,6 +64,7 @@ class LinearOracle:
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], list[Found]]:
         found = []
+        self.vectors += len(vectors)
         for vector in vectors:
             values = {
                 cause: float(np.sum(direction[ids[0]][: len(vector)] * vector))
