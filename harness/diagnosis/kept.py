@@ -88,7 +88,7 @@ def save(file: Path, kept: Kept) -> None:
 def load(file: Path, errors: Errors) -> Kept | None:
     """What was kept of these arms; None where there is nothing, or it is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             about = json.loads(bytes(found["about"]))
             return _read(about, found, errors)
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
