@@ -43,7 +43,7 @@ def drawn(model: Anatomy, draws: int) -> Iterator[tuple[Cause, float, Entry]]:
         layer = int(random.integers(0, model.layers))
         head = int(random.integers(0, model.heads))
         base = sign * math.exp(random.uniform(math.log(0.03), math.log(0.3)))
-        epsilon = random.uniform(math.log(3.0), math.log(30.0))
+        times = math.exp(random.uniform(math.log(3.0), math.log(30.0)))
         scale = sign * math.exp(random.uniform(math.log(0.01), math.log(0.08)))
         weaker = random.uniform(0.1, 0.6)
         more = sign * math.exp(random.uniform(math.log(0.01), math.log(0.1)))
@@ -52,13 +52,7 @@ def drawn(model: Anatomy, draws: int) -> Iterator[tuple[Cause, float, Entry]]:
             (Cause(kind, where, which), size, Entry(kind, str(index), injection=injection))
             for kind, where, which, size, injection in (
                 ("rope_base", "", -1, base, f.rope_base(math.exp(base))),
-                (
-                    "norm_epsilon",
-                    "",
-                    -1,
-                    epsilon,
-                    f.norm_epsilon(now * math.exp(epsilon)),
-                ),
+                ("norm_epsilon", "", -1, times - 1.0, f.norm_epsilon(now * times)),
                 ("softmax_scale", "", -1, scale, f.softmax_scale(1.0 + scale)),
                 ("head", f"{place}.self_attn", head, -weaker, f.head_zeroed(layer, head, weaker)),
                 ("mlp", f"{place}.mlp", -1, more, f.mlp_scaled(layer, 1.0 + more)),

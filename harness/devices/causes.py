@@ -1,7 +1,8 @@
 """What may be wrong with a model's computation, each as a change with a size.
 
-A size of 0 is the model as it is. Of a scale, 0.02 is two per cent too large; of a base or an
-epsilon it is the logarithm of how many times too large; of a rounding, 1 is the rounding.
+A size of 0 is the model as it is. Of a scale or an epsilon, 0.02 is two per cent too large; of a
+base it is the logarithm of how many times too large; of a rounding or an exchange, 1 is all of
+it; of a single weight it is what is added.
 """
 
 from __future__ import annotations

@@ -31,9 +31,11 @@ GROSS, TRIED, EXPLAINS = 2.0, 6, 0.3
 WORTH = 0.5
 #: So many of the best are measured again where their size is.
 REFINED = 2
-#: At most so often, until the size changes by less than this share; a scale or logarithm
-#: beyond the largest is not one that a model has.
-REPEATS, STAYS, LARGEST = 5, 0.02, 8.0
+#: At most so often, until the size changes by less than this share.
+REPEATS, STAYS = 5, 0.02
+#: A scale or a logarithm beyond is not one that a model has; an epsilon is often a thousand
+#: times too large, and never below 0. A weight may be anything.
+LARGEST, RANGES = 8.0, {"norm_epsilon": (-1.0, 1e5), "weight": (-math.inf, math.inf)}
 #: Directions that are so much alike cannot be told apart.
 ALIKE = 0.9
 #: The best explains no more than so many times as much as another that is alike.
@@ -214,7 +216,8 @@ def _refined(
         size = best.size.value
         if abs(size - now) <= STAYS * max(abs(size), now):
             break
-        if abs(size) > LARGEST and item.cause.kind != "weight":
+        least, most = RANGES.get(item.cause.kind, (-LARGEST, LARGEST))
+        if not least < size < most:
             break
         direction = direction_of(errors, oracle, base, item.cause, size, step)
         found = _sized(errors, item.cause, item.t, direction, residual)

@@ -53,7 +53,11 @@ def size_in_words(cause: Cause, size: Size, now: float | None) -> tuple[Message,
         now: the setting's own value, of a base or an epsilon.
     """
     if cause.kind in ("rope_base", "norm_epsilon"):
-        times = [math.exp(min(max(x, -50.0), 50.0)) for x in (size.value, size.low, size.high)]
+        sizes = (size.value, size.low, size.high)
+        if cause.kind == "rope_base":
+            times = [math.exp(min(max(x, -50.0), 50.0)) for x in sizes]
+        else:
+            times = [max(1.0 + x, 0.0) for x in sizes]
         if now is not None:
             found = _interval([now * x for x in times])
             return message("size.instead", **_values(found), now=now), found

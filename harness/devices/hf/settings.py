@@ -38,7 +38,7 @@ def changed_setting(
     if cause.kind == "rope_scale":
         return _changed_rotary(model, cause.place, lambda f: f * (1.0 + size))
     if cause.kind == "norm_epsilon":
-        return _changed_epsilon(torch, model, size)
+        return _changed_epsilon(model, size)
     if cause.kind in ("kv_int8", "kv_fp8"):
         return _rounded_cache(torch, model, cause.kind.removeprefix("kv_"), size)
     return None
@@ -93,12 +93,11 @@ def _changed_rotary(model: Any, place: str, change: Callable[[Any], Any]) -> Ite
 
 
 @contextmanager
-def _changed_epsilon(torch: Any, model: Any, size: float) -> Iterator[None]:
+def _changed_epsilon(model: Any, size: float) -> Iterator[None]:
     before = [(module, name, getattr(module, name)) for module, name in _norms(model)]
-    factor = float(torch.exp(torch.tensor(size, dtype=torch.float64)))
     try:
         for module, name, value in before:
-            setattr(module, name, value * factor)
+            setattr(module, name, value * (1.0 + size))
         yield
     finally:
         for module, name, value in before:
