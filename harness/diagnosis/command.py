@@ -14,6 +14,7 @@ from harness.diagnosis.kept import kept_file
 from harness.diagnosis.run import diagnose
 from harness.errors import UsageError
 from harness.model.embedded import cache_folder
+from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.recording.recorder import opened
@@ -32,6 +33,7 @@ def diagnosis_of(
             not the baseline's.
         HarnessError: errors of the device and the model.
     """
+    keep_large_blocks_apart()
     errors = errors_of(candidate, baseline)
     target = open_target(spec, progress=progress)
     mine, theirs = target.subject.facts, baseline.reference.model
