@@ -150,7 +150,8 @@ def main() -> None:
             else:
                 again = scores_again(errors, oracle, errors.residual, first)
                 scores = replace(again, shares=errors.shares)
-            known = dict(settings)
+            scores = scores.with_directions(errors, settings, errors.residual)
+            known: _Directions = {}
             for cause in standing_out(errors, oracle, scores, errors.residual, Silent()):
                 known[cause] = direction_of(errors, oracle, scores.base, cause, first_size(cause))
             line = line_of(name, scores.with_directions(errors, known, errors.residual))

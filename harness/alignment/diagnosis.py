@@ -63,8 +63,8 @@ class Diagnosis(Statement):
     """Whether the error has a part that rounding does not have, and what explains it.
 
     Attributes:
-        families: what was looked at. Single weights have none where there is no room for
-            their sums.
+        families: what was looked at. Of single weights, those of a row or column that
+            stands out; their limit is that of all.
         effect: root of the best explanation's squared error over that of the arms.
         margin: the largest ``effect`` that is a warning only.
         explanations: the best first; each further one explains what the others leave.

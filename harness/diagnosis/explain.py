@@ -105,12 +105,13 @@ def standing_out(
     progress: Progress,
 ) -> list[Cause]:
     """The single weight that stands out most in the row and in the column that do; each
-    costs a pass. The limit of its t is that of all weights, so that it matters not how it
-    was found."""
+    costs a pass. The limit of its t is that of all weights, whatever led to it. Where a cause
+    stands out more, the rows and columns are its shadow, and none is looked at."""
     found = []
+    shadow = float(scores.beyond.max(initial=0.0))
     for kind in ("row", "column"):
         best = max(_largest_parts(scores, kind), key=lambda each: abs(each[1]), default=None)
-        if best is None or abs(best[1]) < NEAR * scores.limit("parts"):
+        if best is None or abs(best[1]) / scores.limit("parts") < max(NEAR, shadow):
             continue
         with progress.stage(f"weights of one {kind}", len(errors)) as step:
             weights = weights_of(best[0], errors, oracle, scores, residual, step)

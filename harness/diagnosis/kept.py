@@ -24,7 +24,7 @@ from harness.statistics.score import Null
 
 #: Of the file, and of what the scores are: another one is made anew.
 FORM = 1
-_ROUNDED = "settings"
+_SETTING = "setting"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def save(file: Path, kept: Kept) -> None:
         "part_variance": np.concatenate([part.null.variance for part in scores.parts]),
         "base": np.concatenate(scores.base),
         **{
-            f"{_ROUNDED}{i}": np.concatenate(list(found))
+            f"{_SETTING}{i}": np.concatenate(list(found))
             for i, found in enumerate(kept.settings.values())
         },
     }
@@ -76,7 +76,6 @@ def save(file: Path, kept: Kept) -> None:
         "causes": [_row(cause) for cause in scores.causes],
         "settings": [_row(cause) for cause in kept.settings],
         "parts": [[part.kind, part.place, part.scores.shape[1]] for part in scores.parts],
-        "rows": [len(rows) for rows in scores.base],
         "arms": scores.arms,
         "weights": scores.weights,
     }
@@ -116,7 +115,7 @@ def _read(
         none = np.zeros((0, 0), np.float32)
         parts.append(Parts(str(kind), str(place), none, table[:, at], null))
     settings = {
-        _cause(row): np.split(found[f"{_ROUNDED}{i}"], ends)
+        _cause(row): np.split(found[f"{_SETTING}{i}"], ends)
         for i, row in enumerate(about["settings"])
     }
     scores = Scores(

@@ -45,11 +45,12 @@ def diagnose(
     """
     scores, known = _first(errors, oracle, progress, keep)
     residual = errors.residual
-    weights = standing_out(errors, oracle, scores, residual, progress)
-    gross = exchanges(errors, oracle, scores.base, progress)
-    known |= _directions(errors, oracle, scores, [*weights, *gross], progress)
     scores = scores.with_directions(errors, known, residual)
-    first = scores
+    more = standing_out(errors, oracle, scores, residual, progress)
+    more += exchanges(errors, oracle, scores.base, progress)
+    new = _directions(errors, oracle, scores, more, progress)
+    first = scores = scores.with_directions(errors, new, residual)
+    known |= new
     named: list[tuple[Measured, list[Measured]]] = []
     while len(named) < EXPLANATIONS and _farthest(scores) > 1.0:
         found = measured(errors, oracle, scores, residual, known, progress)
@@ -63,12 +64,13 @@ def diagnose(
         ]
         with progress.stage("what is left", len(errors)) as step:
             scores = scores_again(errors, oracle, residual, first, step)
-        weights = standing_out(errors, oracle, scores, residual, progress)
-        new = [weight for weight in weights if weight not in known]
-        known |= _directions(errors, oracle, scores, new, progress)
         scores = scores.with_directions(errors, known, residual)
         if best.size.explained >= ENOUGH * errors.excess():
             break  # what a large change leaves is its own curvature
+        more = standing_out(errors, oracle, scores, residual, progress)
+        new = _directions(errors, oracle, scores, [c for c in more if c not in known], progress)
+        scores = scores.with_directions(errors, new, residual)
+        known |= new
     return _diagnosis(errors, oracle, first, named, scores)
 
 
@@ -98,9 +100,11 @@ def _first(
 def _directions(
     errors: Errors, oracle: Oracle, scores: Scores, causes: Sequence[Cause], progress: Progress
 ) -> dict[Cause, Sequence[NDArray[np.float64]]]:
-    """The directions of settings and single weights, each by a pass of its own."""
+    """The directions of causes, each by passes of its own."""
     found: dict[Cause, Sequence[NDArray[np.float64]]] = {}
-    with progress.stage("settings and weights", max(len(causes) * len(errors), 1)) as step:
+    if not causes:
+        return found
+    with progress.stage("directions of causes", len(causes) * len(errors)) as step:
         for cause in causes:
             size = first_size(cause)
             found[cause] = direction_of(errors, oracle, scores.base, cause, size, step)
