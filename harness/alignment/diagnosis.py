@@ -68,7 +68,8 @@ class Diagnosis(Statement):
         effect: root of the best explanation's squared error over that of the arms.
         margin: the largest ``effect`` that is a warning only.
         explanations: the best first; each further one explains what the others leave.
-        left: the largest ``|t|`` once all of them are taken out, over its family's limit.
+        left: the largest ``|t|`` once all of them are taken out, over its family's limit;
+            None where one cause explains nearly all, so that what it leaves says nothing.
         layers: for a chart over depth.
     """
 
@@ -81,7 +82,7 @@ class Diagnosis(Statement):
     effect: float
     margin: float
     explanations: Annotated[tuple[Explanation, ...], FROM_LIST]
-    left: float
+    left: float | None
     layers: Annotated[tuple[LayerScore, ...], FROM_LIST]
 
     @property

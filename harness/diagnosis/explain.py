@@ -31,6 +31,8 @@ GROSS, TRIED, EXPLAINS = 2.0, 6, 0.3
 WORTH = 0.5
 #: So many of the best are measured again where their size is.
 REFINED = 2
+#: A cause that explains so much of a gross error is the only one that is named.
+ENOUGH = 0.9
 #: At most so often, until the size changes by less than this share.
 REPEATS, STAYS = 5, 0.02
 #: A scale or a logarithm beyond is not one that a model has; an epsilon is often a thousand
@@ -91,10 +93,21 @@ def measured(
 
     found.sort(key=rank, reverse=True)
     with progress.stage("sizes", REFINED * REPEATS * len(errors)) as step:
-        refined = [
-            _refined(errors, oracle, scores.base, item, residual, step) for item in found[:REFINED]
-        ]
-    return sorted([*refined, *found[REFINED:]], key=rank, reverse=True)
+        for index, item in enumerate(found[:REFINED]):
+            found[index] = _refined(errors, oracle, scores.base, item, residual, step)
+            if explains_all(found[index], errors):
+                break
+    return sorted(found, key=rank, reverse=True)
+
+
+def explains_all(item: Measured, errors: Errors) -> bool:
+    """Whether a cause explains nearly all of a gross error: what it leaves then is its own
+    curvature. Of an error that hides in rounding nobody knows how much there is to explain."""
+    return _gross(errors) and item.size.explained >= ENOUGH * errors.excess()
+
+
+def _gross(errors: Errors) -> bool:
+    return errors.excess() >= GROSS * errors.arms()
 
 
 def standing_out(
@@ -135,7 +148,7 @@ def exchanges(
 ) -> list[Cause]:
     """Of a gross error the mistakes that change everything and explain some of it, on a few
     prompts."""
-    if errors.excess() < GROSS * errors.arms():
+    if not _gross(errors):
         return []
     # Spread over the suite, whose prompts of a kind stand together.
     chosen = sorted({i * len(errors) // TRIED for i in range(TRIED)})

@@ -14,7 +14,14 @@ from harness.devices.causes import Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
-from harness.diagnosis.explain import Measured, alike, exchanges, measured, standing_out
+from harness.diagnosis.explain import (
+    Measured,
+    alike,
+    exchanges,
+    explains_all,
+    measured,
+    standing_out,
+)
 from harness.diagnosis.kept import Kept, load, save
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
@@ -25,8 +32,6 @@ from harness.process.progress import Progress
 
 #: At most so many causes are named, each for what the ones before leave.
 EXPLANATIONS = 3
-#: A cause that explains so much of the error beyond rounding is the only one that is named.
-ENOUGH = 0.9
 #: An effect up to this is a warning: the root of its squared error over that of the arms. A
 #: choice: no correct variation that was tried showed any effect.
 MARGIN = 0.05
@@ -51,13 +56,17 @@ def diagnose(
     new = _directions(errors, oracle, scores, more, progress)
     first = scores = scores.with_directions(errors, new, residual)
     known |= new
+    left: float | None = _farthest(scores)
     named: list[tuple[Measured, list[Measured]]] = []
-    while len(named) < EXPLANATIONS and _farthest(scores) > 1.0:
+    while len(named) < EXPLANATIONS and left is not None and left > 1.0:
         found = measured(errors, oracle, scores, residual, known, progress)
         if not found:
             break
         best = found[0]
         named.append((best, found[1:]))
+        if explains_all(best, errors):
+            left = None
+            break
         residual = [
             left - best.size.value * along
             for left, along in zip(residual, best.direction, strict=True)
@@ -65,13 +74,12 @@ def diagnose(
         with progress.stage("what is left", len(errors)) as step:
             scores = scores_again(errors, oracle, residual, first, step)
         scores = scores.with_directions(errors, known, residual)
-        if best.size.explained >= ENOUGH * errors.excess():
-            break  # what a large change leaves is its own curvature
         more = standing_out(errors, oracle, scores, residual, progress)
         new = _directions(errors, oracle, scores, [c for c in more if c not in known], progress)
         scores = scores.with_directions(errors, new, residual)
         known |= new
-    return _diagnosis(errors, oracle, first, named, scores)
+        left = _farthest(scores)
+    return _diagnosis(errors, oracle, first, named, left)
 
 
 def _first(
@@ -121,7 +129,7 @@ def _diagnosis(
     oracle: Oracle,
     scores: Scores,
     named: Sequence[tuple[Measured, list[Measured]]],
-    left: Scores,
+    left: float | None,
 ) -> Diagnosis:
     excess, arms = errors.excess(), errors.arms()
     explained = [
@@ -139,7 +147,7 @@ def _diagnosis(
         effect=effect,
         margin=MARGIN,
         explanations=tuple(explained),
-        left=_farthest(left),
+        left=left,
         layers=_layers(scores),
     )
 

@@ -245,19 +245,14 @@ class Sensitivity:
                 taken.add(cause, value)
         kept = self._kept.get(name)
         for kind in self._roundings:
-            known = None if kept is None else kept[kind]
-            taken.add(Cause(kind, place), self._rounding_score(gradient, weight, kind, known))
-
-    def _rounding_score(
-        self, gradient: Any, weight: Any, kind: Rounding, known: tuple[Any, Any] | None
-    ) -> float:
-        """The product of a gradient with what a rounding adds to its weight."""
-        if known is None:
-            difference = rounded(self._torch, weight, kind) - weight
-            return float(self._torch.dot(gradient.reshape(-1), difference.reshape(-1)))
-        codes, scales = known
-        rows = (gradient * codes).reshape(-1, codes.shape[-1]).sum(1)
-        return float(self._torch.dot(rows, scales))
+            if kept is None:
+                difference = rounded(self._torch, weight, kind) - weight
+            else:
+                codes, scales = kept[kind]
+                # Widened first: products of two types are slow.
+                difference = codes.float().mul_(scales)
+            score = self._torch.dot(gradient.reshape(-1), difference.reshape(-1))
+            taken.add(Cause(kind, place), float(score))
 
     def _differences(self, parameter: Any) -> dict[Rounding, tuple[Any, Any]]:
         """What each rounding adds to a weight, in a byte each with a scale for each row."""
@@ -267,7 +262,7 @@ class Sensitivity:
             difference = rounded(self._torch, weight, kind) - weight
             scales = difference.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127.0
             codes = (difference / scales).round().to(self._torch.int8)
-            found[kind] = codes, scales.reshape(-1)
+            found[kind] = codes, scales
         return found
 
     # --- changes

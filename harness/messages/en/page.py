@@ -277,7 +277,8 @@ MESSAGES: dict[str, str] = {
     "diagnosis.scope": "Over {prompts} prompts and {rows} rows these were looked at: {settings} "
     "settings, {causes} modules, heads and roundings, {parts} single rows, columns, channels and "
     "ids, {weights} single weights. The largest t is {t}, where chance stays below {limit}, with "
-    "99.9 % for all of them together. What the causes leave comes to {left} times its limit.",
+    "99.9 % for all of them together.",
+    "diagnosis.left": "What the causes leave comes to {left} times its limit.",
     "doctor": "Doctor findings",
     "doctor.severity": "severity",
     "doctor.what": "what",

@@ -268,8 +268,8 @@ MESSAGES: dict[str, str] = {
     "diagnosis.limit": "偶然情况下的上限",
     "diagnosis.scope": "在 {prompts} 个提示、{rows} 行上检查了：{settings} 个设置，"
     "{causes} 个模块、注意力头和舍入方式，{parts} 个单独的行、列、通道和 id，"
-    "{weights} 个单独的权重。最大的 t 为 {t}，偶然情况下低于 {limit}（合计 99.9 %）。"
-    "除去这些原因后，剩余的是其界限的 {left} 倍。",
+    "{weights} 个单独的权重。最大的 t 为 {t}，偶然情况下低于 {limit}（合计 99.9 %）。",
+    "diagnosis.left": "除去这些原因后，剩余的是其界限的 {left} 倍。",
     "doctor": "环境诊断",
     "doctor.severity": "级别",
     "doctor.what": "现象",

@@ -102,6 +102,7 @@ class Diagnosed:
     alike: tuple[Said, ...]
     causes: tuple[Cause, ...]
     scope: Said
+    left: Said | None
     depth: tuple[Depth, ...]
 
 
@@ -199,8 +200,10 @@ def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
             **{family.name: family.hypotheses for family in diagnosis.families},
             t=f"{diagnosis.first.t:.1f}",
             limit=f"{diagnosis.first.limit:.1f}",
-            left=f"{diagnosis.left:.1f}",
         ),
+        left=None
+        if diagnosis.left is None
+        else said("diagnosis.left", left=f"{diagnosis.left:.1f}"),
         depth=tuple(Depth(str(x.layer), x.t, limit) for x in diagnosis.layers[:_MOST]),
     )
 
