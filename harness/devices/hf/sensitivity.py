@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from harness.devices.causes import EXCHANGES, ROUNDINGS, Cause, Rounding
 from harness.devices.hf.exchanges import exchanged, exchanges_of
+from harness.devices.hf.rounding import rounded
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
 from harness.statistics.rows import SKETCH_WIDTH, hashes
 
@@ -28,7 +29,6 @@ _DOWN = "down_proj"
 #: A scale of these is that of another one too: of the query, the output or ``down_proj``.
 _SAME = ("k_proj", "k_norm", _VALUE, "up_proj")
 _QUERY_NORM = "q_norm"
-_GROUP = 32
 #: Causes at the two ends of the model.
 _ENDS = ("embedding_scale", "embedding_row", "head_row", "logit_scale")
 
@@ -464,25 +464,3 @@ def _unit_offset(torch: Any, model: Any, name: str) -> float:
         finally:
             weight.copy_(kept)
     return 1.0 if bool((shown != 0.0).any()) and getattr(module, "bias", None) is None else 0.0
-
-
-def rounded(torch: Any, weight: Any, kind: str) -> Any:
-    """A float32 weight rounded to a narrow format and widened again; scales are the largest
-    magnitude of a row, the tensor, or a group of inputs."""
-    shape = weight.shape
-    if kind == "int4_group":
-        width = _GROUP if shape[-1] % _GROUP == 0 else shape[-1]
-        grouped = weight.reshape(-1, width)
-        largest = grouped.abs().amax(-1, keepdim=True)
-        return _nearest(torch, grouped, largest, "int4").reshape(shape)
-    tensor = kind.endswith("_tensor")
-    largest = weight.abs().amax() if tensor else weight.abs().amax(-1, keepdim=True)
-    return _nearest(torch, weight, largest, kind.removesuffix("_tensor"))
-
-
-def _nearest(torch: Any, values: Any, largest: Any, kind: str) -> Any:
-    steps = {"int8": 127.0, "int4": 7.0, "fp8": 448.0}[kind]
-    scale = largest.clamp(min=1e-12) / steps
-    if kind == "fp8":
-        return (values / scale).to(torch.float8_e4m3fn).float() * scale
-    return (values / scale).round() * scale
