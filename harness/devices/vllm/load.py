@@ -7,7 +7,7 @@ import difflib
 import importlib.metadata
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.devices.kinds import backends_of
@@ -37,6 +37,13 @@ _VARIABLES = {
     "HF_HUB_OFFLINE": "1",
 }
 _CPU_VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
+_NPU_VARIABLES = {
+    # vLLM-Ascend keeps its configuration, cosines, graphs and the model in globals of its
+    # modules: a second engine of the process would find no memory, or take the first one's.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+    # A fork can neither use the card of its parent nor the threads of its libraries.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
 
 #: Arguments that have a place of their own among the harness's options.
 _TAKEN = {
@@ -48,7 +55,7 @@ _TAKEN = {
 }
 
 
-def import_vllm(name: str, asked: Collection[str] = ()) -> tuple[Any, Any]:
+def import_vllm(name: str, asked: Mapping[str, str]) -> tuple[Any, Any]:
     """torch and vLLM, imported with the variables that parity needs.
 
     ``asked`` are the user's own engine arguments: a size of the KV cache among
@@ -58,9 +65,7 @@ def import_vllm(name: str, asked: Collection[str] = ()) -> tuple[Any, Any]:
         MissingDependency: without vLLM, or with one that does not load.
         DeviceError: if a folder ``./vllm`` hides the package.
     """
-    sized = name != "vllm-cpu" or "kv_cache_memory_bytes" in asked
-    variables = _VARIABLES | ({} if sized else _CPU_VARIABLES)
-    for key, value in variables.items():
+    for key, value in _variables(name, asked).items():
         os.environ.setdefault(key, value)
     torch = require("torch", f"the device {name}", install_command(name))
     vllm = require("vllm", f"the device {name}", install_command(name))
@@ -70,6 +75,23 @@ def import_vllm(name: str, asked: Collection[str] = ()) -> tuple[Any, Any]:
             "change directory"
         )
     return torch, vllm
+
+
+def _variables(name: str, asked: Mapping[str, str]) -> dict[str, str]:
+    if name == "vllm-cpu" and "kv_cache_memory_bytes" not in asked:
+        return _VARIABLES | _CPU_VARIABLES
+    if name == "npu":
+        # Several workers have processes of their own anyway, and then the engine's log,
+        # which has the seconds of its start, is this process's.
+        alone = {} if has_workers(asked) else _NPU_VARIABLES
+        return _VARIABLES | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"} | alone
+    return _VARIABLES
+
+
+def has_workers(asked: Mapping[str, str]) -> bool:
+    """Whether the user's engine arguments spread the model over several workers."""
+    sizes = (asked.get(f"{kind}_parallel_size", "1") for kind in ("tensor", "pipeline", "data"))
+    return any(size.strip() != "1" for size in sizes)
 
 
 def install_command(name: str) -> str:

@@ -8,13 +8,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 _POLL_S = 0.5
+#: Beginnings of the variables that the harness and vLLM set for one engine.
+_RESTORED = (
+    *("VLLM_", "HARNESS_ROWS", "HF_HUB_OFFLINE", "LD_PRELOAD", "LOCAL_WORLD_SIZE"),
+    *("OMP_", "KMP_", "GOMP_", "MKL_", "NUMEXPR_", "TORCHINDUCTOR_"),
+)
 
 
 class OwnProcess:
@@ -22,7 +27,9 @@ class OwnProcess:
 
     It replaces ``torch.set_num_threads``, binds threads to cores and preloads
     libraries into children; a Transformers device that is opened later needs
-    the first two, and its child processes must not get the last.
+    the first two, and its child processes must not get the last. Variables of
+    others stay as they are: what a library sets when it is imported, as
+    vLLM-Ascend does with the path of its kernels, it will not set again.
     """
 
     def __init__(self) -> None:
@@ -47,9 +54,32 @@ class OwnProcess:
         self.unpin()
         if self._set_num_threads is not None:
             sys.modules["torch"].set_num_threads = self._set_num_threads  # type: ignore[attr-defined]
-        for key in set(os.environ) - set(self._environment):
-            del os.environ[key]
-        os.environ.update(self._environment)
+        for key in {*os.environ, *self._environment}:
+            if not key.startswith(_RESTORED):
+                continue
+            if key in self._environment:
+                os.environ[key] = self._environment[key]
+            else:
+                del os.environ[key]
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Let new processes start without this program's own main module.
+
+    A process that is spawned runs the file of ``__main__`` again: a script that opens a
+    device outside of ``if __name__ == "__main__"`` would open it there too. The engine's
+    processes need nothing of it.
+    """
+    main: Any = sys.modules.get("__main__")
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        for name in hidden:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 class EngineWatch:

@@ -70,6 +70,12 @@ class HarnessWorker(TracedModel):
             "weights_bytes": lambda runner: _weights_bytes(runner.get_model()),
             "kv_cache_bytes": lambda runner: _bytes(runner.kv_caches),
             "peak_rss_bytes": lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_device_bytes": lambda runner: _accelerator(runner).max_memory_allocated(),
+            "accelerator": lambda runner: str(_accelerator(runner).get_device_name()),
+            "graph_mode": lambda runner: (
+                runner.vllm_config.compilation_config.cudagraph_mode.name.lower()
+            ),
+            "graphs_captured": _graphs_captured,
             "attention": _attention,
             "instruction_set": lambda runner: instruction_set(torch, runner.device.type),
             "compile_s": lambda runner: (
@@ -79,7 +85,7 @@ class HarnessWorker(TracedModel):
         }
         facts: dict[str, Any] = dict(LOAD_LOG.seconds)
         for name, look in looked_for.items():
-            with suppress(AttributeError, TypeError):
+            with suppress(AttributeError, TypeError, ImportError):
                 facts[name] = look(runner)
         return facts
 
@@ -118,8 +124,28 @@ def _weights_bytes(model: Any) -> int:
 
 
 def _attention(runner: Any) -> str | None:
-    groups = [group for groups in runner.attn_groups for group in groups]
-    return ", ".join(sorted({group.backend.get_name() for group in groups})) or None
+    """By name; a plugin's is called CUSTOM by vLLM, so by its class."""
+    backends = {group.backend for groups in runner.attn_groups for group in groups}
+    names = {(b.get_name(), b.__name__) for b in backends}
+    told = {own if name.startswith("CUSTOM") else name for name, own in names}
+    return ", ".join(sorted(told)) or None
+
+
+def _accelerator(runner: Any) -> Any:
+    """torch's module of the card: ``torch.cuda``, ``torch.npu``.
+
+    Raises:
+        AttributeError: on a CPU.
+    """
+    if runner.device.type == "cpu":
+        raise AttributeError("a CPU is not a card")
+    return getattr(torch, runner.device.type)
+
+
+def _graphs_captured(_: Any) -> int:
+    from vllm.compilation.counter import compilation_counter
+
+    return int(compilation_counter.num_cudagraph_captured)
 
 
 def _is_first_rank() -> bool:

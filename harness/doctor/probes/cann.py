@@ -18,13 +18,19 @@ def examine(exam: Examination) -> None:
     if not exam.for_npu:
         return
     home = exam.host.variable("ASCEND_HOME_PATH") or exam.host.variable("ASCEND_TOOLKIT_HOME")
-    exam.cann = _version(exam.host.path(home), "ascend_*_install.info") if home else None
+    exam.cann = _toolkit_version(exam.host.path(home)) if home else None
     exam.fact("software", "CANN", exam.cann)
     exam.fact("software", "NNAL", _nnal_version(exam))
     if exam.has_card or "torch_npu" in exam.versions:
         _toolkit(exam, home)
         if "vllm_ascend" in exam.versions and not exam.has("cann-environment"):
             _nnal(exam)
+
+
+def installed_cann() -> str | None:
+    """The version of this host's CANN, as the variables name it; None where they do not."""
+    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
+    return _toolkit_version(Path(home)) if home else None
 
 
 def set_env(exam: Examination) -> str | None:
@@ -95,6 +101,10 @@ def _nnal(exam: Examination) -> None:
         exam.find("nnal", f"ATB_HOME_PATH={home} does not exist", **values(exam))
     else:
         exam.find("nnal", "no folder of LD_LIBRARY_PATH has libatb.so", **values(exam))
+
+
+def _toolkit_version(home: Path) -> str | None:
+    return _version(home, "ascend_*_install.info")
 
 
 def _nnal_version(exam: Examination) -> str | None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.devices.vllm.process import EngineWatch, OwnProcess, how_it_ended
+from harness.devices.vllm.process import EngineWatch, OwnProcess, how_it_ended, without_main
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,56 @@ def test_a_watch_of_no_process_ends_at_once() -> None:
     watch = EngineWatch(SimpleNamespace(), [])
     watch.close()
     assert watch.cause() is None
+
+
+def test_only_what_the_engine_sets_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library sets the path of its kernels once, when it is imported."""
+    environment = {"OMP_NUM_THREADS": "2", "KERNELS": "mine", "VLLM_PLUGINS": "ascend"}
+    monkeypatch.setattr(os, "environ", environment)
+    own = OwnProcess()
+    environment |= {
+        "OMP_NUM_THREADS": "1",
+        "KMP_BLOCKTIME": "1",
+        "LD_PRELOAD": "libtcmalloc.so",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "KERNELS": "theirs:mine",
+        "ASCEND_CUSTOM_OPP_PATH": "/ops",
+    }
+    del environment["VLLM_PLUGINS"]
+    own.restore()
+    assert environment == {
+        "OMP_NUM_THREADS": "2",
+        "VLLM_PLUGINS": "ascend",
+        "KERNELS": "theirs:mine",
+        "ASCEND_CUSTOM_OPP_PATH": "/ops",
+    }
+
+
+@pytest.mark.process
+def test_a_script_without_a_guard_can_start_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, operator\n"
+        "from harness.devices.vllm.process import without_main\n"
+        "print('main runs')\n"
+        "spawn = multiprocessing.get_context('spawn')\n"
+        "with without_main():\n"
+        "    child = spawn.Process(target=operator.add, args=(1, 2))\n"
+        "    child.start()\n"
+        "child.join()\n"
+        "print(child.exitcode, __file__.endswith('script.py'))\n"
+    )
+    command = [sys.executable, str(script)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.returncode) == ("main runs\n0 True\n", 0), ran.stderr
+
+
+def test_the_main_module_is_itself_again_after_an_error() -> None:
+    main = sys.modules["__main__"]
+    before = (getattr(main, "__file__", None), main.__spec__)
+    seen = []
+    with pytest.raises(RuntimeError), without_main():
+        seen.append(getattr(main, "__file__", None))
+        raise RuntimeError
+    assert seen == [None]
+    assert (getattr(main, "__file__", None), main.__spec__) == before

@@ -116,6 +116,37 @@ def test_an_output_that_is_scaled_by_a_hundredth_is_found() -> None:
     assert first_beyond(found) == norm
 
 
+@pytest.mark.parametrize(("noise", "named"), [(0.5, None), (1.0, NORM)])
+def test_a_scaling_within_a_smaller_error_than_the_references_is_no_fault(
+    noise: float, named: str | None
+) -> None:
+    """An engine that sums in float32 and rounds once may give half the error, 0.5 % too
+    little; with the reference's error the same scaling is told."""
+    fault = from_place(NORM, lambda b: 0.995 * b)
+    candidate = arm(3, noise * NOISE, fault)
+    found = places(candidate, REFERENCE, ORACLE, {}, "bfloat16")
+    norm = next(p for p in found if p.name == NORM)
+    assert norm.slope.high is not None
+    assert norm.slope.high < -norm.slope_limit
+    first = first_beyond(found)
+    assert (first and first.name) == named
+
+
+def test_a_coordinate_that_is_wrong_in_a_smaller_error_is_still_found() -> None:
+    def one(block: Block) -> Block:
+        changed = block.copy()
+        changed[:, 7] += 0.05
+        return changed
+
+    place = PLACES[7]
+    found = places(arm(3, 0.3 * NOISE, from_place(place, one)), REFERENCE, ORACLE, {}, "bfloat16")
+    first = first_beyond(found)
+    assert first is not None
+    assert first.name == place
+    assert first.ratio.high is not None
+    assert first.ratio.high < 1.0
+
+
 def test_damage_to_one_coordinate_is_found_where_the_whole_hides_it() -> None:
     def one(block: Block) -> Block:
         changed = block.copy()

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import MissingDependency, ModelError
-from harness.model import embedded
+from harness.model import embedded, settled
 from harness.model.find import find_model
 from harness.model.model import Model
 from harness.model.packaged import PACKAGED, PackagedModel
@@ -163,7 +163,7 @@ TOKENIZER = {
 def test_the_first_token_is_put_first_once(tmp_path: Path) -> None:
     tokenizer = tmp_path / "tokenizer.json"
     tokenizer.write_text(json.dumps(TOKENIZER))
-    embedded._begin_with(tokenizer, "<bos>")
+    settled.begin_with(tokenizer, "<bos>")
     made = json.loads(tokenizer.read_text("utf-8"))
     first, text = made["post_processor"]["single"]
     assert first["SpecialToken"]["id"] == "<bos>"

@@ -1,0 +1,93 @@
+"""Settings of vLLM under which a recording would not hold the raw logits of the model.
+
+The first two kinds are known before any work; the third once the engine has read the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.errors import DeviceError, UsageError
+from harness.model.config_form import normalized_config
+from harness.model.model import Model, read_json
+
+_ROW = "rows would not hold the raw logits of the whole vocabulary, for every request"
+_SWITCHES = ("VLLM_ASCEND_ENABLE_FLASHCOMM1", "VLLM_ASCEND_ENABLE_FLASHCOMM")
+#: Engine arguments that change on purpose what the engine reads of config.json.
+_OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
+
+
+def check_rows(
+    name: str, asked: Mapping[str, Any], variables: Mapping[str, str], *, workers: bool
+) -> None:
+    """Check that every worker sees whole rows of every request.
+
+    Args:
+        asked: the user's engine arguments, with vLLM's types.
+        variables: of the environment.
+        workers: whether several share the model.
+
+    Raises:
+        UsageError: naming the setting and how to switch it off.
+    """
+    for setting, why in _refused(asked, variables, workers):
+        raise UsageError(f"{name}: with {setting} {_ROW}: {why}; leave it off")
+
+
+def _refused(
+    asked: Mapping[str, Any], variables: Mapping[str, str], workers: bool
+) -> Iterator[tuple[str, str]]:
+    if asked.get("speculative_config"):
+        yield "speculative_config", "vLLM runs no logits processors beside speculative decoding"
+    more = asked.get("additional_config")
+    extra: Mapping[str, Any] = more if isinstance(more, Mapping) else {}
+    if extra.get("enable_reduce_sample"):
+        yield "enable_reduce_sample", "each worker samples from its own part of the vocabulary"
+    fine = extra.get("finegrained_tp_config")
+    if isinstance(fine, Mapping) and fine.get("lmhead_tensor_parallel_size"):
+        yield "lmhead_tensor_parallel_size", "the head's workers exchange the rows of requests"
+    if not workers:
+        return
+    on = [key for key in _SWITCHES if variables.get(key, "0").strip() not in ("", "0")]
+    if on or extra.get("enable_flashcomm1"):
+        setting = f"{on[0]}={variables[on[0]]}" if on else "enable_flashcomm1"
+        yield setting, "with several workers each holds a part of the batch"
+
+
+def check_reading(name: str, model: Model, config: Any, asked: Mapping[str, Any]) -> None:
+    """Check that the engine takes the RoPE base that config.json says.
+
+    Releases of Transformers look for it in different places, and take a default where they
+    do not find it. Then engine and reference are two models with one checkpoint.
+
+    Args:
+        config: the engine's own configuration of the model, of Transformers.
+        asked: the user's engine arguments; some change the configuration on purpose.
+
+    Raises:
+        DeviceError: naming both values, and how to write them for every release.
+    """
+    if any(asked.get(key) for key in _OVERRIDES):
+        return
+    content = read_json(model, "config.json")
+    if content is None or not hasattr(config, "to_dict"):
+        return
+    written = _bases(normalized_config(content, has_head=True)["rope"])
+    read = _bases(normalized_config(config.to_dict(), has_head=True)["rope"])
+    for kind in sorted(written.keys() & read.keys()):
+        if written[kind] != read[kind]:
+            import transformers
+
+            raise DeviceError(
+                f"{name}: config.json of {model.name} says rope_theta {written[kind]:,.12g}, but "
+                f"Transformers {transformers.__version__} of this engine reads {read[kind]:,.12g}; "
+                "write rope_theta both at its top level and in rope_parameters"
+            )
+
+
+def _bases(rope: Mapping[str, Any]) -> dict[str, float]:
+    """The RoPE base of each kind of layer; "" where there is one kind."""
+    kinds = rope if all(isinstance(v, Mapping) for v in rope.values()) else {"": rope}
+    bases = {kind: table.get("rope_theta") for kind, table in kinds.items()}
+    return {kind: float(base) for kind, base in bases.items() if base is not None}
