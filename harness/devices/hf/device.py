@@ -29,6 +29,7 @@ from harness.devices.base import (
     check_request,
     ignore_token,
 )
+from harness.devices.causes import ROUNDINGS
 from harness.devices.environment import environment, instruction_set, peak_rss_bytes
 from harness.devices.facts import EngineFacts, LoadFigures
 from harness.devices.hf.choice import chooser
@@ -48,6 +49,7 @@ from harness.errors import DeviceError, UsageError
 from harness.model.dtype import DTYPES, check_dtype, checkpoint_dtype
 from harness.model.hub import first_line
 from harness.model.model import Model
+from harness.process.memory import available_bytes
 from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
@@ -57,8 +59,9 @@ BACKENDS = backends_of("transformers")
 
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
-#: Of so many weights at most, what rounding does to each is kept in memory, 5 bytes a weight.
-_KEPT_WEIGHTS = 800_000_000
+#: What rounding does to each weight is kept in memory where it takes no more than this share
+#: of what is available: computed again at each pass it takes most of the time.
+_KEPT_SHARE = 0.6
 
 
 class HfDevice:
@@ -226,8 +229,9 @@ class HfDevice:
             raise DeviceError(f"{self.name} is not open")
         if self._backend != "cpu" or self._model.dtype != self._torch.float32:
             raise DeviceError("gradients are taken in float32 on hf-cpu")
-        weights = sum(p.numel() for p in self._model.parameters())
-        keep = weights <= _KEPT_WEIGHTS
+        available = available_bytes()
+        takes = len(ROUNDINGS) * sum(p.numel() for p in self._model.parameters())
+        keep = available is None or takes <= _KEPT_SHARE * available
         return Sensitivity(self._torch, self._model, self._vocab_size, keep_rounded=keep)
 
     def close(self) -> None:

@@ -29,6 +29,8 @@ _DOWN = "down_proj"
 #: A scale of these is that of another one too: of the query, the output or ``down_proj``.
 _SAME = ("k_proj", "k_norm", _VALUE, "up_proj")
 _QUERY_NORM = "q_norm"
+#: Weights that are looked at together: what is made of them stays in a core's cache.
+_IN_CACHE = 1 << 16
 #: Causes at the two ends of the model.
 _ENDS = ("embedding_scale", "embedding_row", "head_row", "logit_scale")
 
@@ -243,16 +245,29 @@ class Sensitivity:
             taken.parts["row", place], taken.parts["column", place] = rows, columns
             for cause, value in self._shape.of_projection(place, rows, columns):
                 taken.add(cause, value)
-        kept = self._kept.get(name)
-        for kind in self._roundings:
-            if kept is None:
-                difference = rounded(self._torch, weight, kind) - weight
-            else:
-                codes, scales = kept[kind]
+        for kind, score in self._of_roundings(name, weight, gradient):
+            taken.add(Cause(kind, place), score)
+
+    def _of_roundings(
+        self, name: str, weight: Any, gradient: Any
+    ) -> Iterator[tuple[Rounding, float]]:
+        """The product of a gradient with what each rounding adds to the weight."""
+        torch, kept = self._torch, self._kept.get(name)
+        if kept is None:
+            for kind in self._roundings:
+                difference = rounded(torch, weight, kind) - weight
+                yield kind, float(torch.dot(gradient.reshape(-1), difference.reshape(-1)))
+            return
+        sums = dict.fromkeys(self._roundings, 0.0)
+        rows = max(1, _IN_CACHE * len(gradient) // gradient.numel())
+        for first in range(0, len(gradient), rows):
+            block = slice(first, first + rows)
+            part = gradient[block]
+            for kind, (codes, scales) in kept.items():
                 # Widened first: products of two types are slow.
-                difference = codes.float().mul_(scales)
-            score = self._torch.dot(gradient.reshape(-1), difference.reshape(-1))
-            taken.add(Cause(kind, place), float(score))
+                by_row = codes[block].float().mul_(part).sum(-1, keepdim=True)
+                sums[kind] += float(by_row.mul_(scales[block]).sum())
+        yield from sums.items()
 
     def _differences(self, parameter: Any) -> dict[Rounding, tuple[Any, Any]]:
         """What each rounding adds to a weight, in a byte each with a scale for each row."""

@@ -106,8 +106,13 @@ def test_the_main_module_is_itself_again_after_an_error() -> None:
     main = sys.modules["__main__"]
     before = (getattr(main, "__file__", None), main.__spec__)
     seen = []
-    with pytest.raises(RuntimeError), without_main():
-        seen.append(getattr(main, "__file__", None))
-        raise RuntimeError
+
+    def start() -> None:
+        with without_main():
+            seen.append(getattr(main, "__file__", None))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        start()
     assert seen == [None]
     assert (getattr(main, "__file__", None), main.__spec__) == before

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.process import memory
+from harness.process.memory import available_bytes
 
 CODE = """
 import sys
@@ -40,3 +41,41 @@ def test_freed_blocks_are_given_back() -> None:
 def test_where_there_is_no_such_option_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert memory.keep_large_blocks_apart() is False
+
+
+MEMINFO = "MemTotal: 24000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "available"),
+    [
+        ({}, None),
+        ({"proc/meminfo": MEMINFO}, 8_192_000),
+        ({"proc/meminfo": "nonsense\n"}, None),
+        (
+            {
+                "proc/meminfo": MEMINFO,
+                "sys/fs/cgroup/memory.max": "5000000\n",
+                "sys/fs/cgroup/memory.current": "4000000\n",
+                "sys/fs/cgroup/memory.stat": "anon 3000000\ninactive_file 500000\n",
+            },
+            1_500_000,
+        ),
+        (
+            {
+                "proc/meminfo": MEMINFO,
+                "sys/fs/cgroup/memory.max": "max\n",
+                "sys/fs/cgroup/memory.current": "4000000\n",
+            },
+            8_192_000,
+        ),
+    ],
+)
+def test_what_host_and_container_leave_is_available(
+    tmp_path: Path, files: dict[str, str], available: int | None
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert available_bytes(tmp_path) == available
