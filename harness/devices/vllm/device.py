@@ -29,6 +29,7 @@ from harness.devices.base import (
 )
 from harness.devices.trace import Trace
 from harness.devices.vllm.capture import Order
+from harness.devices.vllm.cause import reason
 from harness.devices.vllm.environment import (
     WorkerFacts,
     engine_facts,
@@ -40,7 +41,6 @@ from harness.devices.vllm.load import (
     PLATFORMS,
     check_platform,
     import_vllm,
-    reason,
     typed_arguments,
 )
 from harness.devices.vllm.process import EngineWatch, OwnProcess
