@@ -49,6 +49,7 @@ from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import check_dtype, checkpoint_dtype
 from harness.model.model import Model
+from harness.process.progress import Progress, Silent
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
@@ -68,6 +69,7 @@ class VllmDevice:
         batch_size: how many requests run at a time.
         engine_args: arguments of vLLM's engine, as text; they win over the
             defaults that parity needs.
+        progress: for an argument that the engine did not take.
 
     Raises:
         UsageError: if an argument makes no sense.
@@ -81,6 +83,7 @@ class VllmDevice:
         dtype: str | None = None,
         batch_size: int = 1,
         engine_args: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if name not in PLATFORMS:
             raise UsageError(f"no vLLM device {name!r}; there are {', '.join(PLATFORMS)}")
@@ -92,6 +95,7 @@ class VllmDevice:
         self._dtype = dtype
         self._batch_size = batch_size
         self._engine_args = dict(engine_args or {})
+        self._progress = progress or Silent()
         self._vllm: Any = None
         self._llm: Any = None
         self._started = False
@@ -122,11 +126,14 @@ class VllmDevice:
         config = self._llm.llm_engine.vllm_config
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
+        engine = engine_facts(config, worker, self._engine_args, self._batch_size, asked)
+        if engine.warning is not None:
+            self._progress.note(f"{self.name}: warning: {engine.warning}")
         return Opened(
             vocab_size=self._vocab_size,
             max_positions=self._max_positions,
             declared_dtype=dtype,
-            engine=engine_facts(config, worker, self._engine_args, self._batch_size),
+            engine=engine,
             environment=environment(self.name, torch, self._vllm),
             load=load_figures(time.perf_counter() - started, config, worker),
         )

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from harness.devices.environment import environment as torch_environment
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
+from harness.devices.vllm.asked import not_taken
 from harness.devices.vllm.load import PLATFORMS, distribution_of
 
 #: Variables that choose runners, kernels and processes. Shown when set.
@@ -57,7 +58,11 @@ def environment(name: str, torch: Any, vllm: Any) -> dict[str, EnvironmentValue]
 
 
 def engine_facts(
-    config: Any, worker: WorkerFacts, asked: Mapping[str, str], batch_size: int
+    config: Any,
+    worker: WorkerFacts,
+    asked: Mapping[str, str],
+    batch_size: int,
+    typed: Mapping[str, Any] | None = None,
 ) -> EngineFacts:
     """What decides bits, from the configuration in force.
 
@@ -66,6 +71,8 @@ def engine_facts(
         worker: facts that the worker reported.
         asked: the user's own engine arguments; each is shown as it was given.
         batch_size: how many requests the device hands over at a time.
+        typed: the same arguments with the types that vLLM has for them; one that
+            is not in force is the warning.
     """
     cache, scheduler = config.cache_config, config.scheduler_config
     parallel = config.parallel_config
@@ -95,8 +102,10 @@ def engine_facts(
         # Requests ignore vLLM's own eos and name their stops one by one.
         "stops": "the recording's eos_token_ids, no others",
     }
+    in_force = {**told.told(), **facts}
+    lost = not_taken(asked if typed is None else typed, in_force, worker.get("kv_cache_bytes", 0))
     facts.update({f"asked.{key}": value for key, value in asked.items()})
-    return told.with_facts(facts)
+    return told.model_copy(update={"warning": lost}).with_facts(facts)
 
 
 def load_figures(seconds: float, config: Any, worker: WorkerFacts) -> LoadFigures:
