@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.doctor.command import check_limit, run
+from harness.doctor.command import ATTACH_RULE, check_limit, error_text, run
 from harness.doctor.diagnose import LIMIT_S
 from harness.doctor.needs import NEEDS
 from harness.errors import UsageError
@@ -25,6 +25,20 @@ def doctor(
         typer.Option(metavar="FILE", help="Explain the messages in a log instead; - for stdin."),
     ] = None,
     limit_s: Annotated[float, typer.Option(help="The most seconds for one import.")] = LIMIT_S,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write an archive (zip) to attach to a report of a bug: findings, versions, "
+            "variables, the log and what --attach names, without secrets; a new file.",
+        ),
+    ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="A recording or an alignment for the bundle. Repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Say whether this host is ready, what is wrong, and the command that mends it.
 
@@ -32,7 +46,11 @@ def doctor(
     python3 -m harness.doctor, from a checkout.
 
     Example:  harness doctor --device npu
+
+    Example:  harness doctor --log engine.log --bundle report.zip --attach candidate.json
     """
+    if attach and bundle is None:
+        raise UsageError(ATTACH_RULE)
     if device is not None and device not in NEEDS:
         raise UsageError(f"unknown device {device!r}; this version has {', '.join(NEEDS)}")
     try:
@@ -40,7 +58,9 @@ def doctor(
     except ValueError as error:
         raise UsageError(f"--limit-s {error}") from error
     try:
-        status = run(device, as_json=json, log=log, limit_s=limit_s)
+        status = run(
+            device, as_json=json, log=log, limit_s=limit_s, bundle=bundle, attach=attach or ()
+        )
     except OSError as error:
-        raise UsageError(f"--log {log}: {error.strerror}") from error
+        raise UsageError(error_text(error)) from error
     raise typer.Exit(status)

@@ -101,6 +101,7 @@ def _vllm_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) 
             dtype=dtype,
             batch_size=spec.batch_size,
             engine_args=spec.engine_args,
+            progress=progress,
         ),
         subject,
         progress,

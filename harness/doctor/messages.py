@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from harness.doctor.finding import SEVERITIES, Finding
 from harness.doctor.remedies import finding
@@ -15,6 +15,10 @@ _CANN_LIBRARIES = (
 )
 #: c10::, at:: and torch::, as the compiler writes them.
 _OF_TORCH = r"_ZNK?(?:3c10|2at|5torch)"
+#: How an engine says that two settings do not go together.
+_REFUSED = (
+    r"(?:incompatible|not compatible|not support(?:ed)?\b|conflicts?\b|cannot|can't|must not)"
+)
 
 #: Pattern and code; a line may hold several. Real wordings, from the issues
 #: that ``remedies`` names.
@@ -42,12 +46,56 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     (r"InvalidVersion\b.*Invalid version: ", "vllm-version"),
     (r"\bEI0006\b", "hccl-timeout"),
     (r"\bEJ0003\b|\bEI0019\b", "hccl-port"),
-    (r"[Ff]ree memory on device.*less than desired GPU memory utilization", "device-memory"),
-    (r"NPU out of memory", "device-memory"),
+    (
+        r"[Ff]ree memory on device.*less than desired (?:[GN]PU )?memory utilization",
+        "device-memory",
+    ),
+    (r"\b(?:NPU|CUDA|HIP|XPU) out of memory", "device-memory"),
+    (r"No available memory for the cache blocks", "cache-memory"),
+    (r"Cannot auto-fit max_model_len: not enough", "cache-memory"),
+    (r"KV cache is needed, which is larger than the available KV cache memory", "cache-length"),
+    (r"is larger than the maximum number of tokens that can be stored in KV cache", "cache-length"),
     (r"Permission denied: '[^']*kernel_meta", "kernel-meta"),
     (r"does not match the installed version's device type", "wheel-kind"),
+    (r"lib(?:tcmalloc|iomp)\w* is not found in LD_PRELOAD", "preload"),
     (r"operator torchvision::nms does not exist", "torchvision"),
-    (r"ASCEND_LAUNCH_BLOCKING\b.*[Gg]raph", "launch-blocking"),
+    (rf"[Gg]raph\b.{{0,200}}{_REFUSED}.{{0,200}}\bASCEND_LAUNCH_BLOCKING\b", "launch-blocking"),
+    (rf"\bASCEND_LAUNCH_BLOCKING\b.{{0,200}}{_REFUSED}.{{0,200}}[Gg]raph", "launch-blocking"),
+    (
+        r"world_size \(\d+\) (?:must be|is) less than.{0,40} "
+        r"(?:visible|available|local) (?:devices|[GN]PUs?|gpu count)",
+        "devices-too-few",
+    ),
+    (
+        r"(?:[Tt]ensor parallel|[Ww]orld) size \(\d+\) (?:cannot be|is) larger than the number of "
+        r"(?:visible|available) (?:devices|[GN]PUs)",
+        "devices-too-few",
+    ),
+    (r"CUDA error: invalid device ordinal", "devices-too-few"),
+    (
+        r"heads \(?\d+\)? must be divisible by (?:the )?tensor[ -]parallel[ -]size",
+        "parallel-heads",
+    ),
+    (r"AssertionError: \d+ is not divisible by \d+", "parallel-heads"),
+    (r"[Ff]ailed to register custom ops", "custom-ops"),
+    (
+        r"(?i:ModelSlim quantization config not found)|no available ascend quantizer"
+        r"|Cannot find the config file for (?:ascend|modelslim)"
+        r"|No such file or directory: \S*quant_model_description",
+        "quantization-description",
+    ),
+    (r"logits processors are not supported (?:when|with) speculative decoding", "speculative"),
+    (
+        r"Device string must not be empty|Failed to infer device type"
+        r"|running on UnspecifiedPlatform",
+        "no-platform",
+    ),
+    (r"not implemented for DT_(?:BF16|BFLOAT16|FLOAT16|FLOAT|DOUBLE)\b", "dtype-unsupported"),
+    (r"[Bb]float16 is only supported on \w+ with compute capability", "dtype-unsupported"),
+    (r"soc_?ver\w+ \S+ of bin package does not match", "cann-kernels"),
+    (r"\bE30006\b|Failed to verify the OPP\b", "cann-opp"),
+    (r"(?:error code is|ret(?:code)?|result)\W{0,3}500001\b", "cann-compiler"),
+    (r"\bEJ0001\b|Failed to initialize the HCCP process", "hccp-held"),
     (r"Failed to load the backend extension: torch_npu", "backend-extension"),
     (r"owner does not match the current owner", "owner-mismatch"),
     (r"Permission mismatch: The owner of ", "owner-mismatch"),
@@ -59,6 +107,11 @@ _FREE = re.compile(r"\(([\d.]+)\s*/\s*([\d.]+) GiB\)")
 #: Of a line in a log, so much is read: patterns take longer than a line is long.
 _READ = 8000
 _LONGEST = 200
+_ESTIMATE = re.compile(r"maximum model len(?:gth)? is (\d+)|stored in KV cache \((\d+)\)")
+_HEADS = re.compile(r"heads \(?(\d+)\)?.*?size \(?(\d+)|: (\d+) is not divisible by (\d+)")
+_VISIBLE = re.compile(r"(?:devices|[GN]PUs|count) \((\d+)\)")
+_SOC = re.compile(r"device soc_?ver\w+ Ascend(\w+)")
+_SUPPORTED = re.compile(r"dtype support list \[([^\]]*)\]")
 
 #: Found beside one of these, the finding is only what follows from it.
 _FOLLOWS: dict[str, frozenset[str]] = {
@@ -111,13 +164,62 @@ def _values(code: str, line: str) -> dict[str, str]:
     if code == "vllm-version":
         found = _VERSION.search(line)
         return {"share": (found and found.group(1)) or "X.Y.Z # of vLLM-Ascend"}
+    if code == "preload":
+        return {"share": "/PATH/libtcmalloc_minimal.so.4:/PATH/libiomp5.so"}
     if code == "device-memory":
+        device = {"device": "vllm-gpu"} if "CUDA" in line or "HIP" in line else {}
         memory = _FREE.search(line)
         if memory is not None and float(memory.group(2)) > 0:
-            return {"share": share_text(float(memory.group(1)) / float(memory.group(2)))}
+            device["share"] = share_text(float(memory.group(1)) / float(memory.group(2)))
+        return device
     if code == "triton-clash":
         return {"align": ""}
-    return {}
+    return _NUMBERS[code](line) if code in _NUMBERS else {}
+
+
+def _length(line: str) -> dict[str, str]:
+    found = _ESTIMATE.search(line)
+    return {"length": found.group(1) or found.group(2)} if found else {}
+
+
+def _parallel(line: str) -> dict[str, str]:
+    """The largest size up to the one asked for that divides the heads."""
+    found = _HEADS.search(line)
+    if found is None:
+        return {}
+    heads, asked = (int(n) for n in found.groups() if n is not None)
+    fit = max(n for n in range(1, min(asked, heads, 1024) + 1) if heads % n == 0) if heads else 1
+    return {"size": str(fit)}
+
+
+def _visible(line: str) -> dict[str, str]:
+    found = _VISIBLE.search(line)
+    return {"size": found.group(1)} if found and int(found.group(1)) else {}
+
+
+def _chip(line: str) -> dict[str, str]:
+    """``310p`` of Ascend310P3, ``910b`` of Ascend910B4: as CANN names its packages."""
+    found = _SOC.search(line)
+    name = re.match(r"\d+(?:[A-Za-z]|_93)?", found.group(1)) if found else None
+    return {"chip": name.group().replace("910_93", "a3").lower()} if name else {}
+
+
+def _narrow(line: str) -> dict[str, str]:
+    """float16, unless the operator has none."""
+    found = _SUPPORTED.search(line)
+    lacks = "for DT_FLOAT16" in line
+    has = found is None or "DT_FLOAT16" in found.group(1)
+    return {"dtype": "float16" if has and not lacks else "float32"}
+
+
+#: What a message tells for its remedy, by code.
+_NUMBERS: dict[str, Callable[[str], dict[str, str]]] = {
+    "cache-length": _length,
+    "parallel-heads": _parallel,
+    "devices-too-few": _visible,
+    "cann-kernels": _chip,
+    "dtype-unsupported": _narrow,
+}
 
 
 def share_text(free: float) -> str:

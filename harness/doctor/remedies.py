@@ -18,6 +18,11 @@ _DEFAULTS = {
     "install": "pip install 'accelerator-parity-harness[hf]'",
     "align": "pip install --no-deps PACKAGE==VERSION, by the table in docs/ascend.md",
     "share": "0.5",
+    "device": "npu",
+    "length": "2048",
+    "size": "1",
+    "chip": "CHIP",
+    "dtype": "float16",
     "exports": "",
 }
 _MOUNTS = (
@@ -84,8 +89,65 @@ ENTRIES: dict[str, Entry] = {
     "device-memory": Entry(
         "warning",
         "vLLM asks for 0.9 of the card's memory at its start and refuses where less is free.",
-        "pytest --device=npu --engine-arg=gpu_memory_utilization={share}",
+        "pytest --device={device} --engine-arg=gpu_memory_utilization={share}",
         ("vllm-ascend #14631",),
+    ),
+    "cache-memory": Entry(
+        "error",
+        "After the weights and a trial run nothing is left of the engine's share of the memory "
+        "for its KV cache.",
+        "pytest --device=DEVICE --engine-arg=gpu_memory_utilization=0.9 # a larger share than "
+        "now; or less for the trial run: --engine-arg=max_num_batched_tokens=2048",
+    ),
+    "cache-length": Entry(
+        "error",
+        "The KV cache must hold one request of the model's full length, and the engine's share of "
+        "the memory is too small for that.",
+        "pytest --device=DEVICE --engine-arg=max_model_len={length} # as long as your longest "
+        "prompt and its new tokens; or a larger gpu_memory_utilization",
+    ),
+    "devices-too-few": Entry(
+        "error",
+        "The engine wants a card for each worker of its parallelism, and this process sees fewer.",
+        "pytest --device=DEVICE --engine-arg=tensor_parallel_size={size} # or show it more cards: "
+        "unset ASCEND_RT_VISIBLE_DEVICES CUDA_VISIBLE_DEVICES",
+        ("vllm #28997",),
+    ),
+    "parallel-heads": Entry(
+        "error",
+        "Tensor parallelism gives each worker as many attention heads: the size must divide them.",
+        "pytest --device=DEVICE --engine-arg=tensor_parallel_size={size}",
+    ),
+    "dtype-unsupported": Entry(
+        "error",
+        "This card has no kernels for the checkpoint's number format (bfloat16: none on an Atlas "
+        "300I or 310P, nor on a GPU before compute capability 8.0).",
+        "pytest --device=DEVICE --dtype={dtype} --allow-dtype",
+    ),
+    "cann-kernels": Entry(
+        "error",
+        "CANN's operators are packages of their own for each kind of card; the one that is "
+        "installed is of another.",
+        "./Ascend-cann-kernels-{chip}_*.run --install # of CANN's own version",
+    ),
+    "cann-opp": Entry(
+        "error",
+        "CANN's operators (OPP) and its compiler are of different versions, or ASCEND_OPP_PATH "
+        "points to those of another installation.",
+        "source {set_env} # then: cat $ASCEND_OPP_PATH/version.info; toolkit and kernels must be "
+        "of one version",
+    ),
+    "cann-compiler": Entry(
+        "error",
+        "CANN's compiler did not start (500001): its environment is not set, the operators for "
+        "this kind of card are missing, or a Python package that it imports.",
+        "source {set_env} # then: pip install attrs decorator sympy cffi pyyaml psutil protobuf "
+        "scipy, and the package Ascend-cann-kernels of this card",
+    ),
+    "hccp-held": Entry(
+        "error",
+        "A process of an earlier run still holds the card's communication.",
+        "npu-smi info # its lower table names the process: end it, and start again",
     ),
     "gpu-missing": Entry(
         "error",
@@ -153,6 +215,33 @@ ENTRIES: dict[str, Entry] = {
         "error",
         "vLLM would run on another platform than the name of the device says.",
         "unset VLLM_PLUGINS; pip list | grep -i vllm # vllm and vllm-ascend of one version",
+    ),
+    "no-platform": Entry(
+        "error",
+        "vLLM found no device to run on: no plugin of a card was loaded, or the driver shows none.",
+        "unset VLLM_PLUGINS; pip list | grep -i vllm # vllm and vllm-ascend of one version; then "
+        "npu-smi info, or nvidia-smi",
+    ),
+    "custom-ops": Entry(
+        "warning",
+        "vLLM-Ascend's own kernels do not load: others compute in their place, and some features "
+        "fail.",
+        "{python} -c 'import torch_npu, vllm_ascend.vllm_ascend_C' # shows why; often: "
+        "source {set_env}",
+    ),
+    "quantization-description": Entry(
+        "error",
+        "quantization=ascend reads quant_model_description.json, which ModelSlim writes beside "
+        "the weights, and it is not there.",
+        "ls MODEL/quant_model_description*.json # take the whole folder that ModelSlim wrote; of "
+        "a checkpoint that is not quantized leave --engine-arg=quantization out",
+        ("vllm-ascend #633",),
+    ),
+    "speculative": Entry(
+        "error",
+        "The harness sees the rows through a logits processor, and vLLM takes none together with "
+        "speculative decoding.",
+        "pytest --device=DEVICE # without --engine-arg=speculative_config",
     ),
     "determinism": Entry(
         "warning",

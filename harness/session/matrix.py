@@ -35,6 +35,8 @@ PROMPTS = 16
 #: The batch that batch 1 is held against, and the tokens in a piece of a prompt.
 BATCH = 8
 PIECE = 16
+#: vLLM-Ascend makes a block so long where prefixes are cached or prompts come in pieces.
+ASCEND_BLOCK = 128
 
 #: Why a device without an engine cannot run such a cell.
 _LACKING = {
@@ -136,8 +138,7 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
     other = BATCH if batch == 1 else 1
     eager, cached = bool(engine.enforce_eager), bool(engine.prefix_caching)
     lengths = [len(p.prompt_token_ids) for p in candidate.prompts if p.id in ids]
-    block = engine.block_size or 0
-    short = message("matrix.short_for_a_block", block=block)
+    block, short = _block(candidate)
     found = [
         Variation("batch", f"batch {batch} against {other}", batch_size=other),
         Variation(
@@ -170,6 +171,18 @@ def variations(candidate: Recording, ids: Sequence[str]) -> Iterator[Variation]:
         yield (
             variation if key is None else replace(variation, why_not=message(key, device=device))
         )
+
+
+def _block(candidate: Recording) -> tuple[int, Message]:
+    """Tokens in a block while prefixes are cached, and what helps where no prompt is longer."""
+    engine, kind = candidate.engine, kind_of(candidate.device)
+    block = engine.block_size or 0
+    if (kind.family, kind.backend) != ("vllm", "npu"):
+        return block, message("matrix.short_for_a_block", block=block)
+    # In the candidate's own run another size may be in force.
+    own = engine.prefix_caching or engine.facts.get("chunked_prefill")
+    block = block if own and block else ASCEND_BLOCK
+    return block, message("matrix.short_for_ascend", block=block)
 
 
 def _run(

@@ -294,7 +294,7 @@ def _cells() -> Iterator[Stated]:
     yield repeat_cell(candidate, judged)
     yield repeat_cell(candidate, judged.model_copy(update={"gates": ()}))
     yield not_run(batch, "it does not start")
-    for device in ("hf-cpu", "server", "vllm-cpu"):
+    for device in ("hf-cpu", "server", "vllm-cpu", "npu"):
         shaped = candidate.model_copy(
             update={"device": device, "engine": EngineFacts(block_size=128)}
         )

@@ -29,6 +29,7 @@ from harness.devices.base import (
 )
 from harness.devices.trace import Trace
 from harness.devices.vllm.capture import Order
+from harness.devices.vllm.cause import reason
 from harness.devices.vllm.environment import (
     WorkerFacts,
     engine_facts,
@@ -42,7 +43,6 @@ from harness.devices.vllm.load import (
     check_platform,
     has_workers,
     import_vllm,
-    reason,
     typed_arguments,
 )
 from harness.devices.vllm.log import LOAD_LOG
@@ -53,6 +53,7 @@ from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import check_dtype, checkpoint_dtype
 from harness.model.model import Model
+from harness.process.progress import Progress, Silent
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
@@ -72,6 +73,7 @@ class VllmDevice:
         batch_size: how many requests run at a time.
         engine_args: arguments of vLLM's engine, as text; they win over the
             defaults that parity needs.
+        progress: for an argument that the engine did not take.
 
     Raises:
         UsageError: if an argument makes no sense.
@@ -85,6 +87,7 @@ class VllmDevice:
         dtype: str | None = None,
         batch_size: int = 1,
         engine_args: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if name not in PLATFORMS:
             raise UsageError(f"no vLLM device {name!r}; there are {', '.join(PLATFORMS)}")
@@ -96,6 +99,7 @@ class VllmDevice:
         self._dtype = dtype
         self._batch_size = batch_size
         self._engine_args = dict(engine_args or {})
+        self._progress = progress or Silent()
         self._vllm: Any = None
         self._llm: Any = None
         self._started = False
@@ -131,11 +135,14 @@ class VllmDevice:
         check_reading(self.name, self._source, config.model_config.hf_text_config, asked)
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
+        engine = engine_facts(config, worker, self._engine_args, self._batch_size, asked)
+        if engine.warning is not None:
+            self._progress.note(f"{self.name}: warning: {engine.warning}")
         return Opened(
             vocab_size=self._vocab_size,
             max_positions=self._max_positions,
             declared_dtype=dtype,
-            engine=engine_facts(config, worker, self._engine_args, self._batch_size),
+            engine=engine,
             environment=environment(self.name, torch, self._vllm, worker),
             load=load_figures(time.perf_counter() - started, config, worker),
         )

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 
 from harness.devices.environment import environment as torch_environment
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
+from harness.devices.vllm.asked import not_taken
 from harness.devices.vllm.load import PLATFORMS, distribution_of
 
 #: Variables that choose runners, kernels and processes. Shown when set.
@@ -49,6 +50,7 @@ class WorkerFacts(TypedDict, total=False):
     accelerator: str
     graph_mode: str
     graphs_captured: int
+    workers: int
 
 
 #: Of several workers: amounts add up; of seconds and of what all share, the largest counts.
@@ -62,7 +64,7 @@ def of_all(workers: Sequence[WorkerFacts], heard: Mapping[str, float]) -> Worker
         workers: those of each; what is neither bytes nor seconds is the first one's.
         heard: seconds that the engine's own process said, where that is not a worker's.
     """
-    facts: dict[str, Any] = {**heard, **workers[0]}
+    facts: dict[str, Any] = {**heard, **workers[0], "workers": len(workers)}
     for name in _ADDED:
         known = [worker[name] for worker in workers if name in worker]  # type: ignore[literal-required]
         if known:
@@ -107,7 +109,11 @@ def _ascend_versions() -> dict[str, EnvironmentValue]:
 
 
 def engine_facts(
-    config: Any, worker: WorkerFacts, asked: Mapping[str, str], batch_size: int
+    config: Any,
+    worker: WorkerFacts,
+    asked: Mapping[str, str],
+    batch_size: int,
+    typed: Mapping[str, Any] | None = None,
 ) -> EngineFacts:
     """What decides bits, from the configuration in force.
 
@@ -116,6 +122,8 @@ def engine_facts(
         worker: facts that the worker reported.
         asked: the user's own engine arguments; each is shown as it was given.
         batch_size: how many requests the device hands over at a time.
+        typed: the same arguments with the types that vLLM has for them; one that
+            is not in force is the warning.
     """
     cache, scheduler = config.cache_config, config.scheduler_config
     parallel = config.parallel_config
@@ -147,8 +155,11 @@ def engine_facts(
         # Requests ignore vLLM's own eos and name their stops one by one.
         "stops": "the recording's eos_token_ids, no others",
     }
+    in_force = {**told.told(), **facts}
+    cache_of_one = worker.get("kv_cache_bytes", 0) // worker.get("workers", 1)
+    lost = not_taken(asked if typed is None else typed, in_force, cache_of_one)
     facts.update({f"asked.{key}": value for key, value in asked.items()})
-    return told.with_facts(facts)
+    return told.model_copy(update={"warning": lost}).with_facts(facts)
 
 
 def load_figures(seconds: float, config: Any, worker: WorkerFacts) -> LoadFigures:

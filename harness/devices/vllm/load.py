@@ -1,4 +1,4 @@
-"""Importing vLLM, the platform it picks, its arguments, and its errors in one line."""
+"""Importing vLLM, the platform it picks, and its arguments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.devices.kinds import backends_of
+from harness.devices.vllm.cause import reason
 from harness.errors import DeviceError, UsageError
 from harness.model.hub import DISTRIBUTION, first_line, require
 
@@ -122,7 +123,7 @@ def check_platform(name: str, vllm: Any) -> Any:
 
         found = str(platform.device_type)
     except Exception as error:  # a plugin may raise anything
-        raise DeviceError(f"{name}: vLLM finds no platform: {first_line(error)}") from error
+        raise DeviceError(f"{name}: vLLM finds no platform: {reason(error)}") from error
     if found != PLATFORMS[name]:
         shown = found or "no platform"
         raise DeviceError(
@@ -208,14 +209,3 @@ def _plain(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong in one line, without the frame of pydantic's errors."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) < 2 or "validation error" not in lines[0]:
-        return first_line(error)
-    # The second line is the message, or the name of the field that it is about.
-    is_field = len(lines) > 2 and " " not in lines[1]
-    message = lines[2 if is_field else 1].partition(" [type=")[0].removeprefix("Value error, ")
-    return f"{lines[1]}: {message}" if is_field else message

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.devices.vllm.load import reason
+from harness.devices.vllm.cause import cause_of
 from harness.devices.vllm.spool import leave_cause
 
 #: Loggers of vLLM and vLLM-Ascend that time the parts of a load.
@@ -91,7 +91,9 @@ class LoadLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and record.levelno >= logging.ERROR and record.name in _ENDERS:
-            leave_cause(reason(error))
+            cause = cause_of(error)
+            if cause is not None:  # else another process of the engine says it
+                leave_cause(cause)
         text = record.getMessage()
         for name, sentence in _SENTENCES.items():
             found = sentence.search(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.devices.trace import Trace, read_trace
-from harness.devices.vllm.load import reason
+from harness.devices.vllm.cause import reason
 from harness.errors import DeviceError
 
 

@@ -22,6 +22,9 @@ from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.spool import end_with_owner, own_folder
 from harness.devices.vllm.weights import watch_loading
 
+# vLLM imports this before it starts a worker: so also one that ends on its device says why.
+LOAD_LOG.install(own_folder())
+
 
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
     """Sees the raw float32 logits of every step, before anything else is done to them."""

@@ -70,6 +70,9 @@ MESSAGES: dict[str, str] = {
     "matrix.not_started_here": "{device} was started by somebody else, with arguments of its own",
     "matrix.short_for_a_block": "no prompt is as long as a block of {block} tokens, so nothing "
     "would be cached; take a suite with longer prompts, or --engine-arg block_size",
+    "matrix.short_for_ascend": "no prompt is longer than a block of {block} tokens, so nothing "
+    "would be cached; take a suite with a prompt of more than {block} tokens: vLLM-Ascend sets the "
+    "size of a block itself",
     "matrix.short_for_a_piece": "no prompt is longer than a piece",
     # The magnifier
     "magnifier.found": _LOW + "the error is {ratio:.2f}, not shown to exceed {limit:.2f}.",

@@ -63,6 +63,8 @@ MESSAGES: dict[str, str] = {
     "matrix.not_started_here": "{device} 由他人启动，参数不受控制",
     "matrix.short_for_a_block": "没有提示长达一个 {block} 词元的块，因此什么也不会缓存；"
     "请换用提示更长的测试集，或设置 --engine-arg block_size",
+    "matrix.short_for_ascend": "没有提示长于一个 {block} 词元的块，因此什么也不会缓存；"
+    "请换用含有超过 {block} 个词元的提示的测试集：块的大小由 vLLM-Ascend 自行设定",
     "matrix.short_for_a_piece": "没有提示长于一段",
     # The magnifier
     "magnifier.found": _LOW + _ERROR + "，没有超过 {limit:.2f} 的迹象。",

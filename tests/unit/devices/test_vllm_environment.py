@@ -31,9 +31,10 @@ def test_workers_of_one_model_hold_it_together() -> None:
         "threads": 1,
         "graph_mode": "piecewise",
         "init_engine_s": 7.0,
+        "workers": 2,
     }
 
 
 def test_an_unknown_fact_is_left_out_and_not_zero() -> None:
     silent: WorkerFacts = {"threads": 2, "compile_s": None}  # type: ignore[typeddict-item]
-    assert of_all([silent, silent], {}) == {"threads": 2}
+    assert of_all([silent, silent], {}) == {"threads": 2, "workers": 2}

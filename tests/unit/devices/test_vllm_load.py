@@ -9,7 +9,8 @@ import pytest
 
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
-from harness.devices.vllm.load import _typed, check_platform, import_vllm, reason
+from harness.devices.vllm.cause import reason
+from harness.devices.vllm.load import _typed, check_platform, import_vllm
 from harness.errors import DeviceError, UsageError
 
 

@@ -98,10 +98,11 @@ def test_a_log_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "No such file" in ended.stderr
 
 
-def test_only_the_standard_library_is_loaded() -> None:
+@pytest.mark.parametrize("more", [[], ["--bundle", "b.zip"]])
+def test_only_the_standard_library_is_loaded(more: list[str], tmp_path: Path) -> None:
     code = (
         "import sys\nfrom harness.doctor.command import main\n"
-        "main(['--device', 'server'])\n"
+        f"main(['--device', 'server', *{more}])\n"
         "mine = {n for n in sys.modules if n.startswith('harness') and '.doctor' not in n}\n"
         "assert {n.split('.')[1] for n in mine - {'harness'}} == {'process', 'version'}, mine\n"
         "roots = {n.partition('.')[0] for n in sys.modules} - {'harness', '__main__'}\n"
@@ -110,7 +111,7 @@ def test_only_the_standard_library_is_loaded() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
-        cwd=ROOT,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

@@ -83,6 +83,110 @@ LINES = [
         "extension auto-loading with TORCH_DEVICE_BACKEND_AUTOLOAD=0.",
         "backend-extension",
     ),
+    *(
+        (line, code)
+        for code, lines in {
+            "device-memory": (
+                "torch.OutOfMemoryError: NPU out of memory. Tried to allocate 20.00 MiB (NPU 0; "
+                "60.96 GiB total capacity; 59.00 GiB already allocated)",
+                "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+                "ValueError: Free memory on device cuda:0 (3.1/23.64 GiB) on startup is less than "
+                "desired GPU memory utilization (0.9, 21.27 GiB). Decrease GPU memory utilization.",
+            ),
+            "cache-memory": (
+                "[rank0]: ValueError: No available memory for the cache blocks. Try increasing "
+                "`gpu_memory_utilization` when initializing the engine.",
+                "ValueError: Cannot auto-fit max_model_len: not enough GPU memory available to "
+                "serve even a single token. Try increasing `gpu_memory_utilization`.",
+            ),
+            "cache-length": (
+                "ValueError: To serve at least one request with the models's max seq len (8192), "
+                "(0.35 GiB KV cache is needed, which is larger than the available KV cache memory "
+                "(0.09 GiB). Based on the available memory, the estimated maximum model length is "
+                "1920. Try increasing `gpu_memory_utilization` or decreasing `max_model_len`.",
+                "ValueError: To serve at least one request with the model's max seq len (40960), "
+                "10.0 GiB KV cache is needed, which is larger than the available KV cache memory "
+                "(1.25 GiB). Try increasing `gpu_memory_utilization`.",
+                "ValueError: The model's max seq len (131072) is larger than the maximum number "
+                "of tokens that can be stored in KV cache (93760). Try increasing it.",
+            ),
+            "devices-too-few": (
+                "AssertionError: local_world_size (4) must be less than or equal to the number of "
+                "visible devices (0).",
+                "AssertionError: please ensure that world_size (4) is less than than max local "
+                "gpu count (2)",
+                "ValueError: Tensor parallel size (8) cannot be larger than the number of "
+                "available GPUs (1).",
+                "ValueError: World size (2) is larger than the number of available NPUs (1) in "
+                "this node.",
+                "RuntimeError: CUDA error: invalid device ordinal",
+            ),
+            "parallel-heads": (
+                "  Value error, Total number of attention heads (9) must be divisible by tensor "
+                "parallel size (2). [type=value_error, input_value=ArgsKwargs((), {})]",
+                "ValueError: Total number of attention heads (28) must be divisible by tensor "
+                "parallel size (8).",
+                "AssertionError: 49152 is not divisible by 5",
+            ),
+            "preload": (
+                "RuntimeError: libtcmalloc is not found in LD_PRELOAD. Please follow the section "
+                "`set LD_PRELOAD`",
+                "RuntimeError: libiomp is not found in LD_PRELOAD.",
+            ),
+            "custom-ops": (
+                "WARNING 11-26 08:13:05 [utils.py:290] Warning: Failed to register custom ops, all "
+                "custom ops will be disabled",
+                "Failed to register custom ops, all custom ops will be disabled. The custom ops "
+                "library might not be installed or the environment is not configured correctly.",
+            ),
+            "quantization-description": (
+                "ERROR: ModelSlim Quantization Config Not Found",
+                "ModelSlim quantization config not found for model '/m'. Searched path: /m.",
+                "NotImplementedError: There is no available ascend quantizer.",
+                "ValueError: Cannot find the config file for ascend",
+                "FileNotFoundError: [Errno 2] No such file or directory: "
+                "'/m/quant_model_description.json'",
+            ),
+            "speculative": (
+                "[rank0]: RuntimeError: NPUModelRunner init failed, error is Custom logits "
+                "processors are not supported when speculative decoding is enabled.",
+            ),
+            "no-platform": (
+                "RuntimeError: Device string must not be empty",
+                "RuntimeError: Failed to infer device type, please set the environment variable "
+                "`VLLM_LOGGING_LEVEL=DEBUG` to turn on verbose logging to help debug the issue.",
+                "No platform detected, vLLM is running on UnspecifiedPlatform",
+            ),
+            "launch-blocking": (
+                "  Value error, ACL graph is incompatible with ASCEND_LAUNCH_BLOCKING=1. Please "
+                "unset ASCEND_LAUNCH_BLOCKING or set it to 0.",
+                "ASCEND_LAUNCH_BLOCKING=1 is not supported with graph mode",
+            ),
+            "dtype-unsupported": (
+                "RuntimeError: call aclnnAdd failed, detail:EZ1001: self not implemented for "
+                "DT_BFLOAT16, should be in dtype support list [DT_FLOAT16,DT_FLOAT,DT_INT32]",
+                "ValueError: Bfloat16 is only supported on GPUs with compute capability of at "
+                "least 8.0. Your Tesla T4 GPU has compute capability 7.5.",
+            ),
+            "cann-kernels": (
+                "the socversion Ascend910B4 of bin package does not match the current device "
+                "socverison Ascend310P3",
+                "the soc_version Ascend310P3 of bin package does not match the current device "
+                "soc_version Ascend910_9391",
+            ),
+            "cann-opp": ("E30006: 2026-02-03-04:05:06.007.008 Failed to verify the OPP",),
+            "cann-compiler": (
+                "RuntimeError: SetPrecisionMode:compiler_depend.ts:1 NPU function error: "
+                "at_npu::native::AclSetCompileopt(aclCompileOpt::ACL_PRECISION_MODE, "
+                "precision_mode), error code is 500001",
+            ),
+            "hccp-held": (
+                "EJ0001: [PID: 7] Failed to initialize the HCCP process. Reason: Maybe the last "
+                "training process is running.",
+            ),
+        }.items()
+        for line in lines
+    ),
     (
         "UserWarning: Warning: The /x/latest owner does not match the current owner.",
         "owner-mismatch",
@@ -110,7 +214,7 @@ def test_each_message_gives_its_finding_and_no_other(line: str, code: str) -> No
 def test_every_code_of_the_messages_has_an_entry_and_an_example() -> None:
     codes = {code for _, code in MESSAGES}
     assert codes <= set(ENTRIES)
-    assert codes - {"launch-blocking"} <= {code for _, code in LINES}
+    assert codes <= {code for _, code in LINES}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +224,31 @@ def test_every_code_of_the_messages_has_an_entry_and_an_example() -> None:
         "INFO Loading /usr/local/Ascend/nnal/atb/latest/lib/libatb.so",
         "vllm 0.18.0 requires torch==2.10.0, but you have torch 2.9.0 which is incompatible.",
         "INFO (PID:107001) starting",
+        "INFO [worker.py:9] Free memory on device: 27.01/60.96 GiB",
+        "INFO Available KV cache memory: 3.11 GiB, GPU KV cache size: 66,512 tokens",
+        "INFO Maximum concurrency for 8,192 tokens per request: 2.03x",
+        "Using max model len 8192, as long as the maximum model length is not given",
+        "INFO local_world_size (2), visible devices (2)",
+        "INFO world_size=2 rank=0 local_rank=0 distributed_init_method=tcp://127.0.0.1:1",
+        "DEBUG tensor parallel size (2), attention heads (32)",
+        "WARNING 30 is not divisible by 8, padding the vocabulary",
+        "INFO custom_ops=['all'], all custom ops will be enabled",
+        "INFO Registered custom ops of vllm_ascend",
+        "INFO Using the vLLM Ascend modelslim Quantization now!",
+        "INFO Loading /m/quant_model_description.json",
+        "INFO Custom logits processors: harness.devices.vllm.worker:CaptureRows",
+        "WARNING min_p and logit_bias parameters won't work with speculative decoding.",
+        "If you want to get the accurate stacktrace, please set the environment variable "
+        "ASCEND_LAUNCH_BLOCKING=1.",
+        "For debugging ACL graph consider ASCEND_LAUNCH_BLOCKING",
+        "INFO Device string: npu:0",
+        "INFO dtype support list [DT_BFLOAT16,DT_FLOAT16]",
+        "WARNING self not implemented for DT_INT64, casting",
+        "INFO the socversion Ascend910B4 of bin package matches the current device",
+        "INFO request id E300061, trace 0xE30006, PID:500001, EJ00012",
+        "INFO (pid=500001) took 500001 us, code 500001",
+        "INFO OPP verified",
+        "INFO LD_PRELOAD=/x/libtcmalloc_minimal.so.4",
         "Triton not installed or not compatible; certain GPU-related functions",
         "",
     ],
@@ -148,6 +277,34 @@ def test_the_message_tells_the_remedy_its_numbers() -> None:
         "GPU memory utilization (0.9)"
     )
     assert memory.remedy.endswith("gpu_memory_utilization=0.40")
+    for line, end in {
+        "CUDA out of memory": "pytest --device=vllm-gpu --engine-arg=gpu_memory_utilization=0.5",
+        "attention heads (9) must be divisible by tensor parallel size (2)": "size=1",
+        "attention heads (28) must be divisible by tensor parallel size (8)": "size=7",
+        "AssertionError: 9 is not divisible by 6": "size=3",
+        "heads (0) must be divisible by tensor parallel size (0)": "size=1",
+    }.items():
+        assert explain(line)[0].remedy.endswith(end), line
+    for line, part in {
+        "1.0 GiB KV cache is needed, which is larger than the available KV cache memory (0.58). "
+        "the estimated maximum model length is 1920": "max_model_len=1920 ",
+        "8192 is larger than the maximum number of tokens that can be stored in KV cache "
+        "(93760)": "max_model_len=93760 ",
+        "KV cache is needed, which is larger than the available KV cache memory": "len=2048 ",
+        "local_world_size (4) must be less than or equal to the number of visible devices "
+        "(2).": "size=2 ",
+        "local_world_size (4) must be less than or equal to the number of visible devices "
+        "(0).": "size=1 ",
+        "not implemented for DT_BFLOAT16, dtype support list [DT_FLOAT16]": "=float16 ",
+        "not implemented for DT_BFLOAT16, dtype support list [DT_FLOAT]": "=float32 ",
+        "not implemented for DT_FLOAT16, dtype support list [DT_FLOAT]": "=float32 ",
+        "socversion A of bin package does not match the current device socverison "
+        "Ascend310P3": "kernels-310p_",
+        "socversion A of bin package does not match the current device soc_version "
+        "Ascend910B4": "kernels-910b_",
+        "socversion A of bin package does not match": "kernels-CHIP_",
+    }.items():
+        assert part in explain(line)[0].remedy, line
     (version,) = explain("InvalidVersion: Invalid version: '0.18.0xabc'")
     assert version.remedy == "export VLLM_VERSION=0.18.0"
 
@@ -165,7 +322,10 @@ def test_every_entry_says_why_and_what_mends_it() -> None:
             assert entry.remedy == "nothing to do"
 
 
-@pytest.mark.parametrize("word", ["graph", "free memory on device ", "ASCEND_LAUNCH_BLOCKING "])
+@pytest.mark.parametrize(
+    "word",
+    ["graph", "graph cannot ", "free memory on device ", "ASCEND_LAUNCH_BLOCKING ", "heads (9) "],
+)
 def test_a_huge_line_of_one_word_takes_no_time(word: str) -> None:
     start = time.process_time()
     assert explain(word * 200_000) == ()

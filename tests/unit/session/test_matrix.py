@@ -9,6 +9,9 @@ from harness.devices.fake import FakeDevice, fake_subject
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError
+from harness.messages.message import message
+from harness.messages.render import render
+from harness.messages.tables import LANGUAGES
 from harness.process.progress import Silent
 from harness.recording.context import Context
 from harness.recording.format import Recording
@@ -139,6 +142,45 @@ def test_what_is_changed_is_the_opposite_of_what_was_in_force() -> None:
 def test_prompts_that_are_too_short_for_a_cache_or_a_piece_say_so(tokens: int, names: int) -> None:
     found = list(variations(on_vllm(tokens), longest_prompts(CANDIDATE)))
     assert sum(v.why_not is not None for v in found) == names
+
+
+@pytest.mark.parametrize(
+    ("tokens", "engine", "block"),
+    [
+        (100, {"block_size": 128}, 128),
+        (128, {"block_size": 128}, 128),
+        (100, {"block_size": 16}, 128),  # in force without a cache, which the cell turns on
+        (100, {"block_size": 16, "chunked_prefill": False}, 128),
+        (100, {}, 128),
+        (200, {"block_size": 256, "chunked_prefill": True}, 256),
+        (200, {"block_size": 256, "prefix_caching": True}, 256),
+        (129, {"block_size": 16}, None),
+        (200, {"block_size": 256}, None),
+        (200, {"block_size": 128, "chunked_prefill": True}, None),
+    ],
+)
+def test_on_ascend_a_longer_prompt_helps_and_no_block_size(
+    tokens: int, engine: dict[str, EnvironmentValue], block: int | None
+) -> None:
+    made = on_vllm(tokens, **engine).model_copy(update={"device": "npu"})
+    found = {v.name: v for v in variations(made, longest_prompts(CANDIDATE))}
+    why = found["prefix_cache"].why_not
+    if block is None:
+        assert why is None
+        return
+    assert why is not None
+    assert why == message("matrix.short_for_ascend", block=block)
+    for language in LANGUAGES:
+        said = render(why, language)
+        assert f"{block}" in said
+        assert "block_size" not in said
+
+
+@pytest.mark.parametrize("device", ["vllm-cpu", "vllm-gpu"])
+def test_elsewhere_a_smaller_block_helps(device: str) -> None:
+    made = on_vllm(10).model_copy(update={"device": device})
+    found = {v.name: v for v in variations(made, longest_prompts(CANDIDATE))}
+    assert found["prefix_cache"].why_not == message("matrix.short_for_a_block", block=16)
 
 
 def test_a_warmed_device_has_run_everything_once() -> None:
