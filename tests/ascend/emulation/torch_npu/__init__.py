@@ -11,10 +11,17 @@ import enum
 import os
 from typing import Any
 
-_AUTOLOAD = os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")
-os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # torch would import this module once more
+# Whoever imports this module first would have torch import it once more. The variable is put
+# back at once: processes that are started from here load it by themselves.
+_AUTOLOAD = os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD")
+os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 
 import torch
+
+if _AUTOLOAD is None:
+    del os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"]
+else:
+    os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = _AUTOLOAD
 
 from torch_npu import _device, _missing
 from torch_npu._settings import SETTINGS
@@ -77,4 +84,3 @@ def __getattr__(name: str) -> Any:
 
 def _autoload() -> None:
     """Called by ``import torch``; importing this module has done everything."""
-    os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = _AUTOLOAD
