@@ -65,6 +65,13 @@ class _HcclOverGloo(dist.ProcessGroup):
     def _set_group_name(self, name: str) -> None:
         self._name = name
 
+    def _get_backend(self, device: torch.device) -> _HcclOverGloo:
+        return self  # one for all devices
+
+    def get_hccl_comm_name(self, rank: int) -> str:
+        """The name by which a card's kernels find the group; kernels here find none."""
+        return "emulated"
+
     @property
     def group_name(self) -> str:
         """The name that PyTorch gave the group."""
