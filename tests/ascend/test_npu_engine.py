@@ -11,7 +11,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.ascend, pytest.mark.filterwarnings("ignore")]
