@@ -20,7 +20,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = False
 
 #: What the sessions below choose, each by one marker; together they are all tests.
-APART = "engine", "browser", "process", "slow"
+APART = "engine", "browser", "process", "slow", "ascend"
 
 
 def _python(session: nox.Session, *arguments: str) -> None:
@@ -141,3 +141,14 @@ def wheel(session: nox.Session) -> None:
 def ascend_like(session: nox.Session) -> None:
     """The base install beside the versions that an Ascend image pins."""
     session.run("bash", ".ci/ascend_like", external=True, env={**os.environ, "PYTHONPATH": ""})
+
+
+@nox.session(venv_backend="none")
+def ascend(session: nox.Session) -> None:
+    """vLLM-Ascend over an emulated NPU: an environment of its own, 3 GB, 2 to 6 minutes."""
+    folder = ROOT / ".nox" / "ascend"
+    session.run(sys.executable, "tests/ascend/install.py", str(folder), external=True)
+    session.run(
+        str(folder / "run"), "python", "-m", "pytest", "-q", "-m", "ascend", "tests/ascend",
+        *session.posargs, external=True,
+    )  # fmt: skip

@@ -1,0 +1,3 @@
+"""CANN's Python binding: the one name that vLLM-Ascend imports."""
+
+from acl import rt

@@ -1,0 +1,3 @@
+"""The profiler's name; nothing is profiled."""
+
+from torch_npu.profiler import dynamic_profile

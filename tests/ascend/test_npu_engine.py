@@ -1,0 +1,92 @@
+"""The real engine over the emulated NPU, held against Transformers on the CPU.
+
+Each test starts an engine in a process of its own, as a user does: about a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.ascend, pytest.mark.filterwarnings("ignore")]
+ROOT = Path(__file__).parents[2]
+TOKENS = 8
+
+
+def harness(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """``harness ARGUMENTS`` in this environment; its error is the test's."""
+    done = subprocess.run(
+        ["harness", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    told = [line for line in done.stderr.splitlines() if "harness: error" in line]
+    assert done.returncode == 0, told or done.stderr[-3000:]
+    return done
+
+
+def recorded(folder: Path, device: str, out: str, *options: object, **variables: str) -> Path:
+    path = folder / out
+    harness(
+        "record", "--device", device, "--suite", "port", "--max-new-tokens", TOKENS,
+        "--logits", "full", "--out", path, *options, **variables,
+    )  # fmt: skip
+    return path
+
+
+def rows(recording: Path) -> dict[str, Any]:
+    """The logits of each prompt, (positions, vocabulary), in float64."""
+    from safetensors.numpy import load_file
+
+    [file] = recording.parent.glob(f"{recording.stem}*.safetensors")
+    # A name is PROMPT/REPLAY; each of these recordings holds one replay.
+    return {name.partition("/")[0]: rows.astype(float) for name, rows in load_file(file).items()}
+
+
+def error(of: Path, against: Path) -> float:
+    """The error of all rows as a part of the reference's spread: 1 is as good as nothing."""
+    mine, theirs = rows(of), rows(against)
+    assert set(mine) == set(theirs)
+    parts = [(mine[name] - mine[name].mean(-1, keepdims=True), theirs[name]) for name in theirs]
+    wrong = sum(((a - (b - b.mean(-1, keepdims=True))) ** 2).sum() for a, b in parts)
+    return float(wrong / sum(((b - b.mean(-1, keepdims=True)) ** 2).sum() for _, b in parts))
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3_moe"])
+def pair(npu: Any, request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Path, Path]:
+    """A tiny model, and what Transformers computes on the CPU in float32 for it."""
+    from tiny_models import make_tiny
+
+    folder = tmp_path_factory.mktemp(request.param)
+    make_tiny(request.param, folder / "model")
+    oracle = recorded(
+        folder, "hf-cpu", "oracle.json", "--model", folder / "model", "--dtype", "float32"
+    )
+    return folder, oracle
+
+
+def on_npu(pair: tuple[Path, Path], out: str, *options: object, **variables: str) -> float:
+    """The error of the engine, along the oracle's tokens."""
+    folder, oracle = pair
+    made = recorded(
+        folder, "npu", out, "--model", folder / "model", "--context", oracle,
+        "--replay", "forced-decode", *options, **variables,
+    )  # fmt: skip
+    assert json.loads(made.read_text("utf-8"))
+    return error(made, oracle)
+
+
+def test_the_engine_computes_what_transformers_computes(pair: tuple[Path, Path]) -> None:
+    right = on_npu(pair, "right.json")
+    assert right < 0.01
+    # The same comparison sees a fault.
+    assert on_npu(pair, "wrong.json", NPU_EMU_FAULT="head_exchanged") > 10 * right
