@@ -54,7 +54,12 @@ _VARIABLES = {
 }
 _ERROR = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): \S")
 # Says only that something else failed, above it.
-_HOLLOW = re.compile(r"See root cause above|Engine core initialization failed|wait for engine core")
+_HOLLOW = re.compile(
+    r"See root cause above|See stack trace|Engine core initialization failed"
+    r"|wait for engine core|\braised:$"
+)
+# Of a frame, or pydantic's words before a message that begins in a later line.
+_FRAME = re.compile(r"\W*|Value error,|Assertion failed,")
 _FIELDS = re.compile(r"validation errors? for \w+$")
 _NOTE = re.compile(r"^(?:\([^)]*\) *)?(?:WARNING|INFO|DEBUG) [\d-]+ [\d:]+ ")
 _PREFIX = re.compile(r"^(?:\([^)]*\) *)?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] *)?")
@@ -196,7 +201,8 @@ class ServerProcess:
         for at, line in enumerate(lines):
             if _ERROR.search(line) and not _HOLLOW.search(line):
                 # Pydantic names the field and what is wrong with it below.
-                more = lines[at + 1 : at + 3] if _FIELDS.search(line) else []
+                said = [each for each in lines[at + 1 :] if not _FRAME.fullmatch(each)]
+                more = said[:2] if _FIELDS.search(line) else []
                 return _short(": ".join([line, *more]))
         return _short((lines or ["it said nothing"])[-1])
 

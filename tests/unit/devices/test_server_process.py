@@ -113,6 +113,49 @@ def test_a_server_that_does_not_start_is_told_by_the_root_cause(module: Path) ->
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            [
+                "torch._dynamo.exc.BackendCompilerFailed: backend='<object at 0x7f>' raised:",
+                "RuntimeError: call aclnnSwiGlu failed",
+            ],
+            "RuntimeError: call aclnnSwiGlu failed",
+        ),
+        (
+            [
+                "Exception: WorkerProc initialization failed due to an exception in a background "
+                "process. See stack trace for root cause.",
+                "ValueError: no room",
+            ],
+            "ValueError: no room",
+        ),
+        (
+            [
+                "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig",
+                "  Value error, ",
+                "=" * 80,
+                "ERROR: ModelSlim Quantization Config Not Found",
+                "=" * 80,
+                "You have enabled it",
+            ],
+            "1 validation error for VllmConfig: ERROR: ModelSlim Quantization Config Not Found",
+        ),
+    ],
+)
+def test_a_line_that_only_points_to_the_cause_is_passed_over(
+    module: Path, lines: list[str], said: str
+) -> None:
+    prefix = "(EngineCore pid=8) ERROR 11-22 12:00:01 [core.py:9] "
+    text = "\n".join(prefix + line for line in lines)
+    module.write_text(f"print({text!r})\nraise SystemExit(1)\n")
+    with pytest.raises(DeviceError) as failed:
+        ServerProcess(MODEL).start(Silent())
+    assert said in str(failed.value)
+
+
+@pytest.mark.process
 def test_a_server_that_never_answers_is_left_in_time(module: Path) -> None:
     module.write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
     lines = Lines()
