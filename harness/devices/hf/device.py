@@ -61,7 +61,7 @@ _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
 #: What rounding does to each weight is kept in memory where it takes no more than this share
 #: of what is available: computed again at each pass it takes most of the time.
-_KEPT_SHARE = 0.6
+_KEPT_SHARE = 0.75
 
 
 class HfDevice:
@@ -230,7 +230,10 @@ class HfDevice:
         if self._backend != "cpu" or self._model.dtype != self._torch.float32:
             raise DeviceError("gradients are taken in float32 on hf-cpu")
         available = available_bytes()
-        takes = len(ROUNDINGS) * sum(p.numel() for p in self._model.parameters())
+        ends = (self._model.get_input_embeddings(), self._model.get_output_embeddings())
+        own = {id(end.weight) for end in ends}
+        rounds = (p.numel() for p in self._model.parameters() if id(p) not in own)
+        takes = len(ROUNDINGS) * sum(rounds)  # a byte each
         keep = available is None or takes <= _KEPT_SHARE * available
         return Sensitivity(self._torch, self._model, self._vocab_size, keep_rounded=keep)
 

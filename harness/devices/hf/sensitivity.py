@@ -107,6 +107,7 @@ class Sensitivity:
             n.rpartition(".")[0] for n, _ in model.named_modules() if n.endswith(_QUERY_NORM)
         }
         self._unit = {n: _unit_offset(torch, model, n) for n in self._parameters}
+        self._largest: dict[str, Any] = {}
         self._kept = (
             {n: self._differences(p) for n, p in self._parameters.items() if p.dim() > 1}
             if keep_rounded
@@ -252,22 +253,27 @@ class Sensitivity:
         self, name: str, weight: Any, gradient: Any
     ) -> Iterator[tuple[Rounding, float]]:
         """The product of a gradient with what each rounding adds to the weight."""
-        torch, kept = self._torch, self._kept.get(name)
-        if kept is None:
-            for kind in self._roundings:
-                difference = rounded(torch, weight, kind) - weight
-                yield kind, float(torch.dot(gradient.reshape(-1), difference.reshape(-1)))
-            return
         sums = dict.fromkeys(self._roundings, 0.0)
         rows = max(1, _IN_CACHE * len(gradient) // gradient.numel())
         for first in range(0, len(gradient), rows):
             block = slice(first, first + rows)
-            part = gradient[block]
-            for kind, (codes, scales) in kept.items():
-                # Widened first: products of two types are slow.
-                by_row = codes[block].float().mul_(part).sum(-1, keepdim=True)
-                sums[kind] += float(by_row.mul_(scales[block]).sum())
+            for kind in self._roundings:
+                sums[kind] += self._of_block(name, weight, gradient[block], block, kind)
         yield from sums.items()
+
+    def _of_block(
+        self, name: str, weight: Any, gradient: Any, block: slice, kind: Rounding
+    ) -> float:
+        """As ``_of_roundings``, of some rows."""
+        if name in self._kept:
+            codes, scales = self._kept[name][kind]
+            # Widened first: products of two types are slow.
+            by_row = codes[block].float().mul_(gradient).sum(-1, keepdim=True)
+            return float(by_row.mul_(scales[block]).sum())
+        if name not in self._largest:
+            self._largest[name] = weight.abs().amax()
+        difference = rounded(self._torch, weight[block], kind, self._largest[name]) - weight[block]
+        return float(self._torch.dot(gradient.reshape(-1), difference.reshape(-1)))
 
     def _differences(self, parameter: Any) -> dict[Rounding, tuple[Any, Any]]:
         """What each rounding adds to a weight, in a byte each with a scale for each row."""
