@@ -90,7 +90,8 @@ def quantize(folder: Path, scheme: str) -> None:
     from safetensors.torch import load_file, save_file
 
     made: dict[str, torch.Tensor] = {}
-    kinds = {"model_quant_type": scheme}
+    # A tied head has no tensor, and is asked for all the same.
+    kinds = {"model_quant_type": scheme, "lm_head.weight": "FLOAT"}
     for name, tensor in load_file(folder / "model.safetensors").items():
         if any(part in name for part in _FLOAT):
             made[name], kinds[name] = tensor, "FLOAT"
