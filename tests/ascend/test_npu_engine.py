@@ -52,9 +52,12 @@ def rows(recording: Path) -> dict[str, Any]:
     return {name.partition("/")[0]: rows.astype(float) for name, rows in load_file(file).items()}
 
 
-def error(of: Path, against: Path) -> float:
-    """The error of all rows as a part of the reference's spread: 1 is as good as nothing."""
-    mine, theirs = rows(of), rows(against)
+def error(of: Path, against: Path, first: int | None = None) -> float:
+    """The error of all, or the first, rows of each prompt as a part of the reference's spread.
+
+    1 is as good as nothing.
+    """
+    mine, theirs = ({k: v[:first] for k, v in rows(path).items()} for path in (of, against))
     assert set(mine) == set(theirs)
     parts = [(mine[name] - mine[name].mean(-1, keepdims=True), theirs[name]) for name in theirs]
     wrong = sum(((a - (b - b.mean(-1, keepdims=True))) ** 2).sum() for a, b in parts)
@@ -90,3 +93,26 @@ def test_the_engine_computes_what_transformers_computes(pair: tuple[Path, Path])
     assert right < 0.01
     # The same comparison sees a fault.
     assert on_npu(pair, "wrong.json", NPU_EMU_FAULT="head_exchanged") > 10 * right
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "most"),
+    [
+        ("llama", "W8A8_DYNAMIC", 0.02),
+        ("llama", "W8A8", 0.1),  # one scale for all activations is coarse
+        ("qwen3_moe", "W8A8_DYNAMIC", 0.02),
+    ],
+)
+def test_a_modelslim_checkpoint_is_near_the_model_that_it_was_made_of(
+    npu: Any, tmp_path: Path, name: str, scheme: str, most: float
+) -> None:
+    from tiny_models import make_tiny, quantize
+
+    model = tmp_path / "model"
+    make_tiny(name, model)
+    oracle = recorded(tmp_path, "hf-cpu", "oracle.json", "--model", model, "--dtype", "float32")
+    quantize(model, scheme)
+    asked = "--engine-arg", "quantization=ascend"
+    made = recorded(tmp_path, "npu", "made.json", "--model", model, *asked)
+    # Their tokens may part; the first rows follow the prompts alone.
+    assert 0 < error(made, oracle, first=1) < most
