@@ -20,7 +20,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = False
 
 #: What the sessions below choose, each by one marker; together they are all tests.
-APART = "engine", "browser", "process", "slow", "ascend"
+APART = "ascend", "engine", "browser", "process", "slow"
 
 
 def _python(session: nox.Session, *arguments: str) -> None:
@@ -145,10 +145,14 @@ def ascend_like(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def ascend(session: nox.Session) -> None:
-    """vLLM-Ascend over an emulated NPU: an environment of its own, 3 GB, 2 to 6 minutes."""
+    """vLLM-Ascend over an emulated NPU, in an environment of its own of 3 GB.
+
+    ``nox -s ascend --install-only`` makes the environment. The tests that are slow too are
+    run by hand: ``nox -s ascend -- -m ascend``.
+    """
     folder = ROOT / ".nox" / "ascend"
-    session.run(sys.executable, "tests/ascend/install.py", str(folder), external=True)
+    session.run_install(sys.executable, "tests/ascend/install.py", str(folder), external=True)
     session.run(
-        str(folder / "run"), "python", "-m", "pytest", "-q", "-m", "ascend", "tests/ascend",
-        *session.posargs, external=True,
+        str(folder / "run"), "python", "-m", "pytest", "-q", "-m", "ascend and not slow",
+        "--durations=20", "tests/ascend", *session.posargs, external=True,
     )  # fmt: skip

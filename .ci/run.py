@@ -25,6 +25,7 @@ RUN = "README: run"
 BESIDE_RUN = ("ascend_like",)
 #: The longest first, so that both lanes end at about the same time.
 BESIDE = (
+    "ascend",
     "vllm",
     "vllm_serves",
     "engines",
@@ -34,6 +35,8 @@ BESIDE = (
     "browser",
     "wheel",
 )
+#: Sessions whose environments are made while the README's commands run.
+MADE_BEFORE = ("vllm", "ascend")
 _SUMMARY = re.compile(r"^=*\s*\d+ (?:passed|failed|skipped|deselected|error)\b.* in [\d.]+s")
 
 #: What is told at the end: seconds of each part, and pytest's last lines.
@@ -111,12 +114,14 @@ def install_chromium() -> None:
         say("Chromium cannot be installed: the browser tests will skip")
 
 
-def install_vllm() -> None:
-    """vLLM's environment, which two sessions share, while the README's commands run."""
-    well, said = shell(".venv-lint/bin/nox -s vllm --install-only", frozenset(_cores()))
-    if not well:
-        # Its sessions fail, and say why.
-        say(f"vLLM's environment cannot be made\n{said}")
+def install_engines() -> None:
+    """vLLM's environment, which two sessions share, and vLLM-Ascend's, while the README's
+    commands run."""
+    for name in MADE_BEFORE:
+        well, said = shell(f".venv-lint/bin/nox -s {name} --install-only", frozenset(_cores()))
+        if not well:
+            # Its sessions fail, and say why.
+            say(f"the environment of {name} cannot be made\n{said}")
 
 
 def _cores() -> list[int]:
@@ -154,7 +159,7 @@ def side_by_side() -> None:
 
 def session(environment: str, name: str, cores: frozenset[int]) -> None:
     """One session of noxfile.py; most run in the environment that nox is in."""
-    made = " --no-install" if name == "vllm" else ""  # install_vllm did, for both
+    made = " --no-install" if name in MADE_BEFORE else ""
     part(name, f"{environment}/bin/nox -s {name}{made}", cores)
 
 
@@ -169,13 +174,13 @@ def run() -> None:
     chromium.start()
     if not part("lint", install):
         return
-    vllm = threading.Thread(target=install_vllm)
-    vllm.start()
+    engines = threading.Thread(target=install_engines)
+    engines.start()
     lanes(
         lambda mine: part(RUN, readme("run"), mine),
         lambda mine: [session(".venv-lint", name, mine) for name in BESIDE_RUN],
     )
-    vllm.join()
+    engines.join()
     chromium.join()
     ran = next(well for name, _, well in parts if name == RUN)
     if ran and part("README: tests", readme("tests")):

@@ -54,7 +54,7 @@ def environment(
     if backend == "npu":
         found["accelerator"] = accelerator or str(torch.npu.get_device_name())
         found["torch_npu"] = _version("torch_npu") or _version("torch-npu")
-        found["cann"] = installed_cann()
+        found["cann"] = installed_cann() or getattr(torch.version, "cann", None)
     found.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
     return {name: value for name, value in found.items() if value is not None}
 

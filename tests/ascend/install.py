@@ -40,12 +40,12 @@ sys.exit(sys.version_info[:2] != (3, 11) or not os.path.exists(header))
 _TRY = "import torch; assert torch.ones(2, device='npu').sum().item() == 2"
 _RUN = """\
 #!/bin/bash
-# Runs a command as on an Ascend host; without root, without the host's files.
+# Runs a command as on an Ascend host; without root or mounts, without the host's files.
 export PATH={bin}:"$PATH" HF_HUB_OFFLINE="${{HF_HUB_OFFLINE:-1}}"
 export NPU_EMU_CANN="${{NPU_EMU_CANN:-{cann}}}" VLLM_CACHE_ROOT="${{VLLM_CACHE_ROOT:-"{cache}"}}"
 # More threads wait for each other where the cores are shared.
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-1}}"
-if [ "$(id -u)" = 0 ]; then exec bash {enter} "$@"; fi
+if bash {enter} true 2> /dev/null; then exec bash {enter} "$@"; fi
 exec "$@"
 """
 

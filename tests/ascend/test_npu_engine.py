@@ -64,7 +64,10 @@ def error(of: Path, against: Path, first: int | None = None) -> float:
     return float(wrong / sum(((b - b.mean(-1, keepdims=True)) ** 2).sum() for _, b in parts))
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3_moe"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("llama", marks=pytest.mark.slow), "qwen3_moe"],
+)
 def pair(npu: Any, request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Path, Path]:
     """A tiny model, and what Transformers computes on the CPU in float32 for it."""
     from tiny_models import make_tiny
@@ -99,8 +102,9 @@ def test_the_engine_computes_what_transformers_computes(pair: tuple[Path, Path])
     ("name", "scheme", "most"),
     [
         ("llama", "W8A8_DYNAMIC", 0.02),
-        ("llama", "W8A8", 0.1),  # one scale for all activations is coarse
-        ("qwen3_moe", "W8A8_DYNAMIC", 0.02),
+        # One scale for all activations is coarse.
+        pytest.param("llama", "W8A8", 0.1, marks=pytest.mark.slow),
+        pytest.param("qwen3_moe", "W8A8_DYNAMIC", 0.02, marks=pytest.mark.slow),
     ],
 )
 def test_a_modelslim_checkpoint_is_near_the_model_that_it_was_made_of(
