@@ -143,7 +143,8 @@ class MatrixCell(Statement):
     ``change`` names the two settings. PASS: every bit is the same, or the
     variation holds against the baseline by itself. WARN: bits differ that
     should not (a repeat), or nothing could be shown. FAIL: the variation is
-    judged not aligned. NOT_RUN: ``sentence`` says why.
+    judged not aligned. INCONCLUSIVE: it was asked for and ended with an error.
+    NOT_RUN: it does not apply; ``sentence`` says why.
     ``shift`` is the largest change of a margin between the two, in logits;
     ``verdict`` and ``error_ratio`` those of the variation against the baseline,
     where bits differ.
@@ -164,8 +165,9 @@ class MatrixCell(Statement):
 class Magnifier(Statement):
     """The candidate judged again in a dtype with less noise. It only warns.
 
-    PASS, WARN, or NOT_RUN if it is not applicable or has no baseline;
-    ``sentence`` says why. ``limit`` is what the error ratios may reach.
+    PASS, WARN, INCONCLUSIVE if the device could not run it in any dtype, or NOT_RUN
+    if it is not applicable or has no baseline; ``sentence`` says why. ``limit`` is
+    what the error ratios may reach.
     """
 
     dtype: str

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.alignment.align import compare
 from harness.alignment.allow import STRICT, Allow
+from harness.alignment.outcomes import Status
 from harness.alignment.result import Alignment, Magnifier, span
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import control_ratio
@@ -76,7 +77,7 @@ def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
 
 def both(coarse: Magnifier, fine: Magnifier) -> Magnifier:
     """The outcome in the finer dtype that ran, with the sentences of both."""
-    decides = coarse if fine.status == "NOT_RUN" else fine
+    decides = coarse if fine.status in ("NOT_RUN", "INCONCLUSIVE") else fine
     said = remark(message("magnifier.both", first=_said(coarse), second=_said(fine)))
     return decides.model_copy(update={"message": said.message, "sentence": said.sentence})
 
@@ -98,7 +99,7 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
             target.device, target.subject, plan.suite, options, out=out, progress=progress
         )
     except DeviceError as error:
-        return _not_applicable(dtype, str(error))
+        return _not_applicable(dtype, str(error), status="INCONCLUSIVE")
     except BaselineError as error:
         return _not_run(dtype, str(error))
     return magnified(made, baseline, allow=plan.allow, file=out.as_posix())
@@ -107,9 +108,9 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
 _INFINITE = message("magnifier.infinite")
 
 
-def _not_applicable(dtype: str, why: Message | str) -> Magnifier:
+def _not_applicable(dtype: str, why: Message | str, *, status: Status = "NOT_RUN") -> Magnifier:
     said = message("magnifier.not_applicable", dtype=dtype, reason=why)
-    return Magnifier(dtype=dtype, status="NOT_RUN", message=said)
+    return Magnifier(dtype=dtype, status=status, message=said)
 
 
 def _not_run(dtype: str, why: Message | str) -> Magnifier:

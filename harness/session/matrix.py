@@ -117,7 +117,7 @@ def run_matrix(
         try:
             cells.append(_run(plan, variation, ids, progress))
         except (DeviceError, UsageError) as error:
-            cells.append(_not_run(variation, str(error)))
+            cells.append(_not_run(variation, str(error), status="INCONCLUSIVE"))
     return tuple(cells)
 
 
@@ -296,11 +296,11 @@ def _totals(repeats: Sequence[Repeat]) -> tuple[int, int, float]:
     return rows, sum(r.rows_equal for r in repeats), max(shifts, default=0.0)
 
 
-def _not_run(variation: Variation, why: Message | str) -> MatrixCell:
+def _not_run(variation: Variation, why: Message | str, *, status: Status = "NOT_RUN") -> MatrixCell:
     return MatrixCell(
         name=variation.name,
         change=variation.change,
-        status="NOT_RUN",
+        status=status,
         rows=0,
         rows_equal=0,
         shift=None,

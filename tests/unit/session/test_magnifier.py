@@ -220,6 +220,18 @@ def test_an_engine_without_float16_goes_on_in_float32(baseline: Baseline, tmp_pa
 
     found = run_magnifier(replace(plan(baseline, tmp_path), open_target=opened), Silent())
     assert found.dtype == "float32"
+    assert found.status in ("PASS", "WARN")
+
+
+def test_an_engine_that_runs_in_no_other_dtype_shows_nothing(
+    baseline: Baseline, tmp_path: Path
+) -> None:
+    def opened(spec: DeviceSpec) -> Target:
+        raise DeviceError(f"no memory for {spec.dtype}")
+
+    found = run_magnifier(replace(plan(baseline, tmp_path), open_target=opened), Silent())
+    assert found.status == "INCONCLUSIVE"
+    assert "no memory for float16" in found.sentence
 
 
 def test_another_checkpoint_makes_no_baseline_that_would_hide_its_fault(

@@ -112,11 +112,12 @@ def test_every_cell_is_there_and_says_why_it_did_not_run() -> None:
     assert "no graphs" in cells[2].sentence
 
 
-def test_an_engine_that_does_not_start_with_the_change_is_not_run() -> None:
+def test_an_engine_that_does_not_start_with_the_change_shows_nothing() -> None:
     candidate = on_vllm(batch_size=1)
     plan_ = MatrixPlan(candidate, BASELINE, SUITE, DeviceSpec("vllm-cpu"), plan().open_target)
     cells = run_matrix(plan_, compare(CANDIDATE, BASELINE), Silent())
     assert {c.sentence for c in cells[1:]} == {"Not run: it does not start."}
+    assert {c.status for c in cells[1:]} == {"INCONCLUSIVE"}
 
 
 def test_what_is_changed_is_the_opposite_of_what_was_in_force() -> None:
