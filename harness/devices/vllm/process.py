@@ -71,15 +71,16 @@ def without_main() -> Iterator[None]:
     device outside of ``if __name__ == "__main__"`` would open it there too. The engine's
     processes need nothing of it.
     """
-    main: Any = sys.modules.get("__main__")
-    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    main: Any = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    file = vars(main).pop("__file__", None)  # None in its place would break `inspect`
+    main.__spec__ = None
     try:
-        for name in hidden:
-            setattr(main, name, None)
         yield
     finally:
-        for name, value in hidden.items():
-            setattr(main, name, value)
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
 
 
 class EngineWatch:

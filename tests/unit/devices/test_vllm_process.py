@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import queue
@@ -110,6 +111,8 @@ def test_the_main_module_is_itself_again_after_an_error() -> None:
     def start() -> None:
         with without_main():
             seen.append(getattr(main, "__file__", None))
+            # As libraries do at their import: it looks through the files of all modules.
+            assert inspect.getmodule(compile("1", "<nowhere>", "eval")) is None
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
