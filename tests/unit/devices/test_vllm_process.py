@@ -108,11 +108,14 @@ def test_the_main_module_is_itself_again_after_an_error() -> None:
     before = (getattr(main, "__file__", None), main.__spec__)
     seen = []
 
+    # As libraries do at their import: it looks through the files of all modules.
+    code = compile("1", "<nowhere>", "eval")
+    inspect.getmodule(code)
+
     def start() -> None:
         with without_main():
             seen.append(getattr(main, "__file__", None))
-            # As libraries do at their import: it looks through the files of all modules.
-            assert inspect.getmodule(compile("1", "<nowhere>", "eval")) is None
+            assert inspect.getmodule(code) is None
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
