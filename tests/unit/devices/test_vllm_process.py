@@ -110,12 +110,12 @@ def test_the_main_module_is_itself_again_after_an_error() -> None:
 
     # As libraries do at their import: it looks through the files of all modules.
     code = compile("1", "<nowhere>", "eval")
-    inspect.getmodule(code)
+    inspect.getmodule(code, "<nowhere>")
 
     def start() -> None:
         with without_main():
             seen.append(getattr(main, "__file__", None))
-            assert inspect.getmodule(code) is None
+            assert inspect.getmodule(code, "<nowhere>") is None
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
