@@ -71,7 +71,7 @@ FAULTS = (
 
 def _suites() -> list[Case]:
     graph = "--engine-arg enforce_eager=false"
-    full = '--engine-arg=compilation_config={{"cudagraph_mode":"FULL_DECODE_ONLY"}}'
+    full = """'--engine-arg=compilation_config={{"cudagraph_mode":"FULL_DECODE_ONLY"}}'"""
     return [
         Case("port", "pytest --device=npu --suite=port -p no:cacheprovider"),
         Case("mixed, batch 8", "pytest --device=npu --batch-size=8 -p no:cacheprovider"),
@@ -133,7 +133,7 @@ def _commands() -> list[Case]:
         Case(
             "speculative decoding",
             "harness record --device npu --suite port --out {work}/out.json "
-            '--engine-arg=speculative_config={{"method":"ngram","num_speculative_tokens":2}}',
+            """'--engine-arg=speculative_config={{"method":"ngram","num_speculative_tokens":2}}'""",
         ),
     ]
 
