@@ -51,7 +51,7 @@ def _of_host(meminfo: Path) -> int | None:
 def _of_group(folder: Path) -> int | None:
     """What is left below the limit of this container; the system may drop its cached files."""
     try:
-        limit = int((folder / "memory.max").read_text("ascii"))  # "max" is no number
+        limit = int((folder / "memory.max").read_text("ascii"))  # or "max": no limit
         taken = int((folder / "memory.current").read_text("ascii"))
         counts = dict(
             line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines()

@@ -200,7 +200,9 @@ def find_python(named: Path | None) -> Path | None:
     """A Python 3.11 with venv and headers; Problem where the named one is not."""
     if named is not None:
         if not fits(named):
-            raise Problem(f"{named} is no Python 3.11 with venv and headers: name another --python")
+            raise Problem(
+                f"{named} is not a Python 3.11 with venv and headers: name another --python"
+            )
         return named
     on_path = shutil.which("python3.11")
     candidates = (Path(sys.executable), on_path and Path(on_path), Path("/usr/bin/python3.11"))

@@ -39,7 +39,7 @@ def install(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_another_python_is_refused_in_one_line(tmp_path: Path) -> None:
     done = install(tmp_path / "made", "--python", "/bin/false")
     assert done.returncode == 1
-    told = "/bin/false is no Python 3.11 with venv and headers: name another --python"
+    told = "/bin/false is not a Python 3.11 with venv and headers: name another --python"
     assert done.stderr == f"install.py: error: {told}\n"
 
 

@@ -90,7 +90,7 @@ def quantize(folder: Path, scheme: str) -> None:
     from safetensors.torch import load_file, save_file
 
     made: dict[str, torch.Tensor] = {}
-    # A tied head has no tensor, and is asked for all the same.
+    # A tied head has no tensor, but vLLM-Ascend looks it up.
     kinds = {"model_quant_type": scheme, "lm_head.weight": "FLOAT"}
     for name, tensor in load_file(folder / "model.safetensors").items():
         if any(part in name for part in _FLOAT):

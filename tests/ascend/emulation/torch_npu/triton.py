@@ -1,8 +1,8 @@
 """Triton kernels without Triton: those that vLLM launches on any host, as plain PyTorch.
 
 A card's host has triton-ascend. Here Triton has no driver, and vLLM takes its paths without
-it (``HAS_TRITON`` is false). A kernel that it launches all the same is replaced when the
-module that holds it is imported.
+it (``HAS_TRITON`` is false). Some kernels it launches even then. Each of those is replaced when
+its module is imported.
 """
 
 from __future__ import annotations
