@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from npu_commands import Run, run
 
 
 @pytest.fixture(scope="session")
@@ -33,22 +29,14 @@ def no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NPU_EMU_FAULT", raising=False)
 
 
-Python = Callable[..., subprocess.CompletedProcess[str]]
+Python = Callable[..., Run]
 
 
 @pytest.fixture
 def python(npu: Any) -> Python:
     """Run a program with this Python, and with other variables of the emulation."""
 
-    def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+    def run_code(code: str, **variables: str) -> Run:
+        return run(sys.executable, "-c", code, **variables)
 
-    return run
+    return run_code

@@ -6,39 +6,23 @@ Each test starts an engine in a process of its own, as a user does: about a minu
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from npu_commands import run, well
 
 pytestmark = [pytest.mark.ascend, pytest.mark.filterwarnings("ignore")]
-ROOT = Path(__file__).parents[2]
 TOKENS = 8
-
-
-def harness(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """``harness ARGUMENTS`` in this environment; its error is the test's."""
-    done = subprocess.run(
-        ["harness", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    told = [line for line in done.stderr.splitlines() if "harness: error" in line]
-    assert done.returncode == 0, told or done.stderr[-3000:]
-    return done
 
 
 def recorded(folder: Path, device: str, out: str, *options: object, **variables: str) -> Path:
     path = folder / out
-    harness(
-        "record", "--device", device, "--suite", "port", "--max-new-tokens", TOKENS,
-        "--logits", "full", "--out", path, *options, **variables,
+    well(
+        run(
+            "harness", "record", "--device", device, "--suite", "port", "--max-new-tokens", TOKENS,
+            "--logits", "full", "--out", path, *options, **variables,
+        )
     )  # fmt: skip
     return path
 

@@ -6,38 +6,16 @@ Each test starts an engine in a process of its own, as a user does.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from npu_commands import Run, run, well
 
 from harness.recording.format import load_recording
 
 pytestmark = [pytest.mark.ascend, pytest.mark.filterwarnings("ignore")]
-ROOT = Path(__file__).parents[2]
-
-Run = subprocess.CompletedProcess[str]
-
-
-def run(*command: object, **variables: str) -> Run:
-    """A command of this environment, in the project's folder."""
-    return subprocess.run(
-        [*map(str, command)],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-
-
-def well(done: Run) -> Run:
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done
 
 
 @pytest.fixture(scope="module")

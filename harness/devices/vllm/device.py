@@ -47,7 +47,7 @@ from harness.devices.vllm.load import (
 )
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
-from harness.devices.vllm.refused import check_reading, check_rows
+from harness.devices.vllm.refused import check_alone, check_reading, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, UsageError
@@ -78,6 +78,9 @@ class VllmDevice:
     Raises:
         UsageError: if an argument makes no sense.
     """
+
+    #: How many this process has started.
+    _engines = 0
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class VllmDevice:
             asked = typed_arguments(self.name, self._engine_args)
             workers = has_workers(self._engine_args)
             check_rows(self.name, asked, os.environ, workers=workers)
+            check_alone(self.name, os.environ, VllmDevice._engines, workers=workers)
             self._spool = Spool()
             worker = self._start_engine(dtype, asked)
         config = self._llm.llm_engine.vllm_config
@@ -236,6 +240,7 @@ class VllmDevice:
     def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> WorkerFacts:
         """Make the engine; the facts of its workers."""
         self._started = True
+        VllmDevice._engines += 1
         try:
             LOAD_LOG.install(own_folder())
             with without_main():

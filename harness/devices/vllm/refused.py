@@ -55,6 +55,28 @@ def _refused(
         yield setting, "with several workers each holds a part of the batch"
 
 
+def check_alone(name: str, variables: Mapping[str, str], engines: int, *, workers: bool) -> None:
+    """Check that no engine before this one left its settings in this process.
+
+    vLLM-Ascend keeps cosines, graphs and settings in globals of its modules, where the
+    next engine takes them for its own.
+
+    Args:
+        variables: of the environment, with those that the harness sets.
+        engines: how many this process has started.
+        workers: whether several share the model; they have processes of their own.
+
+    Raises:
+        DeviceError: if there was one, and both are of this process.
+    """
+    variable = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    if name == "npu" and engines and not workers and variables.get(variable) == "0":
+        raise DeviceError(
+            f"{name}: this process has run an engine, and vLLM-Ascend would take that one's "
+            f"settings for the next; unset {variable}=0, so that each has a process of its own"
+        )
+
+
 def check_reading(name: str, model: Model, config: Any, asked: Mapping[str, Any]) -> None:
     """Check that the engine takes the RoPE base that config.json says.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.devices.vllm.refused import check_reading, check_rows
+from harness.devices.vllm.refused import check_alone, check_reading, check_rows
 from harness.errors import DeviceError, UsageError
 from harness.model.model import Model
 
@@ -49,6 +49,16 @@ def test_settings_that_leave_rows_whole_are_taken(
     asked: dict[str, Any], variables: dict[str, str], workers: bool
 ) -> None:
     check_rows("npu", asked, variables, workers=workers)
+
+
+def test_a_second_engine_of_one_process_is_refused_where_the_first_left_its_settings() -> None:
+    own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    with pytest.raises(DeviceError, match="unset VLLM_ENABLE_V1_MULTIPROCESSING=0"):
+        check_alone("npu", own, 1, workers=False)
+    check_alone("npu", own, 0, workers=False)
+    check_alone("npu", own, 1, workers=True)
+    check_alone("npu", {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}, 1, workers=False)
+    check_alone("vllm-cpu", own, 1, workers=False)
 
 
 def engine_reads(**fields: Any) -> SimpleNamespace:
