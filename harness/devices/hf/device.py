@@ -49,6 +49,7 @@ from harness.errors import DeviceError, UsageError
 from harness.model.dtype import DTYPES, check_dtype, checkpoint_dtype
 from harness.model.hub import first_line
 from harness.model.model import Model
+from harness.model.reading import check_reading
 from harness.process.memory import available_bytes
 from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 
@@ -127,7 +128,8 @@ class HfDevice:
 
         Raises:
             MissingDependency: without torch, transformers, CUDA or torch_npu.
-            DeviceError: if the model does not load.
+            DeviceError: if the model does not load, or with another RoPE base than
+                config.json says.
             ModelError: if its config.json cannot be read.
             UnloadedWeights: if the model is not all of the checkpoint, or more.
         """
@@ -150,6 +152,7 @@ class HfDevice:
         self._model, self._warning = loaded.model, loaded.warning
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
+        check_reading(self.name, self._source, config)
         self._vocab_size = int(config.vocab_size)
         self._max_positions = int(getattr(config, "max_position_embeddings", None) or _UNLIMITED)
         # Code that comes with a checkpoint may be too old to know the argument.

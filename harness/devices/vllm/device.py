@@ -47,12 +47,13 @@ from harness.devices.vllm.load import (
 )
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
-from harness.devices.vllm.refused import check_alone, check_reading, check_rows
+from harness.devices.vllm.refused import check_alone, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import check_dtype, checkpoint_dtype
 from harness.model.model import Model
+from harness.model.reading import check_reading
 from harness.process.progress import Progress, Silent
 
 __all__ = ["PLATFORMS", "VllmDevice"]
@@ -60,6 +61,8 @@ __all__ = ["PLATFORMS", "VllmDevice"]
 # Import paths, as vLLM takes them: its workers may be other processes.
 _PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
 _EXTENSION = "harness.devices.vllm.worker.HarnessWorker"
+#: Arguments that change on purpose what the engine reads of config.json.
+_OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
 _LONGER = ", or raise --engine-arg max_model_len"
 
 
@@ -136,7 +139,8 @@ class VllmDevice:
             self._spool = Spool()
             worker = self._start_engine(dtype, asked)
         config = self._llm.llm_engine.vllm_config
-        check_reading(self.name, self._source, config.model_config.hf_text_config, asked)
+        if not any(asked.get(key) for key in _OVERRIDES):
+            check_reading(self.name, self._source, config.model_config.hf_text_config)
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
         engine = engine_facts(config, worker, self._engine_args, self._batch_size, asked)

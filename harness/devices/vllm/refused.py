@@ -1,6 +1,6 @@
 """Settings of vLLM under which a recording would not hold the raw logits of the model.
 
-The first two kinds are known before any work; the third once the engine has read the model.
+All of them are known before any work.
 """
 
 from __future__ import annotations
@@ -9,13 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import DeviceError, UsageError
-from harness.model.config_form import normalized_config
-from harness.model.model import Model, read_json
 
 _ROW = "rows would not hold the raw logits of the whole vocabulary, for every request"
 _SWITCHES = ("VLLM_ASCEND_ENABLE_FLASHCOMM1", "VLLM_ASCEND_ENABLE_FLASHCOMM")
-#: Engine arguments that change on purpose what the engine reads of config.json.
-_OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
 
 
 def check_rows(
@@ -75,41 +71,3 @@ def check_alone(name: str, variables: Mapping[str, str], engines: int, *, worker
             f"{name}: this process has run an engine, and vLLM-Ascend would take that one's "
             f"settings for the next; unset {variable}=0, so that each has a process of its own"
         )
-
-
-def check_reading(name: str, model: Model, config: Any, asked: Mapping[str, Any]) -> None:
-    """Check that the engine takes the RoPE base that config.json says.
-
-    Releases of Transformers look for it in different places, and take a default where they
-    do not find it. Then engine and reference are two models with one checkpoint.
-
-    Args:
-        config: the engine's own configuration of the model, of Transformers.
-        asked: the user's engine arguments; some change the configuration on purpose.
-
-    Raises:
-        DeviceError: naming both values, and how to write them for every release.
-    """
-    if any(asked.get(key) for key in _OVERRIDES):
-        return
-    content = read_json(model, "config.json")
-    if content is None or not hasattr(config, "to_dict"):
-        return
-    written = _bases(normalized_config(content, has_head=True)["rope"])
-    read = _bases(normalized_config(config.to_dict(), has_head=True)["rope"])
-    for kind in sorted(written.keys() & read.keys()):
-        if written[kind] != read[kind]:
-            import transformers
-
-            raise DeviceError(
-                f"{name}: config.json of {model.name} says rope_theta {written[kind]:,.12g}, but "
-                f"Transformers {transformers.__version__} of this engine reads {read[kind]:,.12g}; "
-                "write rope_theta both at its top level and in rope_parameters"
-            )
-
-
-def _bases(rope: Mapping[str, Any]) -> dict[str, float]:
-    """The RoPE base of each kind of layer; "" where there is one kind."""
-    kinds = rope if all(isinstance(v, Mapping) for v in rope.values()) else {"": rope}
-    bases = {kind: table.get("rope_theta") for kind, table in kinds.items()}
-    return {kind: float(base) for kind, base in bases.items() if base is not None}
