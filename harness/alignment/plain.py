@@ -135,7 +135,7 @@ def _side(held: PlainList | Recording, name: str) -> Side:
             id=p.id,
             text=p.text,
             prompt_token_ids=p.prompt_token_ids,
-            token_ids=None if p.run.text_only else p.run.token_ids,
+            token_ids=p.run.token_ids or (None if p.run.text_only else ()),
             output=p.run.text,
         )
         for p in held.prompts

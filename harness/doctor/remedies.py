@@ -180,6 +180,12 @@ ENTRIES: dict[str, Entry] = {
         "Nothing reads NPU_VISIBLE_DEVICES: all cards stay visible.",
         "unset NPU_VISIBLE_DEVICES; export ASCEND_RT_VISIBLE_DEVICES=0",
     ),
+    "ascend-visible-devices": Entry(
+        "warning",
+        "Only the container runtime reads ASCEND_VISIBLE_DEVICES, when it starts a container; in a "
+        "process it hides no card.",
+        "export ASCEND_RT_VISIBLE_DEVICES=0 # counts from 0 among the cards that are there",
+    ),
     "cann-environment": Entry(
         "error",
         "CANN's libraries are not found, so neither torch_npu nor torch can be imported.",

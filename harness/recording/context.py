@@ -28,7 +28,7 @@ class Context:
         Raises:
             UsageError: if it holds no tokens.
         """
-        if recording.text_only:
+        if recording.text_only and not any(p.run.token_ids for p in recording.prompts):
             raise UsageError(
                 f"the recording of {recording.device} holds text only, so there are no tokens "
                 "to follow; record on a device, or from a server, that gives token ids"

@@ -125,7 +125,7 @@ class Run(StrictModel):
 
     ``margins`` are the largest minus the second logit, rounded for reading;
     judgement takes the exact figures of ``rows``. ``text_only``: the device
-    names no tokens, so there is its text, and neither token ids nor rows.
+    gives no log-probabilities, so there are no rows: its text, and token ids where it names them.
     ``finish``: with the stop ``other``, what the server called it.
     """
 
@@ -141,9 +141,9 @@ class Run(StrictModel):
 
     @model_validator(mode="after")
     def _one_row_per_token(self) -> Run:
-        if self.text_only and self.token_ids:
-            raise ValueError("a text_only run must not have token_ids, margins or rows")
-        if not len(self.token_ids) == len(self.rows) == len(self.margins):
+        if self.text_only and (len(self.rows) or self.margins):
+            raise ValueError("a text_only run must not have margins or rows")
+        if not self.text_only and not len(self.token_ids) == len(self.rows) == len(self.margins):
             raise ValueError("token_ids, margins and rows differ in length")
         return self
 
@@ -339,7 +339,7 @@ class Recording(StrictModel):
 
     @property
     def text_only(self) -> bool:
-        """Whether a run of it has neither token ids nor rows."""
+        """Whether a run of it has no rows."""
         return any(run.text_only for run in self.runs)
 
 

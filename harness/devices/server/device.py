@@ -116,10 +116,11 @@ class ServerDevice:
         self._max_positions = min(self._max_positions, probed.max_model_len or self._max_positions)
         if probed.warning is not None:
             self._progress.note(f"{self.name}: warning: {probed.warning}")
-        if probed.dialect.ids is None:
+        if not probed.dialect.rows:
+            held = "text only" if probed.dialect.ids is None else "texts and token ids, no rows"
             self._progress.note(
                 f"{self.name}: the server gives no token ids with two or more log-probabilities "
-                "each: the recording holds text only"
+                f"each: the recording holds {held}"
             )
         return Opened(
             vocab_size=self._vocab_size,
@@ -202,10 +203,10 @@ class ServerDevice:
                 f"{self.name}: no server decodes tokens that it is given; use --replay "
                 "forced-prefill, which is also how diverged prompts are followed"
             )
-        if request.forced_token_ids is not None and self._dialect.ids is None:
+        if request.forced_token_ids is not None and not self._dialect.rows:
             raise DeviceError(
-                f"{self.name}: the server gives text only, so no position of other tokens can be "
-                "judged; use --replay free"
+                f"{self.name}: the server gives no log-probabilities by token id, so no position "
+                "of other tokens can be judged; use --replay free"
             )
 
     def _run(self, request: Request, on_token: Callable[[], None]) -> Completion:
@@ -225,9 +226,11 @@ class ServerDevice:
         )
         tokens = answer.token_ids(dialect.ids)
         stop, finish = self._ended(request.prompt_id, answer)
-        if dialect.ids is None:
+        if tokens:
+            self._known(tokens)
+        if not dialect.rows:
             return Completion(
-                request.prompt_id, (), stop, None, _timings(answer, len(answer.stamps)),
+                request.prompt_id, tokens, stop, None, _timings(answer, len(answer.stamps)),
                 text=answer.text, finish=finish,
             )  # fmt: skip
         entries = answer.entries or []
@@ -237,7 +240,6 @@ class ServerDevice:
                 f"{len(tokens)} {'token' if len(tokens) == 1 else 'tokens'}, and ended by "
                 f"{answer.finish!r}"
             )
-        self._known(tokens)
         rows = told_rows(entries, dialect.logprobs or 0)
         empty = np.flatnonzero(rows.top_ids[:, 0] < 0)
         if len(empty):

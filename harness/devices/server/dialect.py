@@ -52,6 +52,8 @@ class Dialect:
         extras: whether it takes vLLM's own fields.
         logprobs: how many log-probabilities to ask for; None asks for none.
         ids: where token ids are found; None where there is text only.
+        rows: whether log-probabilities by id come with them; else nothing can be judged but
+            the text, and the ids are kept for ``harness verify``.
         prompt_logprobs: whether it tells those of a prompt.
     """
 
@@ -59,6 +61,7 @@ class Dialect:
     extras: bool
     logprobs: int | None
     ids: Literal["field", "logprobs"] | None = None
+    rows: bool = False
     prompt_logprobs: bool = False
 
     def body(

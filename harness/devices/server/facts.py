@@ -20,7 +20,7 @@ _VARIABLES = (
     "VLLM_BATCH_INVARIANT",
     "VLLM_ASCEND_ENABLE_NZ",
 )
-_IDS = {"field": "return_token_ids", "logprobs": "names of the log-probabilities"}
+_IDS = {"field": "return_token_ids", "logprobs": "ids of the log-probabilities"}
 
 
 def engine_facts(
@@ -42,7 +42,8 @@ def engine_facts(
         "dtype_is": "taken on trust" if process is None else "as asked for",
         "token_ids": "none: text only" if dialect.ids is None else _IDS[dialect.ids],
         "logprobs": dialect.logprobs or 0,
-        "forced_rows": None if dialect.ids is None else forced,
+        "rows": dialect.rows,
+        "forced_rows": forced if dialect.rows else None,
         "neutral_fields": "all" if dialect.extras else "OpenAI's only",
         "concurrency": options.concurrency,
         "timeout_s": options.timeout,

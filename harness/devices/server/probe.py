@@ -50,14 +50,15 @@ def probe(http: Http, options: ServerOptions, name: str, prompt: tuple[int, ...]
     """
     served, longest = _served_model(http, options.served_model, name)
     dialect, answer = _trial(http, options, served, prompt)
-    dialect = replace(dialect, ids=_where_ids_are(http, options, answer))
+    ids = _where_ids_are(http, options, answer)
+    dialect = replace(dialect, ids=ids, rows=ids is not None and _has_rows(answer))
     if answer.prompt_ids is not None and answer.prompt_ids != prompt:
         raise DeviceError(
             f"{http.name}: {http.url} changes the prompt: {len(prompt)} token ids were sent and "
             f"{len(answer.prompt_ids)} taken; it must add no tokens of its own"
         )
     again = complete(http, dialect.body(prompt, TRIAL_TOKENS), ignore_token)
-    if dialect.ids is not None:
+    if dialect.rows:
         dialect = replace(dialect, prompt_logprobs=_has_prompt_logprobs(http, dialect, prompt))
     return Probed(
         dialect=dialect,
@@ -126,7 +127,7 @@ def _asked_ids(options: ServerOptions) -> Any:
 
 
 def _where_ids_are(http: Http, options: ServerOptions, answer: Answer) -> Any:
-    """Where token ids and log-probabilities by id are found; None for text only."""
+    """Where token ids are found; None for text only."""
     n = len(answer.stamps)
     there = {
         "field": len(answer.field_ids or ()) == n > 0,
@@ -138,11 +139,15 @@ def _where_ids_are(http: Http, options: ServerOptions, answer: Answer) -> Any:
             f"{http.name}: {http.url} does not give token ids with token_ids={asked}; "
             "leave the option out, and the harness takes what the server has"
         )
-    entries = answer.entries or ()
-    # A row of fewer than two log-probabilities has no margin to judge.
-    if asked == "none" or len(entries) != n or all(len(row) < 2 for row in entries):
+    if asked == "none":
         return None
     return next((where for where in ("field", "logprobs") if there[where]), None)
+
+
+def _has_rows(answer: Answer) -> bool:
+    """Whether each token has log-probabilities by id; fewer than two have no margin to judge."""
+    entries = answer.entries or ()
+    return len(entries) == len(answer.stamps) and any(len(row) >= 2 for row in entries)
 
 
 def _has_prompt_logprobs(http: Http, dialect: Dialect, prompt: tuple[int, ...]) -> bool:
@@ -173,7 +178,7 @@ def _version(http: Http) -> str | None:
 
 def _warning(dialect: Dialect, answer: Answer, again: Answer) -> str | None:
     tokens = answer.token_ids(dialect.ids)
-    if dialect.ids is not None and not_greedy(tokens, answer.entries or ()):
+    if dialect.rows and not_greedy(tokens, answer.entries or ()):
         return (
             "a greedy request got tokens that are not the likeliest of their own "
             "row: the server samples, penalizes or masks despite the request"

@@ -32,8 +32,8 @@ class Delta:
     Attributes:
         text: what it adds to the text.
         field_ids: token ids from the field ``token_ids``; None without it.
-        told_ids: token ids from the names of the log-probabilities
-            (``token_id:123``); None where they are texts, or not there.
+        told_ids: token ids from the log-probabilities: their names (``token_id:123``), or
+            the ``id`` of each entry (llama.cpp); None where there are texts, or nothing.
         entries: the largest log-probabilities of each of its tokens, likewise.
         finish: why the completion ended; None while it goes on.
         prompt_ids: the prompt as the server took it, where it says so.
@@ -154,8 +154,10 @@ def error_text(body: Any) -> str:
 def _log_probabilities(
     found: Any,
 ) -> tuple[tuple[int, ...] | None, tuple[Entries, ...] | None]:
-    if found is None or (isinstance(found, dict) and "tokens" not in found):
-        return None, None  # some servers have a form of their own, without ids
+    if isinstance(found, dict) and "tokens" not in found:
+        return _of_content(found.get("content"))
+    if found is None:
+        return None, None
     tokens = found.get("tokens") if isinstance(found, dict) else None
     tops = found.get("top_logprobs") if isinstance(found, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
@@ -172,6 +174,25 @@ def _log_probabilities(
         if not isinstance(top, dict):
             raise MalformedReply("each entry of top_logprobs must be an object")
         rows.append({_named_id(name): _number(value) for name, value in top.items()})
+    return ids, tuple(rows)
+
+
+def _of_content(
+    found: Any,
+) -> tuple[tuple[int, ...] | None, tuple[Entries, ...] | None]:
+    """The form of chat completions, in which llama.cpp answers completions too, with ids."""
+    if not isinstance(found, list) or not all(isinstance(token, dict) for token in found):
+        return None, None  # a form of its own
+    if not all("id" in token for token in found):
+        return None, None  # OpenAI's own has texts only
+    ids = _ids([token["id"] for token in found])
+    rows: list[Entries] = []
+    for token in found:
+        tops = token.get("top_logprobs") or []
+        if not isinstance(tops, list) or not all(isinstance(t, dict) and "id" in t for t in tops):
+            raise MalformedReply("each entry of top_logprobs must be an object with an id")
+        values = [_number(top.get("logprob")) for top in tops]
+        rows.append(dict(zip(_ids([top["id"] for top in tops]) or (), values, strict=True)))
     return ids, tuple(rows)
 
 

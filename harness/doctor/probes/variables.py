@@ -16,7 +16,8 @@ DETERMINISM = {
     "CLOSE_MATMUL_K_SHIFT": ("1",),
 }
 _SHOWN = (
-    *("ASCEND_RT_VISIBLE_DEVICES", "NPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    *("ASCEND_RT_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES"),
+    *("NPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
     *DETERMINISM,
     *("ASCEND_LAUNCH_BLOCKING", "VLLM_BATCH_INVARIANT", "VLLM_ASCEND_ENABLE_NZ"),
     *("TORCH_DEVICE_BACKEND_AUTOLOAD", "VLLM_PLUGINS", "VLLM_VERSION"),
@@ -41,12 +42,37 @@ def examine(exam: Examination) -> None:
         _plugins(exam)
 
 
+def _of_the_runtime(exam: Examination) -> None:
+    """Where the container runtime read the variable, no more cards are there than it names."""
+    value = exam.host.variable("ASCEND_VISIBLE_DEVICES")
+    named = None if value is None else _named(value)
+    there = len(exam.nodes) or len(exam.chips)
+    if named is not None and there > named:
+        exam.find(
+            "ascend-visible-devices",
+            f"ASCEND_VISIBLE_DEVICES={value}, and {there} cards are visible",
+        )
+
+
+def _named(value: str) -> int | None:
+    """How many cards a list such as ``0-3,5`` names; None where it is another word."""
+    total = 0
+    for part in value.split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        ends = (first, last) if dash else (first, first)
+        if not all(end.isascii() and end.isdecimal() and len(end) <= 4 for end in ends):
+            return None
+        total += max(0, int(ends[1]) - int(ends[0]) + 1)
+    return total
+
+
 def _visible_devices(exam: Examination) -> None:
     if exam.host.variable("NPU_VISIBLE_DEVICES") is not None:
         exam.find(
             "npu-visible-devices",
             f"NPU_VISIBLE_DEVICES={exam.host.variable('NPU_VISIBLE_DEVICES')}",
         )
+    _of_the_runtime(exam)
     value = exam.host.variable("ASCEND_RT_VISIBLE_DEVICES")
     if value is None:
         return

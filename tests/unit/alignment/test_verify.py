@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.recording.format import load_recording
+from harness.recording.format import load_recording, save_recording
 
 Command = Callable[..., Any]
 FAKE = ("--device", "fake", "--model", "fake")
@@ -66,6 +66,28 @@ def test_a_broken_recording_is_divergent(command: Command) -> None:
     ended = command("verify", _record(command, "fault=scale"), *FAKE)
     assert ended.status == 1
     assert ended.out.startswith(("DIVERGENT: ", "DRIFT: "))
+
+
+def _without_rows(path: str, altered: int = 0) -> str:
+    """A recording of a server that gives token ids and no log-probabilities."""
+    made = load_recording(path)
+    prompts = []
+    for p in made.prompts:
+        ids = list(p.run.token_ids)
+        ids[3] = (ids[3] + altered) % 40_000
+        bare = {"text_only": True, "token_ids": tuple(ids), "margins": (), "rows": p.run.rows[:0]}
+        prompts.append(p.model_copy(update={"free": p.run.model_copy(update=bare)}))
+    save_recording(made.model_copy(update={"prompts": tuple(prompts)}), Path("ids.json"))
+    return "ids.json"
+
+
+def test_tokens_without_rows_are_judged_by_a_forced_pass(command: Command) -> None:
+    ended = command("verify", _without_rows(_record(command, "seed=5")), *FAKE)
+    assert ended.status == 3
+    assert "without logits nothing can be shown to be right" in ended.out
+    ended = command("verify", _without_rows("c.json", altered=7), *FAKE)
+    assert ended.status == 1
+    assert " DIVERGENT at position 3, " in ended.out
 
 
 def test_the_suite_file_is_not_needed(command: Command) -> None:

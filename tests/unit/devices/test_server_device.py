@@ -75,6 +75,38 @@ def without_ids(handler: Handler, body: Any) -> None:
     handler.event("[DONE]")
 
 
+def with_ids_alone(handler: Handler, body: Any) -> None:
+    """As SGLang answers: an id for each token, log-probabilities by the texts of tokens."""
+    handler.begin_stream()
+    tokens = answers(body)
+    for n, token in enumerate(tokens):
+        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
+        told["choices"][0]["logprobs"] = {
+            "tokens": [f" {token}"], "token_logprobs": [-0.25],
+            "top_logprobs": [{f" {token}": -0.25, " 9": -1.5}],
+        }  # fmt: skip
+        handler.event(told)
+    handler.event("[DONE]")
+
+
+def as_llama_cpp(handler: Handler, body: Any) -> None:
+    """Ids stand with the log-probabilities, in the form of chat completions."""
+    if not body["stream"]:
+        handler.whole(400, {"error": {"message": "prompt_logprobs are not supported"}})
+        return
+    handler.begin_stream()
+    tokens = answers(body)
+    for n, token in enumerate(tokens):
+        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
+        del told["choices"][0]["token_ids"]
+        tops = [{"id": token, "token": "x", "logprob": -0.25}, {"id": 9, "logprob": -1.5}]
+        told["choices"][0]["logprobs"] = {
+            "content": [{"id": token, "token": "x", "logprob": -0.25, "top_logprobs": tops}]
+        }
+        handler.event(told)
+    handler.event("[DONE]")
+
+
 def then(faults: Faults, *after: Answer) -> None:
     """Answers of the completions endpoint once the device is open: three are
     for its trials, the last stays."""
@@ -142,6 +174,7 @@ def test_what_the_server_can_is_found_out_and_told(faults: Faults) -> None:
         "dtype_is": "taken on trust",
         "token_ids": "return_token_ids",
         "logprobs": 20,
+        "rows": True,
         "forced_rows": "one request for each token",
         "neutral_fields": "all",
         "concurrency": 1,
@@ -492,13 +525,38 @@ def test_a_server_without_ids_leaves_a_recording_of_texts(faults: Faults, tmp_pa
     assert made.repeats == ()
 
 
+def test_ids_without_log_probabilities_are_kept_beside_the_texts(
+    faults: Faults, tmp_path: Path
+) -> None:
+    faults.answers[COMPLETIONS] = [with_ids_alone]
+    recorded(faults, tmp_path / "a.json")
+    made = load_recording(tmp_path / "a.json")
+    assert made.text_only
+    assert made.engine.facts["token_ids"] == "return_token_ids"
+    assert made.engine.facts["rows"] is False
+    assert made.prompts[1].run.token_ids == (8, 9, 10, 11)
+    assert made.prompts[1].run.text == " 8 9 10 11"
+    assert not len(made.prompts[1].run.rows)
+    # There are tokens to follow, on a device that has rows.
+    assert Context.of(made).tokens["p1"][1] == (8, 9, 10, 11)
+
+
+def test_llama_cpps_ids_and_log_probabilities_are_rows(faults: Faults, tmp_path: Path) -> None:
+    faults.answers[COMPLETIONS] = [as_llama_cpp]
+    recorded(faults, tmp_path / "a.json")
+    made = load_recording(tmp_path / "a.json")
+    assert not made.text_only
+    assert made.prompts[1].run.token_ids == (8, 9, 10, 11)
+    assert made.prompts[1].run.rows.top_ids[0, :2].tolist() == [8, 9]
+
+
 def test_texts_are_not_replayed_on_a_context(faults: Faults) -> None:
     faults.answers[COMPLETIONS] = [without_ids]
     suite = fake_suite(prompts=1, tokens=4)
     context = Context("x", {"p0": ((5, 6), (1, 2, 3, 4))})
     made = record(device(faults), narrow_subject(), suite, Options(context=context))
     assert made.prompts[0].forced is None
-    with pytest.raises(DeviceError, match="gives text only"):
+    with pytest.raises(DeviceError, match="gives no log-probabilities by token id"):
         record(device(faults), narrow_subject(), suite, Options("forced-prefill", context))
 
 

@@ -45,10 +45,52 @@ def test_tokens_named_by_their_texts_are_no_ids() -> None:
     assert found.field_ids == (5,)
 
 
-def test_log_probabilities_of_another_form_are_passed_over() -> None:
-    """llama.cpp's, for one."""
-    found = read({"choices": [{"text": "x", "logprobs": {"content": [{"token": "x"}]}}]})
+def of_content(*tokens: Any) -> Any:
+    return read({"choices": [{"text": "x", "logprobs": {"content": list(tokens)}}]})
+
+
+def test_llama_cpp_tells_ids_in_the_form_of_chat_completions() -> None:
+    top = [{"id": 5, "token": "a", "logprob": -0.5}, {"id": 7, "token": "b", "logprob": None}]
+    found = of_content({"id": 5, "token": "a", "logprob": -0.5, "top_logprobs": top})
+    assert found.told_ids == (5,)
+    assert found.entries == ({5: -0.5, 7: None},)
+    assert found.field_ids is None
+    # Some builds leave the list out, and it may be empty.
+    assert of_content({"id": 5, "logprob": -0.5}).entries == ({},)
+    assert of_content({"id": 5, "logprob": -0.5, "top_logprobs": []}).entries == ({},)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"token": "x", "logprob": -0.5, "top_logprobs": [{"token": "x", "logprob": -0.5}]}],
+        [{"id": 5, "logprob": -0.5}, {"token": "x", "logprob": -0.5}],
+        ["x"],
+        "x",
+        None,
+    ],
+)
+def test_log_probabilities_of_another_form_are_passed_over(content: Any) -> None:
+    """OpenAI's own, for one, has texts only."""
+    found = read({"choices": [{"text": "x", "logprobs": {"content": content}}]})
     assert (found.text, found.told_ids, found.entries) == ("x", None, None)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        {"id": -1},
+        {"id": 2**31},
+        {"id": "5"},
+        {"id": True},
+        {"id": 5, "top_logprobs": {"5": -0.5}},
+        {"id": 5, "top_logprobs": [{"token": "a", "logprob": -0.5}]},
+        {"id": 5, "top_logprobs": [{"id": 5, "logprob": "-0.5"}]},
+    ],
+)
+def test_entries_that_are_not_what_they_should_be_are_refused(token: Any) -> None:
+    with pytest.raises(MalformedReply):
+        of_content(token)
 
 
 def test_a_chunk_without_choices_is_passed_over() -> None:

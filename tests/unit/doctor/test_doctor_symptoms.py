@@ -251,6 +251,24 @@ def test_a_variable_that_nothing_reads_is_told(ascend: FakeAscend) -> None:
     assert only(ascend).code == "npu-visible-devices"
 
 
+@pytest.mark.parametrize("value", ["0", "1", "0-0", " 1 "])
+def test_a_variable_that_the_container_runtime_alone_reads_is_told(
+    ascend: FakeAscend, value: str
+) -> None:
+    ascend.environment["ASCEND_VISIBLE_DEVICES"] = value
+    found = only(ascend)
+    assert (found.code, found.severity) == ("ascend-visible-devices", "warning")
+    assert found.seen.endswith("and 2 cards are visible")
+
+
+@pytest.mark.parametrize("value", ["0,1", "0-1", "0-7", "void", "", "0,x", "9" * 5000])
+def test_what_the_runtime_obeyed_or_does_not_know_is_no_finding(
+    ascend: FakeAscend, value: str
+) -> None:
+    ascend.environment["ASCEND_VISIBLE_DEVICES"] = value
+    assert ascend.codes() == []
+
+
 def test_permissions_are_those_of_this_user(tmp_path: Path) -> None:
     closed = tmp_path / "davinci0"
     closed.touch(0o600)

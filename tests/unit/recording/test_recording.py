@@ -364,9 +364,16 @@ def test_columns_are_left_out_together_or_not_at_all(file: Path, names: list[str
         load_recording(file)
 
 
-def test_a_text_without_tokens_has_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a text_only run must not have token_ids"):
+def test_a_text_has_no_rows_and_keeps_the_ids_that_were_told() -> None:
+    with pytest.raises(ValueError, match="a text_only run must not have margins or rows"):
         Run(**{**dict(run(LOGITS)), "text_only": True})
+    bare = {"text_only": True, "rows": run(LOGITS).rows[:0], "margins": ()}
+    kept = Run(**{**dict(run(LOGITS)), **bare})
+    assert kept.token_ids == run(LOGITS).token_ids
+    again = Run.model_validate_json(kept.model_dump_json())
+    assert again.model_dump(mode="json") == kept.model_dump(mode="json")
+    with pytest.raises(ValueError, match="differ in length"):
+        Run(**{**dict(run(LOGITS)), **bare, "text_only": False})
 
 
 # --- files of the schema before
