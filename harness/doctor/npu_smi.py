@@ -15,7 +15,15 @@ _BUS = re.compile(r"^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]$"
 _USAGE = re.compile(r"(\d+)\s*/\s*(\d+)")  # `3419 / 65536`, and `27547/ 65536`
 _VERSION = re.compile(r"npu-smi\s+\S+\s+Version:\s*(\S+)")
 _A3 = re.compile(r"93(?:91|92|81|82|72|62)")
-_A2 = re.compile(r"910B\d")
+#: Names of chips, in the order in which they are looked for.
+_KINDS = (
+    ("A3", _A3),
+    ("A2", re.compile(r"910B\d")),
+    ("310P", re.compile(r"310P")),
+    ("A5", re.compile(r"(?<!\d)950")),
+)
+#: The kinds of card, each with a wheel of its own.
+KINDS = frozenset(kind for kind, _ in _KINDS)
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,15 @@ def _number(tokens: Sequence[str], index: int) -> int | None:
 
 
 def kind_of(chips: Sequence[Chip]) -> str | None:
-    """``A2`` or ``A3``; None where the names do not tell.
+    """``A2``, ``A3``, ``310P`` or ``A5`` (950), as vLLM-Ascend divides them; None where the
+    names do not tell.
 
     npu-smi calls the chips of an A3 ``Ascend910``, two to an NPU; the runtime
     names them 910_93xx, also inside of ``910B (A2 9362)``.
     """
     for chip in chips:
-        if _A3.search(chip.name):
-            return "A3"
-        if _A2.search(chip.name):
-            return "A2"
+        for kind, name in _KINDS:
+            if name.search(chip.name):
+                return kind
     per_npu = Counter(chip.npu for chip in chips)
     return "A3" if per_npu and max(per_npu.values()) > 1 else None

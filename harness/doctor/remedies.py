@@ -124,6 +124,11 @@ ENTRIES: dict[str, Entry] = {
         "300I or 310P, nor on a GPU before compute capability 8.0).",
         "pytest --device=DEVICE --dtype={dtype} --allow-dtype",
     ),
+    "narrow-dtype": Entry(
+        "warning",
+        "A 310P has no kernels for bfloat16, in which most checkpoints are stored.",
+        "pytest --device=npu --dtype=float16 --allow-dtype",
+    ),
     "cann-kernels": Entry(
         "error",
         "CANN's operators are packages of their own for each kind of card; the one that is "
@@ -157,7 +162,7 @@ ENTRIES: dict[str, Entry] = {
     "wheel-kind": Entry(
         "error",
         "vLLM-Ascend is built for one kind of card and asserts at the start of a worker on "
-        "another (A2: 910B1 to B4; A3: 910_93xx).",
+        "another (A2: 910B1 to B4; A3: 910_93xx; A5: 950; 310P).",
         "take the image with the suffix of your card (-a3 for an A3), or build it here: "
         "pip install --no-build-isolation --no-deps vllm-ascend --no-binary vllm-ascend",
     ),

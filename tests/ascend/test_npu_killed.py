@@ -50,6 +50,7 @@ def finished_prompts(out: Path) -> int:
     return max(0, journal.read_bytes().count(b"\n") - 1) if journal.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_killed_engine_is_one_line_and_the_next_run_goes_on(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.json"
     with subprocess.Popen(

@@ -115,6 +115,10 @@ def _npu_smi(exam: Examination) -> None:
 def _judge_cards(exam: Examination) -> None:
     kind = npu_smi.kind_of(exam.chips) or {"d802": "A2", "d803": "A3"}.get((*exam.pci, "")[0])
     exam.fact("card", "kind", kind and f"Atlas {kind}")
+    if kind == "310P":
+        exam.find("narrow-dtype", f"{exam.chips[0].name} computes in float16, not in bfloat16")
+    elif kind is None and exam.chips:
+        exam.fact("card", "kind", f"unknown: {exam.chips[0].name}")
     for chip in exam.chips:
         if chip.health.upper() not in ("OK", "-", "NA", "N/A"):
             exam.find("npu-health", f"NPU {chip.npu} chip {chip.chip} says {chip.health}")

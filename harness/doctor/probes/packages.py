@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.doctor.children import run_child
 from harness.doctor.examination import Examination
 from harness.doctor.messages import shortened
-from harness.doctor.npu_smi import kind_of
+from harness.doctor.npu_smi import KINDS, kind_of
 from harness.doctor.versions import before, is_development, pins, release_of
 
 _PRODUCT = "accelerator-parity-harness"
@@ -95,8 +95,9 @@ def _triton(exam: Examination) -> None:
 
 def _wheel_kind(exam: Examination) -> None:
     built, card = exam.inventory.get("device_type"), kind_of(exam.chips)
+    built = built.removeprefix("_") if isinstance(built, str) else built  # "_310P"
     exam.fact("software", "vllm-ascend built for", built)
-    if built in ("A2", "A3") and card is not None and built != card:
+    if built in KINDS and card is not None and built != card:
         exam.find("wheel-kind", f"vllm-ascend is built for {built}, the card is an {card}")
 
 

@@ -202,6 +202,25 @@ def test_a_host_with_an_a3_of_either_driver(ascend: FakeAscend, table: str) -> N
     assert "HBM 31877 of 65536 MB" in diagnosis.facts["card"]["logical 1"]
 
 
+def test_a_310p_is_told_that_it_has_no_bfloat16(ascend: FakeAscend) -> None:
+    ascend.command("npu-smi", npu_smi_output(("310P3", "310P3")))
+    ascend.vllm_ascend(kind="_310P")
+    found = only(ascend)
+    assert (found.code, found.severity) == ("narrow-dtype", "warning")
+    assert ascend.diagnose().facts["card"]["kind"] == "Atlas 310P"
+    ascend.vllm_ascend(kind="A2")
+    assert ascend.codes() == ["wheel-kind", "narrow-dtype"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("Ascend950PR", "Atlas A5"), ("Ascend1000", "unknown: Ascend1000")]
+)
+def test_a_card_of_another_kind_is_told(ascend: FakeAscend, name: str, kind: str) -> None:
+    ascend.command("npu-smi", npu_smi_output((name, name)))
+    ascend.command("lspci", "c1:00.0 1200: 19e5:d900 (rev 20)\n")
+    assert ascend.diagnose().facts["card"]["kind"] == kind
+
+
 def test_memory_is_judged_on_the_first_visible_chip(ascend: FakeAscend) -> None:
     ascend.command("npu-smi", GENERATION_24_A3)
     ascend.vllm_ascend(kind="A3")

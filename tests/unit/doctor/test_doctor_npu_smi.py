@@ -99,7 +99,12 @@ def test_two_chips_of_an_a3_whatever_the_widths(
         (("910_9362",), "A3"),
         (("910B (A2 9362)",), "A3"),
         (("Ascend910",), None),
-        (("310P3",), None),
+        (("310P3",), "310P"),
+        (("Ascend310P3",), "310P"),
+        (("310B4",), None),
+        (("Ascend950PR",), "A5"),
+        (("950DT",), "A5"),
+        (("9950",), None),
         ((), None),
     ],
 )
