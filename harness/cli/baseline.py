@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,17 +161,23 @@ def prune(
 ) -> None:
     """List (or with --yes remove) baselines of suites that changed, and leftovers.
 
+    Baselines that cannot be read, of a suite that is not in prompts/, and behind a link are
+    left. Only recordings of the harness are removed; a folder that holds more stays.
+
     Example:  harness baseline prune --yes
     """
+    from harness.baseline.arm_files import is_linked
     from harness.baseline.folder import find_baselines, leftovers
 
     _check_root(baseline_dir)
-    stale = [(f, why) for f in find_baselines(baseline_dir) if (why := _stale(f))]
+    found = [f for f in find_baselines(baseline_dir) if not is_linked(baseline_dir, f)]
+    stale = [(f, why) for f in found if (why := _stale(f))]
     stale += [(f, "left by an interrupted run") for f in leftovers(baseline_dir)]
     for folder, why in stale:
-        typer.echo(f"{'removed' if yes else 'would remove'} {folder.as_posix()}: {why}")
         if yes:
-            _remove(folder)
+            _remove(folder, why)
+        else:
+            typer.echo(f"would remove {folder.as_posix()}: {why}")
     if not stale:
         typer.echo("nothing to prune")
     elif not yes:
@@ -189,15 +194,26 @@ def _check_root(root: Path) -> None:
     raise UsageError(f"--baseline-dir {root}: {problem}; name the folder of all baselines")
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, why: str) -> None:
+    """Remove the arms of a baseline, and its folder where it holds nothing else."""
+    from harness.baseline.arm_files import clear
+
     try:
-        shutil.rmtree(folder)
+        left = clear(folder)
     except OSError as error:
         raise HarnessError(f"{folder}: cannot be removed ({error.strerror})") from error
+    typer.echo(f"removed {folder.as_posix()}: {why}")
+    if left:
+        names = ", ".join(path.name for path in left[:3])
+        typer.echo(f"kept {folder.as_posix()}, which also holds {names}")
 
 
 def _stale(folder: Path) -> str | None:
-    """Why a baseline can no longer match any run, or None."""
+    """Why a baseline can no longer match any run, or None.
+
+    What cannot be read (of a newer harness, not fetched yet, damaged) may be good elsewhere,
+    and a suite that is not in prompts/ may be a file that ``--suite`` names.
+    """
     from harness.baseline.baseline import REFERENCE
     from harness.errors import FormatError, SuiteError
     from harness.recording.format import load_recording
@@ -205,13 +221,10 @@ def _stale(folder: Path) -> str | None:
 
     try:
         reference = load_recording(folder / f"{REFERENCE}.json")
-    except FormatError as error:
-        return f"unreadable ({error.problem})"
-    if reference.suite.name not in suite_names():
-        return f"the suite {reference.suite.name} is not in prompts/"
-    try:
+        if reference.suite.name not in suite_names():
+            return None
         suite = load_suite(reference.suite.name, reference.settings.max_new_tokens)
-    except SuiteError:
+    except (FormatError, SuiteError):
         return None  # an invalid suite file says nothing about its baselines
     suite = suite.without(reference.suite.left_out or ())
     return None if suite.digest == reference.suite.digest else "its suite has changed"

@@ -21,6 +21,7 @@ from harness.files.user_folder import state_folder
 
 _NAME = "own.key"
 _BYTES = 32
+_FILE = b"file"
 
 
 def seal(*parts: bytes) -> str:
@@ -35,6 +36,46 @@ def is_sealed(found: str | bytes, *parts: bytes) -> bool:
     """Whether this user's harness made that seal of these parts."""
     told = found if isinstance(found, bytes) else found.encode("utf-8", "replace")
     return hmac.compare_digest(told, seal(*parts).encode())
+
+
+def mark(path: Path) -> None:
+    """Note in the user's own folder that the harness finished a file, with that content.
+
+    Raises:
+        OSError: if it cannot be noted or read.
+        HarnessError: if there is no folder of this user's.
+    """
+    note = _note_of(path)
+    note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    note.write_text(seal(_FILE, _digest(path)), "ascii")
+
+
+def is_marked(path: Path) -> bool:
+    """Whether this user's harness finished a file as it is."""
+    try:
+        told = _note_of(path).read_bytes()[: 2 * _BYTES]
+        return not path.is_symlink() and is_sealed(told, _FILE, _digest(path))
+    except (OSError, HarnessError):
+        return False
+
+
+def unmark(path: Path) -> None:
+    """Forget what :func:`mark` noted of a file."""
+    with contextlib.suppress(OSError, HarnessError):
+        _note_of(path).unlink()
+
+
+def _note_of(path: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:32]
+    return state_folder() / "finished" / name
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def _key() -> bytes:

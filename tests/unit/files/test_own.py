@@ -94,7 +94,7 @@ def test_without_a_home_a_strangers_folder_is_refused(
         os.rename(folder, tmp_path / f"harness-cache-{mine + 1}")
         monkeypatch.setattr("os.getuid", lambda: mine + 1)
     for place in (cache_folder, state_folder):
-        with pytest.raises(HarnessError, match="harness-cache-.*HARNESS_CACHE"):
+        with pytest.raises(HarnessError, match=r"harness-cache-.*HARNESS_CACHE"):
             place()
 
 

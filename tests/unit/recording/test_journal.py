@@ -118,7 +118,7 @@ PRECIOUS = b"the only copy\n"
 def test_what_is_not_a_journal_stays(tmp_path: Path, text: bytes) -> None:
     out = tmp_path / "r.json"
     partial(out).write_bytes(text)
-    with pytest.raises(HarnessError, match="is not a journal of the harness.*--out"):
+    with pytest.raises(HarnessError, match=r"is not a journal of the harness.*--out"):
         Journal(out, KEY).__enter__()
     assert partial(out).read_bytes() == text
 
