@@ -43,6 +43,7 @@ from harness.files.own import is_marked, mark, unmark
 from harness.model.subject import Subject
 from harness.process.child import Child
 from harness.process.progress import Progress
+from harness.process.python import module_command, with_this_harness
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
 from harness.recording.recorder import Options, record
@@ -363,12 +364,12 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Prog
     """Record in a separate process, because torch reads these variables at start."""
     context = staging / f"{REFERENCE}.json"
     command = [
-        *(sys.executable, "-m", "harness", "record", *_spec_of(plan, arm).options()),
+        *module_command(sys.executable, "harness", "record", *_spec_of(plan, arm).options()),
         *("--suite", plan.suite_source, "--replay", arm.replay),
         *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
         *("--context", str(context), "--out", str(out)),
     ]
-    status = _run(command, {**os.environ, **arm.environment}, progress)
+    status = _run(command, with_this_harness({**os.environ, **arm.environment}), progress)
     if status != 0:
         raise HarnessError(
             f"{arm.name}: its process ended with status {status}; "

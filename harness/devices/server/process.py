@@ -23,6 +23,7 @@ from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.model.model import Model
 from harness.process.child import Child
 from harness.process.progress import Progress
+from harness.process.python import module_command
 
 HOST = "127.0.0.1"
 #: Seconds that a server may take to load its model, unless told otherwise.
@@ -119,7 +120,7 @@ class ServerProcess:
         options = ["--host", HOST, "--port", str(port), "--served-model-name", self._model.slug]
         if self._model.trust_remote_code:
             options.append("--trust-remote-code")
-        command = [sys.executable, "-m", _MODULE, "--model", self._model.path]
+        command = module_command(sys.executable, _MODULE, "--model", self._model.path)
         self._child = Child(
             [*command, *options, *self.arguments],
             stdout=self._log,
