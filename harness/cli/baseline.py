@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.cli.say import say
 from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import HarnessError, UsageError
 
@@ -59,8 +60,8 @@ def make(
     plan = Plan(spec, chosen, baseline_dir, context=tokens, suite_source=suite)
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())
-    typer.echo(f"{made.folder}: {made.reference.positions} positions; {arms}")
-    typer.echo("Approve it by committing it.")
+    say(f"{made.folder}: {made.reference.positions} positions; {arms}")
+    say("Approve it by committing it.")
 
 
 @app.command("list")
@@ -76,18 +77,18 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
     _check_root(baseline_dir)
     folders = find_baselines(baseline_dir)
     if not folders:
-        typer.echo(f"{baseline_dir}: no baselines")
+        say(f"{baseline_dir}: no baselines")
     broken = 0
     for folder in folders:
         try:
             baseline = load_baseline(folder)
         except HarnessError as error:
             broken += 1
-            typer.echo(f"{folder.as_posix()}  unusable: {error}")
+            say(f"{folder.as_posix()}  unusable: {error}")
             continue
         ref = baseline.reference
         arms = ", ".join(name for name, _ in baseline.arms())
-        typer.echo(
+        say(
             f"{folder.as_posix()}  {len(ref.prompts)} prompts  {ref.positions} positions  "
             f"{ref.device}  {ref.created}  {arms}"
         )
@@ -110,17 +111,17 @@ def show(
 
     baseline = load_baseline(folder)
     reference = baseline.reference
-    typer.echo(
+    say(
         f"{folder.as_posix()}: {reference.model.name}, {reference.suite.name}, "
         f"{reference.dtype}, on {reference.device}"
     )
-    typer.echo("arms: " + ", ".join(name for name, _ in baseline.arms()))
+    say("arms: " + ", ".join(name for name, _ in baseline.arms()))
     scope = scope_of(None, baseline)
     for line in scope_lines(scope, power_before(baseline)):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     warning = alike_warning(scope)
     if warning is not None:
-        typer.echo(f"  warning: {render(warning, 'en')}")
+        say(f"  warning: {render(warning, 'en')}")
 
 
 @app.command()
@@ -142,13 +143,13 @@ def diff(
     mine, theirs = (x.reference if isinstance(x, Baseline) else x for x in found)
     checked = comparability(mine, theirs)
     for field in checked.differences:
-        typer.echo(f"{field.field}: {field.candidate} -> {field.baseline}")
+        say(f"{field.field}: {field.candidate} -> {field.baseline}")
     for key in sorted(mine.environment.keys() | theirs.environment.keys()):
         a, b = mine.environment.get(key), theirs.environment.get(key)
         if a != b:
-            typer.echo(f"environment.{key}: {a} -> {b}")
+            say(f"environment.{key}: {a} -> {b}")
     rows = _differing_rows(mine, theirs)
-    typer.echo(f"{rows} of {mine.positions} reference rows differ")
+    say(f"{rows} of {mine.positions} reference rows differ")
     raise typer.Exit(1 if rows or checked.differences else 0)
 
 
@@ -177,11 +178,11 @@ def prune(
         if yes:
             _remove(folder, why)
         else:
-            typer.echo(f"would remove {folder.as_posix()}: {why}")
+            say(f"would remove {folder.as_posix()}: {why}")
     if not stale:
-        typer.echo("nothing to prune")
+        say("nothing to prune")
     elif not yes:
-        typer.echo("give --yes to remove")
+        say("give --yes to remove")
 
 
 def _check_root(root: Path) -> None:
@@ -202,10 +203,10 @@ def _remove(folder: Path, why: str) -> None:
         left = clear(folder)
     except OSError as error:
         raise HarnessError(f"{folder}: cannot be removed ({error.strerror})") from error
-    typer.echo(f"removed {folder.as_posix()}: {why}")
+    say(f"removed {folder.as_posix()}: {why}")
     if left:
         names = ", ".join(path.name for path in left[:3])
-        typer.echo(f"kept {folder.as_posix()}, which also holds {names}")
+        say(f"kept {folder.as_posix()}, which also holds {names}")
 
 
 def _stale(folder: Path) -> str | None:

@@ -23,6 +23,7 @@ from harness.cli import (
     serve,
 )
 from harness.cli.ending import crash, finish, open_standard_streams, unwritten, unwritten_by
+from harness.cli.say import say
 from harness.errors import HarnessError
 from harness.process.signals import TERMINATED, Terminated, sigterm_as_interrupt
 from harness.version import __version__
@@ -74,7 +75,7 @@ app.command()(doctor.doctor)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"harness {__version__}")
+        say(f"harness {__version__}")
         raise typer.Exit
 
 
@@ -115,11 +116,13 @@ def _status(arguments: list[str], *, debug: bool) -> int:
         own = ended.code if isinstance(ended.code, int) else 0
         return own if broken is None else unwritten(broken)
     except HarnessError as error:
-        said = traceback.format_exc() if debug else f"harness: error: {error}"
-        typer.echo(said, err=True)
+        if debug:
+            traceback.print_exc()
+        else:
+            say(f"harness: error: {error}", err=True)
         return error.exit_status
     except (KeyboardInterrupt, _Interrupted) as error:
-        typer.echo(
+        say(
             "harness: interrupted; repeat the command to continue: record and baseline make "
             "keep finished prompts",
             err=True,
