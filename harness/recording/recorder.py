@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
+from harness.devices.server.http import without_key
 from harness.errors import DeviceError, FormatError, UsageError
 from harness.files.timestamp import utc_now
 from harness.model.subject import Subject
@@ -273,6 +274,7 @@ class _Making:
         rows = done.rows if done.text is None else concatenate([])
         assert rows is not None  # every request keeps statistics
         text = self.subject.tokenizer.decode(done.token_ids) if done.text is None else done.text
+        text = without_key(text)  # a server may repeat the key that it was asked with
         return Run(
             replay=replay,
             token_ids=done.token_ids,
