@@ -49,6 +49,9 @@ SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA)
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
 
+#: Of one run.
+MOST_ROWS = 10_000_000
+
 _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "top_ids": ("int32", (TOP_K,)),
     "top_logits": ("float32", (TOP_K,)),
@@ -83,8 +86,8 @@ def _unpack_rows(value: Any) -> Any:
             f"is masked, and of a server all but {', '.join((*WHOLE_ONLY, *MASK_COLUMNS))}"
         )
     count = value["count"]
-    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
-        raise ValueError("count must be a non-negative integer of at most 10,000,000")
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_ROWS:
+        raise ValueError(f"count must be a non-negative integer of at most {MOST_ROWS:,}")
     arrays: dict[str, Any] = dict.fromkeys(WHOLE_ONLY)
     for name, (dtype, shape) in _COLUMNS.items():
         if name not in fields:
@@ -138,6 +141,18 @@ class Run(StrictModel):
     rows: PackedRows
     text_only: bool = False
     finish: Annotated[str, Field(max_length=80)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_do_not_outgrow_the_tokens(cls, value: Any) -> Any:
+        """Before rows are unpacked: a few bytes can claim gigabytes, a list of ids cannot."""
+        rows = value.get("rows") if isinstance(value, Mapping) else None
+        count = rows.get("count") if isinstance(rows, Mapping) else None
+        ids = value.get("token_ids") if isinstance(value, Mapping) else None
+        tokens = len(ids) if isinstance(ids, list | tuple) else 0
+        if isinstance(count, int) and tokens < count <= MOST_ROWS:
+            raise ValueError("token_ids, margins and rows differ in length")
+        return value
 
     @model_validator(mode="after")
     def _one_row_per_token(self) -> Run:
