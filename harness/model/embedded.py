@@ -22,6 +22,8 @@ from harness.model.packaged import PACKAGED, PackagedModel
 from harness.model.settled import settle
 from harness.model.weights import sha256_of
 
+#: The model that commands take where none is named.
+DEFAULT = "smollm2"
 #: Written last into a finished conversion.
 MARKER = "conversion.json"
 #: What the other files hold; one of an earlier form is made again.
@@ -30,7 +32,7 @@ FORM = 3
 Say = Callable[[str], None]
 
 
-def embedded_model(name: str, progress: Say | None = None) -> str:
+def embedded_model(name: str = DEFAULT, progress: Say | None = None) -> str:
     """Path of an embedded model in the Transformers layout, bfloat16.
 
     Converts it on first use. Processes that come at the same time wait for
