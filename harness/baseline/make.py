@@ -164,7 +164,6 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
     out = staging / f"{REFERENCE}.json"
     reference = _record(plan, first, plan.context, progress, out)
     check_finite(reference)
-    _mark(out)
     kept = {REFERENCE: reference}
     for arm in arm_plans(plan, reference):
         if arm.spare and _controls(kept) >= MIN_CONTROLS:
@@ -301,16 +300,15 @@ def _make_arm(
     if arm.environment:
         progress.note(f"{arm.name}: {arm.replay}")
         made = _in_child(plan, arm, staging, out, progress)
-    else:
-        made = _record(plan, arm, Context.of(reference), progress, out)
-    _mark(out)
-    return made
+        _mark(out)
+        return made
+    return _record(plan, arm, Context.of(reference), progress, out)
 
 
-def _mark(out: Path) -> None:
+def _mark(out: Path, data: bytes | None = None) -> None:
     """Note that this arm is finished work, for the next run after a kill."""
     with contextlib.suppress(OSError, HarnessError):  # else the next run makes it again
-        mark(out)
+        mark(out, data)
 
 
 def _record(
@@ -327,6 +325,7 @@ def _record(
         options,
         out=out,
         progress=progress,
+        before_saving=_mark,
         reuse=arm.name == REFERENCE and out is not None and is_marked(out),
     )
 

@@ -38,16 +38,20 @@ def is_sealed(found: str | bytes, *parts: bytes) -> bool:
     return hmac.compare_digest(told, seal(*parts).encode())
 
 
-def mark(path: Path) -> None:
+def mark(path: Path, data: bytes | None = None) -> None:
     """Note in the user's own folder that the harness finished a file, with that content.
+
+    Args:
+        data: what is about to be written there; None for what is there.
 
     Raises:
         OSError: if it cannot be noted or read.
         HarnessError: if there is no folder of this user's.
     """
+    digest = _digest(path) if data is None else hashlib.sha256(data).digest()
     note = _note_of(path)
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    note.write_text(seal(_FILE, _digest(path)), "ascii")
+    note.write_text(seal(_FILE, digest), "ascii")
 
 
 def is_marked(path: Path) -> bool:

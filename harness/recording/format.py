@@ -6,7 +6,7 @@ environment stay readable in a diff.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from pydantic import (
 from harness.devices.base import Replay, Stop
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures, Seconds
 from harness.files import jsonfile
+from harness.files.atomic import write_bytes
 from harness.files.packing import pack, unpack
 from harness.files.strict_model import FROM_LIST, SparseModel, StrictModel, validated
 from harness.model.facts import ModelFacts
@@ -368,9 +369,19 @@ def margins_of(rows: RowStatistics) -> tuple[float | None, ...]:
     )
 
 
-def save_recording(recording: Recording, path: Path) -> None:
-    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    jsonfile.write(path, recording.model_dump(mode="json", by_alias=True, exclude_none=False))
+def save_recording(
+    recording: Recording, path: Path, before: Callable[[bytes], None] | None = None
+) -> None:
+    """Write atomically, sealed with checksums; errors of ``jsonfile.write``.
+
+    Args:
+        before: called with the file's bytes before it is there.
+    """
+    document = recording.model_dump(mode="json", by_alias=True, exclude_none=False)
+    data = jsonfile.encoded(document)
+    if before is not None:
+        before(data)
+    write_bytes(path, data)
 
 
 def load_recording(path: str | Path) -> Recording:

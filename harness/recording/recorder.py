@@ -6,9 +6,10 @@ where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,14 @@ def record(
     out: Path | None = None,
     progress: Progress | None = None,
     reuse: bool = False,
+    before_saving: Callable[[Path, bytes], None] | None = None,
 ) -> Recording:
     """Run ``suite`` on ``device``.
 
     Args:
         out: where to write the recording; a journal stands beside it
             meanwhile. None keeps it in memory.
+        before_saving: called with ``out`` and the bytes of the recording before it is there.
         reuse: take a recording that ``out`` already holds, if it is of the
             same model, suite, device and environment.
 
@@ -117,7 +120,7 @@ def record(
                 f"none of the prompts of suite {suite.name}{gone} is selected; name one of them"
             )
         making = _Making(device, subject, suite, options, facts, prompts, progress)
-        return (reuse and making.finished(out)) or making.run(out)
+        return (reuse and making.finished(out)) or making.run(out, before_saving)
 
 
 class _Making:
@@ -139,7 +142,9 @@ class _Making:
         self.settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
         self.logits: dict[str, NDArray[np.float32]] = {}
 
-    def run(self, out: Path | None) -> Recording:
+    def run(
+        self, out: Path | None, before_saving: Callable[[Path, bytes], None] | None = None
+    ) -> Recording:
         if self.options.context is not None:
             for prompt in self.prompts:
                 self._context_of(prompt)  # refuse a context of other prompts before the work starts
@@ -153,7 +158,9 @@ class _Making:
             repeats = self._repeat(first) if self.options.repeats else ()
             recording = self._recording(first if kind == "free" else {}, forced, repeats)
             if out is not None:
-                save_recording(recording, out)
+                save_recording(
+                    recording, out, None if before_saving is None else partial(before_saving, out)
+                )
                 self._save_logits(out)
                 journal.discard()
         return recording
