@@ -24,6 +24,29 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def log_line(text: str) -> str:
+    """Text on one line that neither a terminal nor a CI's log obeys.
+
+    GitHub takes ``::error::`` at the beginning of a line, Azure and GitHub ``##[error]`` and
+    ``##vso[...]`` anywhere in it, for commands.
+    """
+    text = printable(text).replace("##[", "#\\x23[").replace("##vso[", "#\\x23vso[")
+    start = len(text) - len(text.lstrip())
+    return f"{text[:start]}\\x3a{text[start + 1 :]}" if text.startswith("::", start) else text
+
+
+def log_json(text: str) -> str:
+    """JSON over lines, with an escape for each character that :func:`log_line` replaces."""
+    text = "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+    return text.replace("##[", "#\\u0023[").replace("##vso[", "#\\u0023vso[")
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    pairs = (units[i : i + 2] for i in range(0, len(units), 2))
+    return "".join(f"\\u{int.from_bytes(pair, 'big'):04x}" for pair in pairs)
+
+
 class HarnessError(Exception):
     """Base of all errors that the user can mend.
 

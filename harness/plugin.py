@@ -14,7 +14,7 @@ from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment, Magnifier
 from harness.bench.result import Bench
 from harness.doctor.text import findings_text, outcome
-from harness.errors import BaselineError, HarnessError
+from harness.errors import BaselineError, HarnessError, log_line
 from harness.process.signals import sigterm_as_interrupt
 from harness.recording.format import Recording
 from harness.report.summary import summary_lines
@@ -125,7 +125,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     lines = [f"harness: doctor: {outcome(diagnosis)}", *findings_text(diagnosis.findings)]
     for line in lines if reporter is not None else ():
-        reporter.write_line(line)
+        reporter.write_line(log_line(line))
     if diagnosis.errors:
         pytest.exit(f"harness: {outcome(diagnosis)}; pass --no-doctor to run anyway", returncode=2)
 
@@ -205,11 +205,11 @@ def pytest_terminal_summary(
     refused = config.stash.get(_REFUSED, None)
     if session is not None and refused is not None:
         terminalreporter.write_sep("=", f"harness: {session.run.describe()}", red=True)
-        terminalreporter.write_line(refused)
+        terminalreporter.write_line(log_line(refused))
     if session is not None and config.option.collectonly and config.option.verbose >= 0:
         terminalreporter.write_sep("=", f"harness: {session.run.describe()}")
         for line in scope_before(session.run):
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(log_line(line))
     if session is None or session.judged is None:
         return
     alignment = session.judged.alignment
@@ -219,13 +219,13 @@ def pytest_terminal_summary(
     title = f"harness: {session.run.describe()}"
     terminalreporter.write_sep("=", title, green=good, red=not good)
     for line in summary_lines(alignment):
-        terminalreporter.write_line(line)
+        terminalreporter.write_line(log_line(line))
     unwritten = config.stash.get(_UNWRITTEN, None)
     if unwritten is not None:
         terminalreporter.write_line(f"harness: error: {unwritten}", red=True)
         return
     for line in () if session.reported is None else session.reported.closing_lines():
-        terminalreporter.write_line(line)
+        terminalreporter.write_line(log_line(line))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

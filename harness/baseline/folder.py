@@ -10,10 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from itertools import combinations
 from pathlib import Path
 
+from harness.baseline.arm_files import (
+    carry_over,
+    clear,
+    entries,
+    is_linked,
+    is_own,
+    refuse_others,
+    refuse_strangers,
+)
 from harness.baseline.baseline import (
     CONTROL,
     MIN_CONTROLS,
@@ -86,7 +94,7 @@ def resolve(path: Path) -> Baseline | Recording:
 
 
 def find_baselines(root: Path) -> list[Path]:
-    """All baseline folders below ``root``, sorted."""
+    """All baseline folders below ``root``, sorted; also those that links lead to."""
     return sorted(
         path.parent
         for path in root.glob(f"*/*/*/{REFERENCE}.json")
@@ -100,36 +108,63 @@ def staging_folder(folder: Path) -> Path:
 
 
 def put_in_place(folder: Path) -> None:
-    """Swap the finished staging folder in, whole.
+    """Swap the finished staging folder in, whole; the user's files of the old one move over.
 
     Raises:
-        BaselineError: if the folder cannot be written; the earlier baseline
-            stays.
+        BaselineError: if the folder cannot be written, or holds an arm that the harness did
+            not write; the earlier baseline stays.
     """
     staging, old = staging_folder(folder), _old(folder)
+    check_place(folder)
     try:
         if folder.exists():
-            # Left by a swap that was cut off after its second rename.
-            shutil.rmtree(old, ignore_errors=True)
+            if os.path.lexists(old):
+                # Left by a swap that was cut off after its second rename.
+                carry_over(old, folder)
+                clear(old)
             os.rename(folder, old)
         os.rename(staging, folder)
     except OSError as error:
         recover(folder)
         raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
-    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if old.is_dir():
+            carry_over(old, folder)
+            clear(old)
+
+
+def check_place(folder: Path) -> None:
+    """Check that a baseline can be put here, and nothing but a baseline is replaced.
+
+    Raises:
+        BaselineError: naming what is in the way.
+    """
+    for path in (folder, staging_folder(folder), _old(folder)):
+        if path.is_symlink():
+            raise BaselineError(
+                f"{path}: is a link, and a baseline is not written through one; "
+                "remove it or choose another --baseline-dir"
+            )
+        if path.exists() and not path.is_dir():
+            raise BaselineError(f"{path}: is a file, and a baseline is a folder; move it away")
+    refuse_strangers(folder)
+    refuse_others(staging_folder(folder))
+    if not any(map(is_own, entries(_old(folder)))):
+        refuse_others(_old(folder))
 
 
 def recover(folder: Path) -> None:
     """Undo a swap that was cut off between its two renames."""
     old = _old(folder)
-    if old.is_dir() and not folder.exists():
+    if old.is_dir() and not old.is_symlink() and not os.path.lexists(folder):
         with contextlib.suppress(OSError):  # a read-only checkout: nothing to load either way
             os.rename(old, folder)
 
 
 def leftovers(root: Path) -> list[Path]:
-    """Staging and set-aside folders that interrupted runs left behind."""
-    return sorted([*root.glob("*/*/.*.making"), *root.glob("*/*/.*.old")])
+    """Staging and set-aside folders that interrupted runs left behind; none through a link."""
+    found = sorted([*root.glob("*/*/.*.making"), *root.glob("*/*/.*.old")])
+    return [path for path in found if path.is_dir() and not is_linked(root, path)]
 
 
 def _old(folder: Path) -> Path:

@@ -6,6 +6,7 @@ of threads is not a control: it changes no bit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.baseline.arm_files import is_linked, is_own
 from harness.baseline.baseline import (
     CONTROL,
     MIN_CONTROLS,
@@ -24,16 +26,24 @@ from harness.baseline.baseline import (
 )
 from harness.baseline.controls import contradiction, disagreement
 from harness.baseline.finite import check_finite
-from harness.baseline.folder import baseline_folder, load_baseline, put_in_place, staging_folder
+from harness.baseline.folder import (
+    baseline_folder,
+    check_place,
+    load_baseline,
+    put_in_place,
+    staging_folder,
+)
 from harness.devices.base import Replay
 from harness.devices.kinds import REFERENCE_DEVICE
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
 from harness.files.locks import locked_folder
+from harness.files.own import is_marked, mark, unmark
 from harness.model.subject import Subject
 from harness.process.child import Child
 from harness.process.progress import Progress
+from harness.process.python import module_command, with_this_harness
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
 from harness.recording.recorder import Options, record
@@ -93,6 +103,12 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     plan = replace(plan, subject=target.subject)
     folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
     staging = staging_folder(folder)
+    if is_linked(plan.root, folder.parent):
+        raise BaselineError(
+            f"{folder}: is reached through a link, and a baseline is not written through one; "
+            "choose another --baseline-dir"
+        )
+    check_place(folder)
     try:
         staging.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -121,9 +137,13 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
             f"but a noise floor needs {MIN_CONTROLS}{_why_few(kept)}; "
             "make the baseline on another CPU or GPU"
         )
-    for stray in staging_folder(folder).iterdir():
-        if stray.stem not in kept:
-            stray.unlink()
+    try:
+        for stray in staging_folder(folder).iterdir():
+            if stray.stem not in kept and is_own(stray):
+                stray.unlink()
+            unmark(stray)
+    except OSError as error:
+        raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
     put_in_place(folder)
 
 
@@ -141,7 +161,8 @@ def _make_arms(plan: Plan, staging: Path, progress: Progress) -> dict[str, Recor
     """Every arm that shows noise of its own, by name, in the staging folder."""
     replay: Replay = "free" if plan.context is None else "forced-prefill"
     first = ArmPlan(REFERENCE, replay, plan.spec.dtype)
-    reference = _record(plan, first, plan.context, progress, staging / f"{REFERENCE}.json")
+    out = staging / f"{REFERENCE}.json"
+    reference = _record(plan, first, plan.context, progress, out)
     check_finite(reference)
     kept = {REFERENCE: reference}
     for arm in arm_plans(plan, reference):
@@ -278,8 +299,16 @@ def _make_arm(
         return finished
     if arm.environment:
         progress.note(f"{arm.name}: {arm.replay}")
-        return _in_child(plan, arm, staging, out, progress)
+        made = _in_child(plan, arm, staging, out, progress)
+        _mark(out)
+        return made
     return _record(plan, arm, Context.of(reference), progress, out)
+
+
+def _mark(out: Path, data: bytes | None = None) -> None:
+    """Note that this arm is finished work, for the next run after a kill."""
+    with contextlib.suppress(OSError, HarnessError):  # else the next run makes it again
+        mark(out, data)
 
 
 def _record(
@@ -296,7 +325,8 @@ def _record(
         options,
         out=out,
         progress=progress,
-        reuse=arm.name == REFERENCE,
+        before_saving=_mark,
+        reuse=arm.name == REFERENCE and out is not None and is_marked(out),
     )
 
 
@@ -311,8 +341,8 @@ def _check_vocabulary(context: Context | None, width: int) -> None:
 
 
 def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None:
-    """An arm left by an interrupted run, if it still fits."""
-    if not out.exists():
+    """An arm left by an interrupted run of this user's, if it still fits."""
+    if not is_marked(out):
         return None
     try:
         made = load_recording(out)
@@ -333,12 +363,12 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Prog
     """Record in a separate process, because torch reads these variables at start."""
     context = staging / f"{REFERENCE}.json"
     command = [
-        *(sys.executable, "-m", "harness", "record", *_spec_of(plan, arm).options()),
+        *module_command(sys.executable, "harness", "record", *_spec_of(plan, arm).options()),
         *("--suite", plan.suite_source, "--replay", arm.replay),
         *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
         *("--context", str(context), "--out", str(out)),
     ]
-    status = _run(command, {**os.environ, **arm.environment}, progress)
+    status = _run(command, with_this_harness({**os.environ, **arm.environment}), progress)
     if status != 0:
         raise HarnessError(
             f"{arm.name}: its process ended with status {status}; "

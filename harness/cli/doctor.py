@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.ending import unwritten_by
 from harness.doctor.command import ATTACH_RULE, check_limit, error_text, run
 from harness.doctor.diagnose import LIMIT_S
 from harness.doctor.needs import NEEDS
@@ -62,5 +63,7 @@ def doctor(
             device, as_json=json, log=log, limit_s=limit_s, bundle=bundle, attach=attach or ()
         )
     except OSError as error:
+        if unwritten_by(error) is not None:
+            raise
         raise UsageError(error_text(error)) from error
     raise typer.Exit(status)

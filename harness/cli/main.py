@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -21,6 +22,8 @@ from harness.cli import (
     report,
     serve,
 )
+from harness.cli.ending import crash, finish, open_standard_streams, unwritten, unwritten_by
+from harness.cli.say import say
 from harness.errors import HarnessError
 from harness.process.signals import TERMINATED, Terminated, sigterm_as_interrupt
 from harness.version import __version__
@@ -36,6 +39,8 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise _Interrupted from error
+        except SystemExit as error:  # of a library: a command's own end is typer.Exit
+            raise RuntimeError(f"a library ended the program ({error.code})") from error
 
 
 app = typer.Typer(
@@ -49,7 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit status: 0 aligned; 1 not aligned; 2 wrong usage or unreadable input; "
-        "3 no judgement. Add --debug to any command for a traceback."
+        "3 no judgement; 70 a defect, or output that could not be written; 141 nobody read it. "
+        "Add --debug to any command for a traceback."
     ),
 )
 # `--help` lists them in this order.
@@ -69,7 +75,7 @@ app.command()(doctor.doctor)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"harness {__version__}")
+        say(f"harness {__version__}")
         raise typer.Exit
 
 
@@ -84,6 +90,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command; every error of the harness is one line on stderr."""
+    open_standard_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
@@ -92,18 +99,36 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        status = _status(arguments, debug=debug)
+    except KeyboardInterrupt:  # the second one, while the first was told
+        status = 130
+    sys.exit(finish(status))
+
+
+def _status(arguments: list[str], *, debug: bool) -> int:
+    """Run the command and tell its error; its exit status."""
+    try:
         with sigterm_as_interrupt():
             app(arguments)
+    except SystemExit as ended:
+        # Click ends with 1 where its output did not arrive.
+        broken = unwritten_by(ended.__context__)
+        own = ended.code if isinstance(ended.code, int) else 0
+        return own if broken is None else unwritten(broken)
     except HarnessError as error:
         if debug:
-            raise
-        typer.echo(f"harness: error: {error}", err=True)
-        sys.exit(error.exit_status)
+            traceback.print_exc()
+        else:
+            say(f"harness: error: {error}", err=True)
+        return error.exit_status
     except (KeyboardInterrupt, _Interrupted) as error:
-        typer.echo(
+        say(
             "harness: interrupted; repeat the command to continue: record and baseline make "
             "keep finished prompts",
             err=True,
         )
-        sys.exit(TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130)
-    sys.exit(0)
+        return TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130
+    except Exception as error:
+        broken = unwritten_by(error)
+        return crash(error, debug=debug) if broken is None else unwritten(broken)
+    return 0

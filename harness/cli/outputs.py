@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.say import say
+
 if TYPE_CHECKING:
     from harness.messages.tables import Language
 
@@ -59,13 +61,11 @@ def tell_and_write(
     Raises:
         HarnessError: if a file cannot be written; the outcome is printed before.
     """
-    import typer  # not when pytest loads the plugin
-
     try:
         for line in lines:
-            typer.echo(line)
+            say(line)
     finally:  # `| head -1` closes the pipe; the files must still be written
         for path, write in writers.items():
             write(path)
     for path in (*also, *writers):
-        typer.echo(f"written: {path}")
+        say(f"written: {path}")

@@ -21,6 +21,7 @@ from harness.cli.options import (
     Trust,
     with_qat_group_size,
 )
+from harness.cli.say import say
 from harness.errors import UsageError
 from harness.files.outputs import check_outputs
 
@@ -114,7 +115,7 @@ def _record(
         target.device, target.subject, suite, options, out=out, progress=progress
     )
     what = "texts only" if made.text_only else f"{made.positions} positions"
-    typer.echo(f"{out}: {len(made.prompts)} prompts, {what} on {spec.device}")
+    say(f"{out}: {len(made.prompts)} prompts, {what} on {spec.device}")
 
 
 def _context(path: Path, suite: Suite, replay: ReplayName, progress: Progress) -> Context:

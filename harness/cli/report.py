@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import Lang
+from harness.cli.say import say
 from harness.errors import UsageError
 from harness.files.outputs import check_outputs
 
@@ -53,7 +54,7 @@ def report(
         render([load_alignment(path) for path in alignments], out, language)
     else:
         _render_figures(schema, alignments, out, language)
-    typer.echo(f"report: {out}")
+    say(f"report: {out}")
 
 
 def _render_figures(schema: str, paths: list[Path], out: Path, language: Language) -> None:

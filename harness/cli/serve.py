@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Dtype, EngineArgs, ModelName, Trust
+from harness.cli.say import say
 
 
 def serve(
@@ -41,7 +42,7 @@ def serve(
     try:
         with server:
             server.start(progress)
-            typer.echo(server.url)
+            say(server.url)
             server.wait()
     except KeyboardInterrupt:  # also SIGTERM, see harness.process.signals
         progress.note("stopped")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harness.devices.kinds import DeviceKind, kind_of
+from harness.devices.secrets import refuse_secrets
 from harness.errors import UsageError
 
 #: Engine arguments that say what the model is.
@@ -39,6 +40,7 @@ class DeviceSpec:
 
     def __post_init__(self) -> None:
         self.kind.check_batch_size(self.batch_size)
+        refuse_secrets(self.engine_args)
         if self.server_url is not None:
             if not self.kind.remote:
                 raise UsageError(f"--server-url goes with --device=server, not with {self.device}")

@@ -13,7 +13,7 @@ from harness.diagnosis.errors import Errors, errors_of
 from harness.diagnosis.kept import kept_file
 from harness.diagnosis.run import diagnose
 from harness.errors import UsageError
-from harness.model.embedded import cache_folder
+from harness.files.user_folder import cache_folder
 from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Progress
 from harness.recording.format import Recording

@@ -82,14 +82,17 @@ def inventory() -> dict[str, Any]:
 
 
 def _vllm_hidden(distribution: str | None) -> bool:
-    """Whether ``import vllm`` would find ./vllm and not what is installed."""
-    import importlib.util
+    """Whether ``import vllm`` of ``python -m`` would find ./vllm and not what is installed.
+
+    This process does not look there: nothing of the working directory is code to it.
+    """
     from importlib import metadata
+    from importlib.machinery import PathFinder
 
     here = Path("vllm")
     if distribution is None or not here.is_dir():
         return False
-    spec = importlib.util.find_spec("vllm")
+    spec = PathFinder.find_spec("vllm", [os.getcwd(), *sys.path])
     places = list(spec.submodule_search_locations or []) if spec is not None else []
     if not any(os.path.realpath(place) == os.path.realpath(here) for place in places):
         return False

@@ -15,6 +15,7 @@ from harness.doctor.finding import Diagnosis
 from harness.doctor.messages import explain
 from harness.doctor.needs import NEEDS
 from harness.doctor.text import findings_text, render
+from harness.errors import log_json
 
 #: A day; the clock of a wait overflows somewhere above.
 MOST_LIMIT_S = 86_400.0
@@ -153,7 +154,7 @@ def _print(
 ) -> None:
     colour = _colour(out)
     if as_json:
-        text = json.dumps(diagnosis.as_json(), indent=2, ensure_ascii=False)
+        text = log_json(json.dumps(diagnosis.as_json(), indent=2, ensure_ascii=False))
     elif of_log:
         text = "\n".join(findings_text(diagnosis.findings, colour=colour))
         text = text or "the doctor recognises no message here"

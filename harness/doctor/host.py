@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.process.child import Child
+from harness.process.python import program_command
 
 #: Seconds that a command has after SIGTERM at its time limit.
 _GRACE_S = 0.5
@@ -110,9 +111,8 @@ class Host:
     def run_python(
         self, source: str, arguments: Sequence[str], limit_s: float, extra: Mapping[str, str]
     ) -> Ran:
-        """Run Python source in a child, which sees the working directory as
-        ``python -m`` does."""
-        return self.run([*self.python, "-c", source, *arguments], limit_s, extra)
+        """Run Python source in a child, which imports nothing from the working directory."""
+        return self.run(program_command(self.python, source, *arguments), limit_s, extra)
 
 
 def read_text(path: Path) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.doctor.finding import SEVERITIES, Finding
+from harness.doctor.numbers import real, whole
 from harness.doctor.remedies import finding
 
 _NOT_FOUND = r"\.so\S*: cannot open shared object file"
@@ -169,8 +170,9 @@ def _values(code: str, line: str) -> dict[str, str]:
     if code == "device-memory":
         device = {"device": "vllm-gpu"} if "CUDA" in line or "HIP" in line else {}
         memory = _FREE.search(line)
-        if memory is not None and float(memory.group(2)) > 0:
-            device["share"] = share_text(float(memory.group(1)) / float(memory.group(2)))
+        free, total = (None, None) if memory is None else map(real, memory.groups())
+        if free is not None and total:
+            device["share"] = share_text(min(free / total, 1.0))
         return device
     if code == "triton-clash":
         return {"align": ""}
@@ -187,14 +189,16 @@ def _parallel(line: str) -> dict[str, str]:
     found = _HEADS.search(line)
     if found is None:
         return {}
-    heads, asked = (int(n) for n in found.groups() if n is not None)
+    heads, asked = (whole(n) or 0 for n in found.groups() if n is not None)
+    if not asked:
+        return {}
     fit = max(n for n in range(1, min(asked, heads, 1024) + 1) if heads % n == 0) if heads else 1
     return {"size": str(fit)}
 
 
 def _visible(line: str) -> dict[str, str]:
     found = _VISIBLE.search(line)
-    return {"size": found.group(1)} if found and int(found.group(1)) else {}
+    return {"size": found.group(1)} if found and whole(found.group(1)) else {}
 
 
 def _chip(line: str) -> dict[str, str]:

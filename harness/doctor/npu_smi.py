@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.doctor.numbers import whole
+
 _BUS = re.compile(r"^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]$")
 _USAGE = re.compile(r"(\d+)\s*/\s*(\d+)")  # `3419 / 65536`, and `27547/ 65536`
 _VERSION = re.compile(r"npu-smi\s+\S+\s+Version:\s*(\S+)")
@@ -57,7 +59,7 @@ def parse(text: str) -> tuple[str | None, tuple[Chip, ...]]:
     head: list[list[str]] | None = None
     for line in text.splitlines():
         cells = [cell.split() for cell in line.strip().strip("|").split("|")]
-        if len(cells) != 3 or not all(cells) or not cells[0][0].isdigit():
+        if len(cells) != 3 or not all(cells) or whole(cells[0][0]) is None:
             continue
         if _BUS.match(cells[1][0]):
             if head is not None:
@@ -69,11 +71,11 @@ def parse(text: str) -> tuple[str | None, tuple[Chip, ...]]:
 
 
 def _chip(head: Sequence[Sequence[str]], row: Sequence[Sequence[str]]) -> Chip:
-    usages = [(int(a), int(b)) for a, b in _USAGE.findall(" ".join(row[2]))]
+    usages = [(whole(a), whole(b)) for a, b in _USAGE.findall(" ".join(row[2]))]
     used, total = next(((a, b) for a, b in reversed(usages) if b), (None, None))
     return Chip(
-        npu=int(head[0][0]),
-        chip=int(row[0][0]),
+        npu=whole(head[0][0]) or 0,
+        chip=whole(row[0][0]) or 0,
         name=" ".join(head[0][1:]),
         health=" ".join(head[1]),
         temperature=_number(head[2], 1),
@@ -84,8 +86,7 @@ def _chip(head: Sequence[Sequence[str]], row: Sequence[Sequence[str]]) -> Chip:
 
 
 def _number(tokens: Sequence[str], index: int) -> int | None:
-    text = tokens[index] if index < len(tokens) else ""
-    return int(text) if text.isdigit() else None
+    return whole(tokens[index]) if index < len(tokens) else None
 
 
 def kind_of(chips: Sequence[Chip]) -> str | None:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from harness.doctor.finding import Diagnosis, Finding
+from harness.errors import log_line
 
 _WIDTH = 100
 _COLOURS = {"error": "31;1", "warning": "33;1", "harmless": "32"}
@@ -17,7 +18,7 @@ def render(diagnosis: Diagnosis, *, colour: bool = False) -> str:
     for section, rows in diagnosis.facts.items():
         lines.append(f"{section}:")
         width = max(map(len, rows))
-        lines += [f"  {name.ljust(width)}  {value}" for name, value in rows.items()]
+        lines += [log_line(f"  {name.ljust(width)}  {value}") for name, value in rows.items()]
     lines += findings_text(diagnosis.findings, colour=colour)
     lines.append(outcome(diagnosis))
     return "\n".join(lines)
@@ -32,7 +33,7 @@ def findings_text(findings: Sequence[Finding], *, colour: bool = False) -> list[
         lines += _paragraph("seen", found.seen)
         sources = f" ({', '.join(found.sources)})" if found.sources else ""
         lines += _paragraph("why", found.why + sources)
-        lines.append(f"  mend  {found.remedy}")  # never wrapped: it is copied
+        lines.append(log_line(f"  mend  {found.remedy}"))  # never wrapped: it is copied
     return lines
 
 
@@ -48,7 +49,7 @@ def outcome(diagnosis: Diagnosis) -> str:
 
 
 def _paragraph(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
+    wrapped = textwrap.wrap(
         text,
         _WIDTH,
         initial_indent=f"  {label.ljust(4)}  ",
@@ -56,3 +57,4 @@ def _paragraph(label: str, text: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [log_line(line) for line in wrapped]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files.locks import held_folder
+
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -30,6 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A new file to fill, which takes the place of ``path`` when the block ends.
 
     It is on the disk before it takes its place, and is removed if the block fails.
+    It has the owner and the mode of the file that it replaces: nobody gains access.
 
     Raises:
         HarnessError: for any OSError, also of the block.
@@ -37,8 +42,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = new_file(path.parent, path.name)
+        temporary = new_file(path.parent, path.name, mode_of(path))
         yield temporary
+        _take_owner_and_mode(temporary, path)
         sync(temporary)
         os.replace(temporary, path)
         temporary = None
@@ -53,7 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.unlink(temporary)
 
 
-def new_file(folder: Path, name: str) -> Path:
+def new_file(folder: Path, name: str, mode: int = 0o666) -> Path:
     """An empty file in ``folder`` under a hidden name of its own.
 
     The system applies the umask, which no program can ask for without setting it.
@@ -64,8 +70,41 @@ def new_file(folder: Path, name: str) -> Path:
     while True:
         path = folder / f".{name}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
             return path
+
+
+def is_temporary(name: str) -> str | None:
+    """The name of the file that was to take its place, if ``name`` is of :func:`new_file`."""
+    found = _TEMPORARY.fullmatch(name)
+    return None if found is None else found[1]
+
+
+def mode_of(path: Path) -> int:
+    """The mode for what replaces or accompanies a file: that file's own, else any."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0o666
+    return found.st_mode & 0o777 if stat.S_ISREG(found.st_mode) else 0o666
+
+
+def _take_owner_and_mode(new: Path, old: Path) -> None:
+    try:
+        found, mine = old.lstat(), new.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode) or os.name != "posix":
+        return
+    mode = found.st_mode & 0o777
+    if (found.st_uid, found.st_gid) != (mine.st_uid, mine.st_gid):
+        try:
+            os.chown(new, found.st_uid, found.st_gid)
+        except OSError:  # another group must not get what that group may
+            mode &= 0o707 if found.st_gid != mine.st_gid else 0o777
+    if mode != mine.st_mode & 0o777:
+        with contextlib.suppress(OSError):
+            os.chmod(new, mode)
 
 
 def sync(path: Path) -> None:
@@ -96,7 +135,9 @@ def staged_folder(final: Path) -> Iterator[Path]:
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{final.name}.part-"
-    for left in final.parent.glob(f"{prefix}*"):
+    for left in final.parent.iterdir():
+        if not _is_staged(left, prefix):
+            continue
         with contextlib.suppress(OSError), held_folder(left) as held:
             if held:
                 shutil.rmtree(left, ignore_errors=True)
@@ -107,6 +148,17 @@ def staged_folder(final: Path) -> Iterator[Path]:
         finally:
             if folder.exists():
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_staged(folder: Path, prefix: str) -> bool:
+    """Whether :func:`_held_new_folder` gave it that name; a link leads to what is the user's."""
+    end = folder.name.removeprefix(prefix)
+    return bool(
+        end != folder.name
+        and re.fullmatch(r"[0-9a-f]{4,8}", end)
+        and folder.is_dir()
+        and not folder.is_symlink()
+    )
 
 
 def _held_new_folder(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:

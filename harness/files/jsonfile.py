@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.errors import ChecksumError, FormatError
 from harness.files.atomic import write_bytes
+from harness.files.reading import read_head, read_regular
 
 #: Larger files are refused before they are read.
 MAX_BYTES = 1 << 30
@@ -128,8 +129,7 @@ def begins_with_schema(path: Path, prefix: str) -> bool:
     """Whether a file says near its beginning that it is of such a schema; reads
     no more than that. False where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
+        head = read_head(path, _HEAD)
     except OSError:
         return False
     return re.search(rb'"schema"\s*:\s*"' + re.escape(prefix.encode()), head) is not None
@@ -137,9 +137,7 @@ def begins_with_schema(path: Path, prefix: str) -> bool:
 
 def _text(path: Path, encoding: str) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FormatError(str(path), None, f"is larger than {MAX_BYTES >> 20} MiB")
-        return path.read_bytes().decode(encoding)
+        return read_regular(path, MAX_BYTES).decode(encoding)
     except OSError as error:
         raise FormatError(str(path), None, f"cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
@@ -18,11 +16,14 @@ from harness.errors import MissingDependency, ModelError
 from harness.files import jsonfile
 from harness.files.atomic import put_in_place, staged_folder, sync, write_bytes
 from harness.files.locks import try_lock
+from harness.files.user_folder import cache_folder
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.packaged import PACKAGED, PackagedModel
 from harness.model.settled import settle
 from harness.model.weights import sha256_of
 
+#: The model that commands take where none is named.
+DEFAULT = "smollm2"
 #: Written last into a finished conversion.
 MARKER = "conversion.json"
 #: What the other files hold; one of an earlier form is made again.
@@ -31,28 +32,7 @@ FORM = 3
 Say = Callable[[str], None]
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept; not created here.
-
-    ``$HARNESS_CACHE``, else ``$XDG_CACHE_HOME/harness``, else
-    ``~/.cache/harness``, else, without a home, a folder per user under the
-    directory for temporary files.
-    """
-    if own := os.environ.get("HARNESS_CACHE"):
-        return Path(own).expanduser().absolute()
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg).expanduser().absolute() / "harness"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path()
-    if home.is_absolute() and home != Path(home.anchor):
-        return home / ".cache" / "harness"
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"harness-cache-{user}"
-
-
-def embedded_model(name: str, progress: Say | None = None) -> str:
+def embedded_model(name: str = DEFAULT, progress: Say | None = None) -> str:
     """Path of an embedded model in the Transformers layout, bfloat16.
 
     Converts it on first use. Processes that come at the same time wait for

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ModelError
+from harness.files.reading import read_regular
 from harness.model.hub import first_line
+
+#: Larger JSON files of a checkpoint are refused: a vocabulary's takes tens of megabytes.
+MAX_JSON = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def read_json(model: Model, file: str) -> dict[str, Any] | None:
     """
     path = Path(model.path, file)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, MAX_JSON))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

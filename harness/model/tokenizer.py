@@ -6,13 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ModelError
+from harness.errors import HarnessError, ModelError
 from harness.files import jsonfile
 from harness.model.hub import first_line, quiet_transformers, require
+from harness.process.limits import memory_limit
+from harness.process.watchdog import Watchdog, step_limit_s
 
 if TYPE_CHECKING:
     from harness.model.model import Model
 
+#: Bounds of one rendering of a chat template, which takes milliseconds, and of its text.
+_TEMPLATE_S = 60.0
+_TEMPLATE_BYTES = 256 << 20
+_LONGEST_TEXT = 16 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -49,15 +55,39 @@ class Tokenizer:
             )
         clean = [{key: _well_formed(value) for key, value in m.items()} for m in messages]
         try:
-            text = self._tokenizer.apply_chat_template(
-                clean, tokenize=False, add_generation_prompt=True
-            )
+            text = self._rendered(clean)
+        except MemoryError as error:
+            raise ModelError(
+                f"model {self._name!r}: its chat template takes more than "
+                f"{_TEMPLATE_BYTES >> 20} MiB; look at the template, or give the prompt as text"
+            ) from error
+        except HarnessError:
+            raise
         except Exception as error:
             # A template is a program of the checkpoint: it can raise anything.
             raise ModelError(
                 f"model {self._name!r}: its chat template refuses the messages: {first_line(error)}"
             ) from error
         return tuple(self._tokenizer(_well_formed(text), add_special_tokens=False)["input_ids"])
+
+    def _rendered(self, messages: list[dict[str, str]]) -> str:
+        """The text of messages. A template is a program of the checkpoint: it may have no end."""
+        watched = Watchdog(
+            min(step_limit_s() or _TEMPLATE_S, _TEMPLATE_S),
+            f"model {self._name!r}: its chat template",
+            grace_s=5.0,
+            remedy="it may have no end; look at the template, or give the prompt as text",
+        )
+        with watched, memory_limit(_TEMPLATE_BYTES):
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        if len(text) > _LONGEST_TEXT:
+            raise ModelError(
+                f"model {self._name!r}: its chat template makes {len(text):,} characters of the "
+                "messages; look at the template, or give the prompt as text"
+            )
+        return str(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens shown, spaces as they are."""

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from harness.errors import ModelError
 from harness.files.jsonfile import refuse_repeats
+from harness.files.reading import check_regular, read_regular
 from harness.model.hub import first_line, require
+from harness.model.model import MAX_JSON
 from harness.model.safetensors_file import safetensors_header
 
 #: Torch's names of dtypes, in the words of safetensors.
@@ -156,7 +158,7 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str]]:
 
 def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
     try:
-        text = index.read_text(encoding="utf-8")
+        text = read_regular(index, MAX_JSON)
         names = json.loads(text, object_pairs_hook=refuse_repeats)["weight_map"]
         files = sorted(set(names.values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -175,6 +177,7 @@ def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:
 
 def _safetensors(path: Path) -> Iterator[Tensor]:
     try:
+        check_regular(path)
         with open(path, "rb") as stream:
             entries, start = safetensors_header(path, stream)
             for name, dtype, shape, begin, end in entries:

@@ -14,6 +14,7 @@ from typing import IO
 from weakref import WeakSet
 
 from harness.process import guard
+from harness.process.python import safe_environment
 
 #: Seconds that an ended child has for closing what it holds.
 GRACE_S = 10.0
@@ -57,7 +58,7 @@ class Child:
             self.process = subprocess.Popen(
                 [*_guarded(grace_s), *command],
                 stdin=read,
-                env=env,
+                env=safe_environment(os.environ if env is None else env),
                 cwd=cwd,
                 stdout=stdout,
                 stderr=stderr,

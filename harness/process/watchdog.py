@@ -26,6 +26,10 @@ STEP_LIMIT_S = 1800.0
 VARIABLE = "HARNESS_STEP_LIMIT"
 #: How long an interrupted step has for closing its device.
 GRACE_S = 20.0
+_REMEDY = (
+    "the device hangs; the stacks are above, finished prompts are kept: look at the device "
+    f"(harness doctor), or give slow steps more time with {VARIABLE}=SECONDS"
+)
 
 
 def step_limit_s() -> float:
@@ -55,6 +59,7 @@ class Watchdog:
     Args:
         limit_s: seconds between two calls of ``beat``; 0 for no limit.
         what: what is being done, for the message.
+        remedy: what is said of a step that takes longer; of a device by default.
         grace_s: how long the interrupted step has to end by itself.
         stream: where stacks go; needs a file descriptor. stderr by default.
     """
@@ -66,8 +71,10 @@ class Watchdog:
         *,
         grace_s: float = GRACE_S,
         stream: TextIO | None = None,
+        remedy: str = _REMEDY,
     ) -> None:
         self._limit, self._what, self._grace = limit_s, what, grace_s
+        self._remedy = remedy
         self._stream = stream
         self._last = time.monotonic()
         self._hung = self._ignored = False
@@ -105,9 +112,7 @@ class Watchdog:
 
     def _message(self) -> str:
         return (
-            f"{self._what}: no step was finished within {self._limit:g} seconds, so the device "
-            "hangs; the stacks are above, finished prompts are kept: look at the device (harness "
-            f"doctor), or give slow steps more time with {VARIABLE}=SECONDS"
+            f"{self._what}: no step was finished within {self._limit:g} seconds, so {self._remedy}"
         )
 
     def _watch(self) -> None:

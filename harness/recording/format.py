@@ -6,7 +6,7 @@ environment stay readable in a diff.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from pydantic import (
 from harness.devices.base import Replay, Stop
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures, Seconds
 from harness.files import jsonfile
+from harness.files.atomic import write_bytes
 from harness.files.packing import pack, unpack
 from harness.files.strict_model import FROM_LIST, SparseModel, StrictModel, validated
 from harness.model.facts import ModelFacts
@@ -48,6 +49,9 @@ SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA)
 
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
+
+#: Of one run.
+MOST_ROWS = 10_000_000
 
 _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "top_ids": ("int32", (TOP_K,)),
@@ -83,8 +87,8 @@ def _unpack_rows(value: Any) -> Any:
             f"is masked, and of a server all but {', '.join((*WHOLE_ONLY, *MASK_COLUMNS))}"
         )
     count = value["count"]
-    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000_000:
-        raise ValueError("count must be a non-negative integer of at most 10,000,000")
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_ROWS:
+        raise ValueError(f"count must be a non-negative integer of at most {MOST_ROWS:,}")
     arrays: dict[str, Any] = dict.fromkeys(WHOLE_ONLY)
     for name, (dtype, shape) in _COLUMNS.items():
         if name not in fields:
@@ -138,6 +142,18 @@ class Run(StrictModel):
     rows: PackedRows
     text_only: bool = False
     finish: Annotated[str, Field(max_length=80)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_do_not_outgrow_the_tokens(cls, value: Any) -> Any:
+        """Before rows are unpacked: a few bytes can claim gigabytes, a list of ids cannot."""
+        rows = value.get("rows") if isinstance(value, Mapping) else None
+        count = rows.get("count") if isinstance(rows, Mapping) else None
+        ids = value.get("token_ids") if isinstance(value, Mapping) else None
+        tokens = len(ids) if isinstance(ids, list | tuple) else 0
+        if isinstance(count, int) and tokens < count <= MOST_ROWS:
+            raise ValueError("token_ids, margins and rows differ in length")
+        return value
 
     @model_validator(mode="after")
     def _one_row_per_token(self) -> Run:
@@ -353,9 +369,19 @@ def margins_of(rows: RowStatistics) -> tuple[float | None, ...]:
     )
 
 
-def save_recording(recording: Recording, path: Path) -> None:
-    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    jsonfile.write(path, recording.model_dump(mode="json", by_alias=True, exclude_none=False))
+def save_recording(
+    recording: Recording, path: Path, before: Callable[[bytes], None] | None = None
+) -> None:
+    """Write atomically, sealed with checksums; errors of ``jsonfile.write``.
+
+    Args:
+        before: called with the file's bytes before it is there.
+    """
+    document = recording.model_dump(mode="json", by_alias=True, exclude_none=False)
+    data = jsonfile.encoded(document)
+    if before is not None:
+        before(data)
+    write_bytes(path, data)
 
 
 def load_recording(path: str | Path) -> Recording:

@@ -1,8 +1,10 @@
 """Finished runs of a recording in the making, so that a killed one goes on.
 
-``<out>.partial`` holds one JSON line per finished run, each with its own
-checksum, after a first line that says what was being recorded. A line that a
-kill cut short is dropped.
+``<out>.partial`` holds one JSON line per finished run, after a first line that
+says what was being recorded. Each line has a seal of its own, which also covers
+the seals before it and which only this user's harness can make: a journal that
+somebody else put there is no finished work. A line that a kill cut short is
+dropped. What is not a journal is never opened for writing.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -19,8 +23,16 @@ from pydantic import BaseModel, ValidationError
 
 from harness.errors import HarnessError
 from harness.files import jsonfile
+from harness.files.atomic import mode_of
 from harness.files.locks import lock
+from harness.files.own import is_sealed, seal
 from harness.recording.format import Run
+
+#: How a journal begins, today's and those of before; and one that was cut off in its first line.
+_BEGINS = re.compile(rb'[0-9a-f]{16,32} \{"key".')
+_CUT_OFF = re.compile(rb'[0-9a-f]{0,32}( (\{("(k(e(y("(:("[0-9a-f]*("\}?)?)?)?)?)?)?)?)?)?)?')
+_LONGEST_CUT = 200
+_PURPOSE = b"journal"
 
 
 class Journal:
@@ -32,7 +44,9 @@ class Journal:
 
     def __init__(self, out: Path | None = None, key: dict[str, Any] | None = None) -> None:
         self._path = None if out is None else out.with_name(out.name + ".partial")
+        self._mode = 0o666 if out is None else mode_of(out)
         self._key = "" if key is None else _key_digest(key)
+        self._seal = b""
         self._runs: dict[tuple[str, str], Run] = {}
         self._stream: BinaryIO | None = None
 
@@ -44,7 +58,7 @@ class Journal:
         if self._path is not None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = _locked(self._path)
+                self._stream = _locked(self._path, self._mode)
                 good = self._read(self._stream)
                 self._stream.truncate(good)
                 self._stream.seek(good)
@@ -82,37 +96,52 @@ class Journal:
 
     def discard(self) -> None:
         """The recording is written: the journal is no longer needed."""
-        if self._stream is not None:
-            self._stream.close()  # Windows removes no open file
-            self._stream = None
-        if self._path is not None:
-            with contextlib.suppress(OSError):
+        if self._stream is None or self._path is None:
+            return
+        mine = os.fstat(self._stream.fileno())
+        self._stream.close()  # Windows removes no open file
+        self._stream = None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(mine, self._path.lstat()):
                 self._path.unlink()
 
     def _append(self, entry: dict[str, Any]) -> None:
         assert self._stream is not None
         text = jsonfile.canonical(entry)
-        seal = hashlib.sha256(text).hexdigest()[:16].encode()
-        self._stream.write(seal + b" " + text + b"\n")
+        self._seal = seal(_PURPOSE, self._seal, text).encode()
+        self._stream.write(self._seal + b" " + text + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
     def _read(self, stream: BinaryIO) -> int:
         """Take over the good lines; how many bytes they fill."""
-        lines = stream.read().splitlines(keepends=True)
-        if not lines or _entry(lines[0]) != {"key": self._key}:
-            return 0
-        good = len(lines[0])
-        for line in lines[1:]:
-            entry = _entry(line)
+        good = 0
+        for line in stream:
+            entry = self._entry(line)
             if entry is None:
                 break
+            if not good and entry != {"key": self._key}:
+                self._seal = b""
+                break
             try:
-                self._runs[entry["kind"], entry["prompt"]] = Run.model_validate(entry["run"])
+                if good:
+                    self._runs[entry["kind"], entry["prompt"]] = Run.model_validate(entry["run"])
             except (KeyError, TypeError, ValidationError):
                 break
+            self._seal = line.partition(b" ")[0]
             good += len(line)
         return good
+
+    def _entry(self, line: bytes) -> dict[str, Any] | None:
+        """What a line says that follows the one with the last seal, if it is whole and ours."""
+        told, _, text = line.rstrip(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or not is_sealed(told, _PURPOSE, self._seal, text):
+            return None
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            return None
+        return entry if isinstance(entry, dict) else None
 
     def _unwritable(self, error: OSError) -> HarnessError:
         return HarnessError(
@@ -121,35 +150,63 @@ class Journal:
         )
 
 
-def _locked(path: Path) -> BinaryIO:
+def is_journal(path: Path) -> bool:
+    """Whether a file is a journal, or the beginning of one; nothing else may be replaced."""
+    try:
+        with os.fdopen(_opened(path, os.O_RDONLY), "rb") as stream:
+            return _begins_as_journal(stream)
+    except (OSError, HarnessError):
+        return False
+
+
+def _locked(path: Path, mode: int) -> BinaryIO:
     """The journal, opened for this process alone.
 
     Raises:
-        HarnessError: if another process is recording there.
+        HarnessError: if another process is recording there, or what is there is not a journal.
         OSError: if it cannot be opened.
     """
     while True:
-        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        stream = os.fdopen(_opened(path, os.O_RDWR | os.O_CREAT, mode), "r+b")
         try:
             lock(stream.fileno(), path)
+            if not _begins_as_journal(stream):
+                raise _in_the_way(path, "is not a journal of the harness")
             # A process that finished in between has removed what was opened.
-            if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-                return stream
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), path.lstat()):
+                    return stream
         except BaseException:
             stream.close()
             raise
         stream.close()
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    seal, _, text = line.rstrip(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or hashlib.sha256(text).hexdigest()[:16].encode() != seal:
-        return None
-    try:
-        entry = json.loads(text)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
+def _opened(path: Path, flags: int, mode: int = 0o666) -> int:
+    """A descriptor of an ordinary file, which is neither followed to nor waited for."""
+    extra = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    if path.is_symlink():
+        raise _in_the_way(path, "is a link")
+    handle = os.open(path, flags | extra | getattr(os, "O_BINARY", 0), mode)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _in_the_way(path, "is not a regular file")
+    return handle
+
+
+def _begins_as_journal(stream: BinaryIO) -> bool:
+    head = stream.read(_LONGEST_CUT)
+    stream.seek(0)
+    return bool(_BEGINS.match(head)) or (
+        len(head) < _LONGEST_CUT and bool(_CUT_OFF.fullmatch(head))
+    )
+
+
+def _in_the_way(path: Path, why: str) -> HarnessError:
+    return HarnessError(
+        f"{path}: {why}, and finished prompts would be kept there; "
+        "move it away or choose another --out"
+    )
 
 
 def _key_digest(key: dict[str, Any]) -> str:

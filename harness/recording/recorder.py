@@ -6,9 +6,10 @@ where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
+from harness.devices.server.http import without_key
 from harness.errors import DeviceError, FormatError, UsageError
 from harness.files.timestamp import utc_now
 from harness.model.subject import Subject
@@ -82,12 +84,14 @@ def record(
     out: Path | None = None,
     progress: Progress | None = None,
     reuse: bool = False,
+    before_saving: Callable[[Path, bytes], None] | None = None,
 ) -> Recording:
     """Run ``suite`` on ``device``.
 
     Args:
         out: where to write the recording; a journal stands beside it
             meanwhile. None keeps it in memory.
+        before_saving: called with ``out`` and the bytes of the recording before it is there.
         reuse: take a recording that ``out`` already holds, if it is of the
             same model, suite, device and environment.
 
@@ -116,7 +120,7 @@ def record(
                 f"none of the prompts of suite {suite.name}{gone} is selected; name one of them"
             )
         making = _Making(device, subject, suite, options, facts, prompts, progress)
-        return (reuse and making.finished(out)) or making.run(out)
+        return (reuse and making.finished(out)) or making.run(out, before_saving)
 
 
 class _Making:
@@ -138,7 +142,9 @@ class _Making:
         self.settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
         self.logits: dict[str, NDArray[np.float32]] = {}
 
-    def run(self, out: Path | None) -> Recording:
+    def run(
+        self, out: Path | None, before_saving: Callable[[Path, bytes], None] | None = None
+    ) -> Recording:
         if self.options.context is not None:
             for prompt in self.prompts:
                 self._context_of(prompt)  # refuse a context of other prompts before the work starts
@@ -152,7 +158,9 @@ class _Making:
             repeats = self._repeat(first) if self.options.repeats else ()
             recording = self._recording(first if kind == "free" else {}, forced, repeats)
             if out is not None:
-                save_recording(recording, out)
+                save_recording(
+                    recording, out, None if before_saving is None else partial(before_saving, out)
+                )
                 self._save_logits(out)
                 journal.discard()
         return recording
@@ -273,6 +281,7 @@ class _Making:
         rows = done.rows if done.text is None else concatenate([])
         assert rows is not None  # every request keeps statistics
         text = self.subject.tokenizer.decode(done.token_ids) if done.text is None else done.text
+        text = without_key(text)  # a server may repeat the key that it was asked with
         return Run(
             replay=replay,
             token_ids=done.token_ids,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.result import Alignment
-from harness.errors import printable
+from harness.errors import log_line, printable
 from harness.report.summary import number
 
 #: Decoded tokens shown on either side of the position.
@@ -15,7 +15,7 @@ AROUND = 8
 
 def prompt_failure(alignment: Alignment, prompt: PromptAlignment, command: str) -> str:
     """Where it fails, what both would have said there, and how to repeat it."""
-    return "\n".join(_lines(alignment, prompt, command))
+    return "\n".join(map(log_line, _lines(alignment, prompt, command)))
 
 
 def prompt_unaligned(prompt: PromptAlignment) -> str:
@@ -23,10 +23,10 @@ def prompt_unaligned(prompt: PromptAlignment) -> str:
     its positions, else how many of them could be judged."""
     if prompt.findings:
         said = "; ".join(printable(finding.sentence.rstrip(".。")) for finding in prompt.findings)
-        return f"{prompt.id}: {prompt.verdict}: {said}"
+        return log_line(f"{prompt.id}: {prompt.verdict}: {said}")
     ended = prompt.tokens_compared == prompt.tokens_expected
     why = ", but its own run ended elsewhere: compare the eos ids of both" if ended else ""
-    return (
+    return log_line(
         f"{prompt.id}: {prompt.verdict}, {prompt.tokens_compared} of {prompt.tokens_expected} "
         f"positions could be judged{why}"
     )

@@ -20,7 +20,7 @@ def summary_lines(alignment: Alignment) -> Iterator[str]:
     yield f"{alignment.verdict}: {printable(alignment.sentence)}"
     for difference in alignment.comparability.differences:
         yield (
-            f"  {difference.field}: {printable(difference.candidate)} "
+            f"  {printable(difference.field)}: {printable(difference.candidate)} "
             f"against {printable(difference.baseline)}"
         )
     for gate in alignment.gates:

@@ -30,6 +30,7 @@ from pathlib import Path
 import yaml
 
 from harness.errors import SuiteError
+from harness.files.reading import read_regular
 from harness.suite.strict_yaml import YamlSource, shown
 from harness.suite.suite import (
     _NAME,
@@ -41,6 +42,9 @@ from harness.suite.suite import (
     Suite,
     _digest,
 )
+
+#: Larger suites are refused before they are read.
+MAX_BYTES = 64 << 20
 
 _MAX_CHARACTERS = 4_000_000  # of one text after ``repeat``
 
@@ -98,7 +102,7 @@ def _relative(path: Path) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise SuiteError(str(path), None, f"cannot be read: {error.strerror}") from error
     try:

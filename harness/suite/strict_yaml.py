@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import yaml
@@ -64,6 +65,7 @@ class YamlSource:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
+        self._breaks = [found.end() for found in _LINE_BREAK.finditer(text)]
 
     def compose(self) -> yaml.Node:
         loader = None
@@ -170,4 +172,4 @@ class YamlSource:
 
     def _line(self, index: int) -> int:
         # PyYAML also breaks lines at U+0085, U+2028 and U+2029; editors do not.
-        return len(_LINE_BREAK.findall(self.text, 0, index)) + 1
+        return bisect_right(self._breaks, index) + 1

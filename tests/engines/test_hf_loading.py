@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,26 @@ def test_an_adapter_beside_the_weights_is_refused(
     break_checkpoint(good("llama"), tmp_path / "m", lambda *_: None)
     (tmp_path / "m" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     refused(tmp_path / "m", "adapter")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"_attn_implementation": "eager"},
+        {"attn_implementation": "eager"},
+        {"_attn_implementation": "kernels-community/some-kernel"},
+        {"_attn_implementation_internal": "eager"},
+        {"_experts_implementation": "someone/some-experts"},
+    ],
+)
+@pytest.mark.parametrize("name", ["llama", "qwen3_moe"])
+def test_config_json_does_not_choose_the_kernels(
+    good: Callable[[str], Path], tmp_path: Path, name: str, fields: dict[str, str]
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(good(name), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+    assert opened(folder)[0] == "sdpa"
+    assert opened(folder, attention="sdpa")[0] == "sdpa"
+    assert opened(folder, attention="eager")[0] == "eager"

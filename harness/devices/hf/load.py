@@ -74,10 +74,12 @@ def load_model(
     local = {"trust_remote_code": source.trust_remote_code, "local_files_only": True}
     try:
         with quiet_transformers():
-            if attention is None:
-                attention = _own_attention(transformers.AutoConfig, source.path, local)
+            config = transformers.AutoConfig.from_pretrained(source.path, **local)
+            attention = attention or _own_attention(config)
+            _choose_kernels(config, attention)
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 source.path,
+                config=config,
                 dtype=getattr(torch, dtype),
                 attn_implementation=attention,
                 weights_only=True,
@@ -86,6 +88,7 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 **local,
             )
+        _check_taken(name, model.config, attention)
         warning = check_loaded(model, source, info, unused)
         if qat_group_size is not None:
             from harness.devices.hf.qat import install_quantizer
@@ -104,9 +107,31 @@ def load_model(
         ) from error
 
 
-def _own_attention(auto_config: Any, path: str, options: dict[str, Any]) -> str | None:
+def _choose_kernels(config: Any, attention: str | None) -> None:
+    """Forget what config.json says of kernels, also in the configurations within it: how a
+    model is computed is the device's to choose, and a name may lead to code of a Hub."""
+    for field, value in (("_attn_implementation", attention), ("_experts_implementation", None)):
+        if hasattr(config, field):
+            setattr(config, field, value)
+
+
+def _check_taken(name: str, config: Any, attention: str | None) -> None:
+    """Check that the attention that was asked for is the one that computes.
+
+    Raises:
+        DeviceError: naming both.
+    """
+    taken = getattr(config, "_attn_implementation", attention)
+    if attention in ("sdpa", "eager") and taken != attention:
+        raise DeviceError(
+            f"{name}: {attention} attention was asked for, but the model takes {taken}; ask for it "
+            f"with --engine-arg attention={taken}, or leave the argument out"
+        )
+
+
+def _own_attention(config: Any) -> str | None:
     """``eager`` where SDPA would compute another model, else None, Transformers' choice:
     SDPA, or eager where the architecture has no SDPA."""
-    config = auto_config.from_pretrained(path, **options).get_text_config()
-    lost = any(getattr(config, name, None) is not None for name in _EAGER_ONLY)
+    text = config.get_text_config()
+    lost = any(getattr(text, name, None) is not None for name in _EAGER_ONLY)
     return "eager" if lost else None

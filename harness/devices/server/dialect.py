@@ -167,6 +167,8 @@ def complete(
                 raise MalformedReply(f"more tokens came than the {body['max_tokens']} asked for")
             if not go_on():
                 break
+    # Here as well, for a key that came in pieces, or in JSON's escapes.
+    answer.text, answer.finish = http.without_key(answer.text), http.without_key(answer.finish)
     if answer.finish is None and not answer.done:
         raise DeviceError(
             f"{http.name}: {http.url}{COMPLETIONS} ended its stream after {len(answer.stamps)} "

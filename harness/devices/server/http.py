@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,13 +25,17 @@ from harness.version import __version__
 
 #: Where the API key is looked for; the first that is set.
 KEY_VARIABLES = ("HARNESS_API_KEY", "OPENAI_API_KEY")
-#: Bytes of the largest reply that is read.
+#: Bytes of the largest reply that is read, and of the largest error.
 MAX_REPLY = 256 << 20
+MAX_ERROR = 1 << 20
+#: What stands for the key wherever a server repeats it.
+BLOT = "[key]"
 
 _RETRIED = (429, 503)
 _RETRIES = 3
 _LONGEST_PAUSE = 30.0  # seconds, even if the server asks for more
 _CONNECT = 10.0  # seconds
+_SLACK = 0.5  # seconds, so that httpx's own clock tells what it waited for
 _SHOWN = 300  # characters of a server's error
 _REMEDIES = {
     401: "; set HARNESS_API_KEY (or OPENAI_API_KEY) to the server's key",
@@ -132,7 +138,7 @@ class Http:
     def get(self, path: str) -> Any:
         """The JSON of a reply; errors as of :meth:`post`."""
         with self._failures(path), self._answer("GET", path, None) as response:
-            return parse_json(self._body(response))
+            return self.without_key(parse_json(self._body(response)))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON of a reply.
@@ -142,7 +148,7 @@ class Http:
             DeviceError: if nothing, or nothing readable, comes back.
         """
         with self._failures(path), self._answer("POST", path, body) as response:
-            return parse_json(self._body(response))
+            return self.without_key(parse_json(self._body(response)))
 
     @contextmanager
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Iterator[str]]:
@@ -158,10 +164,21 @@ class Http:
 
     def shown(self, text: str) -> str:
         """A server's words on one line, without the key."""
-        if self._key is not None:
-            text = text.replace(self._key, "[key]")
+        text = self.without_key(text)
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+    def without_key(self, value: Any) -> Any:
+        """A value of JSON in which no string holds the key."""
+        if self._key is None:
+            return value
+        if isinstance(value, str):
+            return value.replace(self._key, BLOT)
+        if isinstance(value, list):
+            return [self.without_key(item) for item in value]
+        if isinstance(value, dict):
+            return {self.without_key(k): self.without_key(v) for k, v in value.items()}
+        return value
 
     @contextmanager
     def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
@@ -176,16 +193,48 @@ class Http:
                 pause = _pause(response.headers.get("retry-after"), attempt)
             time.sleep(pause)
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> AbstractContextManager[Any]:
-        stream: AbstractContextManager[Any] = self._client.stream(method, path, json=body)
-        return stream
+    @contextmanager
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[Any]:
+        """A response whose headers have come."""
+        response = self._in_time(self._client.build_request(method, path, json=body))
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _in_time(self, request: Any) -> Any:
+        """The response, if all its headers come within the timeout.
+
+        httpx's own clock starts again with every byte, so another thread waits for them.
+        """
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        left = threading.Event()
+
+        def ask() -> None:
+            try:
+                answers.put(self._client.send(request, stream=True))
+            except BaseException as error:
+                answers.put(error)
+            if left.is_set():
+                _dispose(answers)
+
+        threading.Thread(target=ask, daemon=True, name="harness-http").start()
+        try:
+            found = answers.get(timeout=self._timeout + _SLACK)
+        except BaseException as error:  # Ctrl-C, too
+            left.set()
+            _dispose(answers)
+            if isinstance(error, queue.Empty):
+                raise self._httpx.ReadTimeout("the headers were not complete in time") from error
+            raise
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def _refusal(self, response: Any, path: str, attempts: int) -> Refused:
         status = int(response.status_code)
         try:
-            said = error_text(parse_json(self._body(response)))
+            said = error_text(parse_json(self._body(response, MAX_ERROR)))
         except (MalformedReply, MalformedStream):
             said = response.reason_phrase
         again = f" after {attempts} more attempts" if attempts else ""
@@ -197,22 +246,22 @@ class Http:
             status,
         )
 
-    def _body(self, response: Any) -> bytes:
+    def _body(self, response: Any, most: int | None = None) -> bytes:
         parts, deadline = [], time.monotonic() + self._timeout
-        for chunk in self._bytes(response):
+        for chunk in self._bytes(response, most):
             if time.monotonic() > deadline:
                 raise self._httpx.ReadTimeout("the answer was not complete in time")
             parts.append(chunk)
         return b"".join(parts)
 
-    def _bytes(self, response: Any) -> Iterator[bytes]:
+    def _bytes(self, response: Any, most: int | None = None) -> Iterator[bytes]:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise MalformedStream("the answer is compressed, although this was not asked for")
-        size = 0
+        size, most = 0, most or MAX_REPLY
         for chunk in response.iter_raw():
             size += len(chunk)
-            if size > MAX_REPLY:
-                raise MalformedStream(f"the answer is larger than {MAX_REPLY >> 20} MiB")
+            if size > most:
+                raise MalformedStream(f"the answer is larger than {most >> 20} MiB")
             yield chunk
 
     def _events(self, response: Any) -> Iterator[str]:
@@ -226,7 +275,7 @@ class Http:
                 yield chunk
 
         for event in events(in_time()):
-            yield event
+            yield self.without_key(event)
             last = time.monotonic()
 
     @contextmanager
@@ -259,6 +308,22 @@ class Http:
                 f"{where}: unreadable reply: {self.shown(str(error))}; is the server "
                 "OpenAI-compatible?"
             ) from error
+
+
+def _dispose(answers: queue.SimpleQueue[Any]) -> None:
+    """Close a response that came after nobody waited for it any more."""
+    with suppress(queue.Empty):
+        found = answers.get_nowait()
+        if not isinstance(found, BaseException):
+            found.close()
+
+
+def without_key(text: str) -> str:
+    """A text without the API key of the environment, for what is made of a server's tokens."""
+    keys = [os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()]
+    for key in keys:
+        text = text.replace(key, BLOT)
+    return text
 
 
 def _pause(asked: str | None, attempt: int) -> float:

@@ -18,11 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from harness.devices.secrets import refuse_secrets
 from harness.devices.server.http import KEY_VARIABLES
+from harness.devices.server.listener import listens
 from harness.errors import DeviceError, MissingDependency, UsageError
 from harness.model.model import Model
 from harness.process.child import Child
 from harness.process.progress import Progress
+from harness.process.python import module_command
 
 HOST = "127.0.0.1"
 #: Seconds that a server may take to load its model, unless told otherwise.
@@ -113,13 +116,15 @@ class ServerProcess:
                 quotes its log.
         """
         _require_vllm()
+        if self._port is not None:
+            _check_free(self._port)
         port = self._port = self._port or free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="harness-serve-"))
         self._log = open(self._folder / "log", "wb")  # noqa: SIM115 - closed by stop()
         options = ["--host", HOST, "--port", str(port), "--served-model-name", self._model.slug]
         if self._model.trust_remote_code:
             options.append("--trust-remote-code")
-        command = [sys.executable, "-m", _MODULE, "--model", self._model.path]
+        command = module_command(sys.executable, _MODULE, "--model", self._model.path)
         self._child = Child(
             [*command, *options, *self.arguments],
             stdout=self._log,
@@ -166,7 +171,7 @@ class ServerProcess:
     def _wait(self, progress: Progress) -> None:
         start = shown = time.monotonic()
         progress.note(f"starting vllm serve on {self.url}: this takes a minute or so")
-        while not _answers(f"{self.url}/health"):
+        while not self._is_up():
             failure = self.failure()
             if failure is not None:
                 raise DeviceError(
@@ -183,6 +188,23 @@ class ServerProcess:
                 progress.note(f"vllm serve, {now - start:.0f} s: {self._last_line()}")
             time.sleep(0.25)
         progress.note(f"vllm serve answers after {time.monotonic() - start:.0f} s")
+
+    def _is_up(self) -> bool:
+        """Whether it answers, and it is the one that does.
+
+        Raises:
+            DeviceError: if another program listens at its port.
+        """
+        if not _answers(f"{self.url}/health"):
+            return False
+        assert self._child is not None
+        assert self._port is not None
+        if listens(self._port, self._child.process.pid) is False:
+            raise DeviceError(
+                f"port {self._port} of {HOST} is another program's, whose answers are not this "
+                "model's; end it, or name another port"
+            )
+        return True
 
     def _lines(self, *, without_notes: bool = False) -> list[str]:
         assert self._folder is not None  # there is a log while it runs
@@ -214,6 +236,19 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def _check_free(port: int) -> None:
+    with socket.socket() as listener:
+        # As servers do: a port of a connection that has just ended is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise DeviceError(
+                f"port {port} of {HOST} cannot be used ({error.strerror}); end the program that "
+                "has it, or name another port"
+            ) from error
+
+
 def _arguments(dtype: str | None, args: Mapping[str, str]) -> list[str]:
     """Options of the command, without those of the model's place and the port."""
     for key in args:
@@ -223,6 +258,7 @@ def _arguments(dtype: str | None, args: Mapping[str, str]) -> list[str]:
             raise UsageError(
                 f"server: give {_TAKEN[key.replace('-', '_')]} instead of --engine-arg {key}"
             )
+    refuse_secrets(args)
     merged = _DEFAULTS | {key.replace("-", "_"): value for key, value in args.items()}
     if dtype is not None:
         merged = {"dtype": dtype, **merged}

@@ -10,8 +10,10 @@ from typing import Any, TypedDict, cast
 
 from harness.devices.environment import environment as torch_environment
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
+from harness.devices.secrets import secret_in
 from harness.devices.vllm.asked import not_taken
 from harness.devices.vllm.load import PLATFORMS, distribution_of
+from harness.doctor.blot import BLOT
 
 #: Variables that choose runners, kernels and processes. Shown when set.
 _VARIABLES = (
@@ -158,7 +160,7 @@ def engine_facts(
     in_force = {**told.told(), **facts}
     cache_of_one = worker.get("kv_cache_bytes", 0) // worker.get("workers", 1)
     lost = not_taken(asked if typed is None else typed, in_force, cache_of_one)
-    facts.update({f"asked.{key}": value for key, value in asked.items()})
+    facts.update({f"asked.{k}": BLOT if secret_in(k, v) else v for k, v in asked.items()})
     return told.model_copy(update={"warning": lost}).with_facts(facts)
 
 

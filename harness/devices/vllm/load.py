@@ -14,6 +14,7 @@ from harness.devices.kinds import backends_of
 from harness.devices.vllm.cause import reason
 from harness.errors import DeviceError, UsageError
 from harness.model.hub import DISTRIBUTION, first_line, require
+from harness.process.python import SAFE
 
 #: Device name to what vLLM's platform calls its devices.
 PLATFORMS = backends_of("vllm")
@@ -66,7 +67,7 @@ def import_vllm(name: str, asked: Mapping[str, str]) -> tuple[Any, Any]:
         MissingDependency: without vLLM, or with one that does not load.
         DeviceError: if a folder ``./vllm`` hides the package.
     """
-    for key, value in _variables(name, asked).items():
+    for key, value in {**SAFE, **_variables(name, asked)}.items():
         os.environ.setdefault(key, value)
     torch = require("torch", f"the device {name}", install_command(name))
     vllm = require("vllm", f"the device {name}", install_command(name))

@@ -8,6 +8,7 @@ import re
 from harness.doctor import npu_smi
 from harness.doctor.examination import Examination
 from harness.doctor.messages import explain, share_text
+from harness.doctor.numbers import whole
 
 #: A card above this warns. The doctor's own number, in degrees Celsius.
 HOT = 85
@@ -52,7 +53,7 @@ def _processor(exam: Examination) -> None:
 
 def _memory(exam: Examination) -> None:
     sizes = {
-        name: int(value.split()[0]) * 1024
+        name: (whole(value.split()[0]) or 0) * 1024
         for name, _, value in (
             line.partition(":") for line in exam.host.read("/proc/meminfo").splitlines()
         )
@@ -87,7 +88,8 @@ def _pci(exam: Examination) -> None:
 
 def _nodes(exam: Examination) -> None:
     found = (p.name for p in exam.host.path("/dev").glob("davinci[0-9]*"))
-    exam.nodes = tuple(sorted((n for n in found if n[7:].isdigit()), key=lambda n: int(n[7:])))
+    numbered = {n: number for n in found if (number := whole(n[7:])) is not None}
+    exam.nodes = tuple(sorted(numbered, key=numbered.__getitem__))
     if exam.nodes:
         exam.fact("card", "device files", " ".join(exam.nodes))
 
@@ -143,6 +145,7 @@ def _first_visible(exam: Examination) -> int | None:
     """The chip that a process gets first, where the variable names one."""
     first = (exam.host.variable("ASCEND_RT_VISIBLE_DEVICES") or "0").partition(",")[0].strip()
     # A container is shown all chips by npu-smi, and has some: then nobody can tell.
-    if not first.isdigit() or (exam.nodes and len(exam.nodes) != len(exam.chips)):
+    number = whole(first)
+    if number is None or (exam.nodes and len(exam.nodes) != len(exam.chips)):
         return None
-    return int(first) if int(first) < len(exam.chips) else None
+    return number if number < len(exam.chips) else None

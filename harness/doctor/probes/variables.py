@@ -6,6 +6,7 @@ import os
 from itertools import pairwise
 
 from harness.doctor.examination import Examination
+from harness.doctor.numbers import whole
 
 #: What makes an Ascend card repeat itself.
 DETERMINISM = {
@@ -78,10 +79,10 @@ def _visible_devices(exam: Examination) -> None:
         return
     shown = f"ASCEND_RT_VISIBLE_DEVICES={value}"
     parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdigit() for part in parts):
+    ids = [number for part in parts if (number := whole(part)) is not None]
+    if len(ids) < len(parts):
         exam.find("visible-devices", f"{shown or 'empty'} is not a list of numbers")
         return
-    ids = [int(part) for part in parts]
     count = len(exam.nodes) or len(exam.chips)
     if any(b <= a for a, b in pairwise(ids)):
         exam.find("visible-devices", f"{shown} is not ascending")

@@ -225,7 +225,7 @@ def _hero_ratio(alignment: Alignment) -> HeroView:
     limit = None if gate is None else gate.limit
     if ratio.value is None:
         return HeroView("hero.error_ratio", NONE, said("hero.error_ratio.none"), "open")
-    key = "hero.error_ratio.point" if ratio.low is None else "hero.error_ratio.note"
+    key = "hero.error_ratio.point" if None in (ratio.low, ratio.high) else "hero.error_ratio.note"
     note = said(key, low=_two(ratio.low), high=_two(ratio.high), limit=number(limit))
     tone = "open" if gate is None else STATUS_TONE[gate.status]
     return HeroView("hero.error_ratio", f"{ratio.value:.2f}×", note, tone, ratio, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from fault_server import Handler, fault_server
 
 from harness.bench.load import Load, parse_counters, run_load, server_counters
 from harness.bench.result import LoadTimes
@@ -159,3 +161,32 @@ def test_an_interpreter_that_does_not_start_is_one_line(command: Command, python
 def test_a_counter_that_is_no_number_is_left_out(value: str) -> None:
     text = PAGE.replace(" 6432.0", f" {value}")
     assert parse_counters(text) == {"requests": 201, "prompt_tokens": 25728}
+
+
+def test_a_metrics_page_is_not_sought_elsewhere() -> None:
+    with fault_server() as other, fault_server() as server:
+        there = f"{other.url}/metrics"
+        other.answers["/metrics"] = [lambda h, _: h.whole(200, PAGE.encode())]
+        assert server_counters(other.url)["requests"] == 201
+        server.answers["/metrics"] = [lambda h, _: h.whole(302, b"", location=there)]
+        asked = len(other.requests)
+        assert server_counters(server.url) == {}
+        assert len(other.requests) == asked
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_metrics_page_that_drips_is_left(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.bench.load._METRICS_S", 0.2)
+
+    def drip(handler: Handler, _: object) -> None:
+        handler.wfile.write(head or b"HTTP/1.1 200 OK\r\nX: ")
+        for _byte in range(300):
+            handler.wfile.write(b"#")
+            handler.wfile.flush()
+            time.sleep(0.01)
+
+    with fault_server() as server:
+        server.answers["/metrics"] = [drip]
+        begun = time.monotonic()
+        assert server_counters(server.url) == {}
+        assert time.monotonic() - begun < 2.5

@@ -214,10 +214,140 @@ def test_prune_finds_baselines_of_a_changed_suite(command: Command) -> None:
     assert f"would remove {FOLDER.as_posix()}: its suite has changed\n" in ended.out
 
 
-def test_prune_finds_unreadable_baselines_and_suites_that_are_gone(command: Command) -> None:
-    assert "the suite s is not in prompts/" in command("baseline", "prune").out
-    (FOLDER / "reference.json").write_text("{")
-    assert "unreadable (is not JSON" in command("baseline", "prune").out
+def _newer_schema(text: str) -> str:
+    return text.replace("harness.recording/3", "harness.recording/99", 1)
+
+
+def _lfs_pointer(_text: str) -> str:
+    return "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 5\n"
+
+
+@pytest.mark.parametrize(
+    "change", [_newer_schema, _lfs_pointer, lambda _: "{", lambda text: text[:-9], lambda t: t]
+)
+def test_prune_leaves_what_may_be_good_elsewhere(
+    command: Command, change: Callable[[str], str]
+) -> None:
+    """Also the one as it was made: of a suite that is a file outside of prompts/."""
+    arm = FOLDER / "reference.json"
+    arm.write_text(change(arm.read_text("utf-8")), "utf-8")
+    before = _bytes(FOLDER)
+    assert command("baseline", "prune", "--yes").out == "nothing to prune\n"
+    assert _bytes(FOLDER) == before
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def _of_a_changed_suite() -> None:
+    Path("prompts").mkdir()
+    text = Path("s.yaml").read_text("utf-8")
+    Path("prompts/s.yaml").write_text(text.replace("Hello there", "Hello where"), "utf-8")
+
+
+def test_prune_removes_arms_and_no_file_of_the_user(command: Command) -> None:
+    _of_a_changed_suite()
+    (FOLDER / "README.md").write_text("why this baseline")
+    (FOLDER / "notes").mkdir()
+    (FOLDER / "control-notes.json").write_text('{"of": "the user"}')
+    done = command("baseline", "prune", "--yes")
+    assert done.status == 0
+    assert done.out.splitlines() == [
+        f"removed {FOLDER.as_posix()}: its suite has changed",
+        f"kept {FOLDER.as_posix()}, which also holds README.md, control-notes.json, notes",
+    ]
+    assert sorted(p.name for p in FOLDER.iterdir()) == ["README.md", "control-notes.json", "notes"]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_prune_goes_through_no_link(command: Command, level: int) -> None:
+    _of_a_changed_suite()
+    place = Path(*FOLDER.parts[: 2 + level])
+    elsewhere = Path("home")
+    shutil.move(str(place), elsewhere)
+    os.symlink(os.path.relpath(elsewhere, place.parent), place)
+    before = sorted(elsewhere.rglob("*"))
+    assert command("baseline", "prune", "--yes").out == "nothing to prune\n"
+    assert sorted(elsewhere.rglob("*")) == before
+
+
+def test_prune_leaves_hidden_links_and_files(command: Command) -> None:
+    home = Path("home")
+    home.mkdir()
+    (home / "diary.txt").write_text("mine")
+    os.symlink(Path("../../..") / home, FOLDER.with_name(".float16.making"))
+    FOLDER.with_name(".float16.old").write_text("mine")
+    assert command("baseline", "prune", "--yes").out == "nothing to prune\n"
+    assert (home / "diary.txt").exists()
+    assert FOLDER.with_name(".float16.making").is_symlink()
+    assert FOLDER.with_name(".float16.old").is_file()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", ".bfloat16.making", ".bfloat16.old"])
+def test_a_making_goes_through_no_link(command: Command, name: str) -> None:
+    home = Path("home")
+    home.mkdir()
+    for file in ("diary.txt", "reference.json", "control-seed-1.json"):
+        (home / file).write_text(f"my {file}")
+    shutil.rmtree(FOLDER)
+    os.symlink(Path("../../..") / home, FOLDER.with_name(name))
+    ended = command(*MAKE)
+    assert ended.status == 2
+    assert f"{name}: is a link" in ended.error
+    assert sorted(p.read_text() for p in home.iterdir()) == [
+        "my control-seed-1.json",
+        "my diary.txt",
+        "my reference.json",
+    ]
+
+
+def test_a_making_goes_through_no_link_above_it(command: Command) -> None:
+    shutil.move(str(FOLDER.parent), "home")
+    os.symlink("../../home", FOLDER.parent)
+    before = _bytes(Path("home/bfloat16"))
+    assert "is reached through a link" in command(*MAKE).error
+    assert _bytes(Path("home/bfloat16")) == before
+
+
+def test_the_users_files_move_into_the_new_baseline(command: Command) -> None:
+    (FOLDER / "README.md").write_text("why this baseline")
+    (FOLDER / "notes").mkdir()
+    (FOLDER / "control-gone.json").write_bytes((FOLDER / "oracle.json").read_bytes())
+    assert command(*MAKE, "--max-new-tokens", "3").status == 0
+    assert (FOLDER / "README.md").read_text() == "why this baseline"
+    assert (FOLDER / "notes").is_dir()
+    assert not (FOLDER / "control-gone.json").exists()
+    assert os.listdir(FOLDER.parent) == ["bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("place", "file"),
+    [
+        ("bfloat16", "reference.json"),
+        ("bfloat16", "control-mine.json"),
+        (".bfloat16.making", "diary.txt"),
+        (".bfloat16.making", "reference.json"),
+        (".bfloat16.making", "reference.json.partial"),
+        (".bfloat16.old", "diary.txt"),
+    ],
+)
+def test_a_making_refuses_what_it_would_replace(command: Command, place: str, file: str) -> None:
+    path = FOLDER.with_name(place) / file
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text("the only copy")
+    assert path.as_posix() in command(*MAKE).error
+    assert path.read_text() == "the only copy"
+
+
+def test_arms_that_somebody_else_made_are_made_again(command: Command) -> None:
+    """An arm in the making is finished work; one that was put there is not."""
+    staging = FOLDER.with_name(".bfloat16.making")
+    shutil.copytree(FOLDER, staging)
+    ended = command(*MAKE)
+    assert ended.status == 0
+    assert "finished before" not in ended.err
 
 
 def test_prune_keeps_baselines_of_a_suite_with_a_mistake(command: Command) -> None:

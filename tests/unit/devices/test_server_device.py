@@ -589,6 +589,29 @@ def test_the_key_is_in_no_file_note_or_error(
         assert KEY not in text
 
 
+@pytest.mark.parametrize("piece", [len(KEY), 5])
+def test_the_key_is_in_no_text_and_no_ending(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Of a server without token ids, whole or in pieces, and as its word for an end."""
+    monkeypatch.setenv("HARNESS_API_KEY", KEY)
+
+    def answer(handler: Handler, _: Any) -> None:
+        handler.begin_stream()
+        for at in range(0, len(KEY), piece):
+            handler.event({"choices": [{"text": KEY[at : at + piece], "index": 0}]})
+        handler.event({"choices": [{"text": "", "finish_reason": KEY}]})
+        handler.event("[DONE]")
+
+    faults.answers[COMPLETIONS] = [answer]
+    notes = Notes()
+    suite = fake_suite(prompts=1, tokens=20)
+    record(device(faults, notes), narrow_subject(), suite, out=tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text()
+    assert KEY not in text + "".join(notes.lines)
+    assert "[key]" in text
+
+
 def test_a_server_that_dies_leaves_finished_prompts_to_go_on_from(
     faults: Faults, tmp_path: Path
 ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -300,3 +301,63 @@ def test_events_come_while_the_stream_is_open(faults: Faults) -> None:
         assert time.monotonic() - started < 0.25
         assert next(found) == "two"
         assert time.monotonic() - started > 0.25
+
+
+# --- a server that takes its time, and one that repeats the key
+
+
+def drip_header(handler: Handler, _: Any) -> None:
+    """A header that never ends, a byte at a time."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _byte in range(400):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        waited.wait(0.02)
+
+
+waited = threading.Event()
+
+
+@pytest.mark.parametrize("how", ["get", "post", "stream"])
+def test_headers_that_drip_are_left(faults: Faults, how: str) -> None:
+    faults.answers["/x"] = [drip_header]
+    client = http(faults, timeout=0.3)
+    ask: dict[str, Callable[[], object]] = {
+        "get": lambda: client.get("/x"),
+        "post": lambda: client.post("/x", {}),
+        "stream": lambda: client.stream("/x", {}).__enter__(),
+    }
+    begun = time.monotonic()
+    with pytest.raises(DeviceError, match="no answer in") as failed:
+        ask[how]()
+    assert time.monotonic() - begun < 4
+    one_line(failed)
+    client.close()
+
+
+def test_a_long_error_is_read_in_part(faults: Faults) -> None:
+    sent = []
+
+    def flood(handler: Handler, _: Any) -> None:
+        handler.send_response(500)
+        handler.end_headers()
+        for _block in range(64):
+            handler.wfile.write(b"x" * (1 << 20))
+            sent.append(1)
+
+    faults.answers["/x"] = [flood]
+    with pytest.raises(Refused, match="answered 500"):
+        http(faults).get("/x")
+    assert len(sent) < 32
+
+
+def test_a_key_is_taken_out_of_every_string(
+    faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_API_KEY", KEY)
+    content = {"data": [{"id": KEY, f"a{KEY}": [f"b{KEY}c", 1, None, True]}]}
+    faults.answers["/x"] = [json_answer(content)]
+    cleaned = {"data": [{"id": "[key]", "a[key]": ["b[key]c", 1, None, True]}]}
+    assert http(faults).get("/x") == cleaned
+    assert http(faults).post("/x", {}) == cleaned
+    assert server_http.without_key(f"x {KEY} y") == "x [key] y"

@@ -83,3 +83,43 @@ def test_what_dead_processes_left_is_removed_and_a_living_one_keeps_its_own(tmp_
             assert one.is_dir()
             assert not dead.exists()
         assert (living / "half").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o444])
+def test_nobody_gains_access_to_a_file_that_is_written_again(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with replacing(path) as temporary:
+        assert temporary.stat().st_mode & 0o777 & ~mode == 0, "while it is written, too"
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are the user's")
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / "precious").chmod(0o600)
+    os.symlink("precious", tmp_path / "a")
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_only_folders_that_the_harness_named_are_cleared_up(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    for name in (".out.part-notes", ".out.part-0123456789", ".other.part-01234567", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "diary").touch()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "diary").touch()
+    os.symlink("home", tmp_path / ".out.part-00000001")
+    (tmp_path / ".out.part-00000002").touch()
+    (tmp_path / ".out.part-00000003").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with staged_folder(final):
+        pass
+    gone = set(before) - set(tmp_path.rglob("*"))
+    assert gone == {tmp_path / ".out.part-00000003"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -81,3 +82,44 @@ def test_the_judging_command_runs_as_it_stands(
     for file in ("alignment.json", "report.html", "comment.md", "summary.md"):
         assert Path(file).stat().st_size > 500
     assert "BIT_EXACT" in Path("comment.md").read_text("utf-8")
+
+
+def jobs(path: Path) -> dict[str, Any]:
+    """The jobs of a workflow, GitHub's or GitLab's."""
+    content = yaml.safe_load(path.read_text("utf-8"))
+    found = content.get("jobs", content)
+    return {
+        name: job for name, job in found.items() if isinstance(job, dict) and name != "variables"
+    }
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_actions_are_named_by_digest(path: Path) -> None:
+    used = re.findall(r"uses: (\S+)", path.read_text("utf-8"))
+    assert all(re.search(r"@[0-9a-f]{40}$", action) for action in used)
+    assert used or path.name == "gitlab.yml"
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_the_code_of_a_fork_does_not_reach_an_own_machine(path: Path) -> None:
+    for job in jobs(path).values():
+        if "self-hosted" in str(job.get("runs-on")):
+            assert "head.repo.full_name == github.repository" in job["if"]
+        if "ascend" in str(job.get("tags")):
+            first = job["rules"][0]
+            assert "SOURCE_PROJECT_ID != $CI_PROJECT_ID" in first["if"]
+            assert first["when"] == "never"
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_no_token_lies_beside_the_code_of_a_request(path: Path) -> None:
+    content = yaml.safe_load(path.read_text("utf-8"))
+    if "jobs" in content:
+        assert content["permissions"] == {"contents": "read"}
+    for job in jobs(path).values():
+        text = yaml.safe_dump(job)
+        if "checkout" in text:
+            assert "persist-credentials: false" in text
+            assert "permissions" not in job
+        if "checkout" in text or "script" in job:
+            assert not re.search(r"TOKEN|SECRET|PASSWORD|github\.token|secrets\.", text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import sys
@@ -14,6 +13,7 @@ import pytest
 from factories import RNG, run
 
 from harness.errors import HarnessError
+from harness.files.own import seal
 from harness.recording.format import Run
 from harness.recording.journal import Journal
 
@@ -97,15 +97,102 @@ def test_a_damaged_line_and_what_follows_is_dropped(out: Path, line: int) -> Non
 @pytest.mark.parametrize("text", [b"[]", b"{}", b'{"run":{},"kind":"free","prompt":"c"}', b"{"])
 def test_a_sealed_line_that_is_no_run_is_dropped(out: Path, text: bytes) -> None:
     with partial(out).open("ab") as stream:
-        stream.write(hashlib.sha256(text).hexdigest()[:16].encode() + b" " + text + b"\n")
+        before = partial(out).read_bytes().splitlines()[-1].partition(b" ")[0]
+        stream.write(seal(b"journal", before, text).encode() + b" " + text + b"\n")
     assert len(found(out)) == 3
 
 
-def test_foreign_bytes_are_overwritten(tmp_path: Path) -> None:
+PRECIOUS = b"the only copy\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PRECIOUS,
+        b"\xff\x00 something else\r\n" * 50,
+        b'{"key": "a journal of another tool"}\n',
+        b"0" * 4000,
+        b"cafe\n",
+    ],
+)
+def test_what_is_not_a_journal_stays(tmp_path: Path, text: bytes) -> None:
     out = tmp_path / "r.json"
-    partial(out).write_bytes(b"\xff\x00 something else\r\n" * 50)
+    partial(out).write_bytes(text)
+    with pytest.raises(HarnessError, match=r"is not a journal of the harness.*--out"):
+        Journal(out, KEY).__enter__()
+    assert partial(out).read_bytes() == text
+
+
+@pytest.mark.parametrize("there", ["a file", "a journal", "nothing"])
+def test_a_link_is_not_followed(tmp_path: Path, there: str, out: Path) -> None:
+    target = tmp_path / "elsewhere" / "thesis.txt"
+    target.parent.mkdir()
+    text = partial(out).read_bytes() if there == "a journal" else PRECIOUS
+    if there != "nothing":
+        target.write_bytes(text)
+    partial(out).unlink()
+    os.symlink(target, partial(out))
+    with pytest.raises(HarnessError, match="is a link"):
+        Journal(out, KEY).__enter__()
+    assert target.read_bytes() == text if there != "nothing" else not target.exists()
+    assert partial(out).is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs")
+def test_a_fifo_or_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    os.mkfifo(partial(out))
+    with pytest.raises(HarnessError, match="is not a regular file"):
+        Journal(out, KEY).__enter__()
+    partial(out).unlink()
+    partial(out).mkdir()
+    with pytest.raises(HarnessError, match="cannot be written"):
+        Journal(out, KEY).__enter__()
+
+
+def test_discard_leaves_what_took_the_journals_place(out: Path) -> None:
+    with Journal(out, KEY) as journal:
+        partial(out).unlink()
+        partial(out).write_bytes(PRECIOUS)
+        journal.discard()
+    assert partial(out).read_bytes() == PRECIOUS
+
+
+def test_another_users_journal_is_not_finished_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of the same work, byte by byte as the harness writes it, and was made elsewhere."""
+    out = tmp_path / "r.json"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
+    with Journal(out, KEY) as journal:
+        journal.add("free", "a", a_run(1))
+    assert found(out) == [("free", "a")]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
     assert found(out) == []
-    assert partial(out).read_bytes().count(b"\n") == 1
+
+
+def test_lines_of_ones_own_journals_do_not_mix(out: Path, tmp_path: Path) -> None:
+    """A line belongs behind the lines that stood before it, in the journal of that work."""
+    other = tmp_path / "other" / "r.json"
+    with Journal(other, {**KEY, "device": "other"}) as journal:
+        journal.add("free", "a", a_run(9))
+    lines = partial(out).read_bytes().splitlines(keepends=True)
+    foreign = partial(other).read_bytes().splitlines(keepends=True)
+    for forged in (
+        [lines[0], foreign[1]],
+        [lines[0], lines[2], lines[1]],
+        [lines[0], lines[1], lines[1]],
+    ):
+        partial(out).write_bytes(b"".join(forged))
+        assert len(found(out)) == (1 if forged[1] == lines[1] else 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_the_journal_of_a_private_recording_is_private(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    out.touch(0o600)
+    with Journal(out, KEY):
+        assert partial(out).stat().st_mode & 0o777 == 0o600
 
 
 def test_discard_removes_the_file(out: Path) -> None:
