@@ -13,8 +13,8 @@ from harness.checkpoint.family import Family, Fields, Group, OneOf, classes_of
 
 _SIZES = {
     "hidden": "hidden_size",
-    "vocab": "vocab_size",
     "inner": "intermediate_size",
+    "vocab": "vocab_size",
     "q": "num_attention_heads*head_dim",
     "k": "num_key_value_heads*head_dim",
     "head": "head_dim",

@@ -69,9 +69,9 @@ def lay_out(family: Family, shapes: Shapes) -> Layout | None:
     start = f"{prefix}{family.stack}."
     layers: dict[int, dict[str, tuple[int, ...] | None]] = {}
     for name, shape in shapes.items():
-        number, _, rest = name.removeprefix(start).partition(".")
-        if name.startswith(start) and number.isdecimal() and len(number) < 6:
-            layers.setdefault(int(number), {})[rest] = shape
+        digits, _, rest = name.removeprefix(start).partition(".")
+        if name.startswith(start) and digits.isdecimal() and len(digits) < 6:
+            layers.setdefault(int(digits), {})[rest] = shape
     predicting = {n for n, own in layers.items() if any(r.startswith(_PREDICTS) for r in own)}
     main = {n: own for n, own in layers.items() if n not in predicting}
     count = max(main, default=-1) + 1
@@ -120,6 +120,8 @@ def _prefix(family: Family, shapes: Shapes, known: Mapping[str, str]) -> str | N
         if match and _EXPERT.sub("*", match[2]) in known:
             # A stack of pictures or sound has the same names in some wrappers.
             votes[match[1]] += 0 if _tower(match[1]) else 1
+    whole = {p: n for p, n in votes.items() if n and p + family.embedding in shapes}
+    votes = Counter(whole) or votes
     best = votes.most_common(1)
     return best[0][0] if best and best[0][1] else None
 
@@ -221,9 +223,9 @@ def _solve(
     held = [(name, dims.split(","), shapes[name]) for name, dims in outside.items()]
     for number, own in sorted(layers.items()):
         for rest, shape in own.items():
-            dims = known.get(_EXPERT.sub("*", rest))
-            if dims is not None:
-                held.append((f"{start}{number}.{rest}", dims.split(","), shape))
+            written = known.get(_EXPERT.sub("*", rest))
+            if written is not None:
+                held.append((f"{start}{number}.{rest}", written.split(","), shape))
     sizes = _values(held)
     problems = []
     for name, dims, shape in held:
