@@ -67,6 +67,7 @@ internlm3         4096 11008 32 32  -  -   128512 32768  no  10000   10000
 _MORE: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": False, "mlp_bias": False},
     "qwen3": {"attention_bias": False},
+    "glm4v_text": {"attention_bias": True},
     "qwen3_vl_text": {"attention_bias": False},
     "gemma": {"attention_bias": False},
     "gemma2": {"attention_bias": False},
@@ -170,3 +171,11 @@ _ROWS = [_row(line) for line in _TABLE.split("\n") if line]
 DEFAULTS = {kind: fields for kind, fields, _ in _ROWS}
 #: rope_theta by model_type: in Transformers 4.57, in 5; None where the release lacks the type.
 THETAS = {kind: thetas for kind, _, thetas in _ROWS}
+#: rope_theta of other types in Transformers 4.57, where it is not 10000.
+OTHER_THETAS = {
+    **{"apertus": 12_000_000, "bitnet": 500_000, "csm": 500_000, "evolla": 500_000},
+    **{"falcon_h1": 100_000, "flex_olmo": 500_000, "fuyu": 25_000, "gemma3n_text": 1_000_000},
+    **{"helium": 100_000, "lfm2": 1_000_000, "llama4_text": 500_000, "minimax": 1_000_000},
+    **{"longcat_flash": 10_000_000, "modernbert": 160_000, "modernbert-decoder": 160_000},
+    **{"persimmon": 25_000, "phimoe": 1_000_000},
+}

@@ -23,6 +23,13 @@ _UNTELLABLE = {
     "rms_norm_eps": 1e-6,
     "hidden_act": "silu",
 }
+#: Names under which Transformers 5 writes a field; both are read.
+_ALIASES = {
+    "num_experts": ("num_local_experts",),
+    "num_local_experts": ("num_experts",),
+    "n_routed_experts": ("num_local_experts", "num_experts"),
+    "moe_num_experts": ("num_local_experts", "num_experts"),
+}
 _HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim")
 
 
@@ -41,13 +48,18 @@ class Stated:
     values: Mapping[str, Any]
     defaults: Mapping[str, Any]
 
+    def said(self, name: str) -> Any:
+        """The value in the file, also under a field's other name; None without."""
+        names = (name, *_ALIASES.get(name, ()))
+        return next((self.values[n] for n in names if self.values.get(n) is not None), None)
+
     def taken(self, name: str) -> Any:
         """The value that is computed with, as far as it is known.
 
         An absent field is the class's own, a null one follows from others.
         """
-        if name in self.values:
-            return _plain(self.values[name])
+        if name in self.values or self.said(name) is not None:
+            return _plain(self.said(name))
         return self.defaults.get(name)
 
 
@@ -110,7 +122,8 @@ def compare_fields(
         if letter in layout.sizes and _is_plain(name) and name not in (*_HEADS, "hidden_size"):
             fields.append(_held(name, stated, layout.sizes[letter]))
     for name, value in layout.flags.items():
-        if name in stated.values or value != bool(stated.defaults.get(name)):
+        known = name in stated.values or name in stated.defaults
+        if known and (name in stated.values or value != bool(stated.defaults.get(name))):
             # A null in place of a flag is false, as an absent one without a default.
             told = stated.values.get(name, stated.defaults.get(name))
             fields.append(_compared(name, stated.values.get(name), bool(told), value))
@@ -169,7 +182,7 @@ def _is_plain(formula: str) -> bool:
 
 
 def _held(name: str, stated: Stated, true: Any, note: str = "") -> Field:
-    said = stated.values.get(name)
+    said = stated.said(name)
     if said is None and name not in stated.values and stated.defaults.get(name) == true:
         return Field(name, None, true, "equal", "absent: the class takes it")
     if said is None:

@@ -18,6 +18,8 @@ _EMBEDDINGS = (
 )
 _HEADS = ("lm_head.weight", "embed_out.weight", "output_layer.weight", "output.weight")
 _COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+#: Rows that a class may have beyond vocab_size.
+_PADDING = 256
 _ROWS = ("vocab_size", "padded_vocab_size")
 #: Stacks that are not the language model's.
 _BESIDE = re.compile(
@@ -35,7 +37,7 @@ class Plain:
         stack: the key before the layers' numbers; "" where it cannot be told.
         numbers: of the layers that are there.
         embedding, head: their keys, or "".
-        width: the rows and columns of the embeddings; None without.
+        rows: of the embeddings; None without.
     """
 
     stack: str
@@ -65,12 +67,22 @@ def plain_parts(shapes: Shapes) -> Plain:
     )
 
 
+def may_be_head(parts: Plain, shapes: Shapes) -> bool:
+    """Whether a tensor under an unusual name has the rows of the embeddings, or their columns."""
+    return any(
+        shape is not None and len(shape) == 2 and parts.rows in shape and name != parts.embedding
+        for name, shape in shapes.items()
+    )
+
+
 def _one(shapes: Shapes, ends: tuple[str, ...]) -> str:
     """The key with one of these ends, the shortest; "" without, or in an encoder."""
     found = [
         name
         for name in shapes
-        if any(name == end or name.endswith("." + end) for end in ends) and not _BESIDE.search(name)
+        if any(name == end or name.endswith("." + end) for end in ends)
+        and not _BESIDE.search(name)
+        and not any(part.isdecimal() for part in name.split("."))
     ]
     return min(found, key=len, default="")
 
@@ -83,25 +95,25 @@ def compare_plain(parts: Plain, fields: Fields) -> Iterator[Field]:
         name, stated = next(iter(counts.items()))
         there = max(parts.numbers) + 1
         extra = [values.get(k) for k in ("num_nextn_predict_layers", "num_mtp_layers")]
-        allowed = {stated, *(stated + e for e in extra if type(e) is int)}
-        same = there in allowed or there in counts.values()
+        # A class may count its stack under another name, as num_blocks.
+        others = [v for k, v in values.items() if re.search(r"layer|block|depth", k)]
+        same = there in (stated, *(stated + e for e in extra if type(e) is int), *others)
         yield Field(name, stated, stated if same else there, "equal" if same else "wrong")
     rows = {key: values[key] for key in _ROWS if type(values.get(key)) is int}
     if rows and parts.rows is not None:
-        same = parts.rows in rows.values()
         name, stated = next(iter(rows.items()))
-        yield Field(name, stated, parts.rows, "equal" if same or _near(values) else "wrong")
+        others = [v for k, v in values.items() if "vocab" in k]
+        same = parts.rows in (*rows.values(), *others)
+        # Some classes have rows of their own behind the vocabulary, or round it up.
+        padded = stated < parts.rows <= stated + _PADDING
+        note = "rows beyond the vocabulary" if padded and not same else ""
+        yield Field(name, stated, parts.rows, "equal" if same or padded else "wrong", note)
 
 
 def _is_shared(values: Mapping[str, Any]) -> bool:
     """Whether layers share weights, so that the tensors' numbers do not count them."""
     groups = ("num_hidden_groups", "num_inner_groups", "num_repeats", "num_loops")
     return any(type(values.get(key)) is int for key in groups)
-
-
-def _near(values: Mapping[str, Any]) -> bool:
-    """Whether the embeddings have rows beyond the vocabulary by their class's own rule."""
-    return any(key in values for key in ("pad_vocab_size_multiple", "additional_vocab_size"))
 
 
 def gaps(parts: Plain) -> Iterator[CheckpointIssue]:

@@ -20,12 +20,12 @@ from harness.checkpoint.fields import (
     undetermined_heads,
 )
 from harness.checkpoint.findings import CheckpointIssue, Field, Inspection
-from harness.checkpoint.generic import compare_plain, gaps, plain_parts
+from harness.checkpoint.generic import compare_plain, gaps, may_be_head, plain_parts
 from harness.checkpoint.headers import Stored, check_inside, read_headers, total_bytes
 from harness.checkpoint.layout import Layout, by_first_part, lay_out, shown_names
 from harness.checkpoint.llama import Facts, facts_of
 from harness.checkpoint.multipliers import ignored_multipliers
-from harness.checkpoint.names import plain_names
+from harness.checkpoint.names import plain_name, plain_names
 from harness.checkpoint.quantized import Scheme, logical_shapes, scheme_of
 from harness.checkpoint.quantized_checks import check_quantized, is_checked
 from harness.checkpoint.rope import check_rope
@@ -79,17 +79,17 @@ def inspect(
     seen = _Seen(checked=["the index and the headers of the weights"])
     scheme = scheme_of(model, fields.values, stored)
     tensors = stored
-    if scheme is None:
-        tensors, training = plain_tensors(stored)
-        seen.findings += training
-    else:
+    family, by_class = family_of(fields)
+    if scheme is not None:
         seen.findings += check_quantized(scheme, stored)
         which = seen.checked if is_checked(scheme) else seen.not_checked
         which.append(f"what {scheme.method} keeps beside each weight")
-    family, by_class = family_of(fields)
+    elif family is not None or any(plain_name(t.name) is None for t in stored):
+        tensors, training = plain_tensors(stored)
+        seen.findings += training
     shapes = logical_shapes(tensors, scheme)
     layout = None if family is None else lay_out(family, shapes)
-    if layout is not None and _is_another(layout, fields):
+    if family is not None and layout is not None and _is_another(family, layout, fields):
         layout = None
     if family is not None and layout is not None:
         _check_family(family, layout, fields, tensors, head_dim, scheme, seen)
@@ -130,9 +130,11 @@ def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[Checkpoi
     ]
 
 
-def _is_another(layout: Layout, fields: Fields) -> bool:
+def _is_another(family: Family, layout: Layout, fields: Fields) -> bool:
     """Whether a wrapper has tensors of its own in place of those of its nested model."""
-    return bool(fields.within) and len(layout.foreign) >= layout.count > 0
+    own = len(layout.foreign) >= layout.count > 0
+    bare = f"{layout.prefix}{family.embedding} is missing" in layout.problems
+    return bool(fields.within) and (own or bare)
 
 
 def _check_family(
@@ -211,8 +213,16 @@ def _check_plain(
     seen.findings += gaps(parts)
     seen.rows = parts.rows
     stated = fields.tied
-    if parts.embedding and (parts.head or (stated and not any(stated))):
-        seen.fields.append(_tied(parts.head, parts.embedding, fields, tensors, {}))
+    gone = not parts.head and stated and not any(stated) and not may_be_head(parts, shapes)
+    both = fields.values.get("is_encoder_decoder") is True  # a head of the decoder's own
+    if parts.rows is not None and not both and (parts.head or gone):
+        told = _tied(parts.head, parts.embedding, fields, tensors, {})
+        if told.bad and parts.head:  # what a class does with both is its own
+            seen.findings.append(
+                CheckpointIssue("warning", f"tie_word_embeddings is true, and {told.note}")
+            )
+        else:
+            seen.fields.append(told)
         seen.checked.append("the head against tie_word_embeddings")
     counted = [f.name for f in seen.fields if f.name != "tie_word_embeddings"]
     seen.checked += [f"{name} against the tensors" for name in counted]

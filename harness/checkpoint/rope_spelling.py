@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.checkpoint.class_defaults import THETAS
+from harness.checkpoint.class_defaults import OTHER_THETAS, THETAS
 from harness.checkpoint.findings import CheckpointIssue
 
 _THETA, _SHARE = "rope_theta", "partial_rotary_factor"
@@ -22,7 +22,11 @@ _SCALING = (
     *("original_max_position_embeddings", "mrope_section"),
 )
 #: What classes of 4.57 take where the file says nothing.
-_SHARES = dict.fromkeys(("glm", "glm4", "glm4_moe", "glm4v_moe_text", "phi"), 0.5)
+_HALF = ("glm", "glm4", "glm4_moe", "glm4v_moe_text", "phi", "bamba", "fuyu", "nemotron")
+_SHARES = {
+    **dict.fromkeys((*_HALF, "persimmon", "recurrent_gemma"), 0.5),
+    **dict.fromkeys(("gpt_neox", "stablelm", "qwen3_next"), 0.25),
+}
 _SCALED = {
     "gpt_oss": {
         **{"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0},
@@ -96,7 +100,10 @@ def _default(config: Mapping[str, Any], release: int) -> Any:
     """rope_theta of a class that finds none: of 4.57 (0) or of 5 (1)."""
     kind = config.get("model_type")
     thetas = THETAS.get(kind) if isinstance(kind, str) else None
-    return 10000 if thetas is None or thetas[release] is None else thetas[release]
+    if thetas is not None and thetas[release] is not None:
+        return thetas[release]
+    other = OTHER_THETAS.get(kind) if isinstance(kind, str) else None
+    return 10000 if other is None else other
 
 
 def _is_gemma3(config: Mapping[str, Any]) -> bool:
