@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import ModelError
 from harness.files import jsonfile
 from harness.model.hub import first_line, quiet_transformers, require
-
-if TYPE_CHECKING:
-    from harness.model.model import Model
+from harness.model.model import Model, read_json
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
