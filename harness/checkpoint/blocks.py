@@ -86,14 +86,3 @@ def same_bytes(first: Stored, second: Stored) -> bool:
         == read_bytes(second, begin, min(BLOCK, first.nbytes - begin))
         for begin in range(0, first.nbytes, BLOCK)
     )
-
-
-def nonfinite(tensor: Stored) -> int:
-    """How many numbers of a tensor are infinite or NaN."""
-    count = 0
-    for block in blocks(tensor):
-        if tensor.dtype == "BF16":
-            count += int(np.count_nonzero((block & np.uint16(0x7F80)) == np.uint16(0x7F80)))
-        else:
-            count += int(block.size - np.count_nonzero(np.isfinite(block)))
-    return count
