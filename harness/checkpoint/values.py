@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
-from harness.checkpoint.blocks import blocks
+from harness.checkpoint.blocks import counted
 from harness.checkpoint.findings import CheckpointIssue
 from harness.checkpoint.headers import Stored
 
@@ -56,12 +54,8 @@ def check_values(
 
 def _look(tensor: Stored) -> tuple[int, bool]:
     """How many numbers are infinite or NaN, and whether all are zero."""
-    broken, dead = 0, True
-    for block in blocks(tensor):
-        if tensor.dtype == "BF16":
-            broken += int(np.count_nonzero((block & np.uint16(0x7F80)) == np.uint16(0x7F80)))
-            dead = dead and not np.any(block & np.uint16(0x7FFF))
-        else:
-            broken += int(block.size - np.count_nonzero(np.isfinite(block)))
-            dead = dead and not np.any(block)
-    return broken, dead
+    broken = alive = 0
+    for bad, nonzero in counted(tensor):
+        broken += bad
+        alive += nonzero
+    return broken, alive == 0
