@@ -90,10 +90,17 @@ def same_bytes(first: Stored, second: Stored) -> bool:
 
 def nonfinite(tensor: Stored) -> int:
     """How many numbers of a tensor are infinite or NaN."""
-    count = 0
+    return sum(broken for broken, _ in counted(tensor))
+
+
+def counted(tensor: Stored) -> Iterator[tuple[int, int]]:
+    """Of each block, how many numbers are infinite or NaN, and how many are not zero."""
     for block in blocks(tensor):
         if tensor.dtype == "BF16":
-            count += int(np.count_nonzero((block & np.uint16(0x7F80)) == np.uint16(0x7F80)))
+            broken = np.count_nonzero((block & np.uint16(0x7F80)) == np.uint16(0x7F80))
+            yield int(broken), int(np.count_nonzero(block & np.uint16(0x7FFF)))
         else:
-            count += int(block.size - np.count_nonzero(np.isfinite(block)))
-    return count
+            yield (
+                block.size - int(np.count_nonzero(np.isfinite(block))),
+                int(np.count_nonzero(block)),
+            )

@@ -36,13 +36,14 @@ class CheckpointIssue:
     """Something beyond a single field: what was seen, why it matters, how to mend it.
 
     Attributes:
-        about: with ``shapes`` or ``heads`` no config can be derived.
+        about: with ``shapes`` or ``heads`` no config can be derived, with ``quantized`` no
+            weight can be read as it is.
     """
 
     severity: Severity
     what: str
     remedy: str = ""
-    about: Literal["shapes", "heads", ""] = ""
+    about: Literal["shapes", "heads", "quantized", ""] = ""
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,20 @@ class Inspection:
 
     Attributes:
         folder: the checkpoint.
-        family: ``llama``, or what else it may be.
+        family: the ``model_type`` of the language model, or what else config.json names.
         tensors, parameters, bytes: of the weights, without containers.
-        kv_bytes_per_token: of a KV cache in the weights' dtype; None outside the family.
+        kv_bytes_per_token: of a KV cache in the type that the model computes in; None where
+            the family is not known, or has none.
         dtypes: bytes of weights by storage dtype.
         fields: config.json beside the weights.
         findings: what else is wrong, doubtful or good to know.
         copied_from: the known model whose config.json this is, where it is another's.
         same_shapes_as: the known model that has these shapes.
+        known_as: the family whose row was held against the tensors; None on the generic path.
+        quantization: how the weights are quantized; None where they are not.
+        checked: what was held against what.
+        not_checked: what was not.
+        within: the key of config.json that holds the language model's fields, or "".
     """
 
     folder: str
@@ -72,6 +79,11 @@ class Inspection:
     findings: tuple[CheckpointIssue, ...]
     copied_from: str | None
     same_shapes_as: str | None
+    known_as: str | None = None
+    quantization: str | None = None
+    checked: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
+    within: str = ""
 
     @property
     def wrong(self) -> tuple[Field, ...]:

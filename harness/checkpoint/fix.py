@@ -32,9 +32,16 @@ def plan_changes(found: Inspection) -> list[Change]:
     Raises:
         ModelError: if a wrong value is not determined by the weights.
     """
-    if found.family != "llama":
+    if found.known_as is None:
         raise ModelError(
-            f"{found.folder}: not the tensors of a Llama, so its config.json cannot be derived"
+            f"{found.folder}: its family ({found.family}) is not known, or its tensors are "
+            "another's, so its config.json cannot be derived"
+        )
+    if found.within and found.wrong:
+        names = ", ".join(field.name for field in found.wrong)
+        raise ModelError(
+            f"{found.folder}: the wrong fields ({names}) stand under {found.within}; correct them "
+            "there by hand"
         )
     for finding in found.findings:
         if finding.about == "heads":

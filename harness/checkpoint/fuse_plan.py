@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checkpoint.families import LLAMA, family_of
+from harness.checkpoint.family import Family, classes_of, language_fields
+from harness.checkpoint.findings import Inspection
 from harness.checkpoint.fix import plan_changes
 from harness.checkpoint.headers import Stored, check_inside, read_headers
-from harness.checkpoint.inspect import active_mup, inspect
-from harness.checkpoint.llama import derive
+from harness.checkpoint.inspect import inspect
+from harness.checkpoint.multipliers import active_multipliers
 from harness.checkpoint.names import plain_names
+from harness.checkpoint.quantized import refuse_quantized, scheme_of
 from harness.checkpoint.shards import Shard, plan_shards
 from harness.checkpoint.ternary import NUMPY, group_of, is_quantized_name
 from harness.checkpoint.verify import sample_groups
@@ -27,7 +32,6 @@ _COPIED = re.compile(
 )
 #: Keys of a training config that a plain Llama has no use for.
 _TRAINING = re.compile(r"auto_map|.*quant.*|.*qat.*|.*ternary.*|group_size|w_bits?|a_bits?", re.I)
-_MUP = ("scale_emb", "dim_model_base", "scale_depth")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def plan_fuse(
     """
     folder = Path(model.path)
     stored = read_headers(folder)
+    refuse_quantized(scheme_of(model, read_json(model, "config.json") or {}, stored), model.path)
     names = plain_names(t.name for t in stored)
     items = tuple(
         _item(t, names[t.name])
@@ -90,7 +95,7 @@ def plan_fuse(
         raise ModelError(f"{folder}: no linear of a Llama's layers, so there is nothing to fuse")
     for item in quantized:
         group_of(item.source.shape[1], group_size)
-    config, removed = _config(model, items, head_dim)
+    config, removed = _config(model, head_dim)
     for item in quantized:
         _check_latent(item.source)
     shards = plan_shards((i.name, i.dtype, i.source.shape) for i in items)
@@ -128,25 +133,66 @@ def _check_latent(tensor: Stored) -> None:
         )
 
 
-def _config(
-    model: Model, items: tuple[Item, ...], head_dim: int | None
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _config(model: Model, head_dim: int | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The config of the inference form, and the keys that were removed or corrected."""
+    before = read_json(model, "config.json") or {}
+    family = _family(model, before)
     found = inspect(model, head_dim=head_dim)
     changes = plan_changes(found)
-    before = read_json(model, "config.json") or {}
-    facts = derive([replace(i.source, name=i.name) for i in items])
-    active = active_mup(before, facts)
-    if active:
-        raise ModelError(
-            f"{model.path}: config.json has muP factors that a Llama ignores "
-            f"({', '.join(f'{k} {v}' for k, v in active.items())}); fold them in first"
-        )
-    config = {k: v for k, v in before.items() if not _TRAINING.fullmatch(k) and k not in _MUP}
+    _check_multipliers(model, before, family, found)
+    plain = LLAMA if family.as_llama else family
+    gone = family.multipliers - plain.multipliers
+    config = {k: v for k, v in before.items() if not _TRAINING.fullmatch(k) and k not in gone}
+    if plain is LLAMA:  # neutral ones of any family
+        neutral = ("scale_emb", "dim_model_base", "scale_depth")
+        config = {k: v for k, v in config.items() if k not in neutral}
     config |= {change.name: change.new for change in changes}
-    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    classes = [name for name in classes_of(before) if name in plain.classes]
+    kind = before.get("model_type")
+    config["architectures"] = classes[:1] or [plain.classes[0]]
+    config["model_type"] = kind if kind in plain.types else plain.types[0]
     config["dtype" if "dtype" in config else "torch_dtype"] = "bfloat16"
     return config, tuple(k for k, v in before.items() if k not in config or config[k] != v)
+
+
+def _family(model: Model, config: Mapping[str, Any]) -> Family:
+    """The family of a training form, which its inference form keeps."""
+    fields = language_fields(config)
+    family, _ = family_of(fields)
+    kind = config.get("model_type")
+    if fields.within:
+        raise ModelError(
+            f"{model.path}: the language model of {kind!r} is a part of a multimodal checkpoint; "
+            "fuse takes one of a language model alone"
+        )
+    if family is None:
+        raise ModelError(
+            f"{model.path}: model_type {kind!r} is not among the families that are known, so the "
+            "numbers that its fused form needs are not either; write model_type and architectures "
+            "of the family that it computes"
+        )
+    if not family.fused:
+        raise ModelError(
+            f"{model.path}: the ternary quantizer is not defined for {family.name}: it knows "
+            "q, k, v and o_proj, gate, up and down_proj, each as a matrix of its own"
+        )
+    return family
+
+
+def _check_multipliers(
+    model: Model, config: Mapping[str, Any], family: Family, found: Inspection
+) -> None:
+    sizes = {f.name: f.weights for f in found.fields}
+    hidden, layers = sizes.get("hidden_size") or 0, sizes.get("num_hidden_layers") or 0
+    active = active_multipliers(config, hidden, layers, sizes.get("head_dim"))
+    kept = frozenset() if family.as_llama else family.multipliers
+    ignored = {key: value for key, value in active.items() if key not in kept}
+    if ignored:
+        raise ModelError(
+            f"{model.path}: config.json has muP factors or other multipliers that a "
+            f"{LLAMA.name if family.as_llama else family.name} ignores "
+            f"({', '.join(f'{k} {v}' for k, v in ignored.items())}); fold them in first"
+        )
 
 
 def _copies(folder: Path) -> tuple[str, ...]:

@@ -61,7 +61,8 @@ def check_inside(folder: Path, path: Path) -> None:
     """Refuse a file that is a link out of the checkpoint's folder.
 
     The Hub's cache is made of such links: one into the ``blobs`` folder of
-    the same repository is as good as a file.
+    the same repository is as good as a file. So is one from elsewhere into the
+    blobs of the user's own cache, as older downloads into a folder left them.
 
     Raises:
         ModelError: naming the link and its target.
@@ -71,10 +72,30 @@ def check_inside(folder: Path, path: Path) -> None:
     allowed = [home]
     if home.parent.name == "snapshots":
         allowed.append(home.parent.parent / "blobs")
-    if not any(target.is_relative_to(place) for place in allowed):
+    if not any(target.is_relative_to(place) for place in allowed) and not _is_blob(target):
         raise ModelError(
             f"{path}: is a link out of its folder, to {target}; copy the file into the folder"
         )
+
+
+def _is_blob(target: Path) -> bool:
+    """Whether a file is a blob of a model in one of the user's Hub caches."""
+    for cache in _hub_caches():
+        if target.is_relative_to(cache):
+            parts = target.relative_to(cache).parts
+            return len(parts) == 3 and parts[0].startswith("models--") and parts[1] == "blobs"
+    return False
+
+
+def _hub_caches() -> list[Path]:
+    """Where huggingface_hub keeps what it downloads: its variables, in its own order."""
+    named = [os.environ.get(name) for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")]
+    home = os.environ.get("HF_HOME")
+    if not home:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+        home = os.path.join(base, "huggingface")
+    places = [*(place for place in named if place), os.path.join(home, "hub")]
+    return [Path(os.path.realpath(os.path.expanduser(place))) for place in places]
 
 
 def total_bytes(tensors: Sequence[Stored]) -> int:

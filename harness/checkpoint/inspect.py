@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoint import siblings
-from harness.checkpoint.fields import Heads, compare_fields, settle_heads, undetermined_heads
+from harness.checkpoint.blocks import same_bytes
+from harness.checkpoint.families import family_of
+from harness.checkpoint.family import Family, Fields, classes_of, language_fields
+from harness.checkpoint.fields import (
+    compare_fields,
+    contradicted_products,
+    settle_heads,
+    stated_by,
+    undetermined_heads,
+)
 from harness.checkpoint.findings import CheckpointIssue, Field, Inspection
+from harness.checkpoint.generic import compare_plain, gaps, may_be_head, plain_parts
 from harness.checkpoint.headers import Stored, check_inside, read_headers, total_bytes
-from harness.checkpoint.llama import EMBEDDING, HEAD, Facts, derive, foreign_names
-from harness.checkpoint.names import plain_names
+from harness.checkpoint.layout import Layout, by_first_part, lay_out, shown_names
+from harness.checkpoint.llama import Facts, facts_of
+from harness.checkpoint.multipliers import ignored_multipliers
+from harness.checkpoint.names import plain_name, plain_names
+from harness.checkpoint.quantized import Scheme, logical_shapes, scheme_of
+from harness.checkpoint.quantized_checks import check_quantized, is_checked
 from harness.checkpoint.rope import check_rope
-from harness.checkpoint.vocabulary import tokenizer_size
+from harness.checkpoint.rope_spelling import check_spelling
+from harness.checkpoint.tokens import check_tokens
 from harness.model.model import Model, read_json
 from harness.model.safetensors_file import BITS
 
 _SHOWN = 3
-_LARGE = 1e15  # beyond any factor of muP; larger integers do not fit a float
 _TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+_WIDTH = {"bfloat16": 16, "float16": 16, "float32": 32}
+
+
+@dataclass
+class _Seen:
+    """What the checks have found so far."""
+
+    fields: list[Field] = field(default_factory=list)
+    findings: list[CheckpointIssue] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
+    facts: Facts | None = None
+    head_dim: int | None = None
+    rows: int | None = None
+    cache: int | None = None  # numbers a token in the KV cache
 
 
 def inspect(
@@ -37,7 +65,7 @@ def inspect(
     Args:
         model: where it lies.
         head_dim: of the user's own knowledge, where the weights cannot tell.
-        values: also read every weight and count those that are not finite.
+        values: also read every weight: those that are not finite, and dead tensors.
         progress: is given a line for each tensor that is read.
 
     Raises:
@@ -46,29 +74,42 @@ def inspect(
     folder = Path(model.path)
     check_inside(folder, folder / "config.json")
     config = read_json(model, "config.json") or {}
+    fields = language_fields(config)
     stored = read_headers(folder)
-    tensors, findings = plain_tensors(stored)
-    facts = derive(tensors)
-    foreign = foreign_names(tensors)
-    fields: list[Field] = []
-    heads: Heads | None = None
-    if facts is not None and not foreign:
-        heads = settle_heads(facts, config, head_dim)
-        fields = compare_fields(facts, config, heads)
-        fields.append(_tied(facts, config, tensors))
-        findings += [_shape(problem) for problem in facts.problems[:_SHOWN]]
-        findings += _more(facts.problems)
-        if heads is None:
-            findings.append(undetermined_heads(facts, config))
+    seen = _Seen(checked=["the index and the headers of the weights"])
+    scheme = scheme_of(model, fields.values, stored)
+    tensors = stored
+    family, by_class = family_of(fields)
+    if scheme is not None:
+        seen.findings += check_quantized(scheme, stored)
+        which = seen.checked if is_checked(scheme) else seen.not_checked
+        which.append(f"what {scheme.method} keeps beside each weight")
+    elif family is not None or any(plain_name(t.name) is None for t in stored):
+        tensors, training = plain_tensors(stored)
+        seen.findings += training
+    shapes = logical_shapes(tensors, scheme)
+    layout = None if family is None else lay_out(family, shapes)
+    if family is not None and layout is not None and _is_another(family, layout, fields):
+        layout = None
+    if family is not None and layout is not None:
+        _check_family(family, layout, fields, tensors, head_dim, scheme, seen)
     else:
-        findings.append(_another_family(config, foreign))
-    findings += check_rope(config, heads.head_dim if heads else None)
-    findings += _mup(config, facts)
-    findings += _tokens(model, config, facts)
-    findings += _code_and_dtype(config, stored)
+        _check_plain(family, shapes, fields, tensors, seen)
+    seen.findings += _contradiction(family, by_class, fields)
+    seen.findings += check_rope(fields.values, seen.head_dim)
+    seen.findings += check_spelling(fields.values)
+    seen.findings += check_tokens(model, fields.values, seen.rows)
+    seen.findings += _code_and_dtype(config, stored, scheme)
+    seen.checked += ["the position encoding", "tokenizer and eos", "the declared type"]
     if values:
-        findings += _values(stored, progress)
-    return _result(folder, stored, facts if fields else None, fields, findings, config)
+        from harness.checkpoint.values import check_values
+
+        one_plus = family is not None and family.norm_is_one_plus
+        seen.findings += check_values(stored, progress, norm_is_one_plus=one_plus)
+        seen.checked.append("each weight: finite, not all zeros")
+    else:
+        seen.not_checked.append("the values of the weights (--values)")
+    return _result(folder, stored, scheme, fields, None if layout is None else family, seen)
 
 
 def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[CheckpointIssue]]:
@@ -89,36 +130,154 @@ def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[Checkpoi
     ]
 
 
-def _result(
-    folder: Path,
-    stored: Sequence[Stored],
-    facts: Facts | None,
-    fields: Sequence[Field],
-    findings: list[CheckpointIssue],
-    config: Mapping[str, Any],
-) -> Inspection:
-    dtypes: Counter[str] = Counter()
-    for tensor in stored:
-        dtypes[tensor.dtype] += tensor.nbytes
-    copied, same = siblings.of_config(config), facts and siblings.of_weights(facts)
-    wrong = any(f.bad for f in fields)
-    cache = None
+def _is_another(family: Family, layout: Layout, fields: Fields) -> bool:
+    """Whether a wrapper has tensors of its own in place of those of its nested model."""
+    own = len(layout.foreign) >= layout.count > 0
+    bare = f"{layout.prefix}{family.embedding} is missing" in layout.problems
+    return bool(fields.within) and (own or bare)
+
+
+def _check_family(
+    family: Family,
+    layout: Layout,
+    fields: Fields,
+    tensors: Sequence[Stored],
+    head_dim: int | None,
+    scheme: Scheme | None,
+    seen: _Seen,
+) -> None:
+    """The tensors against the family's row."""
+    stated = stated_by(fields, family)
+    facts = facts_of(layout)
+    heads = None
+    if facts is not None and family.by_heads:
+        heads = settle_heads(facts, stated, head_dim)
+        if heads is None:
+            seen.findings.append(undetermined_heads(facts, fields.values))
+    seen.facts = facts
+    seen.head_dim = heads.head_dim if heads else layout.sizes.get("rope")
+    seen.rows = layout.sizes.get("vocab")
+    seen.fields = compare_fields(family, layout, stated, heads)
+    embedding = layout.prefix + family.embedding
+    seen.fields.append(_tied(layout.head, embedding, fields, tensors, stated.defaults))
+    seen.findings += [_shape(problem) for problem in layout.problems[:_SHOWN]]
+    seen.findings += _more(layout.problems)
+    seen.findings += contradicted_products(family, layout, stated)
+    seen.findings += _foreign(family, layout, scheme)
+    seen.findings += _beside(family, layout, fields)
     if facts is not None:
-        width = BITS[dtypes.most_common(1)[0][0]]
-        cache = 2 * facts.layers * facts.key_rows * width // 8
-    return Inspection(
-        folder=str(folder),
-        family="llama" if facts else str(config.get("model_type")),
-        tensors=len(stored),
-        parameters=sum(t.elements for t in stored),
-        bytes=total_bytes(stored),
-        kv_bytes_per_token=cache,
-        dtypes=dict(dtypes.most_common()),
-        fields=tuple(fields),
-        findings=tuple(findings),
-        copied_from=copied.name if copied and wrong and copied != same else None,
-        same_shapes_as=same.name if same else None,
-    )
+        seen.findings += ignored_multipliers(
+            family, fields.values, facts.hidden, facts.layers, seen.head_dim
+        )
+        seen.cache = 2 * facts.layers * facts.key_rows
+    elif "rank" in layout.sizes and "rope" in layout.sizes:
+        seen.cache = layout.count * (layout.sizes["rank"] + layout.sizes["rope"])
+    seen.checked += [
+        f"the tensors of each layer of {_article(family.name)}",
+        "the dimensions of config.json",
+        "the head against tie_word_embeddings",
+    ]
+    if layout.predicting:
+        seen.not_checked.append(f"{layout.predicting} layers that predict further tokens")
+
+
+def _check_plain(
+    family: Family | None,
+    shapes: Mapping[str, tuple[int, ...] | None],
+    fields: Fields,
+    tensors: Sequence[Stored],
+    seen: _Seen,
+) -> None:
+    """What needs no family."""
+    parts = plain_parts(shapes)
+    kind = fields.values.get("model_type") or fields.outer.get("model_type")
+    if family is not None and not fields.within:
+        seen.findings.append(
+            CheckpointIssue(
+                "error",
+                f"config.json says {family.name} (model_type {kind!r}), and no layer has "
+                f"its tensors ({shown_names(tuple(shapes))})",
+                "take config.json from the release of these weights",
+                "shapes",
+            )
+        )
+    else:
+        seen.findings.append(
+            CheckpointIssue(
+                "note",
+                f"model_type {kind!r} is not among the families that are known: the tensors of a "
+                "layer and most dimensions are not checked",
+            )
+        )
+    seen.fields = list(compare_plain(parts, fields))
+    seen.findings += gaps(parts)
+    seen.rows = parts.rows
+    stated = fields.tied
+    gone = not parts.head and stated and not any(stated) and not may_be_head(parts, shapes)
+    both = fields.values.get("is_encoder_decoder") is True  # a head of the decoder's own
+    if parts.rows is not None and not both and (parts.head or gone):
+        told = _tied(parts.head, parts.embedding, fields, tensors, {})
+        if told.bad and parts.head:  # what a class does with both is its own
+            seen.findings.append(
+                CheckpointIssue("warning", f"tie_word_embeddings is true, and {told.note}")
+            )
+        else:
+            seen.fields.append(told)
+        seen.checked.append("the head against tie_word_embeddings")
+    counted = [f.name for f in seen.fields if f.name != "tie_word_embeddings"]
+    seen.checked += [f"{name} against the tensors" for name in counted]
+    seen.not_checked.append("the tensors of each layer, and the other dimensions")
+
+
+def _foreign(family: Family, layout: Layout, scheme: Scheme | None) -> Iterator[CheckpointIssue]:
+    names = layout.foreign
+    if scheme is not None:
+        # Outlier suppression moves a part of a norm into a bias, which is described.
+        described = scheme.settings
+        names = tuple(n for n in names if not (n.endswith(".bias") and n in described))
+    if names:
+        yield CheckpointIssue(
+            "error",
+            f"{len(names)} tensors within the layers that {_article(family.name)} has no place "
+            f"for: {shown_names(names)}: engines leave them out, or refuse them",
+            "make model_type and architectures those of these weights",
+        )
+
+
+def _beside(family: Family, layout: Layout, fields: Fields) -> Iterator[CheckpointIssue]:
+    if not layout.beside:
+        return
+    parts = ", ".join(f"{name} ({count})" for name, count in by_first_part(layout.beside))
+    if fields.within or any(key.endswith("_config") for key in fields.outer):
+        yield CheckpointIssue("note", f"tensors beside the language model are not checked: {parts}")
+    else:
+        yield CheckpointIssue(
+            "warning",
+            f"{len(layout.beside)} tensors outside of the layers that {_article(family.name)} "
+            f"has no place for: {shown_names(layout.beside)}",
+        )
+
+
+def _contradiction(
+    family: Family | None, by_class: Family | None, fields: Fields
+) -> Iterator[CheckpointIssue]:
+    if family is not None and by_class is not None and family is not by_class:
+        kind = fields.values.get("model_type")
+        yield CheckpointIssue(
+            "warning",
+            f"model_type {kind!r} is {_article(family.name)}, architectures "
+            f"{classes_of(fields.values)} is {_article(by_class.name)}: Transformers goes by the "
+            "former, vLLM by the latter",
+            "take both from the release of these weights",
+        )
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0] in "EIO" else f"a {name}"
+
+
+def _shape(problem: str) -> CheckpointIssue:
+    return CheckpointIssue("error", problem, "download the checkpoint again", "shapes")
 
 
 def _more(problems: Sequence[str]) -> list[CheckpointIssue]:
@@ -126,148 +285,94 @@ def _more(problems: Sequence[str]) -> list[CheckpointIssue]:
     return [_shape(f"{rest} more tensors are missing or misshapen")] if rest > 0 else []
 
 
-def _shape(problem: str) -> CheckpointIssue:
-    return CheckpointIssue("error", problem, "download the checkpoint again", "shapes")
-
-
-def _another_family(config: Mapping[str, Any], foreign: Sequence[str]) -> CheckpointIssue:
-    known = ", ".join(map(repr, foreign[:_SHOWN])) or "too few of them"
-    return CheckpointIssue(
-        "warning",
-        f"not the tensors of a Llama (model_type {config.get('model_type')!r}; {known}): "
-        "its dimensions are not checked",
-    )
-
-
-def _tied(facts: Facts, config: Mapping[str, Any], tensors: Sequence[Stored]) -> Field:
-    name, stated = "tie_word_embeddings", config.get("tie_word_embeddings")
-    tied = bool(stated)
-    if facts.has_head and tied:
-        from harness.checkpoint.blocks import same_bytes
-
+def _tied(
+    head: str,
+    embedding: str,
+    fields: Fields,
+    tensors: Sequence[Stored],
+    defaults: Mapping[str, Any],
+) -> Field:
+    """Whether the head is there, as ``tie_word_embeddings`` says."""
+    name, said = "tie_word_embeddings", fields.tied
+    stated = said[-1] if said else None
+    tied = any(said) if said else bool(defaults.get(name))
+    if head and tied and all(said):
         by_name = {t.name: t for t in tensors}
-        if same_bytes(by_name[EMBEDDING], by_name[HEAD]):
-            return Field(name, stated, True, "equal", "lm_head.weight repeats the embeddings")
-        note = "lm_head.weight is there and differs: vLLM would skip it without a word"
+        first, second = by_name.get(embedding), by_name.get(head)
+        if first is not None and second is not None and same_bytes(first, second):
+            return Field(name, stated, True, "equal", f"{head} repeats the embeddings")
+        note = f"{head} is there and differs: vLLM would skip it without a word"
         return Field(name, stated, False, "wrong", note)
-    if facts.has_head:
+    if head:
         return Field(name, stated, False, "equal", "" if stated is not None else "absent: false")
-    note = "" if tied else "there is no lm_head.weight: it would be filled with random numbers"
-    return Field(name, stated, True, "equal" if tied else "wrong", note)
-
-
-#: Keys of MiniCPM's muP, and how a checkpoint that needs them becomes a Llama.
-_FOLDING = (
-    "fold them: embed_tokens × scale_emb, lm_head ÷ (hidden_size / dim_model_base), "
-    "o_proj and down_proj × scale_depth / √num_hidden_layers"
-)
-
-
-def active_mup(config: Mapping[str, Any], facts: Facts | None) -> dict[str, float]:
-    """The muP factors of a config.json that are not 1."""
-    hidden = facts.hidden if facts else 0
-    layers = facts.layers if facts else 0
-    neutral = {
-        "scale_emb": 1.0,
-        "dim_model_base": hidden,
-        "scale_depth": math.sqrt(layers),
-    }
-    stated = {key: config.get(key) for key in neutral}
-    return {
-        key: value
-        for key, value in stated.items()
-        if isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value != neutral[key]
-        and not (abs(value) < _LARGE and math.isclose(value, neutral[key] or 0, rel_tol=1e-6))
-    }
-
-
-def _mup(config: Mapping[str, Any], facts: Facts | None) -> Iterator[CheckpointIssue]:
-    active = active_mup(config, facts)
-    llama = "LlamaForCausalLM" in str(config.get("architectures"))
-    if active and (config.get("model_type") == "llama" or llama):
-        stated = ", ".join(f"{key} {value}" for key, value in active.items())
-        yield CheckpointIssue(
-            "error",
-            f"muP factors under a Llama architecture, which ignores them: {stated}",
-            _FOLDING,
-        )
-
-
-def _tokens(
-    model: Model, config: Mapping[str, Any], facts: Facts | None
-) -> Iterator[CheckpointIssue]:
-    rows = facts.vocabulary if facts else config.get("vocab_size")
-    found = tokenizer_size(Path(model.path))
-    if found is None:
-        yield CheckpointIssue("warning", "no tokenizer.json and no tokenizer.model")
-    elif isinstance(rows, int) and found[0] > rows:
-        yield CheckpointIssue(
-            "error",
-            f"{found[1]} has ids up to {found[0] - 1}, the embeddings only {rows} rows: "
-            "it is another model's",
-            "take the tokenizer from the model's own release",
-        )
-    elif isinstance(rows, int) and found[0] < rows:
-        what = f"{found[1]} has {found[0]} tokens, the embeddings {rows} rows"
-        yield CheckpointIssue(
-            "note", f"{what}: the rest is padding, or the tokenizer another model's"
-        )
-    generation = read_json(model, "generation_config.json") or {}
-    stops = {"config.json": _ids(config), "generation_config.json": _ids(generation)}
-    for file, ids in stops.items():
-        outside = [i for i in ids if isinstance(rows, int) and not 0 <= i < rows]
-        if outside:
-            yield CheckpointIssue("error", f"eos id {outside[0]} of {file} is outside {rows} rows")
-    mine, theirs = stops.values()
-    if mine and theirs and mine != theirs:
-        yield CheckpointIssue(
-            "note",
-            f"eos ids differ: config.json {mine}, generation_config.json {theirs}; "
-            "the latter are used",
-        )
-    if not mine and not theirs:
-        yield CheckpointIssue("warning", "no eos id in config.json or generation_config.json")
-
-
-def _ids(content: Mapping[str, Any]) -> list[int]:
-    value = content.get("eos_token_id")
-    ids = value if isinstance(value, list) else [value]
-    return [i for i in ids if isinstance(i, int) and not isinstance(i, bool)]
+    if tied:
+        return Field(name, stated, True, "equal", "" if stated else "absent, or tied outside")
+    note = "there is no lm_head.weight: it would be filled with random numbers"
+    return Field(name, stated, True, "wrong", note)
 
 
 def _code_and_dtype(
-    config: Mapping[str, Any], stored: Sequence[Stored]
+    config: Mapping[str, Any], stored: Sequence[Stored], scheme: Scheme | None
 ) -> Iterator[CheckpointIssue]:
     if config.get("auto_map"):
         yield CheckpointIssue(
             "warning",
             "config.json asks for code of the checkpoint (auto_map): it decides what is computed",
-            "a plain Llama needs none; harness checkpoint fuse leaves it out",
+            "an architecture that engines know needs none",
         )
-    declared = config.get("dtype") or config.get("torch_dtype")
+    declared = _declared(config)
     found = sorted({_TORCH.get(t.dtype, t.dtype) for t in stored})
-    if declared is not None and found != [declared]:
+    if declared is not None and scheme is None and found != [declared]:
         yield CheckpointIssue(
             "note", f"config.json declares {declared}, the weights are {', '.join(found)}"
         )
 
 
-def _values(
-    stored: Sequence[Stored], progress: Callable[[str], None] | None
-) -> Iterator[CheckpointIssue]:
-    from harness.checkpoint.blocks import nonfinite
+def _declared(config: Mapping[str, Any]) -> Any:
+    return config.get("dtype") or config.get("torch_dtype")
 
+
+def _result(
+    folder: Path,
+    stored: Sequence[Stored],
+    scheme: Scheme | None,
+    fields: Fields,
+    family: Family | None,
+    seen: _Seen,
+) -> Inspection:
+    dtypes: Counter[str] = Counter()
     for tensor in stored:
-        if tensor.dtype not in _TORCH:
-            continue
-        if progress is not None:
-            progress(tensor.name)
-        count = nonfinite(tensor)
-        if count:
-            yield CheckpointIssue(
-                "error",
-                f"{tensor.name}: {count} of {tensor.elements} weights are infinite or no number",
-                "download the checkpoint again, or look at the training",
-            )
+        dtypes[tensor.dtype] += tensor.nbytes
+    copied = siblings.of_config(fields.values)
+    same = seen.facts and siblings.of_weights(seen.facts)
+    wrong = any(f.bad for f in seen.fields)
+    kind = fields.values.get("model_type")
+    plain_llama = family is not None and family.as_llama and kind is None
+    return Inspection(
+        folder=str(folder),
+        family="llama" if plain_llama else str(kind or (family and family.types[0])),
+        tensors=len(stored),
+        parameters=sum(t.elements for t in stored),
+        bytes=total_bytes(stored),
+        kv_bytes_per_token=None if seen.cache is None else _cache(seen.cache, dtypes, fields),
+        dtypes=dict(dtypes.most_common()),
+        fields=tuple(seen.fields),
+        findings=tuple(seen.findings),
+        copied_from=copied.name if copied and wrong and copied != same else None,
+        same_shapes_as=same.name if same else None,
+        known_as=None if family is None else family.name,
+        quantization=None if scheme is None else scheme.shown,
+        checked=tuple(seen.checked),
+        not_checked=tuple(seen.not_checked),
+        within=fields.within,
+    )
+
+
+def _cache(numbers: int, dtypes: Counter[str], fields: Fields) -> int:
+    """Bytes a token, in the type of activations: the floats', never a packed weight's."""
+    floats = [name for name, _ in dtypes.most_common() if name in _TORCH]
+    declared = _declared(fields.values)
+    stored = BITS[floats[0]] if floats else 16
+    if len(dtypes) > len(floats) and isinstance(declared, str):  # packed weights are there
+        stored = _WIDTH.get(declared, stored)
+    return numbers * stored // 8

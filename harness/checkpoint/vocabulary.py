@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from harness.errors import ModelError
 from harness.model.hub import first_line
 
 _MAX_BYTES = 256 << 20
+#: Files of tokenizers whose size is not read here.
+TOKENIZERS = (
+    *("tiktoken.model", "qwen.tiktoken", "hy.tiktoken", "vocab.json", "vocab.txt"),
+    *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model.v3", "tokenizer.model.v7"),
+    *("rwkv_vocab_v20230424.txt", "bpe.codes", "source.spm"),
+)
 
 
 def tokenizer_size(folder: Path) -> tuple[int, str] | None:
@@ -19,7 +26,12 @@ def tokenizer_size(folder: Path) -> tuple[int, str] | None:
     Raises:
         ModelError: if the file cannot be read as what it is.
     """
-    for file, read in (("tokenizer.json", _from_json), ("tokenizer.model", _from_pieces)):
+    readers = {
+        "tokenizer.json": _from_json,
+        "tokenizer.model": _from_pieces,
+        "tekken.json": _from_tekken,
+    }
+    for file, read in readers.items():
         path = folder / file
         if not path.is_file():
             continue
@@ -30,7 +42,14 @@ def tokenizer_size(folder: Path) -> tuple[int, str] | None:
             )
         try:
             return read(path.read_bytes()), file
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        except (
+            OSError,
+            AttributeError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RecursionError,
+        ) as error:
             raise ModelError(
                 f"{path}: not readable as a tokenizer: {first_line(error)}; download it again"
             ) from error
@@ -43,6 +62,38 @@ def _from_json(content: bytes) -> int:
     ids = [*entries.values()] if isinstance(entries, dict) else [len(entries) - 1]
     ids += [token["id"] for token in document.get("added_tokens") or []]
     return int(max(ids)) + 1
+
+
+def _from_tekken(content: bytes) -> int:
+    """Mistral's own format: the size stands in it, the vocabulary may be longer."""
+    document = json.loads(content)
+    return int(document["config"]["default_vocab_size"])
+
+
+def token_ids(folder: Path, settings: Mapping[str, Any]) -> dict[str, int]:
+    """The ids of the tokens that were added to a vocabulary, or that a vocabulary lists.
+
+    Args:
+        settings: the content of tokenizer_config.json.
+    """
+    found: dict[str, int] = {}
+    path = folder / "tokenizer.json"
+    try:
+        if path.is_file() and path.stat().st_size <= _MAX_BYTES:
+            document = json.loads(path.read_bytes())
+            entries = document["model"]["vocab"]
+            if isinstance(entries, dict):
+                found |= {k: v for k, v in entries.items() if type(v) is int}
+            found |= {t["content"]: int(t["id"]) for t in document.get("added_tokens") or []}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # what cannot be read is told where the size is read
+    decoder = settings.get("added_tokens_decoder")
+    if isinstance(decoder, Mapping):
+        for number, token in decoder.items():
+            content = token.get("content") if isinstance(token, Mapping) else None
+            if isinstance(content, str) and str(number).isdecimal():
+                found.setdefault(content, int(number))
+    return found
 
 
 def _from_pieces(content: bytes) -> int:

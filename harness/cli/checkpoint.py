@@ -38,7 +38,10 @@ _HeadDim = Annotated[
 def inspect(
     model: _Model,
     values: Annotated[
-        bool, typer.Option("--values", help="Also read every weight and check that it is finite.")
+        bool,
+        typer.Option(
+            "--values", help="Also read every weight: what is not finite, and tensors of zeros."
+        ),
     ] = False,
     head_dim: _HeadDim = None,
     json: _Json = False,
@@ -183,13 +186,16 @@ def _note(text: str) -> None:
 
 
 def _inspection_lines(inspection: Inspection) -> Iterator[str]:
-    yield f"{inspection.folder}: {inspection.family}, {inspection.tensors} tensors"
+    known = "" if inspection.known_as else " (not among the families that are known)"
+    yield f"{inspection.folder}: {inspection.family}{known}, {inspection.tensors} tensors"
     dtypes = ", ".join(
         f"{name} {count / 2**30:.2f} GiB" for name, count in inspection.dtypes.items()
     )
     yield f"{inspection.parameters:,} parameters, {inspection.bytes / 2**30:.4f} GiB ({dtypes})"
     if inspection.kv_bytes_per_token is not None:
         yield f"KV cache: {inspection.kv_bytes_per_token:,} bytes per token"
+    if inspection.quantization is not None:
+        yield f"quantized: {inspection.quantization}"
     if inspection.same_shapes_as:
         yield f"shapes: those of {inspection.same_shapes_as}"
     if inspection.fields:
@@ -211,8 +217,12 @@ def _inspection_lines(inspection: Inspection) -> Iterator[str]:
     wrong = [field.name for field in inspection.wrong]
     if wrong:
         yield f"{len(wrong)} fields are wrong: {', '.join(wrong)}"
-        yield f"mend them: harness checkpoint fix-config {inspection.folder}"
-    yield "something is wrong" if not inspection.ok else "nothing is wrong"
+        if inspection.known_as is not None and not inspection.within:
+            yield f"mend them: harness checkpoint fix-config {inspection.folder}"
+    if inspection.not_checked:
+        yield f"not checked: {', '.join(inspection.not_checked)}"
+    yield f"checked: {', '.join(inspection.checked)}"
+    yield "something is wrong" if not inspection.ok else "nothing is wrong in what was checked"
 
 
 def _ternary_json(reports: Sequence[TernaryReport]) -> dict[str, Any]:

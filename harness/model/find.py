@@ -6,6 +6,7 @@ Hub; each becomes a local directory in the Transformers layout.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -61,8 +62,46 @@ def find_model(
             name, trust_remote_code=trust_remote_code, progress=progress, weights=weights
         )
     if not os.path.isfile(os.path.join(path, "config.json")):
+        _refuse_other_kinds(name, path)
         raise ModelError(
             f"model {name!r}: no config.json in {path}, so it is not a Transformers checkpoint; "
             "give the folder that holds config.json and the weights"
         )
     return Model(name, path, trust_remote_code)
+
+
+def _refuse_other_kinds(name: str, path: str) -> None:
+    """Say what a folder without config.json is, where its files tell.
+
+    Raises:
+        ModelError: for an adapter, and for GGUF files.
+    """
+    try:
+        files = sorted(os.listdir(path))
+    except OSError:
+        return
+    if "adapter_config.json" in files:
+        base = _base_of(os.path.join(path, "adapter_config.json"))
+        raise ModelError(
+            f"model {name!r}: {path} holds an adapter (LoRA, PEFT)"
+            f"{f' of {base}' if base else ''}, no whole model; merge it into its base first "
+            "(merge_and_unload of PEFT) and give the merged folder"
+        )
+    packed = [file for file in files if file.lower().endswith(".gguf")]
+    if packed:
+        raise ModelError(
+            f"model {name!r}: {path} holds {packed[0]}, weights quantized as GGUF for llama.cpp, "
+            "and no config.json; give the Transformers checkpoint that it was made of, or serve "
+            "it with llama-server and use --device server"
+        )
+
+
+def _base_of(file: str) -> str:
+    """The model that an adapter belongs to, as its file says; "" where it does not."""
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError, RecursionError):
+        return ""
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return base.replace("\n", " ")[:200] if isinstance(base, str) else ""

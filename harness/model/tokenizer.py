@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import HarnessError, ModelError
 from harness.files import jsonfile
 from harness.model.hub import first_line, quiet_transformers, require
+from harness.model.model import Model, read_json
 from harness.process.limits import memory_limit
 from harness.process.watchdog import Watchdog, step_limit_s
-
-if TYPE_CHECKING:
-    from harness.model.model import Model
 
 #: Bounds of one rendering of a chat template, which takes milliseconds, and of its text.
 _TEMPLATE_S = 60.0
@@ -137,11 +135,36 @@ def open_tokenizer(model: Model) -> Tokenizer:
         # Every tokenizer back end has errors of its own.
         raise ModelError(
             f"model {model.name!r}: its tokenizer does not load from {model.path}: "
-            f"{first_line(error)}"
+            f"{first_line(error)}{_of_a_newer_release(model, str(transformers.__version__))}"
         ) from error
     # Long prompts are judged by the device; no warning on stderr for each.
     tokenizer.model_max_length = int(1e30)
     return Tokenizer(tokenizer, model.name)
+
+
+def _of_a_newer_release(model: Model, release: str) -> str:
+    """That Transformers 5 wrote what an older release fails to read; "" where nothing shows it.
+
+    5 names its own class, and lists the extra special tokens that 4 has as a table.
+    """
+    if not release.startswith(("3.", "4.")):
+        return ""
+    try:
+        settings = read_json(model, "tokenizer_config.json") or {}
+    except ModelError:
+        return ""
+    signs = {
+        "tokenizer_class": settings.get("tokenizer_class") == "TokenizersBackend",
+        "extra_special_tokens": isinstance(settings.get("extra_special_tokens"), list),
+    }
+    fields = [name for name, seen in signs.items() if seen]
+    if not fields:
+        return ""
+    return (
+        f"; Transformers 5 wrote {' and '.join(fields)} of tokenizer_config.json, and {release} "
+        'reads it: write tokenizer_class "PreTrainedTokenizerFast" and the list as '
+        "additional_special_tokens, or use Transformers 5"
+    )
 
 
 def _well_formed(text: str) -> str:

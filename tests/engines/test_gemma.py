@@ -80,9 +80,11 @@ def test_the_default_suite_fits_without_its_chats(gemma: Model) -> None:
 def test_the_inspection_finds_nothing_wrong_and_says_what_it_does_not_check(gemma: Model) -> None:
     found = inspect(gemma)
     assert (found.tensors, found.parameters) == (236, 268_098_176)
-    assert not found.wrong
-    assert [f.severity for f in found.findings] == ["warning"]
-    assert "its dimensions are not checked" in found.findings[0].what
+    assert found.ok
+    assert found.findings == ()
+    assert found.known_as == "Gemma 3"
+    assert {f.name: f.weights for f in found.fields}["head_dim"] == 256
+    assert found.not_checked == ("the values of the weights (--values)",)
 
 
 def test_bfloat16_predicts_sense_and_both_attentions_agree(gemma: Model) -> None:

@@ -123,13 +123,12 @@ def test_a_repeated_embedding_may_be_tied(tmp_path: Path) -> None:
     assert look(checkpoint(tmp_path, weights, {**CONFIG, "tie_word_embeddings": True})).ok
 
 
-def test_another_family_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_foreign_tensor_and_what_the_family_lacks_are_both_told(tmp_path: Path) -> None:
     weights = {**latents(), "model.layers.0.self_attn.q_norm.weight": np.zeros(16, np.uint16)}
-    found = look(checkpoint(tmp_path, weights, {**CONFIG, "model_type": "qwen3"}))
-    assert found.ok
+    assert "a Llama has no place for" in errors(look(checkpoint(tmp_path / "l", weights)))
+    found = look(checkpoint(tmp_path / "q", weights, {**CONFIG, "model_type": "qwen3"}))
     assert found.family == "qwen3"
-    assert found.fields == ()
-    assert any("not the tensors of a Llama" in f.what for f in found.findings)
+    assert "model.layers.1.self_attn.q_norm.weight is missing" in errors(found)
 
 
 def test_a_training_form_is_said_to_be_one(tmp_path: Path) -> None:
@@ -305,7 +304,7 @@ def test_no_config_gives_anything_but_an_inspection_or_one_line(
     assert found.ok == (not found.wrong and not errors(found))
 
 
-def test_empty_matrices_are_no_llama(tmp_path: Path) -> None:
+def test_an_empty_matrix_is_told(tmp_path: Path) -> None:
     weights = latents()
     weights["model.layers.0.self_attn.k_proj.weight"] = np.zeros((0, 64), np.uint16)
-    assert look(checkpoint(tmp_path, weights)).fields == ()
+    assert "k_proj.weight is [0, 64]" in errors(look(checkpoint(tmp_path, weights)))
