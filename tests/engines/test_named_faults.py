@@ -29,14 +29,18 @@ SIZES = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
     "max_position_embeddings": 64, "tie_word_embeddings": False, "sliding_window": None,
 }  # fmt: skip
-WINDOWS = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"] * 2}
+GEMMA = {
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+}
 CAPS = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 4.0}
 #: Families of models, with the settings of theirs.
 MODELS: dict[str, dict[str, Any]] = {
     "Llama": {},
     "Mistral": {"sliding_window": 6},
-    "Gemma2": {**WINDOWS, **CAPS},
-    "Gemma3": {**WINDOWS},
+    "Gemma2": {**GEMMA, **CAPS},
+    "Gemma3": GEMMA,
 }
 LAYER = "model.layers.{}."
 Weights = dict[str, Any]
@@ -150,7 +154,6 @@ def decoded_behind(model: Any, ids: Any) -> Any:
             ids[:, at : at + 1],
             past_key_values=cache,
             position_ids=torch.tensor([[at - 1]]),
-            cache_position=torch.tensor([at]),
             use_cache=True,
         )
         found.append(one.logits)

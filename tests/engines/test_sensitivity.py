@@ -96,7 +96,8 @@ def test_every_gradient_is_what_two_passes_show(oracle: Any) -> None:
         causes[Cause(kind, place, index)] = float(values[index])
     assert {c.kind for c in causes} >= {
         "softmax_scale", "attention", "mlp", "layer", "norm", "head", "value_head", "int8", "fp8",
-        "logit_scale", "embedding_scale", "distance", "norm_next", "norm_before", "row", "column", "channel", "embedding_row", "head_row",
+        "logit_scale", "embedding_scale", "distance", "norm_next", "norm_before",
+        "row", "column", "channel", "embedding_row", "head_row",
     }  # fmt: skip
     usual = float(np.median([abs(v) for v in causes.values() if v]))
     for cause, value in causes.items():
