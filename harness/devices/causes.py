@@ -2,7 +2,7 @@
 
 A size of 0 is the model as it is. Of a scale or an epsilon, 0.02 is two per cent too large; of a
 base it is the logarithm of how many times too large; of a rounding or an exchange, 1 is all of
-it; of a single weight it is what is added; of an offset it is positions. A soft-cap c bends by
+it; of a single weight it is what is added. A soft-cap c bends by
 1/c², so its size is how many times too large that is, less one: -1 is no cap.
 """
 
@@ -18,10 +18,9 @@ ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 #: Changes of settings, which a pass with the change measures. A window's index is its length.
 Setting = Literal[
-    "rope_base", "rope_scale", "norm_epsilon", "kv_int8", "kv_fp8", "decode_offset",
-    "query_offset", "attention_cap", "attention_cap_missing", "attention_cap_added", "final_cap",
-    "final_cap_missing", "final_cap_added", "window", "window_missing", "head_tied",
-    "head_untied",
+    "rope_base", "rope_scale", "norm_epsilon", "kv_int8", "kv_fp8", "attention_cap",
+    "attention_cap_missing", "attention_cap_added", "final_cap", "final_cap_missing",
+    "final_cap_added", "window", "window_missing", "head_tied", "head_untied",
 ]  # fmt: skip
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
@@ -32,7 +31,8 @@ USUAL_CAPS = {"attention_cap_added": 50.0, "final_cap_added": 30.0}
 Exchange = Literal[
     "bos_added", "bos_missing", "gate_up_exchanged", "norms_exchanged", "rope_interleaved",
     "kv_heads_reversed", "heads_tiled", "bias_missing", "layers_before", "layers_after",
-    "layers_turned_before", "layers_turned_after",
+    "layers_turned_before", "layers_turned_after", "decode_behind", "decode_ahead",
+    "decode_from_zero", "queries_behind", "queries_ahead",
 ]  # fmt: skip
 EXCHANGES: tuple[Exchange, ...] = get_args(Exchange)
 

@@ -15,9 +15,9 @@ from harness.diagnosis.errors import Errors
 #: enough to be far above the rounding of float32.
 STEP = 0.02
 #: Of these less is not seen: an epsilon is small beside what it is added to, a cap bends little,
-#: a weight is one of many. Positions are whole.
+#: a weight is one of many.
 STEPS = {
-    "norm_epsilon": 1.0, "weight": 0.5, "decode_offset": 1.0, "query_offset": 1.0,
+    "norm_epsilon": 1.0, "weight": 0.5,
     "attention_cap": 0.5, "final_cap": 0.5, "attention_cap_added": 1.0, "final_cap_added": 1.0,
 }  # fmt: skip
 

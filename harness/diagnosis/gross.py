@@ -61,14 +61,15 @@ def exchanges(
 
 
 def seen(errors: Errors, oracle: Oracle, causes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """The causes that these prompts can show: no prompt tells windows apart that it fits in."""
+    """The causes that these prompts can show: a window that all of them fit into is none."""
     longest = max(len(prompt.token_ids) for prompt in errors.prompts)
 
     def shown(cause: Cause) -> bool:
-        lengths = (cause.index if cause.kind == "window" else math.inf, oracle.now(cause))
-        return min(math.inf if x is None else x for x in lengths) < longest
+        if cause.kind == "window":
+            return cause.index < longest
+        return cause.kind != "window_missing" or (oracle.now(cause) or 0.0) < longest
 
-    return tuple(c for c in causes if not c.kind.startswith("window") or shown(c))
+    return tuple(cause for cause in causes if shown(cause))
 
 
 def _layer_changes(few: Errors, oracle: Oracle, progress: Progress) -> tuple[int, list[Cause]]:

@@ -20,7 +20,6 @@ from harness.statistics.score import Size
 #: The unit of a size, of kinds that are no scale.
 _SIZES = {
     **dict.fromkeys((*ROUNDINGS, "kv_int8", "kv_fp8"), "size.share"),
-    **dict.fromkeys(("decode_offset", "query_offset"), "size.positions"),
     "weight": "size.added",
 }
 #: A cap is told as at most a thousand times that it is measured by.

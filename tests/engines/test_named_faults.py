@@ -40,6 +40,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "Llama": {},
     "Mistral": {"sliding_window": 6},
     "Gemma2": {**GEMMA, **CAPS},
+    "Gemma2-plain": {**GEMMA, **dict.fromkeys(CAPS)},
     "Gemma3": GEMMA,
 }
 LAYER = "model.layers.{}."
@@ -49,7 +50,7 @@ Weights = dict[str, Any]
 def config_of(family: str, changes: dict[str, Any]) -> Any:
     import transformers
 
-    name = "Gemma3Text" if family == "Gemma3" else family
+    name = "Gemma3Text" if family == "Gemma3" else family.partition("-")[0]
     given = {**SIZES, **MODELS[family], **changes}
     if family == "Llama":
         given.pop("sliding_window")
@@ -76,7 +77,7 @@ def model_of(family: str, weights: Weights | None = None, **changes: Any) -> Any
 
     config = config_of(family, changes)
     config._attn_implementation = "eager" if family.startswith("Gemma") else "sdpa"
-    made = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
+    made = getattr(transformers, f"{family.partition('-')[0]}ForCausalLM")(config).float().eval()
     if weights is not None:
         made.load_state_dict(weights, strict=not changes.get("tie_word_embeddings"))
         made.tie_weights()
@@ -208,6 +209,10 @@ def norms(step: int, layers: Sequence[int], which: str = "norm") -> Callable[[We
     return made
 
 
+def without_head(weights: Weights) -> Weights:
+    return {name: weight for name, weight in weights.items() if name != "lm_head.weight"}
+
+
 def another_head(weights: Weights) -> Weights:
     return {**weights, "lm_head.weight": 0.3 * weights["lm_head.weight"].flip(0)}
 
@@ -222,7 +227,7 @@ FAULTS = [
     Fault("Gemma2", Cause("final_cap_missing"), changes=(("final_logit_softcapping", None),)),
     Fault("Gemma2", Cause("attention_cap"), changes=(("attn_logit_softcapping", 2.0),), size=2.0),
     Fault("Gemma2", Cause("final_cap"), changes=(("final_logit_softcapping", 5.0),), size=5.0),
-    Fault("Gemma3", Cause("attention_cap_added"), changes=(("attn_logit_softcapping", 6.0),),
+    Fault("Gemma2-plain", Cause("attention_cap_added"), changes=(("attn_logit_softcapping", 6.0),),
           size=6.0),
     Fault("Gemma3", Cause("final_cap_added"), changes=(("final_logit_softcapping", 9.0),),
           size=9.0),
@@ -232,9 +237,9 @@ FAULTS = [
     Fault("Mistral", Cause("window_missing"), changes=(("sliding_window", None),)),
     Fault("Llama", Cause("window", "", 8), changes=(("sliding_window", 8),),
           architecture="Mistral"),
-    Fault("Llama", Cause("decode_offset"), forward=decoded_behind, size=-1.0),
-    Fault("Llama", Cause("query_offset"), queries_turned, size=1.0),
-    Fault("Llama", Cause("head_tied"), changes=(("tie_word_embeddings", True),)),
+    Fault("Llama", Cause("decode_behind"), forward=decoded_behind),
+    Fault("Llama", Cause("queries_ahead"), queries_turned),
+    Fault("Llama", Cause("head_tied"), without_head, changes=(("tie_word_embeddings", True),)),
     Fault("Llama", Cause("norm_next", "model.layers.1.input_layernorm"),
           norms(1, [1], "input_layernorm")),
     Fault("Gemma3", Cause("norm_before", "model.layers.2"), norms(-1, [2])),

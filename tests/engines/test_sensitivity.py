@@ -142,8 +142,7 @@ def test_settings_change_rows_and_are_put_back(oracle: Any) -> None:
     kinds = {cause.kind for cause in oracle.settings}
     assert kinds <= set(SETTINGS)
     assert kinds == {
-        "rope_base", "rope_scale", "norm_epsilon", "kv_int8", "kv_fp8", "decode_offset",
-        "query_offset",
+        "rope_base", "rope_scale", "norm_epsilon", "kv_int8", "kv_fp8",
     } | (
         {"attention_cap_added", "final_cap_added", "window", "window_missing"}
         if "Gemma3" in type(oracle._model).__name__ else {"head_tied"}
@@ -193,7 +192,8 @@ def test_exchanges_change_rows_and_are_put_back(oracle: Any) -> None:
     assert kinds >= {
         "gate_up_exchanged", "norms_exchanged", "rope_interleaved", "kv_heads_reversed",
         "heads_tiled", "layers_before", "layers_after", "layers_turned_before",
-        "layers_turned_after", "window",
+        "layers_turned_after", "window", "norm_next", "norm_before", "decode_behind", "decode_ahead", "decode_from_zero",
+        "queries_behind", "queries_ahead",
     }  # fmt: skip
     begins = oracle._model.config.bos_token_id is not None
     assert {"bos_added", "bos_missing"} & kinds == (

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from harness.devices.causes import Cause
@@ -14,10 +14,34 @@ from harness.devices.causes import Cause
 _ROTATES = "apply_rotary_pos_emb"
 
 
+#: By how many positions generated tokens stand apart from the prompt's, or queries from keys.
+_APART = {"decode_behind": -1, "decode_ahead": 1, "queries_behind": -1, "queries_ahead": 1}
+_FROM_ZERO = "decode_from_zero"
+
+
 def offsets_of(model: Any) -> tuple[Cause, ...]:
     """The offsets that can be made in this model."""
-    found = [Cause("decode_offset")] if rotary_modules(model) else []
-    return (*found, Cause("query_offset")) if _rotating(model) else tuple(found)
+    decoded = [*(k for k in _APART if k.startswith("decode")), _FROM_ZERO]
+    queries = [k for k in _APART if k.startswith("queries")]
+    known = [*(decoded if rotary_modules(model) else ()), *(queries if _rotating(model) else ())]
+    return tuple(Cause(kind) for kind in known)
+
+
+def apart(
+    torch: Any, model: Any, kind: str, generated: Callable[[], int]
+) -> AbstractContextManager[None] | None:
+    """A context in which positions are off; None for another kind of cause.
+
+    Args:
+        generated: how many tokens of a pass were generated, its last ones.
+    """
+    if kind == _FROM_ZERO:
+        return _generated_apart(model, None, generated)
+    if kind not in _APART:
+        return None
+    if kind.startswith("decode"):
+        return _generated_apart(model, _APART[kind], generated)
+    return _queries_apart(torch, model, _APART[kind])
 
 
 def rotary_modules(model: Any) -> list[Any]:
@@ -26,17 +50,16 @@ def rotary_modules(model: Any) -> list[Any]:
 
 
 @contextmanager
-def generated_apart(
-    torch: Any, model: Any, size: float, generated: Callable[[], int]
-) -> Iterator[None]:
-    """The last ``generated()`` tokens of a pass at positions that are ``size`` too far: an
-    engine that counts otherwise when it decodes than when it reads the prompt."""
+def _generated_apart(model: Any, by: int | None, generated: Callable[[], int]) -> Iterator[None]:
+    """Generated tokens at positions that are ``by`` too far, or that begin at 0: an engine that
+    counts otherwise when it decodes than when it reads the prompt."""
 
     def enters(_: Any, given: Any, named: dict[str, Any]) -> Any:
         by_name = "position_ids" in named
-        positions = (named["position_ids"] if by_name else given[1]).to(torch.float32)
+        positions = named["position_ids"] if by_name else given[1]
+        prompt = positions.shape[-1] - generated()
         moved = positions.clone()
-        moved[..., positions.shape[-1] - generated() :] += size
+        moved[..., prompt:] += -prompt if by is None else by
         if by_name:
             return given, {**named, "position_ids": moved}
         return (given[0], moved, *given[2:]), named
@@ -50,25 +73,25 @@ def generated_apart(
 
 
 @contextmanager
-def queries_apart(torch: Any, model: Any, size: float) -> Iterator[None]:
-    """Queries that are rotated by ``size`` positions more than keys."""
+def _queries_apart(torch: Any, model: Any, by: int) -> Iterator[None]:
+    """Queries that are rotated by ``by`` positions more than keys."""
     before = [(module, getattr(module, _ROTATES)) for module in _rotating(model)]
     try:
         for module, rotate in before:
-            setattr(module, _ROTATES, _queries_further(torch, rotate, size))
+            setattr(module, _ROTATES, _queries_further(torch, rotate, by))
         yield
     finally:
         for module, rotate in before:
             setattr(module, _ROTATES, rotate)
 
 
-def _queries_further(torch: Any, rotate: Any, size: float) -> Any:
-    def apart(q: Any, k: Any, cos: Any, sin: Any, *rest: Any, **named: Any) -> Any:
-        further = _further(torch, cos, sin, size)
-        queries, _ = rotate(q, k, *further, *rest, **named)
+def _queries_further(torch: Any, rotate: Any, by: int) -> Any:
+    def further(q: Any, k: Any, cos: Any, sin: Any, *rest: Any, **named: Any) -> Any:
+        moved = _further(torch, cos, sin, by)
+        queries, _ = rotate(q, k, *moved, *rest, **named)
         return queries, rotate(q, k, cos, sin, *rest, **named)[1]
 
-    return apart
+    return further
 
 
 def _rotating(model: Any) -> list[Any]:
@@ -84,7 +107,7 @@ def _rotating(model: Any) -> list[Any]:
     return found
 
 
-def _further(torch: Any, cos: Any, sin: Any, size: float) -> tuple[Any, Any]:
+def _further(torch: Any, cos: Any, sin: Any, by: int) -> tuple[Any, Any]:
     """The rotation of positions further on: the angle of one position is what lies between
     two neighbours."""
     if cos.shape[-2] < 2:
@@ -92,5 +115,5 @@ def _further(torch: Any, cos: Any, sin: Any, size: float) -> tuple[Any, Any]:
     one, next_one = slice(0, 1), slice(1, 2)
     along = cos[..., next_one, :] * cos[..., one, :] + sin[..., next_one, :] * sin[..., one, :]
     across = sin[..., next_one, :] * cos[..., one, :] - cos[..., next_one, :] * sin[..., one, :]
-    angle = size * torch.atan2(across, along)
+    angle = by * torch.atan2(across, along)
     return cos * angle.cos() - sin * angle.sin(), sin * angle.cos() + cos * angle.sin()

@@ -33,7 +33,7 @@ from harness.devices.hf.attending import (
 )
 from harness.devices.hf.exchanges import exchanged, exchanges_of
 from harness.devices.hf.layers import Layers, neighbours_of
-from harness.devices.hf.positions import generated_apart
+from harness.devices.hf.positions import apart, offsets_of
 from harness.devices.hf.rounding import rounded
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
 from harness.statistics.rows import SKETCH_WIDTH, hashes
@@ -148,7 +148,10 @@ class Sensitivity:
         """The mistakes that change everything and that this model allows."""
         found = exchanges_of(self._parameters, (self._shape.queries, self._shape.values))
         known = [c for c in found if "bos" not in c.kind or self._bos is not None]
-        return (*known, *self._layers.orders(), *other_windows_of(self._groups))
+        # What all norms do together has no use of a gradient: it is never small.
+        norms = [Cause(kind) for kind in NEIGHBOURS if any(self._neighbours.values())]
+        whole = (*norms, *offsets_of(self._model), *self._layers.orders())
+        return (*known, *whole, *other_windows_of(self._groups))
 
     @property
     def weights(self) -> int:
@@ -346,12 +349,11 @@ class Sensitivity:
         """The model with a cause of this size, until the context is left."""
         torch = self._torch
         with ExitStack() as stack, torch.no_grad():
-            setting = changed_setting(torch, self._model, cause, size)
+            setting = changed_setting(torch, self._model, cause, size) or apart(
+                torch, self._model, cause.kind, lambda: self._rows - 1
+            )
             if setting is not None:
                 stack.enter_context(setting)
-            elif cause.kind == "decode_offset":
-                apart = generated_apart(torch, self._model, size, lambda: self._rows - 1)
-                stack.enter_context(apart)
             elif cause.kind == "distance":
                 stack.enter_context(weighed_distance(torch, self._groups, cause, size))
             elif cause.kind in ("head_tied", "head_untied"):
@@ -522,7 +524,9 @@ def _sums_with(cause: Cause) -> tuple[Cause, ...]:
     layer = _LAYER.match(cause.place + ".")
     if layer is None:
         return ()
-    if cause.kind in (*ROUNDINGS, *NEIGHBOURS):
+    if cause.kind in NEIGHBOURS:
+        return (Cause(cause.kind, layer.group()),)
+    if cause.kind in ROUNDINGS:
         return Cause(cause.kind, layer.group()), Cause(cause.kind)
     if cause.kind in ("attention", "mlp"):
         return Cause("layer", layer.group()), Cause("layer"), Cause(cause.kind)

@@ -9,7 +9,6 @@ from typing import Any
 from harness.devices.causes import Cause
 from harness.devices.hf.attending import groups_of, other_window, window_now, windows_of
 from harness.devices.hf.caps import cap_now, caps_of, changed_cap
-from harness.devices.hf.positions import offsets_of, queries_apart
 
 _KEY_AND_VALUE = ("k_proj", "v_proj")
 
@@ -25,7 +24,7 @@ def settings_of(model: Any) -> tuple[Cause, ...]:
         found.append(Cause("norm_epsilon"))
     if any(name.endswith(_KEY_AND_VALUE) for name, _ in model.named_modules()):
         found += [Cause("kv_int8"), Cause("kv_fp8")]
-    return (*found, *offsets_of(model), *caps_of(model), *windows_of(groups_of(model)))
+    return (*found, *caps_of(model), *windows_of(groups_of(model)))
 
 
 def changed_setting(
@@ -41,9 +40,7 @@ def changed_setting(
         return _rounded_cache(torch, model, kind.removeprefix("kv_"), size)
     if "_cap" in kind:
         return changed_cap(model, cause, size)
-    if kind.startswith("window"):
-        return other_window(torch, groups_of(model), cause)
-    return queries_apart(torch, model, size) if kind == "query_offset" else None
+    return other_window(torch, groups_of(model), cause) if kind.startswith("window") else None
 
 
 def _other_angles(torch: Any, kind: str, size: float) -> Callable[[Any], Any]:
