@@ -192,7 +192,8 @@ def test_exchanges_change_rows_and_are_put_back(oracle: Any) -> None:
     assert kinds >= {
         "gate_up_exchanged", "norms_exchanged", "rope_interleaved", "kv_heads_reversed",
         "heads_tiled", "layers_before", "layers_after", "layers_turned_before",
-        "layers_turned_after", "window", "norm_next", "norm_before", "decode_behind", "decode_ahead", "decode_from_zero",
+        "layers_turned_after", "window", "norm_next", "norm_before",
+        "decode_behind", "decode_ahead", "decode_from_zero",
         "queries_behind", "queries_ahead",
     }  # fmt: skip
     begins = oracle._model.config.bos_token_id is not None

@@ -155,14 +155,15 @@ class Distances:
 
 
 @contextmanager
-def exact_attention(torch: Any, tokens: int) -> Iterator[None]:
+def exact_attention(tokens: int) -> Iterator[None]:
     """Of prompts whose pairs are weighed, the same kernel with a mask and without one: of
     SDPA's, only the plain one tells how its result moves with the mask."""
     if tokens > PAIRED:
         yield
         return
-    kernels = torch.nn.attention
-    with kernels.sdpa_kernel(kernels.SDPBackend.MATH):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
         yield
 
 

@@ -252,7 +252,7 @@ class Sensitivity:
         self._rows = rows
         handle = self._head.register_forward_hook(lambda _, __, out: kept.append(out))
         try:
-            with exact_attention(self._torch, entered.shape[1]):
+            with exact_attention(entered.shape[1]):
                 found = self._model(inputs_embeds=entered, use_cache=False, logits_to_keep=rows)
         finally:
             handle.remove()
