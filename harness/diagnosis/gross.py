@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,9 @@ from harness.diagnosis.explain import is_gross, sized
 from harness.process.progress import Progress
 from harness.statistics.score import Null, t_values
 
-#: They are tried on so many prompts, and go on where they explain such a share of the error.
-TRIED, EXPLAINS = 6, 0.3
+#: They are tried on so many prompts, and go on where they explain such a share of the error;
+#: on the worst of those first, where half the share is enough.
+TRIED, EXPLAINS, FIRST = 6, 0.3, 2
 #: Of each change of single layers so many are tried, by what the gradients say of them.
 LAYERS_TRIED = 3
 
@@ -46,18 +47,29 @@ def exchanges(
     # Spread over the suite, whose prompts of a kind stand together.
     chosen = sorted({i * len(errors) // TRIED for i in range(TRIED)})
     few = errors.of_prompts(chosen)
-    own = [base[i] for i in chosen]
     of_layers, layers = _layer_changes(few, oracle, progress)
     known = seen(errors, oracle, oracle.exchanges)
-    found = []
-    with progress.stage("mistakes of porting", (len(known) + len(layers)) * len(few)) as step:
-        for cause in (*known, *layers):
-            direction = direction_of(few, oracle, own, cause, 1.0, step)
-            item = sized(few, cause, math.nan, direction, few.residual)
-            explained = 0.0 if item is None or item.size.value < 0.0 else item.size.explained
-            if explained >= EXPLAINS * few.excess():
-                found.append(cause)
+    found = [*known, *layers]
+    worst = sorted(chosen, key=lambda i: -errors.of_prompts([i]).excess())[:FIRST]
+    for prompts, share in ((worst, EXPLAINS / 2.0), (chosen, EXPLAINS)):
+        some, own = errors.of_prompts(prompts), [base[i] for i in prompts]
+        with progress.stage("mistakes of porting", max(len(found) * len(some), 1)) as step:
+            found = [c for c in found if _explains(some, oracle, own, c, step) >= share]
     return Tried(tuple(found), len(known) + of_layers)
+
+
+def _explains(
+    errors: Errors,
+    oracle: Oracle,
+    base: Sequence[NDArray[np.float64]],
+    cause: Cause,
+    step: Callable[[], None],
+) -> float:
+    """The share of the error beyond rounding that a change explains; 0 of its opposite."""
+    direction = direction_of(errors, oracle, base, cause, 1.0, step)
+    item, excess = sized(errors, cause, math.nan, direction, errors.residual), errors.excess()
+    there = item is not None and item.size.value > 0.0 and excess > 0.0
+    return item.size.explained / excess if item is not None and there else 0.0
 
 
 def seen(errors: Errors, oracle: Oracle, causes: Sequence[Cause]) -> tuple[Cause, ...]:
