@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -304,6 +305,21 @@ def test_a_head_that_the_checkpoint_holds_and_the_model_does_not_use() -> None:
     assert diagnosed(oracle, right).finding == "NOTHING"
     wrong = rows_of(model_of("Llama", another_head(weights)))
     assert first_of(diagnosed(oracle, wrong)) == Cause("head_untied")
+
+
+def test_the_head_of_a_checkpoint_is_found_where_the_model_is_tied(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from harness.devices.hf.stored_head import stored_head
+
+    weights = weights_of("Llama")
+    tied = model_of("Llama", without_head(weights), tie_word_embeddings=True)
+    assert stored_head(tied, tmp_path) is None
+    save_file(without_head(weights), tmp_path / "model.safetensors")
+    assert stored_head(tied, tmp_path) is None
+    save_file(weights, tmp_path / "model.safetensors")
+    assert stored_head(tied, tmp_path).equal(weights["lm_head.weight"])
+    assert stored_head(model_of("Llama", weights), tmp_path) is None
 
 
 def test_a_weaker_distance_is_named_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
