@@ -40,6 +40,10 @@ class Oracle(Protocol):
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], Sequence[Gradients]]: ...
 
+    def layer_changes(
+        self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> Sequence[Mapping[Cause, float]]: ...
+
     def entries(
         self, part: Cause, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> NDArray[np.float64]: ...

@@ -14,9 +14,12 @@ from harness.diagnosis.errors import Errors
 #: The size at which a direction is measured first: small enough to be straight, large
 #: enough to be far above the rounding of float32.
 STEP = 0.02
-#: Of these less is not seen: an epsilon is small beside what it is added to, and a weight is
-#: one of many.
-STEPS = {"norm_epsilon": 1.0, "weight": 0.5}
+#: Of these less is not seen: an epsilon is small beside what it is added to, a cap bends little,
+#: a weight is one of many.
+STEPS = {
+    "norm_epsilon": 1.0, "weight": 0.5,
+    "attention_cap": 0.5, "final_cap": 0.5, "attention_cap_added": 1.0, "final_cap_added": 1.0,
+}  # fmt: skip
 
 
 def first_size(cause: Cause) -> float:

@@ -25,8 +25,8 @@ MEASURED, MEASURED_PARTS = 5, 3
 #: single weight does shows in both.
 NEAR = 0.85
 #: An error of so many times the arms' (squared) is gross: then mistakes that change everything
-#: are tried on so many prompts, and go on where they explain such a share of it.
-GROSS, TRIED, EXPLAINS = 2.0, 6, 0.3
+#: are looked for, and a cause may be the only one.
+GROSS = 2.0
 #: A cause whose t over its limit is below this share of the largest is not measured.
 WORTH = 0.5
 #: So many of the best are measured again where their size is.
@@ -36,8 +36,15 @@ ENOUGH = 0.9
 #: At most so often, until the size changes by less than this share.
 REPEATS, STAYS = 5, 0.02
 #: A scale or a logarithm beyond is not one that a model has; an epsilon is often a thousand
-#: times too large, and never below 0. A weight may be anything.
-LARGEST, RANGES = 8.0, {"norm_epsilon": (-1.0, 1e5), "weight": (-math.inf, math.inf)}
+#: times too large, and never below 0. A weight may be anything. A cap so large that it hardly
+#: bends is a cause of its own: none.
+_NEARLY_NONE = -0.95
+LARGEST = 8.0
+RANGES = {
+    "norm_epsilon": (-1.0, 1e5), "weight": (-math.inf, math.inf), "distance": (-1.0, LARGEST),
+    "attention_cap": (_NEARLY_NONE, 1e3), "final_cap": (_NEARLY_NONE, 1e3),
+    "attention_cap_added": (0.0, 1e3), "final_cap_added": (0.0, 1e3),
+}  # fmt: skip
 #: Directions that are so much alike cannot be told apart.
 ALIKE = 0.9
 #: The best explains no more than so many times as much as another that is alike.
@@ -84,7 +91,7 @@ def measured(
             if direction is None:
                 first = first_size(cause)
                 direction = direction_of(errors, oracle, scores.base, cause, first, step)
-            item = _sized(errors, cause, t, direction, residual)
+            item = sized(errors, cause, t, direction, residual)
             if item is not None:
                 found.append(item)
 
@@ -103,10 +110,11 @@ def measured(
 def explains_all(item: Measured, errors: Errors) -> bool:
     """Whether a cause explains nearly all of a gross error: what it leaves then is its own
     curvature. Of an error that hides in rounding nobody knows how much there is to explain."""
-    return _gross(errors) and item.size.explained >= ENOUGH * errors.excess()
+    return is_gross(errors) and item.size.explained >= ENOUGH * errors.excess()
 
 
-def _gross(errors: Errors) -> bool:
+def is_gross(errors: Errors) -> bool:
+    """Whether the error is far beyond rounding."""
     return errors.excess() >= GROSS * errors.arms()
 
 
@@ -143,28 +151,6 @@ def _largest_parts(scores: Scores, kind: str = "") -> list[tuple[Cause, float]]:
     return found
 
 
-def exchanges(
-    errors: Errors, oracle: Oracle, base: Sequence[NDArray[np.float64]], progress: Progress
-) -> list[Cause]:
-    """Of a gross error the mistakes that change everything and explain some of it, on a few
-    prompts."""
-    if not _gross(errors):
-        return []
-    # Spread over the suite, whose prompts of a kind stand together.
-    chosen = sorted({i * len(errors) // TRIED for i in range(TRIED)})
-    few = errors.of_prompts(chosen)
-    own = [base[i] for i in chosen]
-    found = []
-    with progress.stage("mistakes of porting", len(oracle.exchanges) * len(few)) as step:
-        for cause in oracle.exchanges:
-            direction = direction_of(few, oracle, own, cause, 1.0, step)
-            item = _sized(few, cause, math.nan, direction, few.residual)
-            explained = 0.0 if item is None or item.size.value < 0.0 else item.size.explained
-            if explained >= EXPLAINS * few.excess():
-                found.append(cause)
-    return found
-
-
 def likeliest(scores: Scores) -> list[tuple[Cause, float]]:
     """The causes that are most likely, and of single rows, columns and ids those that are
     beyond chance, with their t.
@@ -191,20 +177,20 @@ def measured_alone(
         base: the oracle's rows as they are.
     """
     direction = direction_of(errors, oracle, base, cause, first_size(cause))
-    item = _sized(errors, cause, math.nan, direction, errors.residual)
+    item = sized(errors, cause, math.nan, direction, errors.residual)
     if item is None:
         return None
     return _refined(errors, oracle, base, item, errors.residual, lambda: None)
 
 
-def _sized(
+def sized(
     errors: Errors,
     cause: Cause,
     t: float,
     direction: Sequence[NDArray[np.float64]],
     residual: Sequence[NDArray[np.float64]],
 ) -> Measured | None:
-    """The size of a cause; None where its direction is 0."""
+    """The size of a cause, by least squares; None where its direction is 0."""
     weighed = [errors.metric.weighed(i, along) for i, along in enumerate(direction)]
     information = np.array([np.sum(w * d) for w, d in zip(weighed, direction, strict=True)])
     score = np.array([np.sum(w * e) for w, e in zip(weighed, residual, strict=True)])
@@ -234,7 +220,7 @@ def _refined(
         if not least < size < most:
             break
         direction = direction_of(errors, oracle, base, item.cause, size, step)
-        found = _sized(errors, item.cause, item.t, direction, residual)
+        found = sized(errors, item.cause, item.t, direction, residual)
         if found is None or found.size.explained <= best.size.explained:
             break
         best, now = found, size

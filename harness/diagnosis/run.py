@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ from harness.diagnosis.errors import Errors
 from harness.diagnosis.explain import (
     Measured,
     alike,
-    exchanges,
     explains_all,
     measured,
     standing_out,
 )
+from harness.diagnosis.gross import exchanges, seen
 from harness.diagnosis.kept import Kept, load, save
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
@@ -52,9 +53,10 @@ def diagnose(
     residual = errors.residual
     scores = scores.with_directions(errors, known, residual)
     more = standing_out(errors, oracle, scores, residual, progress)
-    more += exchanges(errors, oracle, scores.base, progress)
-    new = _directions(errors, oracle, scores, more, progress)
-    first = scores = scores.with_directions(errors, new, residual)
+    tried = exchanges(errors, oracle, scores.base, progress)
+    new = _directions(errors, oracle, scores, [*more, *tried.found], progress)
+    scores = scores.with_directions(errors, new, residual)
+    first = scores = replace(scores, tried=tried.count - len(tried.found))
     known |= new
     left: float | None = _farthest(scores)
     named: list[tuple[Measured, list[Measured]]] = []
@@ -87,8 +89,11 @@ def _first(
 ) -> tuple[Scores, dict[Cause, Sequence[NDArray[np.float64]]]]:
     """The scores of all causes that the gradients tell, and the directions of the settings."""
     kept = None if keep is None else load(keep, errors)
+    settings = seen(errors, oracle, oracle.settings)
     if kept is not None:
         try:
+            if set(kept.settings) != set(settings):
+                raise ValueError("other settings")
             with progress.stage("gradients of the oracle", len(errors)) as step:
                 scores = scores_again(errors, oracle, errors.residual, kept.scores, step)
             return scores, dict(kept.settings)
@@ -96,7 +101,7 @@ def _first(
             progress.note("what was kept of the arms has other causes; it is made again")
     with progress.stage("gradients of the oracle", len(errors)) as step:
         scores = scores_of(errors, oracle, step)
-    known = _directions(errors, oracle, scores, oracle.settings, progress)
+    known = _directions(errors, oracle, scores, settings, progress)
     if keep is not None:
         try:
             save(keep, Kept(scores, known))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.diagnosis import Family, FamilyName
-from harness.devices.causes import EXCHANGES, PARTS, SETTINGS, Cause
+from harness.devices.causes import EXCHANGES, LAYER_CHANGES, PARTS, SETTINGS, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.parts import Parts, PartTable
@@ -36,6 +36,7 @@ class Scores:
         arms: how many there are.
         shares: see ``Errors``.
         weights: how many single weights there are.
+        tried: exchanges and changes of layers that were looked at and explain nothing.
     """
 
     causes: tuple[Cause, ...]
@@ -47,6 +48,7 @@ class Scores:
     arms: int
     shares: tuple[float, ...]
     weights: int = 0
+    tried: int = 0
 
     @property
     def prompts(self) -> int:
@@ -86,6 +88,7 @@ class Scores:
             else:
                 mine = np.array([each == name for each in of], np.bool_)
                 count = self.weights if name == "weights" else int(mine.sum())
+                count += self.tried if name == "settings" else 0
                 largest = float(np.abs(self.t[mine]).max(initial=0.0))
             limit = chance_limit(count, ERROR / len(FAMILIES), self.null.units)
             found.append(Family(name=name, hypotheses=count, t=largest, limit=limit))
@@ -169,7 +172,8 @@ def family_of(cause: Cause) -> FamilyName:
     """The family that a cause is tested in."""
     if cause.kind in PARTS:
         return "weights" if cause.kind == "weight" else "parts"
-    return "settings" if cause.kind in (*SETTINGS, *EXCHANGES) else "causes"
+    alone = (*SETTINGS, *EXCHANGES, *LAYER_CHANGES)
+    return "settings" if cause.kind in alone else "causes"
 
 
 def products(

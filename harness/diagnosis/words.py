@@ -5,11 +5,25 @@ from __future__ import annotations
 import math
 import re
 
-from harness.devices.causes import EXCHANGES, PARTS, ROUNDINGS, WHOLE, Cause
+from harness.devices.causes import (
+    DISTANCES,
+    DONE,
+    NEIGHBOURS,
+    ROUNDINGS,
+    USUAL_CAPS,
+    Cause,
+)
 from harness.messages.message import Message, Value, message
 from harness.statistics.intervals import Interval
 from harness.statistics.score import Size
 
+#: The unit of a size, of kinds that are no scale.
+_SIZES = {
+    **dict.fromkeys((*ROUNDINGS, "kv_int8", "kv_fp8"), "size.share"),
+    "weight": "size.added",
+}
+#: A cap is told as at most a thousand times that it is measured by.
+_STRAIGHT = 1e-6
 _LAYER = re.compile(r"layers\.(\d+)(?:\.|$)")
 
 
@@ -31,13 +45,29 @@ def name_of(cause: Cause) -> Message:
         values["column"] = cause.column
     if cause.kind in ROUNDINGS:
         values["format"] = cause.kind
-        return message(f"cause.rounded.{_reach(cause, layer)}", **values)
-    if cause.kind in (*PARTS, "norm", "linear", "head", "query_head", "value_head"):
-        all_norms = cause.kind == "norm" and not cause.place
-        return message("cause.norm.all" if all_norms else f"cause.{cause.kind}", **values)
-    if cause.kind in ("softmax_scale", "attention", "mlp", "layer"):
-        return message(f"cause.{cause.kind}.{'all' if layer is None else 'layer'}", **values)
-    return message(f"cause.{cause.kind}", **values)
+    if cause.kind == "distance":
+        low, *after = DISTANCES[cause.index :]
+        values = {"module": cause.place, "low": low}
+        if after:
+            values["high"] = after[0] - 1
+    return message(f"cause.{_key(cause, layer)}", **values)
+
+
+def _key(cause: Cause, layer: int | None) -> str:
+    """The end of the message's key."""
+    kind = cause.kind
+    if kind in ROUNDINGS:
+        return f"rounded.{_reach(cause, layer)}"
+    if kind in NEIGHBOURS:
+        return f"{kind}.{_reach(cause, layer)}"
+    if kind in ("softmax_scale", "attention", "mlp", "layer"):
+        return f"{kind}.{'all' if layer is None else 'layer'}"
+    of = "kind" if cause.place else "all"
+    if kind == "distance":
+        return f"distance.{'beyond' if cause.index + 1 == len(DISTANCES) else 'to'}.{of}"
+    if kind in ("window", "window_missing"):
+        return f"{kind}.{of}"
+    return "norm.all" if kind == "norm" and not cause.place else kind
 
 
 def _reach(cause: Cause, layer: int | None) -> str:
@@ -50,30 +80,38 @@ def size_in_words(cause: Cause, size: Size, now: float | None) -> tuple[Message,
     """What would give this error, and the size in that unit.
 
     Args:
-        now: the setting's own value, of a base or an epsilon.
+        now: the setting's own value, of a base, an epsilon or a cap.
     """
-    if cause.kind in ("rope_base", "norm_epsilon"):
-        sizes = (size.value, size.low, size.high)
-        if cause.kind == "rope_base":
-            times = [math.exp(min(max(x, -50.0), 50.0)) for x in sizes]
-        else:
-            times = [max(1.0 + x, 0.0) for x in sizes]
-        if now is not None:
-            found = _interval([now * x for x in times])
-            return message("size.instead", **_values(found), now=now), found
-        found = _interval(times)
-        return message("size.times", **_values(found)), found
-    if cause.kind in EXCHANGES:
-        found = _interval([size.value, size.low, size.high])
-        return message("size.done", **_values(found)), found
-    if cause.kind in WHOLE:
-        found = _interval([size.value, size.low, size.high])
-        return message("size.share", **_values(found)), found
-    if cause.kind == "weight":
-        found = _interval([size.value, size.low, size.high])
-        return message("size.added", **_values(found)), found
-    found = _interval([1.0 + size.value, 1.0 + size.low, 1.0 + size.high])
-    return message("size.times", **_values(found)), found
+    sizes, kind = [size.value, size.low, size.high], cause.kind
+    if kind == "rope_base":
+        return _in_place([math.exp(min(max(x, -50.0), 50.0)) for x in sizes], now)
+    if kind == "norm_epsilon":
+        return _in_place([max(1.0 + x, 0.0) for x in sizes], now)
+    if kind in ("attention_cap", "final_cap"):
+        return _in_place([_cap(1.0 + x) for x in sizes], now)
+    if kind in USUAL_CAPS:
+        return _said("size.cap", [USUAL_CAPS[kind] * _cap(x) for x in sizes])
+    key = "size.done" if kind in DONE else _SIZES.get(kind, "size.times")
+    return _said(key, [1.0 + x for x in sizes] if key == "size.times" else sizes)
+
+
+def _said(key: str, values: list[float]) -> tuple[Message, Interval]:
+    found = _interval(values)
+    return message(key, **_values(found)), found
+
+
+def _in_place(times: list[float], now: float | None) -> tuple[Message, Interval]:
+    """A value in place of what is there; where that is not known, how many times it."""
+    if now is None:
+        return _said("size.times", times)
+    found = _interval([now * x for x in times])
+    return message("size.instead", **_values(found), now=now), found
+
+
+def _cap(bends: float) -> float:
+    """How many times as large a cap is that bends so many times as much; one that bends next
+    to nothing is as good as none."""
+    return 1.0 / math.sqrt(max(bends, _STRAIGHT))
 
 
 def _values(found: Interval) -> dict[str, Value]:

@@ -33,7 +33,7 @@ from harness.alignment.scope import alike_warning, scope_of, scope_rows
 from harness.alignment.tokens import compare_tokens
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
-from harness.devices.causes import EXCHANGES, PARTS, SETTINGS, Cause
+from harness.devices.causes import DISTANCES, EXCHANGES, LAYER_CHANGES, PARTS, SETTINGS, Cause
 from harness.devices.facts import EngineFacts
 from harness.devices.fake import FakeDevice
 from harness.devices.registry import open_target
@@ -328,9 +328,16 @@ def _diagnoses() -> Iterator[Message]:
         "layer": ("", layer),
         "norm": ("", f"{layer}.input_layernorm"),
     }
-    causes = [Cause(kind) for kind in (*SETTINGS, *EXCHANGES, "logit_scale", "embedding_scale")]
+    causes = [Cause(kind) for kind in (*SETTINGS, *EXCHANGES) if not kind.startswith("window")]
+    causes += [Cause("logit_scale"), Cause("embedding_scale")]
     causes += [Cause(kind, place) for kind, both in places.items() for place in both]
     causes += [Cause("int8", place) for place in ("", layer, f"{layer}.mlp.up_proj")]
+    causes += [Cause("norm_next", p) for p in ("", layer, f"{layer}.input_layernorm")]
+    causes += [Cause("norm_before", p) for p in ("", layer, f"{layer}.input_layernorm")]
+    causes += [Cause(kind, layer, 4) for kind in LAYER_CHANGES]
+    kinds = ("", "sliding_attention")
+    causes += [Cause(k, p, 512) for k in ("window", "window_missing") for p in kinds]
+    causes += [Cause("distance", p, i) for i in (5, len(DISTANCES) - 1) for p in kinds]
     causes.append(Cause("linear", f"{layer}.mlp.gate_proj"))
     causes += [Cause(k, f"{layer}.self_attn", 1) for k in ("head", "query_head", "value_head")]
     causes += [Cause(kind, f"{layer}.mlp.up_proj", 5) for kind in PARTS if kind != "weight"]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -43,6 +44,7 @@ from harness.devices.hf.matmul import (
     widened_linears,
 )
 from harness.devices.hf.sensitivity import Sensitivity
+from harness.devices.hf.stored_head import stored_head
 from harness.devices.kinds import backends_of
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
@@ -238,7 +240,13 @@ class HfDevice:
         rounds = (p.numel() for p in self._model.parameters() if id(p) not in own)
         takes = len(ROUNDINGS) * sum(rounds)  # a byte each
         keep = available is None or takes <= _KEPT_SHARE * available
-        return Sensitivity(self._torch, self._model, self._vocab_size, keep_rounded=keep)
+        return Sensitivity(
+            self._torch,
+            self._model,
+            self._vocab_size,
+            keep_rounded=keep,
+            stored_head=stored_head(self._model, Path(self._source.path)),
+        )
 
     def close(self) -> None:
         """Release the model; does nothing on a device that was never opened."""

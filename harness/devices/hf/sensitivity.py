@@ -16,8 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.devices.causes import EXCHANGES, ROUNDINGS, Cause, Rounding
+from harness.devices.causes import (
+    EXCHANGES,
+    LAYER_CHANGES,
+    NEIGHBOURS,
+    ROUNDINGS,
+    Cause,
+    Rounding,
+)
+from harness.devices.hf.attending import (
+    Distances,
+    exact_attention,
+    groups_of,
+    other_windows_of,
+    weighed_distance,
+)
 from harness.devices.hf.exchanges import exchanged, exchanges_of
+from harness.devices.hf.layers import Layers, neighbours_of
+from harness.devices.hf.positions import apart, offsets_of
 from harness.devices.hf.rounding import rounded
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
 from harness.statistics.rows import SKETCH_WIDTH, hashes
@@ -69,6 +85,8 @@ class Sensitivity:
         roundings: of weights.
         keep_rounded: whether the differences of rounded weights are kept in memory, a byte
             each and rounding, instead of computed again at every pass.
+        stored_head: the head's weights in the checkpoint of a model whose head is the
+            embedding, where they are other ones.
     """
 
     def __init__(
@@ -79,6 +97,7 @@ class Sensitivity:
         *,
         roundings: Sequence[Rounding] = ROUNDINGS,
         keep_rounded: bool = True,
+        stored_head: Any = None,
     ) -> None:
         self._torch, self._model, self._vocab_size = torch, model, vocab_size
         bucket, sign = hashes(vocab_size)
@@ -88,6 +107,9 @@ class Sensitivity:
         self._head = model.get_output_embeddings()
         self._shape = _Heads.of(model.config.get_text_config())
         self._roundings = tuple(roundings)
+        self._layers, self._groups = Layers.of(model), groups_of(model)
+        self._distances = Distances(torch, self._groups)
+        self._rows, self._other_head = 0, self._head_of(stored_head)
         self._taken = _Taken()
         bos = getattr(model.config.get_text_config(), "bos_token_id", None)
         self._bos = bos if isinstance(bos, int) else None
@@ -106,6 +128,7 @@ class Sensitivity:
         self._normed = {
             n.rpartition(".")[0] for n, _ in model.named_modules() if n.endswith(_QUERY_NORM)
         }
+        self._neighbours = neighbours_of(self._parameters, self._layers)
         self._unit = {n: _unit_offset(torch, model, n) for n in self._parameters}
         self._largest: dict[str, Any] = {}
         self._kept = (
@@ -124,7 +147,11 @@ class Sensitivity:
     def exchanges(self) -> tuple[Cause, ...]:
         """The mistakes that change everything and that this model allows."""
         found = exchanges_of(self._parameters, (self._shape.queries, self._shape.values))
-        return tuple(c for c in found if "bos" not in c.kind or self._bos is not None)
+        known = [c for c in found if "bos" not in c.kind or self._bos is not None]
+        # What all norms do together has no use of a gradient: it is never small.
+        norms = [Cause(kind) for kind in NEIGHBOURS if any(self._neighbours.values())]
+        whole = (*norms, *offsets_of(self._model), *self._layers.orders())
+        return (*known, *whole, *other_windows_of(self._groups))
 
     @property
     def weights(self) -> int:
@@ -134,7 +161,8 @@ class Sensitivity:
     @property
     def settings(self) -> tuple[Cause, ...]:
         """The settings that this model has."""
-        return settings_of(self._model)
+        found = settings_of(self._model)
+        return found if self._other_head is None else (*found, Cause(self._other_head[0]))
 
     def now(self, cause: Cause) -> float | None:
         """The value of a setting; None where it has no single one."""
@@ -155,14 +183,17 @@ class Sensitivity:
         """The rows' sketches, and of each of ``vectors``, float64 (rows, 64), how its
         product with them moves with every cause."""
         entered = self._embed(ids).detach().requires_grad_(True)
-        raw, logits = self._logits(entered, len(vectors[0]))
+        with self._distances.traced(entered.shape[1]):
+            raw, logits = self._logits(entered, len(vectors[0]))
         raw.retain_grad()
         found = []
         for index, vector in enumerate(vectors):
             pull = self._pull(vector)
             self._taken, entered.grad, raw.grad = _Taken(), None, None
+            self._distances.forget()
             logits.backward(pull, retain_graph=index + 1 < len(vectors))
             self._ends(ids, entered, raw)
+            self._taken.whole.update(self._distances.found())
             found.append(_finished(self._taken))
         return self._sketch(logits.detach()), found
 
@@ -182,6 +213,26 @@ class Sensitivity:
             found.append(moved[part.index] if part.kind == "row" else moved[:, part.index])
         return np.asarray(self._torch.stack(found).double().numpy(), np.float64)
 
+    def layer_changes(
+        self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> list[dict[Cause, float]]:
+        """How the product with each vector moves, to first order in all that follows, when a
+        layer is skipped or run twice, or two neighbours are exchanged."""
+        torch = self._torch
+        with self._layers.watched() as seen:
+            _, logits = self._logits(self._embed(ids), len(vectors[0]))
+        outputs = [one.left for one in seen]
+        pulls = [
+            torch.autograd.grad(logits, outputs, self._pull(vector), retain_graph=True)
+            for vector in vectors
+        ]
+        found: list[dict[Cause, float]] = [{} for _ in vectors]
+        with torch.no_grad():
+            for cause, at, moved in self._layers.moved(seen):
+                for scores, pull in zip(found, pulls, strict=True):
+                    scores[cause] = float((pull[at] * moved).double().sum())
+        return found
+
     def _pull(self, vector: NDArray[np.float64]) -> Any:
         """The gradient of a product of sketches by the logits, of centred rows."""
         pull = self._torch.tensor(vector, dtype=self._torch.float32)[:, self._bucket] * self._sign
@@ -198,9 +249,11 @@ class Sensitivity:
     def _logits(self, entered: Any, rows: int) -> tuple[Any, Any]:
         """What the head gives, and the logits of the last rows, (rows, vocabulary)."""
         kept: list[Any] = []
+        self._rows = rows
         handle = self._head.register_forward_hook(lambda _, __, out: kept.append(out))
         try:
-            found = self._model(inputs_embeds=entered, use_cache=False, logits_to_keep=rows)
+            with exact_attention(entered.shape[1]):
+                found = self._model(inputs_embeds=entered, use_cache=False, logits_to_keep=rows)
         finally:
             handle.remove()
         return kept[0], found.logits[0, -rows:, : self._vocab_size]
@@ -238,6 +291,9 @@ class Sensitivity:
             taken.add(self._scale_of(place), float(each.double().sum()))
             if what == "weight":
                 taken.parts["channel", place] = each.numpy()
+            for kind, other in self._neighbours.get(name, ()):
+                score = ((other.detach() - weight) * gradient).double().sum()
+                taken.add(Cause(kind, place), float(score))
             return
         product = weight * gradient
         taken.add(self._scale_of(place), float(product.double().sum()))
@@ -293,9 +349,17 @@ class Sensitivity:
         """The model with a cause of this size, until the context is left."""
         torch = self._torch
         with ExitStack() as stack, torch.no_grad():
-            setting = changed_setting(torch, self._model, cause, size)
+            setting = changed_setting(torch, self._model, cause, size) or apart(
+                torch, self._model, cause.kind, lambda: self._rows - 1
+            )
             if setting is not None:
                 stack.enter_context(setting)
+            elif cause.kind == "distance":
+                stack.enter_context(weighed_distance(torch, self._groups, cause, size))
+            elif cause.kind in ("head_tied", "head_untied"):
+                stack.enter_context(self._another_head(size))
+            elif cause.kind in LAYER_CHANGES or cause in self._layers.orders():
+                stack.enter_context(self._layers.changed(cause))
             elif cause.kind.startswith("bos_"):
                 stack.enter_context(self._beginning(cause.kind))
             elif cause.kind in _ENDS:
@@ -313,6 +377,31 @@ class Sensitivity:
             yield
         finally:
             self._begun = None
+
+    def _head_of(self, stored: Any) -> tuple[str, Any] | None:
+        """The cause that the head is another one, and that one's weights."""
+        own, embedding = self._head.weight, self._embedding.weight
+        if own is not embedding:
+            return ("head_tied", embedding) if own.shape == embedding.shape else None
+        if stored is None or stored.shape != own.shape:
+            return None
+        other = stored.to(own.dtype)
+        return None if self._torch.equal(other, own.detach()) else ("head_untied", other)
+
+    @contextmanager
+    def _another_head(self, size: float) -> Iterator[None]:
+        """The embedding as the head, or the head that the checkpoint holds."""
+        assert self._other_head is not None
+        difference = self._other_head[1].detach() - self._head.weight.detach()
+
+        def leaves(_: Any, given: Any, output: Any) -> Any:
+            return output + size * self._torch.nn.functional.linear(given[0], difference)
+
+        handle = self._head.register_forward_hook(leaves)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     @contextmanager
     def _changed_end(self, cause: Cause, size: float) -> Iterator[None]:
@@ -345,6 +434,12 @@ class Sensitivity:
             # All of them before one is changed: two may stand in each other's place.
             yield from list(exchanged(torch, self._parameters, heads, kind))
             return
+        if kind in NEIGHBOURS:
+            chosen = [n for n in self._neighbours if _within(n.rpartition(".")[0], cause.place)]
+            pairs = [(self._parameters[n].detach(), self._neighbour(n, kind)) for n in chosen]
+            # All of them before one is changed: each may be another's neighbour.
+            yield from [(w, w + size * (o - w)) for w, o in pairs if o is not None]
+            return
         for name, parameter in self._parameters.items():
             place, _, what = name.rpartition(".")
             weight = parameter.detach()
@@ -360,6 +455,11 @@ class Sensitivity:
                     yield weight, weight * scale
             elif cause in self._scales_of(place):
                 yield weight, weight + size * (weight + self._unit[name])
+
+    def _neighbour(self, name: str, kind: str) -> Any:
+        """The weights of the same norm in the layer before or after; None at the ends."""
+        other = dict(self._neighbours.get(name, ())).get(kind)
+        return None if other is None else other.detach()
 
     def _scale_of(self, place: str) -> Cause:
         """The scale of a whole module."""
@@ -424,6 +524,8 @@ def _sums_with(cause: Cause) -> tuple[Cause, ...]:
     layer = _LAYER.match(cause.place + ".")
     if layer is None:
         return ()
+    if cause.kind in NEIGHBOURS:
+        return (Cause(cause.kind, layer.group()),)
     if cause.kind in ROUNDINGS:
         return Cause(cause.kind, layer.group()), Cause(cause.kind)
     if cause.kind in ("attention", "mlp"):
@@ -437,7 +539,8 @@ def _finished(taken: _Taken) -> Gradients:
     for cause, value in taken.whole.items():
         for each in _sums_with(cause):
             whole[each] = whole.get(each, 0.0) + value
-    known = {c: v for c, v in whole.items() if not c.place.endswith(_SAME) or c.kind in ROUNDINGS}
+    own = (*ROUNDINGS, *NEIGHBOURS)
+    known = {c: v for c, v in whole.items() if not c.place.endswith(_SAME) or c.kind in own}
     return Gradients(known, taken.parts)
 
 

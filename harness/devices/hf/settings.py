@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from harness.devices.causes import Cause
+from harness.devices.hf.attending import groups_of, other_window, window_now, windows_of
+from harness.devices.hf.caps import cap_now, caps_of, changed_cap
 
 _KEY_AND_VALUE = ("k_proj", "v_proj")
 
@@ -22,30 +24,38 @@ def settings_of(model: Any) -> tuple[Cause, ...]:
         found.append(Cause("norm_epsilon"))
     if any(name.endswith(_KEY_AND_VALUE) for name, _ in model.named_modules()):
         found += [Cause("kv_int8"), Cause("kv_fp8")]
-    return tuple(found)
+    return (*found, *caps_of(model), *windows_of(groups_of(model)))
 
 
 def changed_setting(
     torch: Any, model: Any, cause: Cause, size: float
 ) -> AbstractContextManager[None] | None:
     """A context in which a setting is changed by ``size``; None for another kind of cause."""
-    if cause.kind == "rope_base":
-        return _changed_rotary(
-            model,
-            cause.place,
-            lambda f: f * torch.exp(-size * torch.arange(f.numel(), device=f.device) / f.numel()),
-        )
-    if cause.kind == "rope_scale":
-        return _changed_rotary(model, cause.place, lambda f: f * (1.0 + size))
-    if cause.kind == "norm_epsilon":
+    kind = cause.kind
+    if kind in ("rope_base", "rope_scale"):
+        return _changed_rotary(model, cause.place, _other_angles(torch, kind, size))
+    if kind == "norm_epsilon":
         return _changed_epsilon(model, size)
-    if cause.kind in ("kv_int8", "kv_fp8"):
-        return _rounded_cache(torch, model, cause.kind.removeprefix("kv_"), size)
-    return None
+    if kind in ("kv_int8", "kv_fp8"):
+        return _rounded_cache(torch, model, kind.removeprefix("kv_"), size)
+    if "_cap" in kind:
+        return changed_cap(model, cause, size)
+    return other_window(torch, groups_of(model), cause) if kind.startswith("window") else None
+
+
+def _other_angles(torch: Any, kind: str, size: float) -> Callable[[Any], Any]:
+    """What becomes of RoPE's frequencies with another base, or positions on another scale."""
+    if kind == "rope_scale":
+        return lambda f: f * (1.0 + size)
+    return lambda f: f * torch.exp(-size * torch.arange(f.numel(), device=f.device) / f.numel())
 
 
 def setting_now(model: Any, cause: Cause) -> float | None:
-    """The value of a base or an epsilon; None where it has no single one."""
+    """The value of a base, an epsilon, a cap or a window; None where it has no single one."""
+    if "_cap" in cause.kind:
+        return cap_now(model, cause)
+    if cause.kind.startswith("window"):
+        return window_now(groups_of(model), cause)
     if cause.kind == "norm_epsilon":
         values = {float(getattr(norm, name)) for norm, name in _norms(model)}
         return values.pop() if len(values) == 1 else None

@@ -32,6 +32,7 @@ class LinearOracle:
     settings: tuple[Cause, ...] = ()
     sizes: dict[Cause, float] = field(default_factory=dict)
     exchanges: tuple[Cause, ...] = ()
+    layers: tuple[Cause, ...] = ()
     passes: int = 0
     vectors: int = 0
 
@@ -60,6 +61,13 @@ class LinearOracle:
             [[float(np.sum(self.directions[c][ids[0]] * v)) for c in chosen] for v in vectors]
         ).reshape(len(vectors), len(chosen))
 
+    def layer_changes(
+        self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> list[dict[Cause, float]]:
+        return [
+            {c: float(np.sum(self.directions[c][ids[0]] * v)) for c in self.layers} for v in vectors
+        ]
+
     def gradients(
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], list[Found]]:
@@ -77,7 +85,7 @@ class LinearOracle:
             whole = {
                 c: v
                 for c, v in values.items()
-                if c.kind not in PARTS and c not in (*self.settings, *self.exchanges)
+                if c.kind not in PARTS and c not in (*self.settings, *self.exchanges, *self.layers)
             }
             arrays = {key: np.array(value, np.float32) for key, value in parts.items()}
             found.append(Found(whole, arrays))

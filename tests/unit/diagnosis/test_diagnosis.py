@@ -90,6 +90,27 @@ def test_a_mistake_that_changes_everything_is_named() -> None:
     assert found.explanations[0].size.value == pytest.approx(1.0, abs=0.1)
 
 
+def test_of_changes_of_layers_the_likeliest_are_tried_and_all_of_them_counted() -> None:
+    random = np.random.default_rng(22)
+    layers = tuple(
+        Cause(kind, f"model.layers.{i}") for kind in ("layer_skipped", "layer_doubled")
+        for i in range(20)
+    )  # fmt: skip
+    along = {c: 2.0 * d for c, d in directions(random, [*CAUSES, *layers], PROMPTS).items()}
+    mistakes = (Cause("gate_up_exchanged"), Cause("window", "", 8), Cause("window", "", 64))
+    along |= directions(random, mistakes, PROMPTS)
+    oracle = LinearOracle(along, (BASE,), exchanges=mistakes, layers=layers)
+    given = errors(random, PROMPTS, {layers[7]: 1.0}, along)
+    long = tuple(replace(p, token_ids=(*p.token_ids, *range(9))) for p in given.prompts)
+    found = diagnose(replace(given, prompts=long), oracle, quiet())
+    assert named(found) == [layers[7]]
+    assert "layer 7 skipped" in found.sentence
+    # The base, two exchanges and forty changes of layers: no prompt exceeds 64 tokens.
+    assert found.families[0].hypotheses == 1 + 2 + 40
+    few = LinearOracle(along, (BASE,), exchanges=mistakes, layers=layers)
+    assert diagnose(errors(random, PROMPTS, {}, along), few, quiet()).families[0].hypotheses == 1
+
+
 def test_two_causes_are_named_one_after_the_other() -> None:
     found, _ = world(5, {BASE: 0.4, LAYERS[2]: 0.25})
     assert named(found) == [BASE, LAYERS[2]]
