@@ -116,6 +116,19 @@ def test_another_model_than_the_baselines_is_refused(folder: Path) -> None:
         in_process(folder, "good", "wrong")
 
 
+@pytest.mark.parametrize("asked", ["", "--no-diagnose"])
+def test_pytest_names_the_cause_of_a_bad_verdict_by_itself(folder: Path, asked: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "--device=hf-cpu"]
+    command += ["--model=./good", "--suite=s.yaml", "--context=wrong.json", "--allow-weights"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", *asked.split()],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    assert ("Explained by" in done.stdout) == (not asked)
+    assert ("looking for the change" in done.stderr) == (not asked)
+
+
 def in_process(folder: Path, name: str, model: str) -> Diagnosis:
     return diagnosis_of(
         load_recording(folder / f"{name}.json"),
