@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.alignment.diagnosis import Diagnosis
@@ -11,6 +13,7 @@ from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.errors import Errors, errors_of
 from harness.diagnosis.kept import kept_file
+from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import diagnose
 from harness.errors import UsageError
 from harness.model.embedded import cache_folder
@@ -42,12 +45,28 @@ def diagnosis_of(
             f"the model {mine.name!r} is not the baseline's, {theirs.name!r}: other weights; "
             "name the checkpoint that the baseline was made from with --model"
         )
-    keep = kept_file(cache_folder(), errors, str(mine.weights))
-    return _asked(errors, target.device, progress, keep)
+    cache = cache_folder()
+    about = {**mine.model_dump(mode="json", exclude={"name"}), "packages": _versions()}
+    files = kept_file(cache, errors, str(mine.weights)), remembered_in(cache, errors, about)
+    return _asked(errors, target.device, progress, *files)
 
 
-def _asked(errors: Errors, device: object, progress: Progress, keep: Path) -> Diagnosis:
+def _asked(
+    errors: Errors, device: object, progress: Progress, keep: Path, going: Path
+) -> Diagnosis:
     with opened(device, progress):  # type: ignore[arg-type]
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        return diagnose(errors, device.sensitivity(), progress, keep)
+        oracle = Remembered(device.sensitivity(), going, progress)
+        found = diagnose(errors, oracle, progress, keep)
+    oracle.forget()
+    return found
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that compute the answers."""
+    found = {}
+    for package in ("numpy", "torch", "transformers"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
