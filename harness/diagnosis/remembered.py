@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
-from harness.devices.oracle import Gradients, Oracle
+from harness.devices.oracle import Answer, Gradients, Oracle
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import cause_of, row_of
 from harness.errors import HarnessError
@@ -40,12 +40,6 @@ FORGOTTEN_S = 7 * 24 * 3600
 #: The folders of the package whose code an answer depends on.
 _CODE = ("devices", "diagnosis", "statistics")
 _Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class _Gradients:
-    whole: Mapping[Cause, float]
-    parts: Mapping[tuple[str, str], NDArray[np.float32]]
 
 
 @dataclass(eq=False)
@@ -214,7 +208,7 @@ def _written(rows: _Array, found: Gradients) -> dict[str, Any]:
     }
 
 
-def _gradients(data: Mapping[str, NDArray[Any]]) -> tuple[_Array, _Gradients]:
+def _gradients(data: Mapping[str, NDArray[Any]]) -> tuple[_Array, Answer]:
     about = json.loads(bytes(data["about"]))
     causes = [cause_of(row) for row in about["causes"]]
     values, flat = _wide(data["whole"], (len(causes),)), data["parts"].astype(np.float32)
@@ -225,7 +219,7 @@ def _gradients(data: Mapping[str, NDArray[Any]]) -> tuple[_Array, _Gradients]:
     if begin != len(flat):
         raise ValueError("the scores are not of these parts")
     whole = {cause: float(value) for cause, value in zip(causes, values, strict=True)}
-    return _wide(data["rows"], (None, None)), _Gradients(whole, parts)
+    return _wide(data["rows"], (None, None)), Answer(whole, parts)
 
 
 def _wide(found: NDArray[Any], shape: tuple[int | None, ...]) -> _Array:

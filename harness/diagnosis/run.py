@@ -38,17 +38,22 @@ MARGIN = 0.05
 
 
 def diagnose(
-    errors: Errors, oracle: Oracle, progress: Progress, keep: Path | None = None
+    errors: Errors,
+    oracle: Oracle,
+    progress: Progress,
+    keep: Path | None = None,
+    stored: Kept | None = None,
 ) -> Diagnosis:
     """Name what explains the error beyond rounding.
 
     Args:
         keep: the file of the arms' scores, which are taken from there, or put there.
+        stored: those that came with the baseline, which are taken first.
 
     Raises:
         HarnessError: errors of the oracle's device.
     """
-    scores, known = _first(errors, oracle, progress, keep)
+    scores, known = _first(errors, oracle, progress, keep, stored)
     residual = errors.residual
     scores = scores.with_directions(errors, known, residual)
     more = standing_out(errors, oracle, scores, residual, progress)
@@ -82,13 +87,31 @@ def diagnose(
     return _diagnosis(errors, oracle, first, named, left)
 
 
+def arms_of(errors: Errors, oracle: Oracle, progress: Progress) -> Kept:
+    """What a diagnosis of any candidate has of the arms.
+
+    Raises:
+        HarnessError: errors of the oracle's device.
+    """
+    with progress.stage("gradients of the oracle", len(errors)) as step:
+        scores = scores_of(errors, oracle, step, arms_alone=True)
+    return Kept(scores, _directions(errors, oracle, scores, oracle.settings, progress))
+
+
 def _first(
-    errors: Errors, oracle: Oracle, progress: Progress, keep: Path | None
+    errors: Errors,
+    oracle: Oracle,
+    progress: Progress,
+    keep: Path | None,
+    stored: Kept | None,
 ) -> tuple[Scores, dict[Cause, Sequence[NDArray[np.float64]]]]:
     """The scores of all causes that the gradients tell, and the directions of the settings."""
-    kept = None if keep is None else load(keep, errors)
-    if kept is not None:
+    for kept in (stored, None if keep is None else load(keep, errors)):
+        if kept is None:
+            continue
         try:
+            if tuple(kept.settings) != tuple(oracle.settings):
+                raise ValueError("directions of other settings")
             with progress.stage("gradients of the oracle", len(errors)) as step:
                 scores = scores_again(errors, oracle, errors.residual, kept.scores, step)
             return scores, dict(kept.settings)

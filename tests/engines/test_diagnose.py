@@ -105,6 +105,25 @@ def test_the_cause_is_named_with_its_size(folder: Path) -> None:
     assert gate["status"] == "FAIL"
 
 
+def test_the_arms_scores_beside_the_baseline_are_used(folder: Path) -> None:
+    done = harness(
+        *("baseline", "make", "--device", "hf-cpu", "--suite", "s.yaml", "--model", "./good"),
+        *("--baseline-dir", "stored", "--diagnose"),
+        folder=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MB, for `harness diagnose`" in done.stdout
+    done = harness(
+        *("diagnose", "wrong.json", "stored/good/s/bfloat16", "--model", "./good"),
+        *("--allow-weights", "--json", "stored.alignment.json"),
+        folder=folder,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the arms' scores are those of stored/good/s/bfloat16/diagnosis.zip" in done.stderr
+    best = json.loads((folder / "stored.alignment.json").read_text("utf-8"))["diagnosis"]
+    assert 1.05 < best["explanations"][0]["size"]["value"] < 1.15
+
+
 def test_a_correct_path_has_no_cause(folder: Path) -> None:
     found = in_process(folder, "good", "good")
     assert found.finding == "NOTHING"
