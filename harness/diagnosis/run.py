@@ -35,6 +35,8 @@ EXPLANATIONS = 3
 #: An effect up to this is a warning: the root of its squared error over that of the arms. A
 #: choice: no correct variation that was tried showed any effect.
 MARGIN = 0.05
+#: Causes of single heads.
+_OF_HEADS = ("head", "query_head", "value_head")
 
 
 def diagnose(
@@ -208,8 +210,27 @@ def _said(finding: Finding, explained: Sequence[Explanation], effect: float) -> 
 
 def _layers(scores: Scores) -> tuple[LayerScore, ...]:
     largest: dict[int, float] = {}
-    for cause, t in zip(scores.causes, scores.t, strict=True):
-        layer = layer_of(cause)
+    heads: dict[int, list[tuple[Cause, float]]] = {}
+    for cause, value in zip(scores.causes, scores.t, strict=True):
+        layer, t = layer_of(cause), abs(float(value))
         if layer is not None:
-            largest[layer] = max(largest.get(layer, 0.0), abs(float(t)))
-    return tuple(LayerScore(layer=k, t=v) for k, v in sorted(largest.items()))
+            largest[layer] = max(largest.get(layer, 0.0), t)
+            if cause.kind in _OF_HEADS:
+                heads.setdefault(layer, []).append((cause, t))
+    return tuple(
+        LayerScore(layer=layer, t=t, heads=_heads(heads.get(layer, ())))
+        for layer, t in sorted(largest.items())
+    )
+
+
+def _heads(found: Sequence[tuple[Cause, float]]) -> tuple[float, ...]:
+    """The largest of each query head, which also has what its KV head has."""
+    count = dict.fromkeys(_OF_HEADS, 0)
+    for cause, _ in found:
+        count[cause.kind] = max(count[cause.kind], cause.index + 1)
+    largest = [0.0] * max(count.values(), default=0)
+    for cause, t in found:
+        each = len(largest) // count[cause.kind]
+        for head in range(cause.index * each, (cause.index + 1) * each):
+            largest[head] = max(largest[head], t)
+    return tuple(largest)
