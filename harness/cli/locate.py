@@ -49,10 +49,7 @@ def locate(
     json: Annotated[Path | None, typer.Option(help="Write the outcome to this file.")] = None,
     alignment: Annotated[
         Path | None,
-        typer.Option(
-            help="Add the curve over depth to this alignment, for its report, and print what its "
-            "diagnosis said."
-        ),
+        typer.Option(help="Add the curve over depth to this alignment; print its diagnosis."),
     ] = None,
     trust_remote_code: Trust = False,
 ) -> None:
