@@ -97,7 +97,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         "test_bench": "perf" in markers,
         "test_matrix": session.run.wants_matrix,
         "test_magnifier": session.run.options.magnify,
-        "test_diagnosis": session.run.options.diagnose,
+        "test_diagnosis": session.run.options.diagnose is True,
     }
     name = collection_path.stem
     named = any(name in argument for argument in config.args)

@@ -25,7 +25,7 @@ from benchmarks.catalogue.run import (
     shortened,
     work_off,
 )
-from benchmarks.catalogue.table import tables, write
+from benchmarks.catalogue.table import DIAGNOSIS, diagnosed_in, tables, write, write_page
 from harness.baseline.baseline import Baseline
 from harness.recording.format import Recording, load_recording
 
@@ -51,7 +51,11 @@ def main() -> None:
     parser.add_argument(
         "--also", type=Path, nargs="*", help="recordings of engines; by default engine-*.json there"
     )
+    parser.add_argument("--tables", action="store_true", help="only write the page, from results")
     options = parser.parse_args()
+    if options.tables:
+        write_page(PAGE, RESULTS / "catalogue.json", RESULTS / DIAGNOSIS)
+        return
     model, other = options.model, "" if options.model == "smollm2" else f"-{options.model}"
     options.work = options.work or ROOT / "build" / f"catalogue{other}"
     baseline, effects = catalogue_baseline(model), heads.result_of(model)
@@ -75,7 +79,8 @@ def main() -> None:
     also = sorted(options.work.glob("engine-*.json")) if options.also is None else options.also
     judged = judge_all(chosen, also, baseline, options.work, options.draws)
     if options.only:
-        print("\n".join(tables(judged)))
+        known = {} if other else diagnosed_in(RESULTS / DIAGNOSIS)
+        print("\n".join(tables(judged, known)))
         return
     missing = [e.key for e in chosen if not recording_file(options.work, e).exists()]
     facts = {**_facts(baseline, options.draws), "missing": missing}

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
 from benchmarks.catalogue.broken import Told
+from benchmarks.catalogue.entries import Entry
 from benchmarks.catalogue.judging import SIZES, Judged
 from harness.alignment.gates.bias import BIAS_LIMIT, SLOPE_LIMIT
 from harness.baseline.controls import ERROR_RATIO_LIMIT
 from harness.baseline.scales import PLACE_LIMIT, PROMPT_LIMIT
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+#: The lines of ``benchmarks.diagnosis``, beside the result of the default model.
+DIAGNOSIS = "diagnosis.jsonl"
 #: What counts as detected.
 DETECTED = 0.95
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What the first stage of a diagnosis says of an entry, with 32 prompts.
+
+    Attributes:
+        told: whether anything is beyond chance.
+        rank: of the true cause among all; None where there is no such cause.
+    """
+
+    told: bool
+    rank: int | None
+
+
+def diagnosed_in(file: Path) -> dict[str, Diagnosed]:
+    """The lines of ``benchmarks.diagnosis`` by the entry's key; none without the file."""
+    if not file.exists():
+        return {}
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return {line["recording"]: Diagnosed(line["told_now"], line["rank"]) for line in lines}
 
 
 def write(
@@ -26,8 +50,8 @@ def write(
     page: Path | None,
     result: Path,
 ) -> None:
-    """Put the tables between the marks of ``page``, if there is one, and all figures into
-    ``result``."""
+    """Put all figures into ``result``, and the tables between the marks of ``page``, if there
+    is one."""
     result.parent.mkdir(parents=True, exist_ok=True)
     found = {
         **facts,
@@ -35,25 +59,53 @@ def write(
         "evidence": [asdict(told) for told in broken],
     }
     result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if page is None:
-        return
+    if page is not None:
+        write_page(page, result, result.parent / DIAGNOSIS)
+
+
+def write_page(page: Path, result: Path, diagnosis: Path) -> None:
+    """Put the tables of the results between the marks of the page."""
+    judged, broken, missing = read(result)
     text = page.read_text(encoding="utf-8") if page.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    missing = facts.get("missing")
     absent = f"**Not recorded, so not in these tables:** {_listed(missing)}.\n\n" if missing else ""
-    body = absent + "\n".join([*tables(judged), *evidence_table(broken)])
+    shown = [*tables(judged, diagnosed_in(diagnosis)), *evidence_table(broken)]
+    body = absent + "\n".join(shown)
     page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
 
 
-def tables(judged: Sequence[Judged]) -> Iterable[str]:
+def read(result: Path) -> tuple[list[Judged], list[Told], list[str]]:
+    """What ``write`` has put there: entries, evidence, and the keys of missing entries."""
+    found = json.loads(result.read_text(encoding="utf-8"))
+    by_size = ("failed", "undecided", "unequal", "not_close")
+    judged = [
+        Judged(**{**entry, **{k: {int(n): v for n, v in entry[k].items()} for k in by_size}})
+        for entry in found["entries"]
+    ]
+    told = [Told(**{**entry, "gates": tuple(entry["gates"])}) for entry in found["evidence"]]
+    return judged, told, found.get("missing", [])
+
+
+def tables(
+    judged: Sequence[Judged], diagnosed: Mapping[str, Diagnosed] | None = None
+) -> Iterable[str]:
+    known = diagnosed or {}
     correct = [j for j in judged if j.correct]
     faults = [j for j in judged if not j.correct]
     yield from _summary(correct, [j for j in faults if j.must])
     yield from _gates(correct, faults)
-    yield from _correct(correct)
+    yield from _correct(correct, known)
     yield from _smallest(faults)
-    yield from _faults(faults)
+    yield from _faults(faults, known)
+
+
+def _of(j: Judged, diagnosed: Mapping[str, Diagnosed]) -> Diagnosed | None:
+    return diagnosed.get(Entry(j.family, j.severity, correct=j.correct).key)
+
+
+def _told(found: Diagnosed | None) -> str:
+    return "–" if found is None else "told" if found.told else "not told"
 
 
 def _summary(correct: Sequence[Judged], must: Sequence[Judged]) -> Iterable[str]:
@@ -124,41 +176,58 @@ def _limit(limit: float | None) -> str:
     return "by the arms" if limit is None else f"{limit:g}"
 
 
-def _correct(judged: Sequence[Judged]) -> Iterable[str]:
+def _correct(judged: Sequence[Judged], diagnosed: Mapping[str, Diagnosed]) -> Iterable[str]:
     yield "### Correct variations\n"
     yield (
         "| variation | error ratio | top-k | slope | tokens changed | verdict | "
         + " | ".join(f"fails at {s}" for s in SIZES)
-        + f" | INCONCLUSIVE at {' / '.join(map(str, SIZES))} | equal tokens | close |"
+        + f" | INCONCLUSIVE at {' / '.join(map(str, SIZES))} | equal tokens | close "
+        "| `systematic` |"
     )
-    yield "|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 3)
+    yield "|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 4)
     for j in judged:
         undecided = " / ".join(f"{j.undecided[s]:.0%}" for s in SIZES)
         yield (
             f"| {j.family} | {_figures(j)} | {j.tokens_changed} | `{j.verdict}` | "
             + " | ".join(f"{j.failed[s]:.1%}" for s in SIZES)
-            + f" | {undecided} | {_passes(j.equal_tokens)} | {_passes(j.close)} |"
+            + f" | {undecided} | {_passes(j.equal_tokens)} | {_passes(j.close)} "
+            + f"| {_told(_of(j, diagnosed))} |"
         )
     yield ""
 
 
-def _faults(judged: Sequence[Judged]) -> Iterable[str]:
+def _faults(judged: Sequence[Judged], diagnosed: Mapping[str, Diagnosed]) -> Iterable[str]:
     yield "### Every fault\n"
+    yield from _diagnoses([found for j in judged if (found := _of(j, diagnosed)) is not None])
     yield (
         "| fault | severity | error ratio | top-k | slope | tokens changed | verdict | "
         + " | ".join(f"at {s}" for s in SIZES)
-        + " | gates that tell it | close at 32 |"
+        + " | gates that tell it | close at 32 | `systematic` | rank of the true cause |"
     )
-    yield "|---|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 2)
+    yield "|---|---|---|---|---|---|---|" + "---|" * (len(SIZES) + 4)
     for j in judged:
         gates = ", ".join(n for n, rate in j.by_gate.items() if rate >= DETECTED) or "none"
         severity = f"**{j.severity}**" if j.must else j.severity
+        found = _of(j, diagnosed)
+        rank = "–" if found is None or found.rank is None else f"{found.rank:,}"
         yield (
             f"| {j.family} | {severity} | {_figures(j)} | {j.tokens_changed} | `{j.verdict}` | "
             + " | ".join(f"{j.failed[s]:.0%}" for s in SIZES)
-            + f" | {gates} | {j.not_close[SIZES[-1]]:.0%} |"
+            + f" | {gates} | {j.not_close[SIZES[-1]]:.0%} | {_told(found)} | {rank} |"
         )
     yield ""
+
+
+def _diagnoses(found: Sequence[Diagnosed]) -> Iterable[str]:
+    """What the last two columns come to."""
+    told = [each for each in found if each.told]
+    first = [each for each in told if each.rank == 1]
+    if found:
+        yield (
+            f"The last two columns are of the [diagnosis](diagnosis.md) with {SIZES[-1]} prompts: "
+            f"{len(told)} of the {len(found)} faults that it was run on are told, {len(first)} "
+            "with a cause of the true kind first. – was not run, or has no such cause.\n"
+        )
 
 
 def evidence_table(broken: Sequence[Told]) -> Iterable[str]:

@@ -53,10 +53,12 @@ class Family(StrictModel):
 
 
 class LayerScore(StrictModel):
-    """The largest ``|t|`` of one layer's causes."""
+    """The largest ``|t|`` of one layer's causes, and of each of its heads: of the head's
+    output, its scores and the values that it reads. Alignments of before have no heads."""
 
     layer: int
     t: float
+    heads: Annotated[tuple[float, ...], FROM_LIST] = ()
 
 
 class Diagnosis(Statement):

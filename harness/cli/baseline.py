@@ -13,6 +13,8 @@ from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from harness.baseline.baseline import Baseline
+    from harness.process.progress import Progress
     from harness.recording.format import Recording
 
 app = typer.Typer(
@@ -38,6 +40,13 @@ def make(
     baseline_dir: Root = Path("baselines"),
     engine_arg: EngineArgs = None,
     trust_remote_code: Trust = False,
+    diagnose: Annotated[
+        bool,
+        typer.Option(
+            "--diagnose",
+            help="Also store what `harness diagnose` has of the arms, so that it takes one pass.",
+        ),
+    ] = False,
 ) -> None:
     """Record reference, oracle and controls; replaces an existing baseline.
 
@@ -57,11 +66,25 @@ def make(
         tokens = context_for(chosen, load_recording(context), context, progress)
     args = parse_engine_args(engine_arg or [])
     spec = DeviceSpec(device, model, dtype, engine_args=args, trust_remote_code=trust_remote_code)
+    if diagnose and not spec.kind.needs_model:
+        raise UsageError(f"--diagnose asks the model for gradients, and {device} has no model")
     plan = Plan(spec, chosen, baseline_dir, context=tokens, suite_source=suite)
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())
     say(f"{made.folder}: {made.reference.positions} positions; {arms}")
+    if diagnose:
+        _diagnose(made, model, progress, trust_remote_code=trust_remote_code)
     say("Approve it by committing it.")
+
+
+def _diagnose(made: Baseline, model: str, progress: Progress, *, trust_remote_code: bool) -> None:
+    """Store the arms' scores beside them."""
+    from harness.devices.spec import DeviceSpec
+    from harness.diagnosis.command import store_arms
+
+    spec = DeviceSpec(REFERENCE_DEVICE, model, "float32", trust_remote_code=trust_remote_code)
+    file = store_arms(made, spec, progress)
+    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, for `harness diagnose`")
 
 
 @app.command("list")

@@ -49,7 +49,7 @@ def locate(
     json: Annotated[Path | None, typer.Option(help="Write the outcome to this file.")] = None,
     alignment: Annotated[
         Path | None,
-        typer.Option(help="Add the curve over depth to this alignment, for its report."),
+        typer.Option(help="Add the curve over depth to this alignment; print its diagnosis."),
     ] = None,
     trust_remote_code: Trust = False,
 ) -> None:
@@ -85,7 +85,7 @@ def _locate(plan: LocatePlan, json: Path | None, alignment: Path | None) -> NoRe
     from harness.locate.result import save_location
     from harness.locate.run import locate as find
     from harness.process.progress import Progress
-    from harness.report.location_text import location_lines
+    from harness.report.location_text import diagnosis_lines, location_lines
 
     judged = None if alignment is None else load_alignment(alignment)  # before the work
     check_outputs([json, alignment], [plan.baseline, plan.suite.path])
@@ -96,7 +96,9 @@ def _locate(plan: LocatePlan, json: Path | None, alignment: Path | None) -> NoRe
     if judged is not None and alignment is not None:
         with_curve = judged.model_copy(update={"locate": curve_of(location)})
         writers[alignment] = partial(save_alignment, with_curve)
-    tell_and_write(map(printable, location_lines(location)), writers)
+    diagnosis = None if judged is None else judged.diagnosis
+    lines = [*location_lines(location), *diagnosis_lines(diagnosis)]
+    tell_and_write(map(printable, lines), writers)
     if any(p.status == "UNJUDGED" for p in location.places) and location.module is None:
         raise typer.Exit(3)
     raise typer.Exit(0 if location.module is None else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,14 @@ class Gradients(Protocol):
 
     @property
     def parts(self) -> Mapping[tuple[str, str], NDArray[np.float32]]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Gradients that are known."""
+
+    whole: Mapping[Cause, float]
+    parts: Mapping[tuple[str, str], NDArray[np.float32]]
 
 
 class Oracle(Protocol):

@@ -73,8 +73,8 @@ def save(file: Path, kept: Kept) -> None:
         },
     }
     about = {
-        "causes": [_row(cause) for cause in scores.causes],
-        "settings": [_row(cause) for cause in kept.settings],
+        "causes": [row_of(cause) for cause in scores.causes],
+        "settings": [row_of(cause) for cause in kept.settings],
         "parts": [[part.kind, part.place, part.scores.shape[1]] for part in scores.parts],
         "arms": scores.arms,
         "weights": scores.weights,
@@ -102,7 +102,7 @@ def _read(
     prompts = len(errors)
     rounding, contrasts = found["rounding"], found["contrasts"]
     arms = int(about["arms"])
-    causes = tuple(_cause(row) for row in about["causes"])
+    causes = tuple(cause_of(row) for row in about["causes"])
     fits = rounding.shape == (prompts, len(causes)) and contrasts.shape[1] == len(causes)
     if not fits or len(contrasts) % prompts or not len(contrasts):
         raise ValueError("the scores are not of these causes")
@@ -115,7 +115,7 @@ def _read(
         none = np.zeros((0, 0), np.float32)
         parts.append(Parts(str(kind), str(place), none, table[:, at], null))
     settings = {
-        _cause(row): np.split(found[f"{_SETTING}{i}"], ends)
+        cause_of(row): np.split(found[f"{_SETTING}{i}"], ends)
         for i, row in enumerate(about["settings"])
     }
     scores = Scores(
@@ -132,10 +132,12 @@ def _read(
     return Kept(scores, settings)
 
 
-def _row(cause: Cause) -> list[Any]:
+def row_of(cause: Cause) -> list[Any]:
+    """A cause as JSON."""
     return [cause.kind, cause.place, cause.index, cause.column]
 
 
-def _cause(row: Sequence[Any]) -> Cause:
+def cause_of(row: Sequence[Any]) -> Cause:
+    """The cause of a row of JSON."""
     kind, place, index, column = row
     return Cause(str(kind), str(place), int(index), int(column))

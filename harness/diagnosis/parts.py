@@ -59,6 +59,11 @@ class PartTable:
         for key, values in found.items():
             self._squares[self._columns[key]] += values.astype(np.float64) ** 2
 
+    @property
+    def places(self) -> list[tuple[str, str, int]]:
+        """Every kind and place with how many parts it has."""
+        return [(*key, at.stop - at.start) for key, at in self._columns.items()]
+
     def at(self, key: tuple[str, str]) -> NDArray[np.float32]:
         """Float32 (p, n), the scores of one kind and place."""
         return self._table[:, self._columns[key]]

@@ -36,20 +36,27 @@ EXPLANATIONS = 3
 #: An effect up to this is a warning: the root of its squared error over that of the arms. A
 #: choice: no correct variation that was tried showed any effect.
 MARGIN = 0.05
+#: Causes of single heads.
+_OF_HEADS = ("head", "query_head", "value_head")
 
 
 def diagnose(
-    errors: Errors, oracle: Oracle, progress: Progress, keep: Path | None = None
+    errors: Errors,
+    oracle: Oracle,
+    progress: Progress,
+    keep: Path | None = None,
+    stored: Kept | None = None,
 ) -> Diagnosis:
     """Name what explains the error beyond rounding.
 
     Args:
         keep: the file of the arms' scores, which are taken from there, or put there.
+        stored: those that came with the baseline, which are taken first.
 
     Raises:
         HarnessError: errors of the oracle's device.
     """
-    scores, known = _first(errors, oracle, progress, keep)
+    scores, known = _first(errors, oracle, progress, keep, stored)
     residual = errors.residual
     scores = scores.with_directions(errors, known, residual)
     more = standing_out(errors, oracle, scores, residual, progress)
@@ -84,16 +91,33 @@ def diagnose(
     return _diagnosis(errors, oracle, first, named, left)
 
 
+def arms_of(errors: Errors, oracle: Oracle, progress: Progress) -> Kept:
+    """What a diagnosis of any candidate has of the arms.
+
+    Raises:
+        HarnessError: errors of the oracle's device.
+    """
+    with progress.stage("gradients of the oracle", len(errors)) as step:
+        scores = scores_of(errors, oracle, step, arms_alone=True)
+    settings = seen(errors, oracle, oracle.settings)
+    return Kept(scores, _directions(errors, oracle, scores, settings, progress))
+
+
 def _first(
-    errors: Errors, oracle: Oracle, progress: Progress, keep: Path | None
+    errors: Errors,
+    oracle: Oracle,
+    progress: Progress,
+    keep: Path | None,
+    stored: Kept | None,
 ) -> tuple[Scores, dict[Cause, Sequence[NDArray[np.float64]]]]:
     """The scores of all causes that the gradients tell, and the directions of the settings."""
-    kept = None if keep is None else load(keep, errors)
     settings = seen(errors, oracle, oracle.settings)
-    if kept is not None:
+    for kept in (stored, None if keep is None else load(keep, errors)):
+        if kept is None:
+            continue
         try:
             if set(kept.settings) != set(settings):
-                raise ValueError("other settings")
+                raise ValueError("directions of other settings")
             with progress.stage("gradients of the oracle", len(errors)) as step:
                 scores = scores_again(errors, oracle, errors.residual, kept.scores, step)
             return scores, dict(kept.settings)
@@ -190,8 +214,27 @@ def _said(finding: Finding, explained: Sequence[Explanation], effect: float) -> 
 
 def _layers(scores: Scores) -> tuple[LayerScore, ...]:
     largest: dict[int, float] = {}
-    for cause, t in zip(scores.causes, scores.t, strict=True):
-        layer = layer_of(cause)
+    heads: dict[int, list[tuple[Cause, float]]] = {}
+    for cause, value in zip(scores.causes, scores.t, strict=True):
+        layer, t = layer_of(cause), abs(float(value))
         if layer is not None:
-            largest[layer] = max(largest.get(layer, 0.0), abs(float(t)))
-    return tuple(LayerScore(layer=k, t=v) for k, v in sorted(largest.items()))
+            largest[layer] = max(largest.get(layer, 0.0), t)
+            if cause.kind in _OF_HEADS:
+                heads.setdefault(layer, []).append((cause, t))
+    return tuple(
+        LayerScore(layer=layer, t=t, heads=_heads(heads.get(layer, ())))
+        for layer, t in sorted(largest.items())
+    )
+
+
+def _heads(found: Sequence[tuple[Cause, float]]) -> tuple[float, ...]:
+    """The largest of each query head, which also has what its KV head has."""
+    count = dict.fromkeys(_OF_HEADS, 0)
+    for cause, _ in found:
+        count[cause.kind] = max(count[cause.kind], cause.index + 1)
+    largest = [0.0] * max(count.values(), default=0)
+    for cause, t in found:
+        each = len(largest) // count[cause.kind]
+        for head in range(cause.index * each, (cause.index + 1) * each):
+            largest[head] = max(largest[head], t)
+    return tuple(largest)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.alignment.diagnosis import Family, FamilyName
 from harness.devices.causes import EXCHANGES, LAYER_CHANGES, PARTS, SETTINGS, Cause
-from harness.devices.oracle import Oracle
+from harness.devices.oracle import Answer, Gradients, Oracle
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.parts import Parts, PartTable
 from harness.statistics.score import Null, chance_limit, inflations, least_t
@@ -194,11 +194,18 @@ def products(
     return np.array(mine), np.array(theirs), np.array(apart)
 
 
-def scores_of(errors: Errors, oracle: Oracle, step: Callable[[], None] = lambda: None) -> Scores:
+def scores_of(
+    errors: Errors,
+    oracle: Oracle,
+    step: Callable[[], None] = lambda: None,
+    *,
+    arms_alone: bool = False,
+) -> Scores:
     """The scores of every cause that the oracle's gradients tell.
 
     Args:
         step: called after each prompt.
+        arms_alone: leave out the candidate's, which are 0 then.
     """
     parts, common_parts = PartTable(len(errors)), PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
@@ -206,9 +213,11 @@ def scores_of(errors: Errors, oracle: Oracle, step: Callable[[], None] = lambda:
     apart: list[Mapping[Cause, float]] = []
     base = []
     for index, (prompt, error) in enumerate(zip(errors.prompts, errors.residual, strict=True)):
-        wanted = (error, prompt.rounding, *prompt.contrasts)
+        wanted = (*(() if arms_alone else (error,)), prompt.rounding, *prompt.contrasts)
         vectors = [errors.metric.weighed(index, e) for e in wanted]
-        rows, (own, common, *others) = oracle.gradients(prompt.token_ids, vectors)
+        rows, found = oracle.gradients(prompt.token_ids, vectors)
+        common, *others = found[not arms_alone :]
+        own = _nothing(common) if arms_alone else found[0]
         base.append(rows)
         mine.append(own.whole)
         theirs.append(common.whole)
@@ -251,24 +260,35 @@ def scores_again(
     """
     parts = PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
+    base = []
     for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True)):
         weighed = errors.metric.weighed(index, error)
-        _, (own,) = oracle.gradients(prompt.token_ids, [weighed])
+        rows, (own,) = oracle.gradients(prompt.token_ids, [weighed])
+        base.append(rows)
         mine.append(own.whole)
         parts.add(index, own.parts)
         step()
     causes = tuple(sorted(mine[0]))
     if causes != first.causes[: len(causes)]:
         raise ValueError("scores of other causes")
+    if [(p.kind, p.place, p.rounding.shape[1]) for p in first.parts] != parts.places:
+        raise ValueError("scores of other parts")
     return replace(
         first,
         causes=causes,
+        base=tuple(base),
         candidate=_matrix(mine, causes),
         rounding=first.rounding[:, : len(causes)],
         contrasts=first.contrasts[:, : len(causes)],
         shares=errors.shares,
         parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
     )
+
+
+def _nothing(found: Gradients) -> Gradients:
+    """No score of any cause."""
+    parts = {key: np.zeros_like(values) for key, values in found.parts.items()}
+    return Answer(dict.fromkeys(found.whole, 0.0), parts)
 
 
 def _matrix(found: Sequence[Mapping[Cause, float]], causes: Sequence[Cause]) -> NDArray[np.float64]:

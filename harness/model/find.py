@@ -10,11 +10,13 @@ import json
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.errors import ModelError
-from harness.model.hub import download
+from harness.model.hub import cached, download
 from harness.model.model import Model, _as_path
 from harness.model.packaged import PACKAGED
+from harness.model.weights import weight_files
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
@@ -24,6 +26,29 @@ def local_model(name: str) -> Model:
     folder may not exist."""
     path = _as_path(name)
     return Model(name, path if name not in PACKAGED and os.path.isdir(path) else "")
+
+
+def at_hand(name: str) -> bool:
+    """Whether a model's weights are on this machine, ready to be loaded; nothing is fetched
+    or converted.
+
+    Args:
+        name: see ``find_model``.
+    """
+    if name in PACKAGED:
+        from harness.model.embedded import cache_folder, is_finished
+
+        model = PACKAGED[name]
+        return is_finished(cache_folder() / model.folder, model.weights_sha256)
+    path: str | None = _as_path(name)
+    if not (name and path and os.path.isdir(path)):
+        path = cached(name) if _HUB_NAME.fullmatch(name) else None
+    if path is None or not os.path.isfile(os.path.join(path, "config.json")):
+        return False
+    try:
+        return bool(weight_files(Path(path))[0])
+    except ModelError:
+        return False
 
 
 def find_model(

@@ -7,6 +7,7 @@ missing package becomes one line with the command that installs it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,14 @@ def require(package: str, needed_for: str, remedy: str | None = None) -> Any:
         ) from error
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False  # half removed, or imported in a way that leaves no trace
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line, for a one-line error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -83,6 +92,16 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def cached(name: str) -> str | None:
+    """The local folder of a Hub repository, if the cache holds it; nothing is fetched."""
+    try:
+        hub = importlib.import_module("huggingface_hub")
+        return str(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
+    except Exception:
+        # Not there, damaged, or without its client: errors of three libraries.
+        return None
 
 
 def download(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from harness.alignment.diagnosis import Diagnosis
 from harness.locate.result import FAILING, Location, Place
 
 _WIDTH = 32
@@ -32,6 +33,20 @@ def location_lines(location: Location) -> Iterator[str]:
             f"of {len(over.token_ids)} (decode step {over.step}); token ids and a configuration "
             "for msprobe are in the JSON (--json)"
         )
+
+
+def diagnosis_lines(diagnosis: Diagnosis | None) -> Iterator[str]:
+    """What the diagnosis of the same alignment said: it sees what hides in the noise of every
+    module, and this the faults that it has no cause for."""
+    if diagnosis is None:
+        return
+    yield ""
+    yield f"the diagnosis of this alignment: {diagnosis.sentence}"
+    for explanation in diagnosis.explanations:
+        if explanation.sentence != diagnosis.sentence:
+            yield f"  also: {explanation.sentence}"
+        for other in explanation.alike:
+            yield f"  not to be told apart from {other.sentence}"
 
 
 def _row(name: str, places: Mapping[str, Place], found: str | None) -> str:

@@ -18,6 +18,8 @@ _MOST_ROWS = 64
 def summary_lines(alignment: Alignment) -> Iterator[str]:
     """Verdict first, then gates, then the prompts that need a look."""
     yield f"{alignment.verdict}: {printable(alignment.sentence)}"
+    if alignment.diagnosis is not None and alignment.diagnosis.explanations:
+        yield f"  {printable(alignment.diagnosis.sentence)}"
     for difference in alignment.comparability.differences:
         yield (
             f"  {printable(difference.field)}: {printable(difference.candidate)} "

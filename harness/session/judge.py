@@ -11,15 +11,13 @@ from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.stops import STOPS
 from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment
-from harness.devices.kinds import REFERENCE_DEVICE
 from harness.devices.registry import Target
 from harness.devices.spec import DeviceSpec
-from harness.diagnosis.command import diagnosis_of
 from harness.doctor import Diagnosis as HostDiagnosis
-from harness.errors import HarnessError
 from harness.messages.message import message
 from harness.messages.statement import remark
 from harness.process.progress import Progress
+from harness.session.diagnose import diagnosed, wanted
 from harness.session.magnifier import MagnifierPlan, added, run_magnifier
 from harness.session.matrix import MatrixPlan, run_matrix
 from harness.session.record import Recorded
@@ -64,8 +62,7 @@ def judge(
     """
     options = recorded.prepared.run.options
     alignment = _compared(recorded)
-    if options.diagnose and alignment.comparability.comparable:
-        alignment = _diagnosed(recorded, alignment, progress)
+    alignment = _diagnosed(recorded, alignment, progress)
     if options.context is not None:
         return Judged(recorded, alignment)  # that recording may come from another machine
     if alignment.comparability.comparable:
@@ -89,15 +86,13 @@ def _compared(recorded: Recorded, diagnosis: Diagnosis | None = None) -> Alignme
 
 
 def _diagnosed(recorded: Recorded, alignment: Alignment, progress: Progress) -> Alignment:
-    """The alignment with what explains the error, or why that cannot be told."""
-    own = recorded.prepared.run.options.spec
-    spec = DeviceSpec(
-        REFERENCE_DEVICE, own.model, "float32", trust_remote_code=own.trust_remote_code
-    )
-    try:
-        found = diagnosis_of(recorded.candidate, recorded.baseline, spec, progress)
-    except HarnessError as error:
-        return alignment.with_remarks(remark(message("warning.no_diagnosis", reason=str(error))))
+    """The alignment with what explains the error, or why that cannot be told; as it is where
+    nobody asked for a diagnosis and none is due."""
+    if not wanted(recorded, alignment, progress):
+        return alignment
+    found = diagnosed(recorded, progress)
+    if isinstance(found, str):
+        return alignment.with_remarks(remark(message("warning.no_diagnosis", reason=found)))
     return _compared(recorded, found)
 
 

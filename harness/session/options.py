@@ -16,7 +16,10 @@ from harness.report.outputs import NOWHERE, Outputs
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The plugin's options; see ``pytest --help``."""
+    """The plugin's options; see ``pytest --help``.
+
+    ``diagnose`` is None where the verdict decides.
+    """
 
     spec: DeviceSpec
     suite: str = "mixed"
@@ -28,7 +31,7 @@ class RunOptions:
     update_baselines: bool = False
     matrix: bool = False
     magnify: bool = False
-    diagnose: bool = False
+    diagnose: bool | None = None
     no_doctor: bool = False
 
     def check(self) -> None:
@@ -61,7 +64,9 @@ class RunOptions:
         parts += self.allow.options()
         if prompt_id is None:
             parts += ["--matrix"] * self.matrix + ["--magnify"] * self.magnify
-            parts += ["--diagnose"] * self.diagnose
+            parts += ["--diagnose"] * (self.diagnose is True)
+        # Of one prompt too: a closer look is not taken there.
+        parts += ["--no-diagnose"] * (self.diagnose is False)
         parts += ["--no-doctor"] * self.no_doctor
         parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)

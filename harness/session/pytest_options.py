@@ -75,8 +75,14 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
     ("--magnify", _FLAG, "also judge in float16 and float32; only warns"),
     (
         "--diagnose",
-        _FLAG,
-        "also name the change of the model that explains the error; takes minutes on the CPU",
+        {"action": "store_const", "const": True},
+        "also name the change of the model that explains an error; takes minutes on the CPU; by "
+        "default only where the verdict is bad and the reference model is at hand",
+    ),
+    (
+        "--no-diagnose",
+        {"action": "store_const", "const": False, "dest": "diagnose"},
+        "never do so",
     ),
     ("--update-baselines", _FLAG, "replace the baseline (reference device)"),
     ("--trust-remote-code", _FLAG, "run code that the checkpoint brings"),

@@ -105,6 +105,25 @@ def test_the_cause_is_named_with_its_size(folder: Path) -> None:
     assert gate["status"] == "FAIL"
 
 
+def test_the_arms_scores_beside_the_baseline_are_used(folder: Path) -> None:
+    done = harness(
+        *("baseline", "make", "--device", "hf-cpu", "--suite", "s.yaml", "--model", "./good"),
+        *("--baseline-dir", "stored", "--diagnose"),
+        folder=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MB, for `harness diagnose`" in done.stdout
+    done = harness(
+        *("diagnose", "wrong.json", "stored/good/s/bfloat16", "--model", "./good"),
+        *("--allow-weights", "--json", "stored.alignment.json"),
+        folder=folder,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the arms' scores are those of stored/good/s/bfloat16/diagnosis.zip" in done.stderr
+    best = json.loads((folder / "stored.alignment.json").read_text("utf-8"))["diagnosis"]
+    assert 1.05 < best["explanations"][0]["size"]["value"] < 1.15
+
+
 def test_a_correct_path_has_no_cause(folder: Path) -> None:
     found = in_process(folder, "good", "good")
     assert found.finding == "NOTHING"
@@ -114,6 +133,19 @@ def test_a_correct_path_has_no_cause(folder: Path) -> None:
 def test_another_model_than_the_baselines_is_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="is not the baseline's"):
         in_process(folder, "good", "wrong")
+
+
+@pytest.mark.parametrize("asked", ["", "--no-diagnose"])
+def test_pytest_names_the_cause_of_a_bad_verdict_by_itself(folder: Path, asked: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "--device=hf-cpu"]
+    command += ["--model=./good", "--suite=s.yaml", "--context=wrong.json", "--allow-weights"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", *asked.split()],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    assert ("Explained by" in done.stdout) == (not asked)
+    assert ("looking for the change" in done.stderr) == (not asked)
 
 
 def in_process(folder: Path, name: str, model: str) -> Diagnosis:

@@ -396,6 +396,9 @@ def diagnosed(finding: Finding, text: str | None = None) -> Diagnosis:
         margin=0.05,
         explanations=() if finding == "NOTHING" else (cause,),
         left=0.6,
-        layers=(LayerScore(layer=2, t=12.3),),
+        layers=(
+            LayerScore(layer=2, t=12.3, heads=(1.0, 4.4, 5.8, 12.3)),
+            LayerScore(layer=3, t=1.0),
+        ),
         **told,
     )

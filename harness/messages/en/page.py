@@ -273,6 +273,8 @@ MESSAGES: dict[str, str] = {
     "diagnosis.alike": "Not to be told apart from:",
     "diagnosis.depth": "Layer by layer, the largest t of what the layer's modules, heads and "
     "roundings have to do with the error.",
+    "diagnosis.heads": "Layers (down) and heads (across): the largest t of a head's output, scores "
+    "and values. A dot is beyond chance.",
     "diagnosis.limit": "chance stays below",
     "diagnosis.scope": "Over {prompts} prompts and {rows} rows these were looked at: {settings} "
     "settings, {causes} modules, heads and roundings, {parts} single rows, columns, channels and "

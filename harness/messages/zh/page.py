@@ -265,6 +265,8 @@ MESSAGES: dict[str, str] = {
     "diagnosis.help": "参考计算的哪一种改动会产生这样的误差。",
     "diagnosis.alike": "无法与以下原因区分：",
     "diagnosis.depth": "逐层显示该层的模块、注意力头和舍入方式与误差的关系，取最大的 t。",
+    "diagnosis.heads": "层（纵）与注意力头（横）：该头的输出、注意力分数和值中最大的 t。"
+    "带点的格超出偶然情况。",
     "diagnosis.limit": "偶然情况下的上限",
     "diagnosis.scope": "在 {prompts} 个提示、{rows} 行上检查了：{settings} 个设置，"
     "{causes} 个模块、注意力头和舍入方式，{parts} 个单独的行、列、通道和 id，"

@@ -8,6 +8,7 @@ are in tables. ``label`` is the id of the element that names the chart.
 from harness.report.charts.depth import depth_chart
 from harness.report.charts.errors import error_chart
 from harness.report.charts.gauge import gauge, reach_bar
+from harness.report.charts.heads import head_chart
 from harness.report.charts.heat import HeatMap, heat_map
 from harness.report.charts.scatter import Scatter, scatter
 from harness.report.charts.survival import survival
@@ -19,6 +20,7 @@ __all__ = [
     "depth_chart",
     "error_chart",
     "gauge",
+    "head_chart",
     "heat_map",
     "reach_bar",
     "scatter",

@@ -20,6 +20,8 @@ _SEVERITY: dict[Severity, tuple[str, str]] = {
 }
 #: Rows of a table, and characters of a cell.
 _MOST, _MOST_TEXT = 200, 1000
+#: Heads of a layer in a chart.
+_MOST_HEADS = 128
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,14 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class HeadRow:
+    """The largest t of each head of a layer."""
+
+    layer: str
+    heads: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Diagnosed:
     """The outcome of a diagnosis, what cannot be told apart from its cause, and further
     causes.
@@ -93,6 +103,8 @@ class Diagnosed:
     Attributes:
         named: whether there is a cause, which then stands under the verdict too.
         depth: of each layer the largest t, and what chance stays below.
+        heads: the same of each head; empty where there are none.
+        limit: what chance stays below; None where that is not told.
     """
 
     mark: str
@@ -104,6 +116,8 @@ class Diagnosed:
     scope: Said
     left: Said | None
     depth: tuple[Depth, ...]
+    heads: tuple[HeadRow, ...]
+    limit: float | None
 
 
 @dataclass(frozen=True)
@@ -205,6 +219,12 @@ def _diagnosed(diagnosis: Diagnosis) -> Diagnosed:
         if diagnosis.left is None
         else said("diagnosis.left", left=f"{diagnosis.left:.1f}"),
         depth=tuple(Depth(str(x.layer), x.t, limit) for x in diagnosis.layers[:_MOST]),
+        heads=tuple(
+            HeadRow(str(x.layer), x.heads[:_MOST_HEADS])
+            for x in diagnosis.layers[:_MOST]
+            if x.heads
+        ),
+        limit=limit,
     )
 
 

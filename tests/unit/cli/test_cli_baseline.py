@@ -122,6 +122,14 @@ def test_a_full_disk_leaves_the_old_baseline_and_no_half_new_one(
     assert command("baseline", "list", "--baseline-dir", "other").out == "other: no baselines\n"
 
 
+def test_a_device_without_a_model_has_no_gradients(command: Command) -> None:
+    before = _files()
+    ended = command(*MAKE, "--diagnose")
+    assert ended.status == 2
+    assert "has no model" in ended.error
+    assert _files() == before
+
+
 def test_a_file_in_the_place_of_the_folder_is_one_line(command: Command) -> None:
     Path("other").write_text("in the way")
     ended = command(*MAKE, "--baseline-dir", "other")

@@ -185,3 +185,21 @@ def test_what_a_finer_candidate_lacks_is_no_cause(cause: Cause) -> None:
     finer = Errors(made, metric_of([p.arms for p in made]))
     assert finer.shares[0] < 0.2
     assert diagnose(finer, LinearOracle(along, (BASE,)), quiet()).finding == "NOTHING"
+
+
+def test_a_query_head_has_what_its_kv_head_has() -> None:
+    """Four heads, of which two read the same values."""
+    causes = [
+        *(Cause("head", "model.layers.1.self_attn", i) for i in range(4)),
+        *(Cause("value_head", "model.layers.1.self_attn", i) for i in range(2)),
+        *(Cause("mlp", f"model.layers.{i}.mlp") for i in range(3)),
+    ]
+    along = directions(np.random.default_rng(1), causes, PROMPTS)
+    wrong = Cause("value_head", "model.layers.1.self_attn", 1)
+    given = errors(np.random.default_rng(2), PROMPTS, {wrong: 0.5}, along)
+    found = diagnose(given, LinearOracle(along), quiet())
+    first, middle, last = found.layers
+    assert first.heads == last.heads == ()
+    assert len(middle.heads) == 4
+    assert middle.heads[2] == middle.heads[3] == middle.t
+    assert max(middle.heads[:2]) < middle.t

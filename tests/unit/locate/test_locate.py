@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import diagnosed
 from numpy.typing import NDArray
 
 from harness.devices.trace import (
@@ -33,7 +34,7 @@ from harness.locate.judge import (
 )
 from harness.locate.result import HandOver, LocatedPrompt, Location, Side, load_location
 from harness.locate.result import save_location as save
-from harness.report.location_text import location_lines
+from harness.report.location_text import diagnosis_lines, location_lines
 
 LAYERS, WIDTH, VOCABULARY, POSITIONS = 3, 96, 256, 40
 PLACES = [EMBEDDING, *(layer_place(n, w) for n in range(LAYERS) for w in IN_LAYER), NORM]
@@ -358,3 +359,14 @@ def test_what_is_little_beside_the_same_place_of_other_layers_is_noise() -> None
     first = first_beyond(places(worse, reference, ORACLE, {}, "bfloat16"))
     assert first is not None
     assert first.layer == 0
+
+
+def test_what_the_diagnosis_of_the_alignment_said_is_printed_with_it() -> None:
+    said = list(diagnosis_lines(diagnosed("SYSTEMATIC")))
+    assert said[1].startswith("the diagnosis of this alignment: Explained by")
+    assert said[2].startswith("  not to be told apart from ")
+    assert len(said) == 3
+    slight = list(diagnosis_lines(diagnosed("SLIGHT")))
+    assert slight[2].startswith("  also: Explained by")
+    assert "no part that rounding does not have" in list(diagnosis_lines(diagnosed("NOTHING")))[1]
+    assert list(diagnosis_lines(None)) == []

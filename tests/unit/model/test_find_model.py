@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import MissingDependency, ModelError
 from harness.model import embedded
-from harness.model.find import find_model
+from harness.model.find import at_hand, find_model
 from harness.model.model import Model, read_json
 from harness.model.packaged import PACKAGED
 from harness.model.settings import effective_settings, overridden_settings
@@ -257,3 +257,34 @@ def test_a_missing_package_is_one_line_with_the_command(
         find_model(name)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_embedded_model_is_at_hand_once_it_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    assert not at_hand("smollm2")
+    folder = tmp_path / PACKAGED["smollm2"].folder
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    marker = {"sha256": SHA256, "bytes": 7, "form": embedded.FORM}
+    (folder / embedded.MARKER).write_text(json.dumps(marker), "utf-8")
+    assert at_hand("smollm2")
+    (folder / "model.safetensors").write_bytes(b"weigh")
+    assert not at_hand("smollm2")
+
+
+@pytest.mark.parametrize("name", ["", "/no/such/folder", "a/b/c", "org/never-cached", "x\0y"])
+def test_what_would_have_to_be_fetched_is_not_at_hand(name: str) -> None:
+    assert not at_hand(name)
+
+
+def test_a_folder_is_at_hand_with_settings_and_whole_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    assert not at_hand(str(tmp_path))
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    for number in (1, 2):
+        assert not at_hand(str(tmp_path))
+        (tmp_path / f"model-{number}.safetensors").write_bytes(b"")
+    assert at_hand(str(tmp_path))

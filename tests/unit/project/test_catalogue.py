@@ -10,7 +10,7 @@ import pytest
 from benchmarks.catalogue.entries import Entry, correct_variations, faults, output_rows
 from benchmarks.catalogue.judging import SIZES, Judged, Judges
 from benchmarks.catalogue.run import BASELINE, first_positions
-from benchmarks.catalogue.table import tables, write
+from benchmarks.catalogue.table import Diagnosed, tables, write
 from benchmarks.catalogue.workbench import penalized, with_choices
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import load_baseline
@@ -158,6 +158,29 @@ def test_writing_the_tables_again_keeps_the_words_around_them(tmp_path: Path) ->
     assert "outdated" not in text
     assert "much" not in text
     assert "more" in text
+
+
+def test_a_fault_that_was_diagnosed_shows_whether_and_what_was_named() -> None:
+    judged = [line(severity, 0.0) for severity in ("named", "another", "hidden", "unknown", "new")]
+    known = {
+        "fault-fault-named": Diagnosed(told=True, rank=1),
+        "fault-fault-another": Diagnosed(told=True, rank=1234),
+        "fault-fault-hidden": Diagnosed(told=False, rank=7),
+        "fault-fault-unknown": Diagnosed(told=True, rank=None),
+    }
+    text = "\n".join(tables(judged, known))
+    assert (
+        "3 of the 4 faults that it was run on are told, 1 with a cause of the true kind first"
+        in text
+    )
+    ends = [row.split(" | ")[-2:] for row in text.splitlines() if row.startswith("| fault | ")]
+    assert ends[-5:] == [
+        ["told", "1 |"],
+        ["told", "1,234 |"],
+        ["not told", "7 |"],
+        ["told", "– |"],
+        ["–", "– |"],
+    ]
 
 
 def test_an_entry_that_must_be_told_is_counted(judges: Judges) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 from doc_pages import ROOT
 
-from benchmarks.catalogue.broken import Told
+from benchmarks.catalogue.entries import Entry
 from benchmarks.catalogue.judging import Judged
-from benchmarks.catalogue.table import BEGIN, DETECTED, END, evidence_table, tables
+from benchmarks.catalogue.table import (
+    BEGIN,
+    DETECTED,
+    DIAGNOSIS,
+    END,
+    diagnosed_in,
+    evidence_table,
+    read,
+    tables,
+)
 
 RESULTS = ROOT / "benchmarks" / "results"
 STATUS = ROOT / "docs" / "status.md"
@@ -41,14 +49,7 @@ STATUS_ROWS = {
 
 @pytest.fixture(scope="module")
 def judged() -> list[Judged]:
-    found = json.loads((RESULTS / "catalogue.json").read_text("utf-8"))
-    return [_judged(entry) for entry in found["entries"]]
-
-
-def _judged(entry: dict[str, Any]) -> Judged:
-    by_size = ("failed", "undecided", "unequal", "not_close")
-    sizes = {name: {int(k): v for k, v in entry[name].items()} for name in by_size}
-    return Judged(**{**entry, **sizes})
+    return read(RESULTS / "catalogue.json")[0]
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -59,11 +60,19 @@ def _rows(text: str) -> list[list[str]]:
 def test_the_tables_of_the_catalogue_are_those_of_its_results(judged: list[Judged]) -> None:
     page = (ROOT / "docs" / "catalogue.md").read_text("utf-8")
     _, _, rest = page.partition(BEGIN)
-    found = json.loads((RESULTS / "catalogue.json").read_text("utf-8"))["evidence"]
-    told = [Told(**{**entry, "gates": tuple(entry["gates"])}) for entry in found]
+    _, told, _ = read(RESULTS / "catalogue.json")
     assert all(entry.right for entry in told)
-    wanted = [*tables(judged), *evidence_table(told)]
+    wanted = [*tables(judged, diagnosed_in(RESULTS / DIAGNOSIS)), *evidence_table(told)]
     assert rest.partition(END)[0].strip() == "\n".join(wanted).strip()
+
+
+def test_every_diagnosis_of_a_fault_is_in_the_table(judged: list[Judged]) -> None:
+    """A name that no entry has would be left out in silence."""
+    keys = {Entry(j.family, j.severity, correct=j.correct).key for j in judged}
+    known = diagnosed_in(RESULTS / DIAGNOSIS)
+    assert {key for key in known if not key.startswith("engine-")} <= keys
+    assert sum(known[key].told for key in known if key.startswith("fault-")) > 15
+    assert not any(found.told for key, found in known.items() if not key.startswith("fault-"))
 
 
 def test_the_status_shows_the_catalogues_figures(judged: list[Judged]) -> None:

@@ -12,7 +12,7 @@ from harness.report import charts
 from harness.report.charts.frame import ticks
 from harness.report.charts.heat import MOST_ROWS
 from harness.report.views.prompt import Series
-from harness.report.views.sections import Depth
+from harness.report.views.sections import Depth, HeadRow
 from harness.statistics.intervals import Interval
 
 
@@ -99,6 +99,18 @@ def test_a_depth_chart_draws_both_lines() -> None:
     drawn = charts.depth_chart([Depth("a", 0.1, 0.05), Depth("b", 0.4, 0.05)], "x")
     assert 'class="line candidate"' in drawn
     assert 'class="line reference"' in drawn
+
+
+def test_a_head_beyond_chance_has_a_dot_and_a_colour() -> None:
+    rows = [HeadRow("2", (1.0, 5.0, 7.0, 12.3)), HeadRow("<3", (0.0, 0.0))]
+    drawn = charts.head_chart(rows, 6.0, "x")
+    found = dict(re.findall(r'class="(h\d|dot)" d="([^"]*)"', drawn))
+    assert {name: path.count("M") for name, path in found.items()} == {
+        "h0": 3, "h1": 0, "h2": 1, "h3": 1, "h4": 1, "dot": 2,
+    }  # fmt: skip
+    assert re.findall(r">([^<>]+)</text>", drawn) == ["2", "&lt;3", "0", "3"]
+    assert charts.head_chart([], 6.0, "x") == ""
+    assert charts.head_chart([HeadRow("2", ())], 6.0, "x") == ""
 
 
 @pytest.mark.parametrize(("value", "over"), [(0.4, False), (1.0, False), (1.7, True)])

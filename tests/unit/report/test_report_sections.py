@@ -9,6 +9,7 @@ from factories import diagnosed
 from pydantic import ValidationError
 from report_alignments import HOSTILE, Page, alignment
 
+from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.result import Alignment, DepthPoint, Located, Magnifier, MatrixCell
 from harness.doctor.finding import Finding
 from harness.messages.message import message
@@ -57,6 +58,8 @@ def test_a_diagnosis_is_shown_with_its_causes(text: str) -> None:
     assert page.tags["script"] == 3
     assert "a1-diagnosis" in page.ids
     assert "Layer by layer, the largest t" in page.text
+    assert "Layers (down) and heads (across)" in page.text
+    assert 'class="chart heads"' in html
     for shown in (page.text, markdown):
         # Under the verdict, and where it is explained.
         assert shown.count("is weaker.") >= 2
@@ -66,6 +69,15 @@ def test_a_diagnosis_is_shown_with_its_causes(text: str) -> None:
     assert "document.title='owned'" in page.text or text != HOSTILE
     assert "无法与以下原因区分" in Page(to_html([made], "zh"), "zh").text
     assert "Diagnosis" not in Page(to_html([alignment()])).text
+
+
+def test_a_diagnosis_of_before_has_no_heads() -> None:
+    found = diagnosed("SYSTEMATIC").model_dump(mode="json")
+    for layer in found["layers"]:
+        del layer["heads"]
+    made = alignment("DRIFT", diagnosis=Diagnosis.model_validate(found))
+    assert "chart heads" not in to_html([made])
+    assert "Layer by layer" in to_html([made])
 
 
 def test_an_alignment_without_them_shows_none() -> None:

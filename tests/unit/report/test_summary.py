@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from factories import diagnosed
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
@@ -69,3 +70,11 @@ def test_printable_keeps_letters_of_every_script() -> None:
 )
 def test_numbers_have_four_digits(value: float | None, shown: str) -> None:
     assert number(value) == shown
+
+
+def test_what_explains_the_error_stands_under_the_verdict(drift: Alignment) -> None:
+    told = list(summary_lines(drift.model_copy(update={"diagnosis": diagnosed("SYSTEMATIC")})))
+    assert "Explained by" in told[1]
+    assert "head 3 of model.layers.2.self_attn" in told[1]
+    none = list(summary_lines(drift.model_copy(update={"diagnosis": diagnosed("NOTHING")})))
+    assert none[1].split()[1] == f"{drift.gates[0].name}:"

@@ -54,6 +54,7 @@ def every(options: Options) -> RunOptions:
         allow_dtype=True,
         matrix=True,
         magnify=True,
+        diagnose=True,
         no_doctor=True,
     )
 
@@ -61,6 +62,8 @@ def every(options: Options) -> RunOptions:
 def test_the_command_is_read_by_pytest_as_the_same_run(options: Options) -> None:
     assert read(options().command()) == options()
     assert read(every(options).command()) == every(options)
+    never = options(diagnose=False)
+    assert read(never.command()) == never
     served = options(device="server", server_url="http://127.0.0.1:8000")
     assert read(served.command()) == served
 
@@ -68,7 +71,7 @@ def test_the_command_is_read_by_pytest_as_the_same_run(options: Options) -> None
 def test_the_command_of_one_prompt_looks_no_closer(options: Options) -> None:
     command = every(options).command("alpha")
     assert command.endswith(" -k 'test_prompt[alpha]'")
-    closer = {"--matrix", "--magnify"}
+    closer = {"--matrix", "--magnify", "--diagnose"}
     assert not closer & set(shlex.split(command))
     assert closer < set(shlex.split(every(options).command()))
 
@@ -121,7 +124,7 @@ def test_every_option_of_the_table_reaches_the_run() -> None:
             changed = read(f"pytest --device=server {name}=http://h:1")
             assert changed.spec.server_url == "http://h:1"
             continue
-        flag = settings.get("action") == "store_true"
+        flag = settings.get("action") in ("store_true", "store_const")
         device = "" if name == "--device" else "--device=vllm-gpu "
         changed = read(f"pytest {device}{name}" if flag else f"pytest {device}{name}={given[name]}")
         assert changed != before, name

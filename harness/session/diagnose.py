@@ -1,0 +1,98 @@
+"""Whether a run is diagnosed, and the diagnosis, which never stops the run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from harness.alignment.diagnosis import Diagnosis
+from harness.alignment.outcomes import exit_status
+from harness.alignment.result import Alignment
+from harness.devices.kinds import REFERENCE_DEVICE
+from harness.devices.spec import DeviceSpec
+from harness.diagnosis.command import diagnosis_of
+from harness.errors import HarnessError
+from harness.model.find import at_hand
+from harness.model.hub import first_line, is_installed
+from harness.process.memory import available_bytes
+from harness.process.progress import Progress
+from harness.session.record import Recorded
+
+#: What the oracle is computed with.
+PACKAGES = ("torch", "transformers")
+#: Bytes for each parameter (float32 weights, and about as much again for one gradient and the
+#: rounded weights), and for everything else.
+_EACH, _BESIDE = 8, 1 << 30
+
+
+def wanted(recorded: Recorded, alignment: Alignment, progress: Progress) -> bool:
+    """Whether this run is diagnosed: where it was asked for, or by default where the verdict
+    is bad and the reference model is at hand. Says why, where only the model is missing."""
+    run = recorded.prepared.run
+    asked = run.options.diagnose
+    if not alignment.comparability.comparable or asked is False:
+        return False
+    if asked:
+        return True
+    if exit_status(alignment.verdict) != 1 or run.is_part or not run.options.spec.kind.needs_model:
+        return False
+    missing = not_at_hand(recorded)
+    if missing is None:
+        progress.note(
+            f"the verdict is {alignment.verdict}; looking for the change of the model that "
+            "explains it (--no-diagnose leaves that out)"
+        )
+        return True
+    progress.note(f"no diagnosis: {missing}; where there is one: {_command(recorded)}")
+    return False
+
+
+def not_at_hand(
+    recorded: Recorded, available: int | None = None, packages: Sequence[str] = PACKAGES
+) -> str | None:
+    """Why the reference model cannot be asked here at once; None where it can.
+
+    Args:
+        available: bytes of memory; by default what this process may still take.
+        packages: what has to be installed.
+    """
+    options, theirs = recorded.prepared.run.options, recorded.baseline.reference.model
+    missing = next((name for name in packages if not is_installed(name)), None)
+    if missing is not None:
+        return f"{missing} is not installed here"
+    own = recorded.prepared.target.subject.facts.weights
+    if own is not None and own != theirs.weights:
+        return f"the reference's checkpoint is another one than {options.spec.model}"
+    if not at_hand(options.spec.model):
+        return f"the weights of {options.spec.model} are not on this machine"
+    if theirs.parameters is None:
+        return "the baseline does not tell how large its model is"
+    takes = _EACH * theirs.parameters + _BESIDE
+    free = available_bytes() if available is None else available
+    if free is not None and takes > free:
+        return f"in float32 it takes {takes / 2**30:.1f} GiB, and {free / 2**30:.1f} are available"
+    return None
+
+
+def diagnosed(recorded: Recorded, progress: Progress) -> Diagnosis | str:
+    """What explains the error, or in one line why that cannot be told."""
+    own = recorded.prepared.run.options.spec
+    spec = DeviceSpec(
+        REFERENCE_DEVICE, own.model, "float32", trust_remote_code=own.trust_remote_code
+    )
+    try:
+        return diagnosis_of(recorded.candidate, recorded.baseline, spec, progress)
+    except HarnessError as error:
+        return str(error)
+    except Exception as error:
+        # Whatever torch or a model's own code raises: the verdict stands without it.
+        return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _command(recorded: Recorded) -> str:
+    """The command that diagnoses this run's recording."""
+    prepared = recorded.prepared
+    options = prepared.run.options
+    files = [prepared.recording_file.as_posix(), prepared.folder.as_posix()]
+    parts = ["harness", "diagnose", *files, "--model", options.spec.model]
+    return shlex.join([*parts, *options.allow.options()])
