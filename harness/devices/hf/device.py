@@ -42,8 +42,10 @@ from harness.devices.hf.matmul import (
     split_linears,
     widened_linears,
 )
+from harness.devices.hf.seen import Chosen
 from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.kinds import backends_of
+from harness.devices.oracle import ChosenIds
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import DTYPES, check_dtype, checkpoint_dtype
@@ -221,9 +223,12 @@ class HfDevice:
                 ) from error
             yield trace
 
-    def sensitivity(self) -> Sensitivity:
+    def sensitivity(self, chosen: ChosenIds | None = None) -> Sensitivity:
         """The open model, seen from its logits. It is this device's no more: its parameters
         ask for gradients.
+
+        Args:
+            chosen: the ids that are looked at in each row; sketches of whole rows without.
 
         Raises:
             DeviceError: if the device is not open, or not in float32 on the CPU.
@@ -238,7 +243,8 @@ class HfDevice:
         rounds = (p.numel() for p in self._model.parameters() if id(p) not in own)
         takes = len(ROUNDINGS) * sum(rounds)  # a byte each
         keep = available is None or takes <= _KEPT_SHARE * available
-        return Sensitivity(self._torch, self._model, self._vocab_size, keep_rounded=keep)
+        seen = None if chosen is None else Chosen(self._torch, chosen)
+        return Sensitivity(self._torch, self._model, self._vocab_size, keep_rounded=keep, seen=seen)
 
     def close(self) -> None:
         """Release the model; does nothing on a device that was never opened."""

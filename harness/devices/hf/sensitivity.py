@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from harness.devices.causes import EXCHANGES, ROUNDINGS, Cause, Rounding
 from harness.devices.hf.exchanges import exchanged, exchanges_of
 from harness.devices.hf.rounding import rounded
+from harness.devices.hf.seen import Seen, Sketches
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
-from harness.statistics.rows import SKETCH_WIDTH, hashes
 
 _LAYER = re.compile(r"(?:.+\.)?layers\.\d+(?=\.)")
 #: What the last part of a projection's name says of it.
@@ -69,6 +69,7 @@ class Sensitivity:
         roundings: of weights.
         keep_rounded: whether the differences of rounded weights are kept in memory, a byte
             each and rounding, instead of computed again at every pass.
+        seen: how rows are seen; sketches where it is not given.
     """
 
     def __init__(
@@ -79,11 +80,10 @@ class Sensitivity:
         *,
         roundings: Sequence[Rounding] = ROUNDINGS,
         keep_rounded: bool = True,
+        seen: Seen | None = None,
     ) -> None:
         self._torch, self._model, self._vocab_size = torch, model, vocab_size
-        bucket, sign = hashes(vocab_size)
-        self._bucket = torch.tensor(np.array(bucket))
-        self._sign = torch.tensor(np.array(sign), dtype=torch.float32)
+        self._seen = Sketches(torch, vocab_size) if seen is None else seen
         self._embedding = model.get_input_embeddings()
         self._head = model.get_output_embeddings()
         self._shape = _Heads.of(model.config.get_text_config())
@@ -143,28 +143,28 @@ class Sensitivity:
     # --- rows
 
     def sketches(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
-        """Sketches of the last ``rows`` rows, float64 (rows, 64), as ``row_statistics``
-        makes them."""
+        """The last ``rows`` rows as they are seen: sketches, float64 (rows, 64), as
+        ``row_statistics`` makes them, or the logits of chosen ids."""
         with self._torch.no_grad():
             logits = self._logits(self._embed(ids), rows)[1]
-        return self._sketch(logits)
+        return self._seen.of(ids, logits)
 
     def gradients(
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], list[Gradients]]:
-        """The rows' sketches, and of each of ``vectors``, float64 (rows, 64), how its
-        product with them moves with every cause."""
+        """The rows as they are seen, and of each of ``vectors``, float64 of their shape, how
+        its product with them moves with every cause."""
         entered = self._embed(ids).detach().requires_grad_(True)
         raw, logits = self._logits(entered, len(vectors[0]))
         raw.retain_grad()
         found = []
         for index, vector in enumerate(vectors):
-            pull = self._pull(vector)
+            pull = self._seen.pull(ids, vector, self._vocab_size)
             self._taken, entered.grad, raw.grad = _Taken(), None, None
             logits.backward(pull, retain_graph=index + 1 < len(vectors))
             self._ends(ids, entered, raw)
             found.append(_finished(self._taken))
-        return self._sketch(logits.detach()), found
+        return self._seen.of(ids, logits.detach()), found
 
     def entries(
         self, part: Cause, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
@@ -176,16 +176,10 @@ class Sensitivity:
         found = []
         for index, vector in enumerate(vectors):
             more = index + 1 < len(vectors)
-            [moved] = self._torch.autograd.grad(
-                logits, weight, self._pull(vector), retain_graph=more
-            )
+            pull = self._seen.pull(ids, vector, self._vocab_size)
+            [moved] = self._torch.autograd.grad(logits, weight, pull, retain_graph=more)
             found.append(moved[part.index] if part.kind == "row" else moved[:, part.index])
         return np.asarray(self._torch.stack(found).double().numpy(), np.float64)
-
-    def _pull(self, vector: NDArray[np.float64]) -> Any:
-        """The gradient of a product of sketches by the logits, of centred rows."""
-        pull = self._torch.tensor(vector, dtype=self._torch.float32)[:, self._bucket] * self._sign
-        return pull - pull.mean(-1, keepdim=True)
 
     def _embed(self, ids: Sequence[int]) -> Any:
         given = list(ids)
@@ -204,13 +198,6 @@ class Sensitivity:
         finally:
             handle.remove()
         return kept[0], found.logits[0, -rows:, : self._vocab_size]
-
-    def _sketch(self, logits: Any) -> NDArray[np.float64]:
-        wide = logits.double()
-        wide = (wide - wide.mean(-1, keepdim=True)) * self._sign
-        sums = self._torch.zeros(len(wide), SKETCH_WIDTH, dtype=wide.dtype)
-        found: NDArray[np.float64] = sums.index_add_(1, self._bucket, wide).numpy()
-        return found
 
     # --- reductions
 
