@@ -9,8 +9,9 @@ from harness.baseline.baseline import Baseline
 from harness.devices.oracle import SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
-from harness.diagnosis.errors import Errors, errors_of
+from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import kept_file
+from harness.diagnosis.listed import errors_seen
 from harness.diagnosis.run import diagnose
 from harness.errors import UsageError
 from harness.model.embedded import cache_folder
@@ -34,7 +35,7 @@ def diagnosis_of(
         HarnessError: errors of the device and the model.
     """
     keep_large_blocks_apart()
-    errors = errors_of(candidate, baseline)
+    errors = errors_seen(candidate, baseline)
     target = open_target(spec, progress=progress)
     mine, theirs = target.subject.facts, baseline.reference.model
     if mine.weights != theirs.weights:
@@ -50,4 +51,4 @@ def _asked(errors: Errors, device: object, progress: Progress, keep: Path) -> Di
     with opened(device, progress):  # type: ignore[arg-type]
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        return diagnose(errors, device.sensitivity(), progress, keep)
+        return diagnose(errors, device.sensitivity(errors.chosen), progress, keep)

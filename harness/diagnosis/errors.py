@@ -15,6 +15,7 @@ from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.devices.oracle import ChosenIds
 from harness.errors import UsageError
 from harness.recording.format import PromptRecord, Recording
+from harness.statistics.rows import NO_TOKEN
 from harness.statistics.score import Metric, contrasts, metric_of
 
 #: Fewer prompts show no deviation between them.
@@ -71,6 +72,14 @@ class Errors:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def looked_at(self) -> float | None:
+        """How many log-probabilities of a row are looked at, in the mean; None of sketches."""
+        if self.chosen is None:
+            return None
+        ids = [self.chosen[prompt.token_ids] for prompt in self.prompts]
+        return float(np.mean(np.concatenate([(each != NO_TOKEN).sum(axis=1) for each in ids])))
 
     def of_prompts(self, chosen: Sequence[int]) -> Errors:
         """The errors of some prompts, in the metric of all."""
