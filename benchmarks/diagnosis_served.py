@@ -5,17 +5,20 @@
 
 Each recording is cut to what a server would have listed: the 20 largest log-probabilities of
 each position. The figures are those of `benchmarks.diagnosis`. One pass forwards of each prompt
-serves all recordings, so all are done together or none; with ``--recording NAME=FILE`` a real
-server's recordings go with them.
+serves all recordings; what it gave is kept in a folder beside the output, so that several
+processes share the work, and a broken-off one is gone on with. ``--recording NAME=FILE`` adds a
+real server's recording.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from harness.diagnosis.errors import Errors
 from harness.diagnosis.explain import standing_out
 from harness.diagnosis.listed import listed_errors
 from harness.diagnosis.scores import scores_again, scores_of
+from harness.files import atomic
 from harness.process.progress import Silent
 from harness.recording.format import Recording, Run, load_recording
 from harness.recording.recorder import opened
@@ -88,28 +92,88 @@ def _listed(rows: RowStatistics, listed: int) -> RowStatistics:
 
 
 class Together:
-    """An oracle that gives gradients which were taken before, many in one pass forwards."""
+    """An oracle whose gradients are taken of many errors in one pass forwards, and kept in a
+    folder, so that several processes can share the work.
 
-    def __init__(self, oracle: Oracle) -> None:
-        self._oracle = oracle
-        self._taken: dict[tuple[tuple[int, ...], bytes], Gradients] = {}
+    Args:
+        oracle: what is asked.
+        folder: a file for each prompt.
+    """
+
+    def __init__(self, oracle: Oracle, folder: Path) -> None:
+        self._oracle, self._folder = oracle, folder
+        folder.mkdir(parents=True, exist_ok=True)
         self._rows: dict[tuple[int, ...], NDArray[np.float64]] = {}
+        self._found: dict[tuple[tuple[int, ...], bytes], Gradients] = {}
+        self.moved: list[NDArray[np.float64]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._oracle, name)
 
-    def take(self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
-        """The gradients of all of them."""
+    def take(self, index: int, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
+        """One prompt's passes, if no process has made them or is at them."""
+        file = self._folder / f"{index}.npz"
+        with file.with_suffix(".claim").open("w") as claim:
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return
+            if not file.exists():
+                self._make(file, ids, vectors)
+
+    def _make(self, file: Path, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
         rows, found = self._oracle.gradients(ids, vectors)
+        moved = []
+        for cause in self._oracle.settings:
+            with self._oracle.changed(cause, first_size(cause)):
+                moved.append(self._oracle.sketches(ids, len(rows)))
+        causes, places = sorted(found[0].whole), list(found[0].parts)
+        about = {
+            "causes": [[c.kind, c.place, c.index, c.column] for c in causes],
+            "parts": [[*key, len(found[0].parts[key])] for key in places],
+        }
+        data = io.BytesIO()
+        np.savez(
+            data,
+            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+            rows=rows,
+            moved=np.stack(moved),
+            whole=np.array([[each.whole[c] for c in causes] for each in found]),
+            parts=np.stack([np.concatenate([each.parts[p] for p in places]) for each in found]),
+        )
+        atomic.write_bytes(file, data.getvalue())
+
+    def load(self, index: int, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> bool:
+        """Read what was kept of a prompt; whether it is there."""
+        file = self._folder / f"{index}.npz"
+        if not file.exists():
+            return False
+        with np.load(file, allow_pickle=False) as kept:
+            about = json.loads(bytes(kept["about"]))
+            rows, moved, whole, parts = (kept[n] for n in ("rows", "moved", "whole", "parts"))
+        causes = [Cause(*row) for row in about["causes"]]
         self._rows[tuple(ids)] = rows
-        for vector, gradients in zip(vectors, found, strict=True):
-            self._taken[tuple(ids), vector.tobytes()] = gradients
+        self.moved.append(moved)
+        ends = np.cumsum([count for _, _, count in about["parts"]])[:-1]
+        for vector, values, each in zip(vectors, whole, parts, strict=True):
+            by_place = zip(about["parts"], np.split(each, ends), strict=True)
+            self._found[tuple(ids), vector.tobytes()] = _Kept(
+                dict(zip(causes, values.tolist(), strict=True)),
+                {(kind, place): array for (kind, place, _), array in by_place},
+            )
+        return True
 
     def gradients(
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], list[Gradients]]:
         """As the oracle's, from what was taken."""
-        return self._rows[tuple(ids)], [self._taken[tuple(ids), v.tobytes()] for v in vectors]
+        return self._rows[tuple(ids)], [self._found[tuple(ids), v.tobytes()] for v in vectors]
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    whole: Mapping[Cause, float]
+    parts: Mapping[tuple[str, str], NDArray[np.float32]]
 
 
 def vectors_of(index: int, all_errors: Sequence[Errors]) -> list[NDArray[np.float64]]:
@@ -165,11 +229,16 @@ def main() -> None:
     with opened(target.device, Silent()):
         assert isinstance(target.device, SensitiveDevice)
         first = next(iter(found.values()))
-        oracle = Together(target.device.sensitivity(first.chosen))
+        oracle = Together(target.device.sensitivity(first.chosen), options.out.with_suffix(""))
+        wanted = [vectors_of(i, list(found.values())) for i in range(len(first))]
         started = time.monotonic()
         for index, prompt in enumerate(first.prompts):
-            oracle.take(prompt.token_ids, vectors_of(index, list(found.values())))
+            oracle.take(index, prompt.token_ids, wanted[index])
             print(f"{index + 1} prompts, {time.monotonic() - started:.0f} s", flush=True)
+        whole = [oracle.load(i, p.token_ids, wanted[i]) for i, p in enumerate(first.prompts)]
+        if not all(whole):
+            print("another process is at what is missing; run it again", flush=True)
+            return
         for line in lines(oracle, found):
             with options.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
@@ -181,8 +250,11 @@ def lines(oracle: Any, found: Mapping[str, Errors]) -> Any:
     any_errors = next(iter(found.values()))
     first = scores_of(any_errors, oracle)
     settings: dict[Cause, list[NDArray[np.float64]]] = {
-        cause: direction_of(any_errors, oracle, first.base, cause, first_size(cause))
-        for cause in oracle.settings
+        cause: [
+            (moved[i] - rows) / first_size(cause)
+            for moved, rows in zip(oracle.moved, first.base, strict=True)
+        ]
+        for i, cause in enumerate(oracle.settings)
     }
     for name, errors in found.items():
         residual = errors.residual

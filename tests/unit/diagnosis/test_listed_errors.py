@@ -92,14 +92,14 @@ def test_the_true_cause_is_named(cause: Cause, options: dict[str, object]) -> No
 
 
 def test_intervals_of_sizes_cover_what_they_say() -> None:
-    inside, worlds = 0, 20
+    inside, worlds = 0, 10
     for seed in range(worlds):
         errors, oracle = world(100 + seed, [BASE], {BASE: 0.03}, settings=(BASE,), listed=12)
         base = [oracle.sketches(p.token_ids, len(p)) for p in errors.prompts]
         found = measured_alone(errors, oracle, base, BASE)
         assert found is not None
         inside += found.size.low <= 0.03 <= found.size.high
-    assert inside >= 0.8 * worlds
+    assert inside >= 8
 
 
 def test_the_result_names_what_it_was_computed_from() -> None:
