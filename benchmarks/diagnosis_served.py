@@ -32,7 +32,7 @@ from harness.devices.oracle import Gradients, Oracle, SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
-from harness.diagnosis.errors import Errors
+from harness.diagnosis.errors import Errors, floor_of
 from harness.diagnosis.explain import standing_out
 from harness.diagnosis.listed import listed_errors
 from harness.diagnosis.scores import scores_again, scores_of
@@ -110,9 +110,9 @@ class Together:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._oracle, name)
 
-    def take(self, index: int, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
+    def take(self, name: str, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
         """One prompt's passes, if no process has made them or is at them."""
-        file = self._folder / f"{index}.npz"
+        file = self._folder / f"{name}.npz"
         with file.with_suffix(".claim").open("w") as claim:
             try:
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +145,7 @@ class Together:
 
     def load(self, index: int, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> bool:
         """Read what was kept of a prompt; whether it is there."""
-        file = self._folder / f"{index}.npz"
+        file = self._folder / f"{name}.npz"
         if not file.exists():
             return False
         with np.load(file, allow_pickle=False) as kept:
@@ -189,15 +189,16 @@ def vectors_of(index: int, all_errors: Sequence[Errors]) -> list[NDArray[np.floa
 def read(options: argparse.Namespace) -> dict[str, Errors]:
     """The errors of each recording whose rows could all be judged, on the same prompts."""
     baseline = catalogue_baseline(options.model)
+    floor = floor_of(baseline)
     files = {name: options.work / f"{name}.json" for name in NAMES}
     files |= {name: Path(file) for name, _, file in (r.partition("=") for r in options.recording)}
     prompts = len(baseline.reference.prompts)
     random = np.random.default_rng(0).permutation(prompts)
-    chosen = sorted(random[: options.prompts].tolist())
+    chosen = random[: options.prompts].tolist()
     found: dict[str, Errors] = {}
     for name, file in files.items():
         made = shortened(load_recording(file), POSITIONS)
-        errors = listed_errors(as_served(made) if made.whole else made, baseline)
+        errors = listed_errors(as_served(made) if made.whole else made, baseline, floor)
         if len(errors) != prompts or errors.listed != LISTED:
             print(f"{name}: not all rows could be judged", flush=True)
             continue
@@ -233,9 +234,9 @@ def main() -> None:
         wanted = [vectors_of(i, list(found.values())) for i in range(len(first))]
         started = time.monotonic()
         for index, prompt in enumerate(first.prompts):
-            oracle.take(index, prompt.token_ids, wanted[index])
+            oracle.take(prompt.id, prompt.token_ids, wanted[index])
             print(f"{index + 1} prompts, {time.monotonic() - started:.0f} s", flush=True)
-        whole = [oracle.load(i, p.token_ids, wanted[i]) for i, p in enumerate(first.prompts)]
+        whole = [oracle.load(p.id, p.token_ids, wanted[i]) for i, p in enumerate(first.prompts)]
         if not all(whole):
             print("another process is at what is missing; run it again", flush=True)
             return

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.baseline.baseline import Baseline
-from harness.baseline.floor import PromptFloor, arm_rows, sound_controls
+from harness.baseline.floor import NoiseFloor, PromptFloor, arm_rows, sound_controls
 from harness.diagnosis.errors import (
     Errors,
     Judged,
@@ -39,13 +39,18 @@ def errors_seen(candidate: Recording, baseline: Baseline) -> Errors:
     return errors_of(candidate, baseline) if candidate.whole else listed_errors(candidate, baseline)
 
 
-def listed_errors(candidate: Recording, baseline: Baseline) -> Errors:
+def listed_errors(
+    candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None
+) -> Errors:
     """The errors at the oracle's likeliest ids; arms are cut as the candidate is.
+
+    Args:
+        floor: the baseline's, where it is known.
 
     Raises:
         UsageError: where there are too few prompts, or no noise floor.
     """
-    floor = floor_of(baseline)
+    floor = floor_of(baseline) if floor is None else floor
     controls = tuple(sound_controls(baseline).values())
     arms = (baseline.reference, *controls)
     found: list[PromptErrors] = []
