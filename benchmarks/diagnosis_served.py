@@ -43,6 +43,8 @@ from harness.recording.recorder import opened
 from harness.statistics.rows import NO_TOKEN, RowStatistics, untold_masks
 
 LISTED = 20
+#: What is kept of the arms.
+ARMS = "arms"
 NAMES = (
     "ok-row-parallel-linears-8-ways",
     "ok-residual-sums-in-float32",
@@ -97,12 +99,11 @@ class Together:
 
     Args:
         oracle: what is asked.
-        folder: a file for each prompt.
+        folder: of it, one for each prompt, with a file for each recording.
     """
 
     def __init__(self, oracle: Oracle, folder: Path) -> None:
         self._oracle, self._folder = oracle, folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._rows: dict[tuple[int, ...], NDArray[np.float64]] = {}
         self._found: dict[tuple[tuple[int, ...], bytes], Gradients] = {}
         self.moved: list[NDArray[np.float64]] = []
@@ -110,57 +111,58 @@ class Together:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._oracle, name)
 
-    def take(self, name: str, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
-        """One prompt's passes, if no process has made them or is at them."""
-        file = self._folder / f"{name}.npz"
-        with file.with_suffix(".claim").open("w") as claim:
+    def take(
+        self,
+        prompt: str,
+        ids: Sequence[int],
+        wanted: Mapping[str, Sequence[NDArray[np.float64]]],
+    ) -> None:
+        """One prompt's passes that are not kept, unless another process is at them.
+
+        Args:
+            wanted: vectors by what they are of: ``ARMS``, or a recording.
+        """
+        folder = self._folder / prompt
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "claim").open("w") as claim:
             try:
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return
-            if not file.exists():
-                self._make(file, ids, vectors)
+            missing = {n: v for n, v in wanted.items() if not (folder / f"{n}.npz").exists()}
+            if not missing:
+                return
+            rows, found = self._oracle.gradients(ids, [v for vs in missing.values() for v in vs])
+            for name, vectors in missing.items():
+                mine, found = found[: len(vectors)], found[len(vectors) :]
+                moved = self._moved(ids, len(rows)) if name == ARMS else np.zeros(0)
+                _save(folder / f"{name}.npz", rows, moved, mine)
 
-    def _make(self, file: Path, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> None:
-        rows, found = self._oracle.gradients(ids, vectors)
+    def _moved(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
+        """The rows with each setting changed, float64 (S, n, k)."""
         moved = []
         for cause in self._oracle.settings:
             with self._oracle.changed(cause, first_size(cause)):
-                moved.append(self._oracle.sketches(ids, len(rows)))
-        causes, places = sorted(found[0].whole), list(found[0].parts)
-        about = {
-            "causes": [[c.kind, c.place, c.index, c.column] for c in causes],
-            "parts": [[*key, len(found[0].parts[key])] for key in places],
-        }
-        data = io.BytesIO()
-        np.savez(
-            data,
-            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-            rows=rows,
-            moved=np.stack(moved),
-            whole=np.array([[each.whole[c] for c in causes] for each in found]),
-            parts=np.stack([np.concatenate([each.parts[p] for p in places]) for each in found]),
-        )
-        atomic.write_bytes(file, data.getvalue())
+                moved.append(self._oracle.sketches(ids, rows))
+        return np.stack(moved)
 
-    def load(self, index: int, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]) -> bool:
-        """Read what was kept of a prompt; whether it is there."""
-        file = self._folder / f"{name}.npz"
-        if not file.exists():
-            return False
-        with np.load(file, allow_pickle=False) as kept:
-            about = json.loads(bytes(kept["about"]))
-            rows, moved, whole, parts = (kept[n] for n in ("rows", "moved", "whole", "parts"))
-        causes = [Cause(*row) for row in about["causes"]]
-        self._rows[tuple(ids)] = rows
-        self.moved.append(moved)
-        ends = np.cumsum([count for _, _, count in about["parts"]])[:-1]
-        for vector, values, each in zip(vectors, whole, parts, strict=True):
-            by_place = zip(about["parts"], np.split(each, ends), strict=True)
-            self._found[tuple(ids), vector.tobytes()] = _Kept(
-                dict(zip(causes, values.tolist(), strict=True)),
-                {(kind, place): array for (kind, place, _), array in by_place},
-            )
+    def load(
+        self,
+        prompt: str,
+        ids: Sequence[int],
+        wanted: Mapping[str, Sequence[NDArray[np.float64]]],
+    ) -> bool:
+        """Read what was kept of a prompt; whether all of it is there."""
+        for name, vectors in wanted.items():
+            file = self._folder / prompt / f"{name}.npz"
+            if not file.exists():
+                return False
+            rows, moved, found = _load(file)
+            if name == ARMS:
+                self._rows[tuple(ids)] = rows
+                self.moved.append(moved)
+            for vector, each in zip(vectors, found, strict=True):
+                self._found[tuple(ids), vector.tobytes()] = each
         return True
 
     def gradients(
@@ -176,14 +178,57 @@ class _Kept:
     parts: Mapping[tuple[str, str], NDArray[np.float32]]
 
 
-def vectors_of(index: int, all_errors: Sequence[Errors]) -> list[NDArray[np.float64]]:
+def _save(
+    file: Path,
+    rows: NDArray[np.float64],
+    moved: NDArray[np.float64],
+    found: Sequence[Gradients],
+) -> None:
+    causes, places = sorted(found[0].whole), list(found[0].parts)
+    about = {
+        "causes": [[c.kind, c.place, c.index, c.column] for c in causes],
+        "parts": [[*key, len(found[0].parts[key])] for key in places],
+    }
+    data = io.BytesIO()
+    np.savez(
+        data,
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+        rows=rows,
+        moved=moved,
+        whole=np.array([[each.whole[c] for c in causes] for each in found]),
+        parts=np.stack([np.concatenate([each.parts[p] for p in places]) for each in found]),
+    )
+    atomic.write_bytes(file, data.getvalue())
+
+
+def _load(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], list[_Kept]]:
+    with np.load(file, allow_pickle=False) as kept:
+        about = json.loads(bytes(kept["about"]))
+        rows, moved, whole, parts = (kept[n] for n in ("rows", "moved", "whole", "parts"))
+    causes = [Cause(*row) for row in about["causes"]]
+    ends = np.cumsum([count for _, _, count in about["parts"]])[:-1]
+    found = []
+    for values, each in zip(whole, parts, strict=True):
+        by_place = zip(about["parts"], np.split(each, ends), strict=True)
+        found.append(
+            _Kept(
+                dict(zip(causes, values.tolist(), strict=True)),
+                {(kind, place): array for (kind, place, _), array in by_place},
+            )
+        )
+    return rows, moved, found
+
+
+def vectors_of(
+    index: int, all_errors: Mapping[str, Errors]
+) -> dict[str, list[NDArray[np.float64]]]:
     """What a prompt is asked for: of the arms, which are the same for all, and of each
     candidate."""
-    first = all_errors[0]
+    first = next(iter(all_errors.values()))
     prompt = first.prompts[index]
-    wanted = [prompt.rounding, *prompt.contrasts]
-    wanted += [e.prompts[index].candidate - prompt.rounding for e in all_errors]
-    return [first.metric.weighed(index, each) for each in wanted]
+    wanted = {ARMS: [prompt.rounding, *prompt.contrasts]}
+    wanted |= {n: [e.prompts[index].candidate - prompt.rounding] for n, e in all_errors.items()}
+    return {n: [first.metric.weighed(index, e) for e in each] for n, each in wanted.items()}
 
 
 def read(options: argparse.Namespace) -> dict[str, Errors]:
@@ -231,7 +276,7 @@ def main() -> None:
         assert isinstance(target.device, SensitiveDevice)
         first = next(iter(found.values()))
         oracle = Together(target.device.sensitivity(first.chosen), options.out.with_suffix(""))
-        wanted = [vectors_of(i, list(found.values())) for i in range(len(first))]
+        wanted = [vectors_of(i, found) for i in range(len(first))]
         started = time.monotonic()
         for index, prompt in enumerate(first.prompts):
             oracle.take(prompt.id, prompt.token_ids, wanted[index])

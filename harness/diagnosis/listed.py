@@ -19,14 +19,19 @@ from harness.diagnosis.errors import (
     judged_prompts,
     no_rounding,
 )
+from harness.errors import UsageError
 from harness.recording.format import Recording
 from harness.statistics.listed import (
+    FEWEST_IDS,
     centred_at,
     ids_within_reach,
     listed_count,
     listed_metric,
 )
-from harness.statistics.rows import NO_TOKEN
+from harness.statistics.rows import NO_TOKEN, TOP_K
+
+#: Two ids above the last make a difference.
+FEWEST_LISTED = FEWEST_IDS + 1
 
 
 def errors_seen(candidate: Recording, baseline: Baseline) -> Errors:
@@ -61,11 +66,16 @@ def listed_errors(
         ids = chosen.get(one.token_ids)
         if ids is None:  # two prompts that read the same have the same oracle
             ids = _ids(one, floor.prompts[one.held.id])
+        listed = max(listed, int(most.max()))
         if not (ids != NO_TOKEN).any():
             continue
         chosen[one.token_ids] = ids
-        listed = max(listed, int(most.max()))
         found.append(_errors_at(one, arms, ids))
+    if not found and 0 < listed < FEWEST_LISTED:
+        raise UsageError(
+            f"{listed} log-probabilities of each position are too few for a diagnosis; ask the "
+            f"server for {TOP_K} with --engine-arg logprobs={TOP_K}"
+        )
     enough(len(found))
     try:
         metric = listed_metric([p.arms for p in found], [chosen[p.token_ids] for p in found])

@@ -180,6 +180,11 @@ def test_a_short_list_looks_at_fewer_ids() -> None:
     assert counts[0] > counts[1] > counts[2]
 
 
+def test_too_short_a_list_is_one_line() -> None:
+    with pytest.raises(UsageError, match="2 log-probabilities of each position are too few"):
+        listed_errors(cut(CANDIDATE, 2), BASELINE)
+
+
 def test_texts_alone_are_one_line() -> None:
     def rows(run: object) -> object:
         empty = {"token_ids": (), "margins": (), "rows": served(run.rows)[:0], "text_only": True}
@@ -189,5 +194,5 @@ def test_texts_alone_are_one_line() -> None:
         p.model_copy(update={"free": rows(p.run), "forced": None}) for p in CANDIDATE.prompts
     )
     texts = CANDIDATE.model_copy(update={"prompts": prompts})
-    with pytest.raises(UsageError, match="or their log-probabilities, and 0 have them"):
+    with pytest.raises(UsageError, match="or log-probabilities, of 4 prompts, and 0 have them"):
         errors_seen(texts, BASELINE)
