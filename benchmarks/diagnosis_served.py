@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from benchmarks.catalogue.run import POSITIONS, catalogue_baseline, shortened
 from benchmarks.diagnosis import PROMPTS, line_of
+from harness.alignment.prompts import followed
+from harness.baseline.baseline import Baseline
 from harness.devices.causes import Cause
 from harness.devices.oracle import Gradients, Oracle, SensitiveDevice
 from harness.devices.registry import open_target
@@ -40,6 +42,7 @@ from harness.files import atomic
 from harness.process.progress import Silent
 from harness.recording.format import Recording, Run, load_recording
 from harness.recording.recorder import opened
+from harness.statistics.listed import listed_count, missing_at
 from harness.statistics.rows import NO_TOKEN, RowStatistics, untold_masks
 
 LISTED = 20
@@ -231,8 +234,9 @@ def vectors_of(
     return {n: [first.metric.weighed(index, e) for e in each] for n, each in wanted.items()}
 
 
-def read(options: argparse.Namespace) -> dict[str, Errors]:
-    """The errors of each recording whose rows could all be judged, on the same prompts."""
+def read(options: argparse.Namespace) -> tuple[dict[str, Errors], dict[str, dict[str, Any]]]:
+    """The errors of each recording whose rows could all be judged, on the same prompts; and how
+    many of the ids that are looked at it does not list."""
     baseline = catalogue_baseline(options.model)
     floor = floor_of(baseline)
     files = {name: options.work / f"{name}.json" for name in NAMES}
@@ -241,9 +245,11 @@ def read(options: argparse.Namespace) -> dict[str, Errors]:
     random = np.random.default_rng(0).permutation(prompts)
     chosen = random[: options.prompts].tolist()
     found: dict[str, Errors] = {}
+    about: dict[str, dict[str, Any]] = {}
     for name, file in files.items():
         made = shortened(load_recording(file), POSITIONS)
-        errors = listed_errors(as_served(made) if made.whole else made, baseline, floor)
+        served = as_served(made) if made.whole else made
+        errors = listed_errors(served, baseline, floor)
         if len(errors) != prompts or errors.listed != LISTED:
             print(f"{name}: not all rows could be judged", flush=True)
             continue
@@ -253,7 +259,24 @@ def read(options: argparse.Namespace) -> dict[str, Errors]:
             print(f"{name}: other ids are looked at", flush=True)
             continue
         found[name] = errors
-    return found
+        about[name] = {"missing": unlisted(served, errors, baseline), "rows": errors.rows}
+        if first is None:
+            short = {k: listed_errors(as_served(made, k), baseline, floor) for k in (10, 5)}
+            about[name]["looked_at_of"] = {str(k): each.looked_at for k, each in short.items()}
+    return found, about
+
+
+def unlisted(recording: Recording, errors: Errors, baseline: Baseline) -> int:
+    """How many of the ids that are looked at a recording does not list."""
+    missing = 0
+    for prompt in errors.prompts:
+        mine, theirs = recording.prompt(prompt.id), baseline.reference.prompt(prompt.id)
+        assert mine is not None
+        assert theirs is not None
+        assert errors.chosen is not None
+        rows = followed(mine, theirs.run.token_ids)[0]
+        missing += int(missing_at(rows, errors.chosen[prompt.token_ids], listed_count(rows)).sum())
+    return missing
 
 
 def _same_arms(one: Errors, other: Errors) -> bool:
@@ -270,7 +293,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--recording", action="append", default=[], help="NAME=FILE of a server")
     options = parser.parse_args()
-    found = read(options)
+    found, about = read(options)
     target = open_target(DeviceSpec("hf-cpu", options.model, "float32"), progress=Silent())
     with opened(target.device, Silent()):
         assert isinstance(target.device, SensitiveDevice)
@@ -285,7 +308,8 @@ def main() -> None:
         if not all(whole):
             print("another process is at what is missing; run it again", flush=True)
             return
-        for line in lines(oracle, found):
+        for figures in lines(oracle, found):
+            line = figures | about[figures["recording"]]
             with options.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(json.dumps(line)[:300], flush=True)

@@ -203,8 +203,9 @@ def enough(prompts: int) -> None:
     """Raise a UsageError where there are too few prompts."""
     if prompts < FEWEST_PROMPTS:
         raise UsageError(
-            f"a diagnosis needs finite rows, or log-probabilities, of {FEWEST_PROMPTS} prompts, "
-            f"and {prompts} have them; record a suite of more prompts on a device that gives them"
+            f"a diagnosis needs whole, finite rows (or log-probabilities) of {FEWEST_PROMPTS} "
+            f"prompts, and {prompts} have them; record a suite of more prompts on a device that "
+            "gives them"
         )
 
 

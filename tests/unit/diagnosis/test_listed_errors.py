@@ -194,5 +194,5 @@ def test_texts_alone_are_one_line() -> None:
         p.model_copy(update={"free": rows(p.run), "forced": None}) for p in CANDIDATE.prompts
     )
     texts = CANDIDATE.model_copy(update={"prompts": prompts})
-    with pytest.raises(UsageError, match="or log-probabilities, of 4 prompts, and 0 have them"):
+    with pytest.raises(UsageError, match="of 4 prompts, and 0 have them"):
         errors_seen(texts, BASELINE)
