@@ -4,10 +4,9 @@
     python -m benchmarks.diagnosis_served --work build/catalogue --out build/diagnosis_served.jsonl
 
 Each recording is cut to what a server would have listed: the 20 largest log-probabilities of
-each position. The figures are those of `benchmarks.diagnosis`. One pass forwards of each prompt
-serves all recordings; what it gave is kept in a folder beside the output, so that several
-processes share the work, and a broken-off one is gone on with. ``--recording NAME=FILE`` adds a
-real server's recording.
+each position. The figures are those of `benchmarks.diagnosis`. What each pass gave is kept in a
+folder beside the output, so that several processes share the work, and a broken-off one is gone
+on with. ``--recording NAME=FILE`` adds a real server's recording.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from harness.diagnosis.explain import standing_out
 from harness.diagnosis.listed import listed_errors
 from harness.diagnosis.scores import scores_again, scores_of
 from harness.files import atomic
+from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Silent
 from harness.recording.format import Recording, Run, load_recording
 from harness.recording.recorder import opened
@@ -97,8 +97,8 @@ def _listed(rows: RowStatistics, listed: int) -> RowStatistics:
 
 
 class Together:
-    """An oracle whose gradients are taken of many errors in one pass forwards, and kept in a
-    folder, so that several processes can share the work.
+    """An oracle whose gradients are taken of many errors, and kept in a folder, so that several
+    processes can share the work.
 
     Args:
         oracle: what is asked.
@@ -135,11 +135,10 @@ class Together:
             missing = {n: v for n, v in wanted.items() if not (folder / f"{n}.npz").exists()}
             if not missing:
                 return
-            rows, found = self._oracle.gradients(ids, [v for vs in missing.values() for v in vs])
             for name, vectors in missing.items():
-                mine, found = found[: len(vectors)], found[len(vectors) :]
+                rows, found = self._oracle.gradients(ids, vectors)
                 moved = self._moved(ids, len(rows)) if name == ARMS else np.zeros(0)
-                _save(folder / f"{name}.npz", rows, moved, mine)
+                _save(folder / f"{name}.npz", rows, moved, found)
 
     def _moved(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
         """The rows with each setting changed, float64 (S, n, k)."""
@@ -293,6 +292,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--recording", action="append", default=[], help="NAME=FILE of a server")
     options = parser.parse_args()
+    keep_large_blocks_apart()
     found, about = read(options)
     target = open_target(DeviceSpec("hf-cpu", options.model, "float32"), progress=Silent())
     with opened(target.device, Silent()):
