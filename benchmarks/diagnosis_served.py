@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a line of JSON for each")
     parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--recording", action="append", default=[], help="NAME=FILE of a server")
+    parser.add_argument("--no-weights", action="store_true", help="look for no single weight")
     options = parser.parse_args()
     keep_large_blocks_apart()
     found, about = read(options)
@@ -308,14 +309,14 @@ def main() -> None:
         if not all(whole):
             print("another process is at what is missing; run it again", flush=True)
             return
-        for figures in lines(oracle, found):
+        for figures in lines(oracle, found, weights=not options.no_weights):
             line = figures | about[figures["recording"]]
             with options.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(json.dumps(line)[:300], flush=True)
 
 
-def lines(oracle: Any, found: Mapping[str, Errors]) -> Any:
+def lines(oracle: Any, found: Mapping[str, Errors], *, weights: bool) -> Any:
     """Each recording's figures."""
     any_errors = next(iter(found.values()))
     first = scores_of(any_errors, oracle)
@@ -331,7 +332,8 @@ def lines(oracle: Any, found: Mapping[str, Errors]) -> Any:
         again = replace(scores_again(errors, oracle, residual, first), shares=errors.shares)
         scores = again.with_directions(errors, settings, residual)
         known: dict[Cause, list[NDArray[np.float64]]] = {}
-        for cause in standing_out(errors, oracle, scores, residual, Silent()):
+        out = standing_out(errors, oracle, scores, residual, Silent()) if weights else []
+        for cause in out:
             size = first_size(cause)
             known[cause] = direction_of(errors, oracle, scores.base, cause, size)
         line = line_of(name, scores.with_directions(errors, known, residual))
