@@ -337,7 +337,9 @@ def lines(oracle: Any, found: Mapping[str, Errors], *, weights: bool) -> Any:
             size = first_size(cause)
             known[cause] = direction_of(errors, oracle, scores.base, cause, size)
         line = line_of(name, scores.with_directions(errors, known, residual))
+        told = {size: share for size, share in line["told"].items() if int(size) <= len(errors)}
         yield line | {
+            "told": told,
             "log_probabilities": LISTED,
             "looked_at": errors.looked_at,
             "prompts": len(errors),
