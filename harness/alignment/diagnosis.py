@@ -18,6 +18,11 @@ Finding = Literal["SYSTEMATIC", "SLIGHT", "NOTHING"]
 FamilyName = Literal["settings", "causes", "parts", "weights"]
 
 
+#: What the errors were seen in: sketches of whole rows, or the log-probabilities of a row's
+#: likeliest tokens, which is all that a server gives.
+Source = Literal["sketches", "log_probabilities"]
+
+
 class Explanation(Statement):
     """One cause, and how much of the error it explains.
 
@@ -73,6 +78,9 @@ class Diagnosis(Statement):
         left: the largest ``|t|`` once all of them are taken out, over its family's limit;
             None where one cause explains nearly all, so that what it leaves says nothing.
         layers: for a chart over depth.
+        source: what the errors were seen in.
+        listed: of log-probabilities, how many a row lists at most; ``looked_at`` how many of
+            them are far enough above the last, in the mean.
     """
 
     finding: Finding
@@ -86,6 +94,9 @@ class Diagnosis(Statement):
     explanations: Annotated[tuple[Explanation, ...], FROM_LIST]
     left: float | None
     layers: Annotated[tuple[LayerScore, ...], FROM_LIST]
+    source: Source = "sketches"
+    listed: int | None = None
+    looked_at: float | None = None
 
     @property
     def first(self) -> Family:

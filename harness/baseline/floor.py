@@ -92,12 +92,7 @@ def noise_floor(baseline: Baseline) -> NoiseFloor | None:
     oracle = baseline.oracle
     if oracle is None:
         return None
-    sound = {
-        name: control
-        for name, control in baseline.controls.items()
-        if _finite_beside(control, baseline.reference)
-        and disagreement(control, baseline.reference, oracle) is None
-    }
+    sound = sound_controls(baseline)
     baseline = replace(baseline, controls=sound)
     if not has_noise_floor(baseline):
         return None
@@ -110,6 +105,19 @@ def noise_floor(baseline: Baseline) -> NoiseFloor | None:
         limit,
         scales_of([s.arms for s in seen.values()], limit),
     )
+
+
+def sound_controls(baseline: Baseline) -> dict[str, Recording]:
+    """The controls that measure the noise; none without an oracle."""
+    oracle = baseline.oracle
+    if oracle is None:
+        return {}
+    return {
+        name: control
+        for name, control in baseline.controls.items()
+        if _finite_beside(control, baseline.reference)
+        and disagreement(control, baseline.reference, oracle) is None
+    }
 
 
 def _finite_beside(control: Recording, reference: Recording) -> bool:

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
 
+#: The ids of each row that are looked at, int32 (n, k), ``NO_TOKEN`` where there are fewer, by
+#: what a pass reads: a prompt and its output.
+ChosenIds = Mapping[tuple[int, ...], NDArray[np.int32]]
+
 
 class Gradients(Protocol):
     """How one product of rows moves with each cause."""
@@ -66,4 +70,4 @@ class Oracle(Protocol):
 class SensitiveDevice(Protocol):
     """A device whose open model, in float32, can be asked as an oracle."""
 
-    def sensitivity(self) -> Oracle: ...
+    def sensitivity(self, chosen: ChosenIds | None = None) -> Oracle: ...

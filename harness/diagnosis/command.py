@@ -9,12 +9,13 @@ from pathlib import Path
 
 from harness.alignment.diagnosis import Diagnosis
 from harness.baseline.baseline import Baseline
-from harness.devices.oracle import Oracle, SensitiveDevice
+from harness.devices.oracle import ChosenIds, Oracle, SensitiveDevice
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis import stored
 from harness.diagnosis.errors import Errors, errors_of
 from harness.diagnosis.kept import Kept, kept_file
+from harness.diagnosis.listed import errors_seen
 from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import arms_of, diagnose
 from harness.errors import UsageError
@@ -38,11 +39,11 @@ def diagnosis_of(
             not the baseline's.
         HarnessError: errors of the device and the model.
     """
-    errors = errors_of(candidate, baseline)
+    errors = errors_seen(candidate, baseline)
     target, going = _target(errors, baseline, spec, progress)
     keep = kept_file(cache_folder(), errors, str(target.subject.facts.weights))
     beside = _stored(baseline, errors, keep.stem, progress)
-    with _asked(target, going, progress) as oracle:
+    with _asked(target, going, progress, errors.chosen) as oracle:
         return diagnose(errors, oracle, progress, keep, beside)
 
 
@@ -91,8 +92,8 @@ def _target(
 def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress) -> Kept | None:
     """What came with the baseline, if it fits; says which of the two."""
     file = None if baseline.folder is None else baseline.folder / stored.NAME
-    if file is None or not file.is_file():
-        return None
+    if file is None or errors.chosen is not None or not file.is_file():
+        return None  # it is of whole rows
     found = stored.read(file, errors, digest)
     if isinstance(found, str):
         progress.note(f"{file.as_posix()} is not used: {found}")
@@ -102,13 +103,15 @@ def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress)
 
 
 @contextmanager
-def _asked(target: Target, going: Path, progress: Progress) -> Iterator[Oracle]:
+def _asked(
+    target: Target, going: Path, progress: Progress, chosen: ChosenIds | None = None
+) -> Iterator[Oracle]:
     """The open oracle; what it said is forgotten once all is done."""
     device = target.device
     with opened(device, progress):
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        oracle = Remembered(device.sensitivity(), going, progress)
+        oracle = Remembered(device.sensitivity(chosen), going, progress)
         yield oracle
     oracle.forget()
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.alignment.evidence import Held
 from harness.alignment.prompts import hold
 from harness.baseline.baseline import Baseline
-from harness.baseline.floor import noise_floor
+from harness.baseline.floor import NoiseFloor, noise_floor
+from harness.devices.oracle import ChosenIds
 from harness.errors import UsageError
-from harness.recording.format import Recording
+from harness.recording.format import PromptRecord, Recording
+from harness.statistics.rows import NO_TOKEN
 from harness.statistics.score import Metric, contrasts, metric_of
 
 #: Fewer prompts show no deviation between them.
@@ -23,7 +26,8 @@ CONTRASTS = 2
 
 @dataclass(frozen=True, eq=False)
 class PromptErrors:
-    """The rows of one prompt, n of them, as sketches against the oracle's.
+    """The rows of one prompt, n of them, against the oracle's: as sketches of 64 numbers, or
+    as the log-probabilities of 20 ids.
 
     Attributes:
         token_ids: what one pass reads for these rows.
@@ -54,18 +58,34 @@ class PromptErrors:
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """All prompts, and the metric of the arms' errors."""
+    """All prompts, and the metric of the arms' errors.
+
+    Attributes:
+        chosen: the ids of each row whose log-probabilities these are; None for sketches.
+        listed: how many of them a row of the candidate lists at most.
+    """
 
     prompts: tuple[PromptErrors, ...]
     metric: Metric
+    chosen: ChosenIds | None = None
+    listed: int = 0
 
     def __len__(self) -> int:
         return len(self.prompts)
 
+    @property
+    def looked_at(self) -> float | None:
+        """How many log-probabilities of a row are looked at, in the mean; None of sketches."""
+        if self.chosen is None:
+            return None
+        ids = [self.chosen[prompt.token_ids] for prompt in self.prompts]
+        return float(np.mean(np.concatenate([(each != NO_TOKEN).sum(axis=1) for each in ids])))
+
     def of_prompts(self, chosen: Sequence[int]) -> Errors:
         """The errors of some prompts, in the metric of all."""
         weights = tuple(self.metric.weights[i] for i in chosen)
-        return Errors(tuple(self.prompts[i] for i in chosen), replace(self.metric, weights=weights))
+        prompts = tuple(self.prompts[i] for i in chosen)
+        return replace(self, prompts=prompts, metric=replace(self.metric, weights=weights))
 
     @property
     def residual(self) -> list[NDArray[np.float64]]:
@@ -109,49 +129,86 @@ class Errors:
         return float(np.sum(error * self.metric.weighed(prompt, error)))
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One prompt whose rows are finite in candidate, oracle and all arms.
+
+    Attributes:
+        reference: the baseline's.
+        held: the candidate's beside it, n rows.
+        token_ids: what one pass reads for these rows.
+    """
+
+    reference: PromptRecord
+    held: Held
+    token_ids: tuple[int, ...]
+
+
+def judged_prompts(candidate: Recording, baseline: Baseline, floor: NoiseFloor) -> Iterator[Judged]:
+    """The prompts that a diagnosis can look at, in the baseline's order."""
+    mine = {p.id: p for p in candidate.prompts}
+    for reference in baseline.reference.prompts:
+        if reference.id not in mine:
+            continue
+        held = hold(mine[reference.id], baseline, candidate.dtype)
+        n = len(held.chosen)
+        there = floor.prompts[held.id].arms.positions < n
+        if n and held.usable and int(there.sum()) == n:
+            given = (*reference.prompt_token_ids, *reference.run.token_ids[: n - 1])
+            yield Judged(reference, held, given)
+
+
+def floor_of(baseline: Baseline) -> NoiseFloor:
+    """The noise floor.
+
+    Raises:
+        UsageError: where the baseline has none.
+    """
+    floor = noise_floor(baseline)
+    if floor is None:
+        raise UsageError("a diagnosis needs a baseline with an oracle and two controls")
+    return floor
+
+
 def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
     """The errors of every prompt whose rows are finite and whole in all arms.
 
     Raises:
         UsageError: where there are too few of them, or no noise floor.
     """
-    floor = noise_floor(baseline)
-    if floor is None:
-        raise UsageError("a diagnosis needs a baseline with an oracle and two controls")
-    mine = {p.id: p for p in candidate.prompts}
+    floor = floor_of(baseline)
     found = []
-    for reference in baseline.reference.prompts:
-        if reference.id not in mine:
-            continue
-        held = hold(mine[reference.id], baseline, candidate.dtype)
-        n = len(held.chosen)
-        if not n or not held.usable or held.truth is None or held.truth.sketch is None:
-            continue
-        arms = floor.prompts[held.id].arms
-        there = arms.positions < n
-        if held.rows.sketch is None or int(there.sum()) != n:
+    for one in judged_prompts(candidate, baseline, floor):
+        held, arms = one.held, floor.prompts[one.held.id].arms
+        if held.rows.sketch is None or held.truth is None or held.truth.sketch is None:
             continue
         truth = held.truth.sketch.astype(np.float64)
         found.append(
             PromptErrors(
                 id=held.id,
-                token_ids=(*reference.prompt_token_ids, *reference.run.token_ids[: n - 1]),
+                token_ids=one.token_ids,
                 truth=truth,
-                arms=arms.error[:, there],
+                arms=arms.error[:, arms.positions < len(truth)],
                 candidate=held.rows.sketch.astype(np.float64) - truth,
             )
         )
-    return _errors(found)
-
-
-def _errors(found: Sequence[PromptErrors]) -> Errors:
-    if len(found) < FEWEST_PROMPTS:
-        raise UsageError(
-            f"a diagnosis needs whole, finite rows of {FEWEST_PROMPTS} prompts, and "
-            f"{len(found)} have them; record a suite of more prompts on a device that gives "
-            "whole rows"
-        )
+    enough(len(found))
     try:
         return Errors(tuple(found), metric_of([p.arms for p in found]))
     except ValueError as error:
-        raise UsageError(f"a diagnosis needs the arms' rounding, but {error}") from error
+        raise no_rounding(error) from error
+
+
+def enough(prompts: int) -> None:
+    """Raise a UsageError where there are too few prompts."""
+    if prompts < FEWEST_PROMPTS:
+        raise UsageError(
+            f"a diagnosis needs whole, finite rows (or log-probabilities) of {FEWEST_PROMPTS} "
+            f"prompts, and {prompts} have them; record a suite of more prompts on a device that "
+            "gives them"
+        )
+
+
+def no_rounding(error: ValueError) -> UsageError:
+    """The error where the arms have no rounding to hold a candidate against."""
+    return UsageError(f"a diagnosis needs the arms' rounding, but {error}")

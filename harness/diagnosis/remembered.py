@@ -148,6 +148,20 @@ class Remembered:
                 self._keep(keys[index], {"entries": each})
         return np.array([each for each in found if each is not None])
 
+    def layer_changes(
+        self, ids: Sequence[int], vectors: Sequence[_Array]
+    ) -> Sequence[Mapping[Cause, float]]:
+        keys = [self._key("layers", ids, len(v), vector=v) for v in vectors]
+        found = [self._recalled(key, _by_cause) for key in keys]
+        missing = [i for i, each in enumerate(found) if each is None]
+        if missing:
+            self._change_now()
+            made = self._oracle.layer_changes(ids, [vectors[i] for i in missing])
+            for index, each in zip(missing, made, strict=True):
+                found[index] = each
+                self._keep(keys[index], _written_by_cause(each))
+        return [each for each in found if each is not None]
+
     @contextmanager
     def changed(self, cause: Cause, size: float) -> Iterator[None]:
         change = _Change(cause, size)
@@ -220,6 +234,20 @@ def _gradients(data: Mapping[str, NDArray[Any]]) -> tuple[_Array, Answer]:
         raise ValueError("the scores are not of these parts")
     whole = {cause: float(value) for cause, value in zip(causes, values, strict=True)}
     return _wide(data["rows"], (None, None)), Answer(whole, parts)
+
+
+def _written_by_cause(found: Mapping[Cause, float]) -> dict[str, Any]:
+    about = json.dumps([row_of(cause) for cause in found])
+    return {
+        "about": np.frombuffer(about.encode(), np.uint8),
+        "whole": np.array(list(found.values()), np.float64),
+    }
+
+
+def _by_cause(data: Mapping[str, NDArray[Any]]) -> dict[Cause, float]:
+    causes = [cause_of(row) for row in json.loads(bytes(data["about"]))]
+    values = _wide(data["whole"], (len(causes),))
+    return {cause: float(value) for cause, value in zip(causes, values, strict=True)}
 
 
 def _wide(found: NDArray[Any], shape: tuple[int | None, ...]) -> _Array:

@@ -27,7 +27,7 @@ from harness.diagnosis.kept import Kept, load, save
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
 from harness.errors import HarnessError
-from harness.messages.message import Message, message
+from harness.messages.message import Message, Value, message
 from harness.messages.statement import remark
 from harness.process.progress import Progress
 
@@ -169,7 +169,7 @@ def _diagnosis(
     finding: Finding = "NOTHING" if not named else "SYSTEMATIC" if effect > MARGIN else "SLIGHT"
     return Diagnosis(
         finding=finding,
-        message=_said(finding, explained, effect),
+        message=_said(finding, explained, effect, errors.listed),
         prompts=len(errors),
         rows=errors.rows,
         families=scores.families,
@@ -178,6 +178,9 @@ def _diagnosis(
         explanations=tuple(explained),
         left=left,
         layers=_layers(scores),
+        source="sketches" if errors.chosen is None else "log_probabilities",
+        listed=errors.listed or None,
+        looked_at=errors.looked_at,
     )
 
 
@@ -196,11 +199,23 @@ def _explanation(
         size=interval,
         share=share,
         alike=tuple(remark(name_of(c)) for c in alike(best, others, errors)),
-        message=message("explanation", cause=name_of(cause), size=size, share=100.0 * share),
+        message=_explained(cause, size, share, errors.listed),
     )
 
 
-def _said(finding: Finding, explained: Sequence[Explanation], effect: float) -> Message:
+def _explained(cause: Cause, size: Message, share: float, listed: int) -> Message:
+    """The cause with its size; of a server's log-probabilities it says how many there were."""
+    values: dict[str, Value] = {"cause": name_of(cause), "size": size, "share": 100.0 * share}
+    if listed:
+        return message("explanation.listed", **values, listed=listed)
+    return message("explanation", **values)
+
+
+def _said(
+    finding: Finding, explained: Sequence[Explanation], effect: float, listed: int
+) -> Message:
+    if not explained and listed:
+        return message("diagnosis.nothing.listed", listed=listed)
     if not explained:
         return message("diagnosis.nothing")
     best = explained[0].message

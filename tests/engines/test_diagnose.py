@@ -12,6 +12,7 @@ import pytest
 from broken_checkpoint import Weights, break_checkpoint, two_layers
 from needed import needed
 
+from benchmarks.diagnosis_served import as_served
 from harness.alignment.diagnosis import Diagnosis
 from harness.baseline.folder import load_baseline
 from harness.devices.spec import DeviceSpec
@@ -19,7 +20,7 @@ from harness.diagnosis.command import diagnosis_of
 from harness.errors import UsageError
 from harness.model.model import Model
 from harness.process.progress import Silent
-from harness.recording.format import load_recording
+from harness.recording.format import load_recording, save_recording
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -122,6 +123,32 @@ def test_the_arms_scores_beside_the_baseline_are_used(folder: Path) -> None:
     assert "the arms' scores are those of stored/good/s/bfloat16/diagnosis.zip" in done.stderr
     best = json.loads((folder / "stored.alignment.json").read_text("utf-8"))["diagnosis"]
     assert 1.05 < best["explanations"][0]["size"]["value"] < 1.15
+
+
+def test_the_cause_is_named_from_what_a_server_lists(folder: Path) -> None:
+    """The recordings as a server would have told them: 20 log-probabilities of each position."""
+    for name, status in (("wrong", 1), ("good", 0)):
+        save_recording(as_served(load_recording(folder / f"{name}.json")), folder / "served.json")
+        done = harness(
+            *("diagnose", "served.json", "baselines/good/s/bfloat16", "--model", "./good"),
+            *("--allow-weights", "--json", "served.alignment.json", "--report", "served.md"),
+            folder=folder,
+        )
+        assert done.returncode == status, done.stderr
+        found = json.loads((folder / "served.alignment.json").read_text("utf-8"))["diagnosis"]
+        assert (found["source"], found["listed"]) == ("log_probabilities", 20)
+        assert 2.0 <= found["looked_at"] < 20.0
+        said = "as far as the 20 largest log-probabilities of each position tell"
+        assert said in found["sentence"]
+        assert said in done.stdout
+        assert said in (folder / "served.md").read_text("utf-8")
+        if name == "wrong":
+            best = found["explanations"][0]
+            alike = [other["sentence"] for other in best["alike"]]
+            assert "what the MLP of layer 1 adds" in (best["sentence"] + " ".join(alike))
+            assert 1.05 < best["size"]["value"] < 1.15
+        else:
+            assert found["finding"] == "NOTHING"
 
 
 def test_a_correct_path_has_no_cause(folder: Path) -> None:

@@ -108,6 +108,41 @@ def test_every_gradient_is_what_two_passes_show(oracle: Any) -> None:
     assert oracle.sketches(IDS, ROWS) == pytest.approx(before, rel=0, abs=0)
 
 
+def test_gradients_at_chosen_ids_are_what_two_passes_show(oracle: Any) -> None:
+    """Rows are seen at the likeliest ids alone, of which some rows have fewer."""
+    import torch
+
+    from harness.devices.hf.seen import Chosen
+    from harness.statistics.rows import NO_TOKEN
+
+    with torch.no_grad():
+        logits = oracle._model(torch.tensor([list(IDS)])).logits[0, -ROWS:, :VOCABULARY].numpy()
+    ids = row_statistics(np.ascontiguousarray(logits)).top_ids.copy()
+    ids[2, 7:], ids[4, :] = NO_TOKEN, NO_TOKEN
+    oracle._seen = Chosen(torch, {IDS: ids})
+    seen = oracle.sketches(IDS, ROWS)
+    for row in range(ROWS):
+        chosen = ids[row][ids[row] != NO_TOKEN]
+        expected = logits[row, chosen] - (logits[row, chosen].mean() if len(chosen) else 0.0)
+        assert seen[row, : len(chosen)] == pytest.approx(expected, abs=1e-4)
+        assert not seen[row, len(chosen) :].any()
+    vector = np.random.default_rng(1).normal(size=ids.shape)
+    rows, (found,) = oracle.gradients(IDS, [vector])
+    assert rows == pytest.approx(seen, rel=1e-6, abs=1e-6)
+    causes = {c: v for c, v in found.whole.items() if c.kind not in WHOLE}
+    causes[Cause("row", "model.layers.1.mlp.up_proj", 3)] = float(
+        found.parts["row", "model.layers.1.mlp.up_proj"][3]
+    )
+    usual = float(np.median([abs(v) for v in causes.values() if v]))
+    for cause, value in causes.items():
+        up, down = moved(oracle, cause, 0.003), moved(oracle, cause, -0.003)
+        shown = float(np.sum((up - down) * vector) / 0.006)
+        assert value == pytest.approx(shown, rel=0.03, abs=0.01 * usual), cause
+    token = found.parts["head_row", ""]
+    met = np.isin(np.arange(VOCABULARY), ids[ids != NO_TOKEN])
+    assert not token[~met].any()
+
+
 def test_roundings_that_are_kept_are_nearly_those_made_anew(oracle: Any) -> None:
     """Kept in a byte each: a part in 254 of the largest difference of each row."""
     import torch

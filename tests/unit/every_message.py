@@ -348,7 +348,9 @@ def _diagnoses() -> Iterator[Message]:
             said, _ = size_in_words(cause, size, now)
             best = message("explanation", cause=name_of(cause), size=said, share=40.0)
             yield best
+    yield message("explanation.listed", cause=name_of(cause), size=said, share=40.0, listed=20)
     yield message("diagnosis.nothing")
+    yield message("diagnosis.nothing.listed", listed=20)
     yield message("warning.no_diagnosis", reason="3 prompts")
     yield message("diagnosis.slight", best=best, effect=3.0)
 

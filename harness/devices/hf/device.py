@@ -43,9 +43,11 @@ from harness.devices.hf.matmul import (
     split_linears,
     widened_linears,
 )
+from harness.devices.hf.seen import Chosen
 from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.hf.stored_head import stored_head
 from harness.devices.kinds import backends_of
+from harness.devices.oracle import ChosenIds
 from harness.devices.trace import Trace
 from harness.errors import DeviceError, UsageError
 from harness.model.dtype import DTYPES, check_dtype, checkpoint_dtype
@@ -223,9 +225,12 @@ class HfDevice:
                 ) from error
             yield trace
 
-    def sensitivity(self) -> Sensitivity:
+    def sensitivity(self, chosen: ChosenIds | None = None) -> Sensitivity:
         """The open model, seen from its logits. It is this device's no more: its parameters
         ask for gradients.
+
+        Args:
+            chosen: the ids that are looked at in each row; sketches of whole rows without.
 
         Raises:
             DeviceError: if the device is not open, or not in float32 on the CPU.
@@ -240,11 +245,13 @@ class HfDevice:
         rounds = (p.numel() for p in self._model.parameters() if id(p) not in own)
         takes = len(ROUNDINGS) * sum(rounds)  # a byte each
         keep = available is None or takes <= _KEPT_SHARE * available
+        seen = None if chosen is None else Chosen(self._torch, chosen)
         return Sensitivity(
             self._torch,
             self._model,
             self._vocab_size,
             keep_rounded=keep,
+            seen=seen,
             stored_head=stored_head(self._model, Path(self._source.path)),
         )
 

@@ -35,8 +35,8 @@ from harness.devices.hf.exchanges import exchanged, exchanges_of
 from harness.devices.hf.layers import Layers, neighbours_of
 from harness.devices.hf.positions import apart, offsets_of
 from harness.devices.hf.rounding import rounded
+from harness.devices.hf.seen import Seen, Sketches
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
-from harness.statistics.rows import SKETCH_WIDTH, hashes
 
 _LAYER = re.compile(r"(?:.+\.)?layers\.\d+(?=\.)")
 #: What the last part of a projection's name says of it.
@@ -87,6 +87,7 @@ class Sensitivity:
             each and rounding, instead of computed again at every pass.
         stored_head: the head's weights in the checkpoint of a model whose head is the
             embedding, where they are other ones.
+        seen: how rows are seen; sketches where it is not given.
     """
 
     def __init__(
@@ -98,11 +99,10 @@ class Sensitivity:
         roundings: Sequence[Rounding] = ROUNDINGS,
         keep_rounded: bool = True,
         stored_head: Any = None,
+        seen: Seen | None = None,
     ) -> None:
         self._torch, self._model, self._vocab_size = torch, model, vocab_size
-        bucket, sign = hashes(vocab_size)
-        self._bucket = torch.tensor(np.array(bucket))
-        self._sign = torch.tensor(np.array(sign), dtype=torch.float32)
+        self._seen = Sketches(torch, vocab_size) if seen is None else seen
         self._embedding = model.get_input_embeddings()
         self._head = model.get_output_embeddings()
         self._shape = _Heads.of(model.config.get_text_config())
@@ -171,31 +171,31 @@ class Sensitivity:
     # --- rows
 
     def sketches(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
-        """Sketches of the last ``rows`` rows, float64 (rows, 64), as ``row_statistics``
-        makes them."""
+        """The last ``rows`` rows as they are seen: sketches, float64 (rows, 64), as
+        ``row_statistics`` makes them, or the logits of chosen ids."""
         with self._torch.no_grad():
             logits = self._logits(self._embed(ids), rows)[1]
-        return self._sketch(logits)
+        return self._seen.of(ids, logits)
 
     def gradients(
         self, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], list[Gradients]]:
-        """The rows' sketches, and of each of ``vectors``, float64 (rows, 64), how its
-        product with them moves with every cause."""
+        """The rows as they are seen, and of each of ``vectors``, float64 of their shape, how
+        its product with them moves with every cause."""
         entered = self._embed(ids).detach().requires_grad_(True)
         with self._distances.traced(entered.shape[1]):
             raw, logits = self._logits(entered, len(vectors[0]))
         raw.retain_grad()
         found = []
         for index, vector in enumerate(vectors):
-            pull = self._pull(vector)
+            pull = self._seen.pull(ids, vector, self._vocab_size)
             self._taken, entered.grad, raw.grad = _Taken(), None, None
             self._distances.forget()
             logits.backward(pull, retain_graph=index + 1 < len(vectors))
             self._ends(ids, entered, raw)
             self._taken.whole.update(self._distances.found())
             found.append(_finished(self._taken))
-        return self._sketch(logits.detach()), found
+        return self._seen.of(ids, logits.detach()), found
 
     def entries(
         self, part: Cause, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
@@ -207,9 +207,8 @@ class Sensitivity:
         found = []
         for index, vector in enumerate(vectors):
             more = index + 1 < len(vectors)
-            [moved] = self._torch.autograd.grad(
-                logits, weight, self._pull(vector), retain_graph=more
-            )
+            pull = self._seen.pull(ids, vector, self._vocab_size)
+            [moved] = self._torch.autograd.grad(logits, weight, pull, retain_graph=more)
             found.append(moved[part.index] if part.kind == "row" else moved[:, part.index])
         return np.asarray(self._torch.stack(found).double().numpy(), np.float64)
 
@@ -223,7 +222,7 @@ class Sensitivity:
             _, logits = self._logits(self._embed(ids), len(vectors[0]))
         outputs = [one.left for one in seen]
         pulls = [
-            torch.autograd.grad(logits, outputs, self._pull(vector), retain_graph=True)
+            torch.autograd.grad(logits, outputs, self._seen.pull(ids, vector, self._vocab_size), retain_graph=True)
             for vector in vectors
         ]
         found: list[dict[Cause, float]] = [{} for _ in vectors]
@@ -232,11 +231,6 @@ class Sensitivity:
                 for scores, pull in zip(found, pulls, strict=True):
                     scores[cause] = float((pull[at] * moved).double().sum())
         return found
-
-    def _pull(self, vector: NDArray[np.float64]) -> Any:
-        """The gradient of a product of sketches by the logits, of centred rows."""
-        pull = self._torch.tensor(vector, dtype=self._torch.float32)[:, self._bucket] * self._sign
-        return pull - pull.mean(-1, keepdim=True)
 
     def _embed(self, ids: Sequence[int]) -> Any:
         given = list(ids)
@@ -257,13 +251,6 @@ class Sensitivity:
         finally:
             handle.remove()
         return kept[0], found.logits[0, -rows:, : self._vocab_size]
-
-    def _sketch(self, logits: Any) -> NDArray[np.float64]:
-        wide = logits.double()
-        wide = (wide - wide.mean(-1, keepdim=True)) * self._sign
-        sums = self._torch.zeros(len(wide), SKETCH_WIDTH, dtype=wide.dtype)
-        found: NDArray[np.float64] = sums.index_add_(1, self._bucket, wide).numpy()
-        return found
 
     # --- reductions
 

@@ -6,11 +6,17 @@ MESSAGES: dict[str, str] = {
     # The outcome
     "diagnosis.nothing": "The error has no part that rounding does not have, as far as this "
     "suite tells: no cause explains it.",
+    "diagnosis.nothing.listed": "The error has no part that rounding does not have, as far as "
+    "the {listed} largest log-probabilities of each position tell (less than whole rows): no "
+    "cause explains it.",
     "diagnosis.slight": "{best:clause}. That is {effect:.2g} % of the arms' rounding, so "
     "small that it is a warning only.",
     "warning.no_diagnosis": "No diagnosis: {reason}",
     "explanation": "Explained by {cause}: the error is what {size:,g} would give; that is "
     "{share:.0f} % of the error beyond rounding.",
+    "explanation.listed": "Explained by {cause}, as far as the {listed} largest "
+    "log-probabilities of each position tell (less than whole rows): the error is what "
+    "{size:,g} would give; that is {share:.0f} % of the error beyond rounding.",
     # Sizes
     "size.instead": "{value} ({low} to {high}) in place of {now}",
     "size.times": "a factor of {value} ({low} to {high})",

@@ -6,9 +6,13 @@ MESSAGES: dict[str, str] = {
     # The outcome
     "diagnosis.nothing": "在这个提示集能看到的范围内，误差中没有舍入以外的部分："
     "没有任何原因能解释它。",
+    "diagnosis.nothing.listed": "在每个位置最大的 {listed} 个对数概率能看到的范围内"
+    "（少于完整的行），误差中没有舍入以外的部分：没有任何原因能解释它。",
     "diagnosis.slight": "{best:clause}。这是各臂舍入的 {effect:.2g} %，因为很小，所以只是警告。",
     "warning.no_diagnosis": "没有诊断：{reason}",
     "explanation": "可由{cause}解释：误差相当于{size:,g}，占舍入以外误差的 {share:.0f} %。",
+    "explanation.listed": "在每个位置最大的 {listed} 个对数概率能看到的范围内（少于完整的行），"
+    "可由{cause}解释：误差相当于{size:,g}，占舍入以外误差的 {share:.0f} %。",
     # Sizes
     "size.instead": "用 {value}（{low} 至 {high}）代替 {now}",
     "size.times": "乘以 {value}（{low} 至 {high}）",
