@@ -207,8 +207,8 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=1, help="go on at this step in --work")
     chosen = parser.parse_args()
     os.environ.update(DETERMINISM)
-    # Room for the weights, the KV cache and what the engine tries at its start.
-    os.environ.setdefault("NPU_EMU_MEMORY", "3072" if chosen.small else "8192")
+    # What the weights leave becomes KV cache, and is written to: no more than needed.
+    os.environ.setdefault("NPU_EMU_MEMORY", "1024" if chosen.small else "5120")
     shown = {**DETERMINISM, "NPU_EMU_MEMORY": os.environ["NPU_EMU_MEMORY"]}
     print("export", *(f"{name}={value}" for name, value in shown.items()))
     logs = ROOT / chosen.work / "steps"
