@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -64,75 +64,90 @@ class Done:
     well: bool
 
 
+ALIGNED = r"(BIT_EXACT|TOKEN_EXACT|EQUIVALENT): .*"
+FILES = (
+    Step(
+        "random weights",
+        "python benchmarks/make_bitcpm.py {work}/QAT --tokenizer smollm2{shape}",
+        r"model\S*\.safetensors",
+    ),
+    Step("look at the files", "harness checkpoint inspect {work}/QAT", "nothing is wrong"),
+    Step(
+        "which form?",
+        "harness checkpoint verify-ternary {work}/QAT",
+        r"(\d+) of \1 linears: latent",
+        status=1,
+    ),
+    Step(
+        "fuse",
+        "harness checkpoint fuse --input_dir {work}/QAT --output_dir {work}/{fused} "
+        "--group-size 64",
+        r"\d+ linears fused, groups of 64",
+    ),
+    Step(
+        "which form now?",
+        "harness checkpoint verify-ternary {work}/{fused}",
+        r"(\d+) of \1 linears: fused, group size 64",
+    ),
+)
+BASELINE = Step(
+    "the baseline",
+    "harness baseline make --device hf-cpu --model {work}/{fused} --suite port "
+    "--max-new-tokens {tokens} --baseline-dir {work}/baselines",
+    r"\d+ positions; reference, oracle, .*control.*",
+)
+DOCTOR = Step("the host", "harness doctor --device npu --limit-s 300", r"npu: ready.*")
+PORT = (
+    Step(
+        "the port",
+        "pytest --device=npu --model={work}/{fused} --suite=port --max-new-tokens={tokens} "
+        "--baseline-dir={work}/baselines --report={work}/npu.html --no-doctor {length}",
+        ALIGNED,
+    ),
+    Step(
+        "a reviewer judges again",
+        "harness compare reports/{fused}-port-bfloat16-npu.json {baseline} "
+        "--report {work}/again.html --json {work}/again.alignment.json",
+        ALIGNED,
+    ),
+)
+MISTAKE = (
+    Step(
+        "not fused, by mistake",
+        "harness record --device npu --model {work}/QAT --suite port "
+        "--max-new-tokens {tokens} --context {baseline} --out {work}/latents.json {length}",
+        r"latents\.json.*",
+    ),
+    Step(
+        "… told by the weights",
+        "harness compare {work}/latents.json {baseline}",
+        r"NOT_COMPARABLE: .*model\.weights.*",
+        status=3,
+    ),
+    Step(
+        "… and by what they compute",
+        "harness compare {work}/latents.json {baseline} --allow-weights "
+        "--report {work}/latents.html --json {work}/latents.alignment.json",
+        r"DIVERGENT: .*",
+        status=1,
+    ),
+)
+
+
 def steps(work: str, *, small: bool, tokens: int, doctor: bool) -> list[Step]:
     """The commands, with the folder for all files as it is typed."""
-    baseline = f"{work}/baselines/FUSED/port/bfloat16"
-    suite = f"--suite port --max-new-tokens {tokens}"
-    ready = Step("the host", "harness doctor --device npu --limit-s 300", r"npu: ready.*")
-    return [
-        Step(
-            "random weights",
-            f"python benchmarks/make_bitcpm.py {work}/QAT --tokenizer smollm2" + " --small" * small,
-            r"model\S*\.safetensors",
-        ),
-        Step("look at the files", f"harness checkpoint inspect {work}/QAT", "nothing is wrong"),
-        Step(
-            "which form?",
-            f"harness checkpoint verify-ternary {work}/QAT",
-            r"(\d+) of \1 linears: latent",
-            status=1,
-        ),
-        Step(
-            "fuse",
-            f"harness checkpoint fuse --input_dir {work}/QAT --output_dir {work}/FUSED "
-            "--group-size 64",
-            r"\d+ linears fused, groups of 64",
-        ),
-        Step(
-            "which form now?",
-            f"harness checkpoint verify-ternary {work}/FUSED",
-            r"(\d+) of \1 linears: fused, group size 64",
-        ),
-        Step(
-            "the baseline",
-            f"harness baseline make --device hf-cpu --model {work}/FUSED {suite} "
-            f"--baseline-dir {work}/baselines",
-            r"\d+ positions; reference, oracle, .*control.*",
-        ),
-        *[ready] * doctor,
-        Step(
-            "the port",
-            f"pytest --device=npu --model={work}/FUSED --suite=port --max-new-tokens={tokens} "
-            f"--baseline-dir={work}/baselines --report={work}/npu.html --no-doctor "
-            f"{LENGTH}",
-            r"(BIT_EXACT|TOKEN_EXACT|EQUIVALENT): .*",
-        ),
-        Step(
-            "a reviewer judges again",
-            f"harness compare reports/FUSED-port-bfloat16-npu.json {baseline} "
-            f"--report {work}/again.html",
-            r"(BIT_EXACT|TOKEN_EXACT|EQUIVALENT): .*",
-        ),
-        Step(
-            "not fused, by mistake",
-            f"harness record --device npu --model {work}/QAT {suite} --context {baseline} "
-            f"--out {work}/latents.json {LENGTH}",
-            r"latents\.json.*",
-        ),
-        Step(
-            "… told by the weights",
-            f"harness compare {work}/latents.json {baseline}",
-            r"NOT_COMPARABLE: .*model\.weights.*",
-            status=3,
-        ),
-        Step(
-            "… and by what they compute",
-            f"harness compare {work}/latents.json {baseline} --allow-weights "
-            f"--report {work}/latents.html --json {work}/latents.alignment.json",
-            r"DIVERGENT: .*",
-            status=1,
-        ),
-    ]
+    # The name of what pytest leaves in reports/ as well.
+    fused = "FUSED-small" if small else "FUSED"
+    names = {
+        "work": work,
+        "fused": fused,
+        "baseline": f"{work}/baselines/{fused}/port/bfloat16",
+        "shape": " --small" * small,
+        "tokens": tokens,
+        "length": LENGTH,
+    }
+    chosen = (*FILES, BASELINE, *[DOCTOR] * doctor, *PORT, *MISTAKE)
+    return [replace(step, command=step.command.format(**names)) for step in chosen]
 
 
 def run(step: Step, log: Path) -> tuple[Done, str]:
