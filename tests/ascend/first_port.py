@@ -169,8 +169,9 @@ def run(step: Step, log: Path) -> tuple[Done, str]:
 
 def shortened(text: str) -> str:
     """An output of many lines by its first and last ones, without this machine's folders."""
-    for folder, shown in ((f"{ROOT}/", ""), (sys.prefix, "…")):
-        text = text.replace(folder, shown)
+    text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
+    for folder in (sys.prefix, sys.base_prefix):
+        text = text.replace(folder, "…")
     lines = [line.rstrip() for line in text.strip("\n").splitlines()]
     if len(lines) > MOST_LINES:
         left_out = f"… {len(lines) - 2 * ENDS} lines …"
