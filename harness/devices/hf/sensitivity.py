@@ -222,7 +222,9 @@ class Sensitivity:
             _, logits = self._logits(self._embed(ids), len(vectors[0]))
         outputs = [one.left for one in seen]
         pulls = [
-            torch.autograd.grad(logits, outputs, self._seen.pull(ids, vector, self._vocab_size), retain_graph=True)
+            torch.autograd.grad(
+                logits, outputs, self._seen.pull(ids, vector, self._vocab_size), retain_graph=True
+            )
             for vector in vectors
         ]
         found: list[dict[Cause, float]] = [{} for _ in vectors]
