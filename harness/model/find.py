@@ -36,7 +36,8 @@ def at_hand(name: str) -> bool:
         name: see ``find_model``.
     """
     if name in PACKAGED:
-        from harness.model.embedded import cache_folder, is_finished
+        from harness.files.user_folder import cache_folder
+        from harness.model.embedded import is_finished
 
         model = PACKAGED[name]
         return is_finished(cache_folder() / model.folder, model.weights_sha256)

@@ -23,6 +23,9 @@ PACKAGES = ("torch", "transformers")
 #: Bytes for each parameter (float32 weights, and about as much again for one gradient and the
 #: rounded weights), and for everything else.
 _EACH, _BESIDE = 8, 1 << 30
+#: Parameters times positions of a diagnosis that nobody asked for: some 15 minutes on two cores,
+#: at the most that was measured (docs/status.md: 282 s for 135 million and 2,304).
+_MOST_WORK = 10**12
 
 
 def wanted(recorded: Recorded, alignment: Alignment, progress: Progress) -> bool:
@@ -67,6 +70,12 @@ def not_at_hand(
         return f"the weights of {options.spec.model} are not on this machine"
     if theirs.parameters is None:
         return "the baseline does not tell how large its model is"
+    positions = recorded.baseline.reference.positions
+    if theirs.parameters * positions > _MOST_WORK:
+        return (
+            f"{theirs.parameters / 1e9:.2g} billion parameters and {positions} positions take "
+            "longer than a run should wait"
+        )
     takes = _EACH * theirs.parameters + _BESIDE
     free = available_bytes() if available is None else available
     if free is not None and takes > free:

@@ -75,6 +75,17 @@ def test_a_missing_package_a_missing_model_and_little_memory_are_told(
     assert "are available" in str(not_at_hand(recorded, 1 << 29, HERE))
 
 
+def test_a_diagnosis_that_would_take_long_waits_to_be_asked_for(recorded: Recorded) -> None:
+    reference = recorded.baseline.reference
+    model = reference.model.model_copy(update={"parameters": 10**12 // reference.positions})
+    fits = replace(recorded.baseline, reference=reference.model_copy(update={"model": model}))
+    assert not_at_hand(replace(recorded, baseline=fits), PLENTY, HERE) is None
+    model = model.model_copy(update={"parameters": 2 * 10**12 // reference.positions})
+    large = replace(recorded.baseline, reference=reference.model_copy(update={"model": model}))
+    missing = str(not_at_hand(replace(recorded, baseline=large), PLENTY, HERE))
+    assert "take longer than a run should wait" in missing
+
+
 def test_weights_that_are_still_missing_are_not_at_hand(recorded: Recorded) -> None:
     Path("port/model.safetensors").unlink()
     assert "are not on this machine" in str(not_at_hand(recorded, PLENTY, HERE))
