@@ -17,6 +17,9 @@ from harness.files.jsonfile import begins_with_schema
 from harness.recording.journal import is_journal
 
 _ARM = re.compile(r"(reference|oracle|control-[^/]*)\.json")
+#: The arms' scores for a diagnosis, in an archive whose first entry has this name.
+SCORES = "diagnosis.zip"
+_ZIP, _FIRST, _NAME_AT = b"PK\x03\x04", b"about", 30
 _SCHEMA = "harness.recording/"
 _HEAD = b'{\n "schema": "harness.recording/'
 #: A pointer of Git LFS, and a merge that was not finished.
@@ -61,13 +64,17 @@ def refuse_others(folder: Path) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether the harness wrote this file of a baseline's folder: an arm, its journal, or
-    what a kill left of them."""
+    """Whether the harness wrote this file of a baseline's folder: an arm, its journal, the
+    scores of the arms, or what a kill left of them."""
     if path.is_symlink() or not path.is_file():
         return False
     name = is_temporary(path.name)
-    if name is not None and _ARM.fullmatch(name):
+    if name is not None and (_ARM.fullmatch(name) or name == SCORES):
         return True
+    if path.name == SCORES:
+        with path.open("rb") as file:
+            head = file.read(_NAME_AT + len(_FIRST))
+        return head.startswith(_ZIP) and head[_NAME_AT:] == _FIRST
     if path.name.endswith(".partial"):
         return bool(_ARM.fullmatch(path.name.removesuffix(".partial"))) and is_journal(path)
     return bool(_ARM.fullmatch(path.name)) and (

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.baseline.arm_files import SCORES
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import Kept, cause_of, row_of
 from harness.diagnosis.parts import Parts
@@ -28,7 +29,7 @@ from harness.files import atomic
 from harness.statistics.score import Null
 
 #: Its name in a baseline's folder.
-NAME = "diagnosis.zip"
+NAME = SCORES
 #: Of the file.
 SCHEMA = "harness.diagnosis-arms/1"
 #: No file is larger, and no more is made of one.

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from linear_oracle import LinearOracle, directions, errors
 
+from harness.baseline.arm_files import is_own
 from harness.baseline.folder import load_baseline
 from harness.devices.causes import Cause
 from harness.diagnosis import stored
@@ -102,6 +103,22 @@ def test_it_takes_a_third_of_the_room_or_less(tmp_path: Path) -> None:
     stored.write(tmp_path / stored.NAME, made, DIGEST)
     rows = 8 * 64 * given.rows  # the cache has the oracle's rows as well
     assert (tmp_path / stored.NAME).stat().st_size < (file.stat().st_size - rows) / 3
+
+
+def test_the_file_is_the_harnesses_own_and_a_users_archive_is_not(
+    file: Path, tmp_path: Path
+) -> None:
+    assert is_own(file)
+    other = tmp_path / "other" / stored.NAME
+    other.parent.mkdir()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("notes", "a user's own")
+    assert not is_own(other)
+    other.write_bytes(b"")
+    assert not is_own(other)
+    other.unlink()
+    other.symlink_to(file)
+    assert not is_own(other)
 
 
 def test_the_same_scores_make_the_same_file(file: Path, tmp_path: Path, arms: Kept) -> None:
