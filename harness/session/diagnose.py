@@ -70,14 +70,18 @@ def not_at_hand(
         return f"the weights of {options.spec.model} are not on this machine"
     if theirs.parameters is None:
         return "the baseline does not tell how large its model is"
-    positions = recorded.baseline.reference.positions
-    if theirs.parameters * positions > _MOST_WORK:
-        return (
-            f"{theirs.parameters / 1e9:.2g} billion parameters and {positions} positions take "
-            "longer than a run should wait"
-        )
-    takes = _EACH * theirs.parameters + _BESIDE
     free = available_bytes() if available is None else available
+    return _too_large(theirs.parameters, recorded.baseline.reference.positions, free)
+
+
+def _too_large(parameters: int, positions: int, free: int | None) -> str | None:
+    """Why nobody should wait for it, or there is no room for it; None where neither is so."""
+    if parameters * positions > _MOST_WORK:
+        return (
+            f"{parameters / 1e9:.2g} billion parameters and {positions} positions take longer "
+            "than a run should wait"
+        )
+    takes = _EACH * parameters + _BESIDE
     if free is not None and takes > free:
         return f"in float32 it takes {takes / 2**30:.1f} GiB, and {free / 2**30:.1f} are available"
     return None
