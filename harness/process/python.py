@@ -35,8 +35,12 @@ def module_command(python: str, module: str, *arguments: str) -> list[str]:
 
 
 def program_command(python: Sequence[str], source: str, *arguments: str) -> list[str]:
-    """``python -c source`` without the working directory on its path."""
-    return [*python, "-c", WITHOUT_WORKING_DIRECTORY + source, *arguments]
+    """``python -c source`` without the working directory on its path.
+
+    The source is a program of its own, which may begin with imports from ``__future__``.
+    """
+    program = f"{WITHOUT_WORKING_DIRECTORY}exec(compile({source!r}, '<string>', 'exec'))\n"
+    return [*python, "-c", program, *arguments]
 
 
 def with_this_harness(env: Mapping[str, str]) -> dict[str, str]:

@@ -74,6 +74,11 @@ class LinearLogits:
     ) -> NDArray[np.float64]:
         raise AssertionError((part, ids, vectors))
 
+    def layer_changes(
+        self, _: Sequence[int], vectors: Sequence[NDArray[np.float64]]
+    ) -> list[dict[Cause, float]]:
+        return [{} for _ in vectors]
+
     @contextmanager
     def changed(self, cause: Cause, size: float) -> Iterator[None]:
         self.sizes[cause] = size

@@ -44,6 +44,14 @@ def test_a_program_is_not_either_nor_what_it_starts(trap: Path) -> None:
     assert (trap / "RAN").exists() != below
 
 
+def test_a_program_may_begin_with_what_must_stand_first() -> None:
+    source = '"""A \'program\' of its own."""\nfrom __future__ import annotations\nprint(__doc__)\n'
+    done = subprocess.run(
+        program_command([sys.executable], source), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("A 'program' of its own.\n", "")
+
+
 def test_the_harness_of_a_checkout_is_found(trap: Path) -> None:
     command = module_command(sys.executable, "harness", "--version")
     env = with_this_harness({**os.environ, "PYTHONPATH": ""})
