@@ -95,12 +95,12 @@ def _commands() -> list[Case]:
         Case("smoke", "pytest --device=npu -m smoke -p no:cacheprovider"),
         Case(
             "matrix",
-            f"pytest --device=npu --suite=port --matrix {TENTH} -p no:cacheprovider",
+            f"pytest --device=npu --suite=port --matrix {TENTH} --no-doctor -p no:cacheprovider",
             variables=ROOM,
         ),
         Case(
             "magnifier",
-            f"pytest --device=npu --suite=port --magnify {TENTH} -p no:cacheprovider",
+            f"pytest --device=npu --suite=port --magnify {TENTH} --no-doctor -p no:cacheprovider",
             variables=ROOM,
         ),
         Case("locate", "harness locate --device npu --suite port --max-new-tokens 16"),
@@ -110,8 +110,15 @@ def _commands() -> list[Case]:
             "--output-tokens 8 --repeats 2 --no-limits --out {work}/bench.json",
         ),
         Case(
+            "gate of bench",
+            "harness bench --device npu --suite port --prompt-lengths 32 --batch-sizes 1 "
+            "--output-tokens 8 --repeats 2 --no-limits --no-judge --out {work}/bench.json "
+            "--against '--engine-arg enforce_eager=false'",
+        ),
+        Case(
             "server",
-            "harness record --device server --suite port --max-new-tokens 16 --out {work}/out.json",
+            "harness record --device server --suite port --max-new-tokens 16 "
+            "--engine-arg timeout=1800 --out {work}/out.json",
         ),
         Case(
             "tensor parallel 2",
