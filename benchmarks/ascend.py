@@ -205,7 +205,7 @@ def main() -> None:
                 "vllm_ascend": version("vllm_ascend"),
                 "seconds": round(time.monotonic() - started),
                 "status": status,
-                "said": said_by(text) or [text.strip()[-300:]],
+                "said": said_by(text) or [text.replace(name, "").strip()[-300:]],
             }
             print(json.dumps(line), flush=True)
             with RESULTS.open("a", encoding="utf-8") as results:

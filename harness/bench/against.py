@@ -26,6 +26,9 @@ from harness.process.child import Child
 from harness.process.progress import Progress
 from harness.process.python import module_command, with_this_harness
 
+#: Seconds that a side has for closing its engine.
+CLOSING_S = 60.0
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -237,5 +240,7 @@ def _worker(side: Configuration, plan: Paired, progress: Progress) -> Iterator[_
             )
             yield worker
     finally:
-        with child:
-            child.process.wait(timeout=20)  # its pipe is closed, so it ends by itself
+        # Its pipe is closed, so it ends by itself; an engine that takes longer is ended, and
+        # what was measured stays.
+        with child, contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(CLOSING_S)
