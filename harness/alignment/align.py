@@ -19,7 +19,7 @@ from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.local import standing_out
 from harness.alignment.gates.stops import STOPS, stops_gate
 from harness.alignment.gates.systematic import systematic_gate
-from harness.alignment.identity import refuse_arm, same_error
+from harness.alignment.identity import itself, refuse_arm, same_error
 from harness.alignment.judge import Judgement, judge
 from harness.alignment.outcomes import Verdict
 from harness.alignment.power import Power, power_of
@@ -80,12 +80,14 @@ def compare(
         EmptyComparison: if the two share no position.
         UsageError: if the candidate is an arm of the baseline, or a copy of one.
     """
+    alone = isinstance(baseline, Recording)
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
     compared = comparability(candidate, baseline.reference, allow)
-    outcome, scope = _refuse(compared), None
+    outcome, scope, own = _refuse(compared), None, itself(candidate, baseline) if alone else ()
     if compared.comparable:
-        refuse_arm(candidate, baseline, candidate_file)
+        if not alone:
+            refuse_arm(candidate, baseline, candidate_file)
         texts = candidate.text_only or baseline.reference.text_only
         outcome = (
             _judge_texts(candidate, baseline, compared)
@@ -93,7 +95,7 @@ def compare(
             else _judge(candidate, baseline, compared, diagnosis)
         )
         scope = None if texts else scope_of(candidate, baseline)
-    warnings = (*outcome.warnings, *_of_scope(scope))
+    warnings = (*own, *outcome.warnings, *_of_scope(scope))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),

@@ -43,13 +43,19 @@ def refuse_arm(candidate: Recording, baseline: Baseline, file: str = "") -> None
     name = arm_posing(candidate, baseline)
     if name is None:
         return
-    alone = baseline.oracle is None and not baseline.controls
-    arm = "the recording that it is held against" if alone else f"the baseline's own arm {name}"
     where = file or f"the recording of {candidate.device}"
     raise UsageError(
-        f"{where}: it is {arm} (the same rows and the same times), so it proves nothing; "
-        "name the recording that the device itself has made"
+        f"{where}: it is the baseline's own arm {name} (the same rows and the same times), so it "
+        "proves nothing; name the recording that the device itself has made"
     )
+
+
+def itself(candidate: Recording, alone: Baseline) -> tuple[Message, ...]:
+    """What to say of a recording that is held against itself; nothing for two runs.
+
+    No verdict on a recording alone claims more than equal bits, so it is not refused.
+    """
+    return () if arm_posing(candidate, alone) is None else (message("warning.itself"),)
 
 
 def arm_posing(candidate: Recording, baseline: Baseline) -> str | None:

@@ -351,6 +351,7 @@ def _diagnoses() -> Iterator[Message]:
     yield message("explanation.listed", cause=name_of(cause), size=said, share=40.0, listed=20)
     yield message("diagnosis.nothing")
     yield message("diagnosis.nothing.listed", listed=20)
+    yield message("warning.itself")
     yield message("warning.no_diagnosis", reason="3 prompts")
     yield message("diagnosis.slight", best=best, effect=3.0)
 

@@ -44,6 +44,8 @@ MESSAGES: dict[str, str] = {
     "for both.",
     "warning.prefill_only": "The candidate ran forced-prefill only: its decode steps were not "
     "judged, and it chose no token of its own, so its sampler, penalties and stops were not run.",
+    "warning.itself": "It is the recording that it is held against (the same rows and the same "
+    "times), so this says nothing of a device.",
     "warning.same_error": "The candidate's error is almost that of the baseline's own arm {arm} "
     "(correlation {shared:.3f}): it is the same computation, or a copy with something added. It "
     "proves nothing of another device.",

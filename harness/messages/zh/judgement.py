@@ -40,6 +40,7 @@ MESSAGES: dict[str, str] = {
     "发现只在少数位置显现的问题；至少 {enough} 个提示才能做到。",
     "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤，也没有自行选"
     "择任何词元，因此其采样、惩罚与停止均未运行。",
+    "warning.itself": "它就是与之比较的那份记录（行和时间都相同），因此不说明任何设备。",
     "warning.same_error": "待测的误差几乎就是基线自己的 {arm} 的误差（相关系数 {shared:.3f}）："
     "它是同一个计算，或是加了一点改动的副本，不能证明另一台设备正确。",
     "warning.forced_only": "待测只跟随给定的词元运行：没有自行选择任何词元，因此其采样、惩罚与停止"

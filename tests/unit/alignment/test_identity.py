@@ -63,9 +63,14 @@ def test_each_arm_is_refused_by_its_name(name: str) -> None:
         assert caught.value.exit_status == 2
 
 
-def test_a_recording_is_not_held_against_itself() -> None:
-    with pytest.raises(UsageError, match="it is the recording that it is held against"):
-        compare(REFERENCE, REFERENCE)
+def test_a_recording_that_is_held_against_itself_is_told() -> None:
+    for candidate in (REFERENCE, renamed(REFERENCE)):
+        found = compare(candidate, REFERENCE)
+        assert found.verdict == "BIT_EXACT"
+        assert [r.message.key for r in found.remarks if r.message][0] == "warning.itself"
+    second = fake_record(FakeDevice(), SUITE, Options(context=CONTEXT))
+    keys = [r.message.key for r in compare(second, REFERENCE).remarks if r.message]
+    assert "warning.itself" not in keys
 
 
 def test_a_second_run_of_the_same_device_is_bit_exact() -> None:
