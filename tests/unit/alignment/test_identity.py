@@ -18,6 +18,7 @@ from harness.baseline.baseline import Baseline
 from harness.devices.facts import LoadFigures
 from harness.devices.fake import FakeDevice
 from harness.errors import UsageError
+from harness.messages.message import message
 from harness.recording.context import Context
 from harness.recording.format import Recording, Run, load_recording, save_recording
 from harness.recording.recorder import Options
@@ -67,7 +68,7 @@ def test_a_recording_that_is_held_against_itself_is_told() -> None:
     for candidate in (REFERENCE, renamed(REFERENCE)):
         found = compare(candidate, REFERENCE)
         assert found.verdict == "BIT_EXACT"
-        assert [r.message.key for r in found.remarks if r.message][0] == "warning.itself"
+        assert found.remarks[0].message == message("warning.itself")
     second = fake_record(FakeDevice(), SUITE, Options(context=CONTEXT))
     keys = [r.message.key for r in compare(second, REFERENCE).remarks if r.message]
     assert "warning.itself" not in keys
