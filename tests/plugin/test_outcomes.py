@@ -53,7 +53,10 @@ def test_too_large_an_error_fails(project: PluginProject) -> None:
     result = project.run("fake", "--engine-arg=fault=scale")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["FAIL: Error over the whole vocabulary: * times *, more than 1.5.", "DIVERGENT: *"]
+        [
+            "error_ratio: FAIL: Error over the whole vocabulary: * times *, more than 1.5.",
+            "DIVERGENT: *",
+        ]
     )
     assert project.alignment()["verdict"] == "DIVERGENT"
 
@@ -92,7 +95,8 @@ def test_nan_logits_fail(project: PluginProject) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "FAIL: 4 of 24 rows hold NaN or infinite logits, first at position 5 of prompt alpha.",
+            "nonfinite: FAIL: 4 of 24 rows hold NaN or infinite logits, "
+            "first at position 5 of prompt alpha.",
             "alpha: NONFINITE at position 5 of 6",
         ]
     )
