@@ -22,7 +22,7 @@ from harness.checkpoint.fields import (
 from harness.checkpoint.findings import CheckpointIssue, Field, Inspection
 from harness.checkpoint.generic import compare_plain, gaps, may_be_head, plain_parts
 from harness.checkpoint.headers import Stored, check_inside, read_headers, total_bytes
-from harness.checkpoint.layout import Layout, by_first_part, lay_out, shown_names
+from harness.checkpoint.layout import Layout, by_first_part, lay_out, shown_names, spare_biases
 from harness.checkpoint.llama import Facts, facts_of
 from harness.checkpoint.multipliers import ignored_multipliers
 from harness.checkpoint.names import plain_name, plain_names
@@ -88,6 +88,8 @@ def inspect(
         tensors, training = plain_tensors(stored)
         seen.findings += training
     shapes = logical_shapes(tensors, scheme)
+    if family is not None and scheme is not None:
+        shapes = _without_spare(family, shapes, fields, tensors, seen)
     layout = None if family is None else lay_out(family, shapes)
     if family is not None and layout is not None and _is_another(family, layout, fields):
         layout = None
@@ -110,6 +112,28 @@ def inspect(
     else:
         seen.not_checked.append("the values of the weights (--values)")
     return _result(folder, stored, scheme, fields, None if layout is None else family, seen)
+
+
+def _without_spare(
+    family: Family,
+    shapes: dict[str, tuple[int, ...] | None],
+    fields: Fields,
+    tensors: Sequence[Stored],
+    seen: _Seen,
+) -> dict[str, tuple[int, ...] | None]:
+    """The shapes without biases that a packing program wrote and that no class reads."""
+    packed = {t.name.rpartition(".")[0] for t in tensors if t.name.endswith(".qweight")}
+    stated = stated_by(fields, family)
+    spare = spare_biases(family, shapes, packed, lambda name: bool(stated.taken(name)))
+    if spare:
+        seen.findings.append(
+            CheckpointIssue(
+                "note",
+                f"{len(spare)} biases beside packed weights that {_article(family.name)} has no "
+                f"place for ({shown_names(tuple(sorted(spare)), 1)}): engines leave them out",
+            )
+        )
+    return {name: shape for name, shape in shapes.items() if name not in spare}
 
 
 def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[CheckpointIssue]]:
