@@ -182,7 +182,7 @@ def _check_layers(
             continue
         picked = {n: _option(part, names) for n, (names, _) in own.items()}
         dense = [number for number, option in picked.items() if option == 0]
-        if len(part.options) > 2 and dense == list(range(len(dense))):
+        if part.dense_first and dense == list(range(len(dense))):
             found.leading = len(dense)
         for option, groups in enumerate(part.options):
             chosen = {n: own[n] for n in own if picked[n] == option}
