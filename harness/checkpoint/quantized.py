@@ -36,6 +36,9 @@ COMPANIONS = frozenset(
 _NF4 = re.compile(
     r"(.*)\.weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)"
 )
+_BEHIND = re.compile(
+    r"(.+?)_(?:weight_|input_)?(?:scale|scale_inv|scale_2|global_scale|zero_point)"
+)
 _PACKED = frozenset({"qweight", "weight_packed"})
 _FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 _NAMES = r"proj|linear|fc\d?|dense|wqkv|w[123o]|query_key_value"
@@ -137,7 +140,7 @@ def logical_shapes(
     found: dict[str, tuple[int, ...] | None] = {}
     for tensor in stored:
         base, _, end = tensor.name.rpartition(".")
-        if _NF4.fullmatch(tensor.name):
+        if _NF4.fullmatch(tensor.name) or _scales_a_tensor(tensor.name, by_name):
             continue
         if end in _PACKED:
             found[f"{base}.weight"] = _unpacked(tensor, scheme)
@@ -168,9 +171,18 @@ def _opaque_shapes(by_name: Mapping[str, Stored]) -> dict[str, tuple[int, ...] |
             found.setdefault(f"{match[1]}.weight", None)
         elif end in _PACKED:
             found[f"{base}.weight"] = None
+        elif _scales_a_tensor(tensor.name, by_name):
+            continue
         elif end not in COMPANIONS or _is_part_of_model(base, end, by_name):
             found[tensor.name] = tensor.shape
     return found
+
+
+def _scales_a_tensor(name: str, by_name: Mapping[str, Stored]) -> bool:
+    """Whether a key is that of another tensor with a scale's name behind it, as of experts that
+    stand in one tensor."""
+    match = _BEHIND.fullmatch(name)
+    return match is not None and match[1] in by_name
 
 
 def _is_part_of_model(base: str, end: str, by_name: Mapping[str, Stored]) -> bool:

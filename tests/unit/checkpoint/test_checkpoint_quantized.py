@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from checkpoints import CONFIG, shapes, write_config
+from family_checkpoints import config_of, weights_of
 
+from harness.checkpoint.families import FAMILIES
 from harness.checkpoint.findings import Inspection
 from harness.checkpoint.fuse_plan import plan_fuse
 from harness.checkpoint.inspect import inspect
@@ -373,3 +375,39 @@ def test_blocks_of_one_group_are_no_rows_of_another(tmp_path: Path) -> None:
 
     assert look(write(tmp_path / "a", packed(block), groups("block", "group"))).ok
     assert not look(write(tmp_path / "b", packed(block), groups("channel"))).ok
+
+
+def test_weights_under_the_name_that_msmodelslim_gives_them_are_read(tmp_path: Path) -> None:
+    tensors = packed(w8a8)
+    described = {n: "W8A8" if "_proj" in n else "FLOAT" for n in tensors}
+    folder = write(tmp_path, tensors, {}, quant_model_description=described)
+    stem = "quant_model_weight_w8a8"
+    shard = folder / f"{stem}-00001-of-00001.safetensors"
+    (folder / "model.safetensors").rename(shard)
+    assert look(folder).ok
+    index = {"weight_map": dict.fromkeys(tensors, shard.name)}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+    assert look(folder).ok
+    index["weight_map"]["model.norm.weight"] = f"{stem}-00002-of-00002.safetensors"
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"00002-of-00002\.safetensors.* is not a"):
+        look(folder)
+
+
+@pytest.mark.parametrize("name", ["fp8", "modelopt"])
+def test_scales_of_experts_in_one_tensor_are_no_foreign_tensors(tmp_path: Path, name: str) -> None:
+    family = next(f for f in FAMILIES if f.name == "Qwen3-MoE")
+    config = config_of(family)
+    tensors: Tensors = {
+        n: ("BF16", a.shape) for n, a in weights_of(family, config).items() if ".experts." not in n
+    }
+    here = "model.layers.1.mlp.experts."
+    tensors[here + "gate_up_proj"] = ("F8_E4M3", (4, 48, 64))
+    tensors[here + "down_proj"] = ("F8_E4M3", (4, 64, 24))
+    tensors[here + "down_proj_weight_scale"] = ("F32", (4, 1, 1))
+    tensors[here + "gate_up_proj_scale_inv"] = ("F32", (4, 1, 1))
+    found = look(write(tmp_path / "a", tensors, {**config, **method(name)}))
+    assert (found.wrong, errors(found)) == ((), "")
+    tensors[here + "another_scale_inv"] = ("F32", (4, 1, 1))
+    found = look(write(tmp_path / "b", tensors, {**config, **method(name)}))
+    assert "experts.another_scale_inv" in errors(found)
