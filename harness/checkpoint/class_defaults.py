@@ -1,8 +1,8 @@
 """What each class takes where config.json says nothing, by ``model_type``.
 
 Read from Transformers 5 and 4.57; a blank (``-``) where a class has no number of its own, or where
-both have another. Of MiniCPM and InternLM: from the code in their own repositories. A test holds
-the table against the Transformers that is installed.
+both have another. A test holds the table against the Transformers that is installed. MiniCPM and
+InternLM 1 to 3 are not in Transformers: their rows are from memory, and no test holds them.
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ _INSIDE = {"llava": "llama", "llava_next": "llama", "gemma3": "gemma3_text", "mi
 
 def family_of(fields: Fields) -> tuple[Family | None, Family | None]:
     """The family by ``model_type``, which Transformers goes by, else by ``architectures``;
-    and the family by ``architectures``, which vLLM goes by."""
+    and the family by ``architectures``, which vLLM goes by. None where no row is theirs."""
     values = fields.values
     outer = fields.outer.get("model_type")
     kind = values.get("model_type") or (_INSIDE.get(str(outer)) if fields.within else None)
     named = [_BY_CLASS[name] for name in classes_of(values) if name in _BY_CLASS]
     by_class = named[0] if named else None
-    by_type = _BY_TYPE.get(kind) if isinstance(kind, str) else None
-    return by_type or by_class, by_class
+    family = (_BY_TYPE.get(kind) if isinstance(kind, str) else None) or by_class
+    return family if family is not None and family.builds(values) else None, by_class

@@ -10,6 +10,7 @@ from harness.checkpoint.family_parts import (
     GEMMA,
     GRANITE,
     HEAD_NORMS,
+    LAYERNORMS_OF_HEADS,
     LLAMA_LAYER,
     MLP,
     MLP_BIAS,
@@ -143,6 +144,7 @@ DENSE = (
         multipliers=MUP,
         fused=True,
         as_llama=True,
+        holds={"num_experts": 0},  # with experts, a mixture of its own
     ),
     row(
         "InternLM",
@@ -204,13 +206,7 @@ DENSE = (
         "HunYuanDenseV1ForCausalLM",
         *LLAMA_LAYER,
         BIASES,
-        Group(
-            {
-                "self_attn.query_layernorm.weight": "head",
-                "self_attn.key_layernorm.weight": "head",
-            },
-            "use_qk_norm",
-        ),
+        LAYERNORMS_OF_HEADS,
         fused=True,
     ),
 )

@@ -11,6 +11,7 @@ from harness.checkpoint.family_parts import (
     HEAD_NORMS,
     LATENT,
     LATENT_SIZES,
+    LAYERNORMS_OF_HEADS,
     MLP,
     MLP_BIAS,
     MUP,
@@ -133,15 +134,10 @@ MIXTURES = (
         "hunyuan_v1_moe hunyuan",
         "HunYuanMoEV1ForCausalLM HunYuanMoeV1ForCausalLM",
         *(ATTENTION, NORMS, BIASES),
-        Group(
-            {
-                "self_attn.query_layernorm.weight": "head",
-                "self_attn.key_layernorm.weight": "head",
-            },
-            "use_qk_norm",
-        ),
+        LAYERNORMS_OF_HEADS,
         experts("mlp.gate.wg.weight", Group(shared("shared_mlp").tensors, "?")),
         sizes={"experts": "num_experts"},
+        holds={"use_cla": False},  # else layers share their keys and values
     ),
 )
 
@@ -153,6 +149,7 @@ LATENTS = (
         (*LATENT, experts("mlp.gate.weight", Group(shared("shared_experts").tensors, "?"))),
         LATENT_SIZES,
         leading_dense="first_k_dense_replace",
+        holds={"use_mla": True},  # else plain queries and keys
     ),
     Family(
         "DeepSeek-V3",

@@ -31,9 +31,14 @@ class Group:
 
 @dataclass(frozen=True)
 class OneOf:
-    """A layer has the tensors of one of these options, as dense or with experts."""
+    """A layer has the tensors of one of these options.
+
+    Attributes:
+        dense_first: whether the first option has no experts, and layers in front may have it.
+    """
 
     options: tuple[tuple[Group, ...], ...]
+    dense_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,10 @@ class Family:
         multipliers: fields that scale numbers and that its classes obey.
         leading_dense: the field that says how many layers in front have no experts.
         fused: whether the quantizer of ternary training is defined for its layers.
-        tied: what the class takes where ``tie_word_embeddings`` is absent.
         as_llama: whether it is a Llama where its multipliers are neutral.
         norm_is_one_plus: whether norms multiply by one plus the weight.
+        holds: values that fields must have, where they are there, for a layer to be as the row
+            says; with another the class builds other tensors, which are not known here.
     """
 
     name: str
@@ -74,6 +80,7 @@ class Family:
     fused: bool = False
     as_llama: bool = False
     norm_is_one_plus: bool = False
+    holds: Mapping[str, Any] = field(default_factory=dict)
 
     def groups(self) -> Iterator[Group]:
         """Every group, those of options too."""
@@ -87,6 +94,11 @@ class Family:
     def dimensions(self) -> dict[str, str]:
         """The dimensions of every tensor that a layer may have."""
         return {name: dims for group in self.groups() for name, dims in group.tensors.items()}
+
+    def builds(self, values: Mapping[str, Any]) -> bool:
+        """Whether these fields of config.json ask for the tensors of the row."""
+        told = {key: values[key] for key in self.holds if values.get(key) is not None}
+        return all(value == self.holds[key] for key, value in told.items())
 
     @property
     def by_heads(self) -> bool:

@@ -39,6 +39,11 @@ MLP = Group(linears("mlp", MLP_DIMS))
 MLP_BIAS = Group(linears("mlp", MLP_DIMS, "bias"), "mlp_bias")
 HEAD_NORMS = {"self_attn.q_norm.weight": "head", "self_attn.k_norm.weight": "head"}
 NORMS = Group({"input_layernorm.weight": "hidden", "post_attention_layernorm.weight": "hidden"})
+#: Norms of heads, under Hunyuan's names.
+LAYERNORMS_OF_HEADS = Group(
+    {"self_attn.query_layernorm.weight": "head", "self_attn.key_layernorm.weight": "head"},
+    "use_qk_norm",
+)
 #: A buffer of old checkpoints: half a head's frequencies.
 FREQUENCIES = Group({"self_attn.rotary_emb.inv_freq": "half"}, "?")
 LLAMA_LAYER = (ATTENTION, MLP, NORMS, FREQUENCIES)
@@ -67,6 +72,7 @@ def experts(router: str, shared: Group | None = None, *more: Group) -> OneOf:
     )
     return OneOf(
         ((MLP,), (Group(linears("mlp.experts.*", each)), *rest), (stacked, *rest)),
+        dense_first=True,
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoint import siblings
-from harness.checkpoint.blocks import same_bytes
 from harness.checkpoint.families import family_of
-from harness.checkpoint.family import Family, Fields, classes_of, language_fields
+from harness.checkpoint.family import Family, Fields, language_fields
+from harness.checkpoint.family_findings import article, beside, contradiction, foreign, misshapen
 from harness.checkpoint.fields import (
     compare_fields,
     contradicted_products,
@@ -21,8 +21,9 @@ from harness.checkpoint.fields import (
 )
 from harness.checkpoint.findings import CheckpointIssue, Field, Inspection
 from harness.checkpoint.generic import compare_plain, gaps, may_be_head, plain_parts
+from harness.checkpoint.head import tied_field
 from harness.checkpoint.headers import Stored, check_inside, read_headers, total_bytes
-from harness.checkpoint.layout import Layout, by_first_part, lay_out, shown_names
+from harness.checkpoint.layout import Layout, lay_out, shown_names, spare_biases
 from harness.checkpoint.llama import Facts, facts_of
 from harness.checkpoint.multipliers import ignored_multipliers
 from harness.checkpoint.names import plain_name, plain_names
@@ -34,7 +35,6 @@ from harness.checkpoint.tokens import check_tokens
 from harness.model.model import Model, read_json
 from harness.model.safetensors_file import BITS
 
-_SHOWN = 3
 _TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _WIDTH = {"bfloat16": 16, "float16": 16, "float32": 32}
 
@@ -88,6 +88,8 @@ def inspect(
         tensors, training = plain_tensors(stored)
         seen.findings += training
     shapes = logical_shapes(tensors, scheme)
+    if family is not None and scheme is not None:
+        shapes = _without_spare(family, shapes, fields, tensors, seen)
     layout = None if family is None else lay_out(family, shapes)
     if family is not None and layout is not None and _is_another(family, layout, fields):
         layout = None
@@ -95,12 +97,8 @@ def inspect(
         _check_family(family, layout, fields, tensors, head_dim, scheme, seen)
     else:
         _check_plain(family, shapes, fields, tensors, seen)
-    seen.findings += _contradiction(family, by_class, fields)
-    seen.findings += check_rope(fields.values, seen.head_dim)
-    seen.findings += check_spelling(fields.values)
-    seen.findings += check_tokens(model, fields.values, seen.rows)
-    seen.findings += _code_and_dtype(config, stored, scheme)
-    seen.checked += ["the position encoding", "tokenizer and eos", "the declared type"]
+    seen.findings += contradiction(family, by_class, fields)
+    _check_rest(model, fields, stored, scheme, seen)
     if values:
         from harness.checkpoint.values import check_values
 
@@ -110,6 +108,39 @@ def inspect(
     else:
         seen.not_checked.append("the values of the weights (--values)")
     return _result(folder, stored, scheme, fields, None if layout is None else family, seen)
+
+
+def _check_rest(
+    model: Model, fields: Fields, stored: Sequence[Stored], scheme: Scheme | None, seen: _Seen
+) -> None:
+    """What is checked of every checkpoint, whatever its tensors are."""
+    seen.findings += check_rope(fields.values, seen.head_dim)
+    seen.findings += check_spelling(fields.values)
+    seen.findings += check_tokens(model, fields.values, seen.rows)
+    seen.findings += _code_and_dtype(fields.outer, stored, scheme)
+    seen.checked += ["the position encoding", "tokenizer and eos", "the declared type"]
+
+
+def _without_spare(
+    family: Family,
+    shapes: dict[str, tuple[int, ...] | None],
+    fields: Fields,
+    tensors: Sequence[Stored],
+    seen: _Seen,
+) -> dict[str, tuple[int, ...] | None]:
+    """The shapes without biases that a packing program wrote and that no class reads."""
+    packed = {t.name.rpartition(".")[0] for t in tensors if t.name.endswith(".qweight")}
+    stated = stated_by(fields, family)
+    spare = spare_biases(family, shapes, packed, lambda name: bool(stated.taken(name)))
+    if spare:
+        seen.findings.append(
+            CheckpointIssue(
+                "note",
+                f"{len(spare)} biases beside packed weights that {article(family.name)} has no "
+                f"place for ({shown_names(tuple(sorted(spare)), 1)}): engines leave them out",
+            )
+        )
+    return {name: shape for name, shape in shapes.items() if name not in spare}
 
 
 def plain_tensors(stored: Sequence[Stored]) -> tuple[list[Stored], list[CheckpointIssue]]:
@@ -159,12 +190,11 @@ def _check_family(
     seen.rows = layout.sizes.get("vocab")
     seen.fields = compare_fields(family, layout, stated, heads)
     embedding = layout.prefix + family.embedding
-    seen.fields.append(_tied(layout.head, embedding, fields, tensors, stated.defaults))
-    seen.findings += [_shape(problem) for problem in layout.problems[:_SHOWN]]
-    seen.findings += _more(layout.problems)
+    seen.fields.append(tied_field(layout.head, embedding, fields, tensors, stated.defaults))
+    seen.findings += misshapen(layout.problems)
     seen.findings += contradicted_products(family, layout, stated)
-    seen.findings += _foreign(family, layout, scheme)
-    seen.findings += _beside(family, layout, fields)
+    seen.findings += foreign(family, layout, scheme)
+    seen.findings += beside(family, layout, fields)
     if facts is not None:
         seen.findings += ignored_multipliers(
             family, fields.values, facts.hidden, facts.layers, seen.head_dim
@@ -173,7 +203,7 @@ def _check_family(
     elif "rank" in layout.sizes and "rope" in layout.sizes:
         seen.cache = layout.count * (layout.sizes["rank"] + layout.sizes["rope"])
     seen.checked += [
-        f"the tensors of each layer of {_article(family.name)}",
+        f"the tensors of each layer of {article(family.name)}",
         "the dimensions of config.json",
         "the head against tie_word_embeddings",
     ]
@@ -216,7 +246,7 @@ def _check_plain(
     gone = not parts.head and stated and not any(stated) and not may_be_head(parts, shapes)
     both = fields.values.get("is_encoder_decoder") is True  # a head of the decoder's own
     if parts.rows is not None and not both and (parts.head or gone):
-        told = _tied(parts.head, parts.embedding, fields, tensors, {})
+        told = tied_field(parts.head, parts.embedding, fields, tensors, {})
         if told.bad and parts.head:  # what a class does with both is its own
             seen.findings.append(
                 CheckpointIssue("warning", f"tie_word_embeddings is true, and {told.note}")
@@ -227,88 +257,6 @@ def _check_plain(
     counted = [f.name for f in seen.fields if f.name != "tie_word_embeddings"]
     seen.checked += [f"{name} against the tensors" for name in counted]
     seen.not_checked.append("the tensors of each layer, and the other dimensions")
-
-
-def _foreign(family: Family, layout: Layout, scheme: Scheme | None) -> Iterator[CheckpointIssue]:
-    names = layout.foreign
-    if scheme is not None:
-        # Outlier suppression moves a part of a norm into a bias, which is described.
-        described = scheme.settings
-        names = tuple(n for n in names if not (n.endswith(".bias") and n in described))
-    if names:
-        yield CheckpointIssue(
-            "error",
-            f"{len(names)} tensors within the layers that {_article(family.name)} has no place "
-            f"for: {shown_names(names)}: engines leave them out, or refuse them",
-            "make model_type and architectures those of these weights",
-        )
-
-
-def _beside(family: Family, layout: Layout, fields: Fields) -> Iterator[CheckpointIssue]:
-    if not layout.beside:
-        return
-    parts = ", ".join(f"{name} ({count})" for name, count in by_first_part(layout.beside))
-    if fields.within or any(key.endswith("_config") for key in fields.outer):
-        yield CheckpointIssue("note", f"tensors beside the language model are not checked: {parts}")
-    else:
-        yield CheckpointIssue(
-            "warning",
-            f"{len(layout.beside)} tensors outside of the layers that {_article(family.name)} "
-            f"has no place for: {shown_names(layout.beside)}",
-        )
-
-
-def _contradiction(
-    family: Family | None, by_class: Family | None, fields: Fields
-) -> Iterator[CheckpointIssue]:
-    if family is not None and by_class is not None and family is not by_class:
-        kind = fields.values.get("model_type")
-        yield CheckpointIssue(
-            "warning",
-            f"model_type {kind!r} is {_article(family.name)}, architectures "
-            f"{classes_of(fields.values)} is {_article(by_class.name)}: Transformers goes by the "
-            "former, vLLM by the latter",
-            "take both from the release of these weights",
-        )
-
-
-def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "EIO" else f"a {name}"
-
-
-def _shape(problem: str) -> CheckpointIssue:
-    return CheckpointIssue("error", problem, "download the checkpoint again", "shapes")
-
-
-def _more(problems: Sequence[str]) -> list[CheckpointIssue]:
-    rest = len(problems) - _SHOWN
-    return [_shape(f"{rest} more tensors are missing or misshapen")] if rest > 0 else []
-
-
-def _tied(
-    head: str,
-    embedding: str,
-    fields: Fields,
-    tensors: Sequence[Stored],
-    defaults: Mapping[str, Any],
-) -> Field:
-    """Whether the head is there, as ``tie_word_embeddings`` says."""
-    name, said = "tie_word_embeddings", fields.tied
-    stated = said[-1] if said else None
-    tied = any(said) if said else bool(defaults.get(name))
-    if head and tied and all(said):
-        by_name = {t.name: t for t in tensors}
-        first, second = by_name.get(embedding), by_name.get(head)
-        if first is not None and second is not None and same_bytes(first, second):
-            return Field(name, stated, True, "equal", f"{head} repeats the embeddings")
-        note = f"{head} is there and differs: vLLM would skip it without a word"
-        return Field(name, stated, False, "wrong", note)
-    if head:
-        return Field(name, stated, False, "equal", "" if stated is not None else "absent: false")
-    if tied:
-        return Field(name, stated, True, "equal", "" if stated else "absent, or tied outside")
-    note = "there is no lm_head.weight: it would be filled with random numbers"
-    return Field(name, stated, True, "wrong", note)
 
 
 def _code_and_dtype(

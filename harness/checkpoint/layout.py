@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.checkpoint.family import Family, Group, OneOf
@@ -13,6 +13,10 @@ from harness.checkpoint.family import Family, Group, OneOf
 #: None where the shape of a packed weight cannot be told.
 Shapes = Mapping[str, tuple[int, ...] | None]
 
+#: Whether a field of config.json is set, by its name.
+Has = Callable[[str], bool]
+
+_NUMBERED = re.compile(r"[^\d]*\.\d+\.(.+)")
 _EXPERT = re.compile(r"(?<=experts\.)\d+(?=\.)")
 #: Layers behind the last one that only predict further tokens.
 _PREDICTS = ("eh_proj.", "enorm.", "hnorm.", "shared_head.", "embed_tokens.")
@@ -107,6 +111,28 @@ def lay_out(family: Family, shapes: Shapes) -> Layout | None:
     )
 
 
+def spare_biases(family: Family, shapes: Shapes, packed: Container[str], has: Has) -> set[str]:
+    """Biases beside packed weights that the family has no place for.
+
+    Some programs write one, of zeros, beside every weight that they pack; engines skip those
+    of which the class has none.
+
+    Args:
+        packed: keys of packed weights, without their last part.
+        has: whether a field of config.json asks for tensors.
+    """
+    when = {name: group.when for group in family.groups() for name in group.tensors}
+    found = set()
+    for name in shapes:
+        base, _, end = name.rpartition(".")
+        match = _NUMBERED.fullmatch(_EXPERT.sub("*", name))
+        if end == "bias" and base in packed and match:
+            field = when.get(match[1])
+            if field is None or (field not in ("", "?") and not has(field)):
+                found.add(name)
+    return found
+
+
 def _in(name: str, start: str) -> bool:
     return name.startswith(start) and name.removeprefix(start).partition(".")[0].isdecimal()
 
@@ -156,7 +182,7 @@ def _check_layers(
             continue
         picked = {n: _option(part, names) for n, (names, _) in own.items()}
         dense = [number for number, option in picked.items() if option == 0]
-        if len(part.options) > 2 and dense == list(range(len(dense))):
+        if part.dense_first and dense == list(range(len(dense))):
             found.leading = len(dense)
         for option, groups in enumerate(part.options):
             chosen = {n: own[n] for n in own if picked[n] == option}

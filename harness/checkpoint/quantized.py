@@ -30,14 +30,26 @@ COMPANIONS = frozenset(
         *("kv_cache_scale", "kv_cache_offset", "input_bias", "left_trans", "right_trans"),
         *("clip_ratio", "weight_scale_bias", "scale", "offset", "weight_bias", "scale_packed"),
         *("meta", "B", "s", "input_amax", "weight_amax", "weight_clip_max", "reduce_sum"),
+        *("activation_scale_inv", "index", "info"),
     }
 )
 _NF4 = re.compile(
     r"(.*)\.weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)"
 )
+_BEHIND = re.compile(
+    r"(.+?)_(?:weight_|input_)?(?:scale|scale_inv|scale_2|global_scale|zero_point)"
+)
 _PACKED = frozenset({"qweight", "weight_packed"})
 _FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
-_LINEAR = re.compile(r".*(proj|linear|fc\d?|dense|wqkv|w[123o]|query_key_value|experts.*)\.weight")
+_NAMES = r"proj|linear|fc\d?|dense|wqkv|w[123o]|query_key_value"
+_LINEAR = re.compile(rf".*({_NAMES}|experts.*)\.weight")
+#: What a method of unknown layout keeps of a linear: anything under its key.
+_ANY_PART = re.compile(rf"(.*(?:{_NAMES}|lm_head|\.gate))\.(?!bias$).+")
+#: Methods whose layout of a weight is known here.
+_LAID_OUT = frozenset(
+    {"gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "bitsandbytes", "mxfp4"}
+    | {"msModelSlim"}
+)
 
 
 @dataclass(frozen=True)
@@ -123,10 +135,12 @@ def logical_shapes(
     if scheme is None:
         return {t.name: t.shape for t in stored}
     by_name = {t.name: t for t in stored}
+    if is_opaque(scheme):
+        return _opaque_shapes(by_name)
     found: dict[str, tuple[int, ...] | None] = {}
     for tensor in stored:
         base, _, end = tensor.name.rpartition(".")
-        if _NF4.fullmatch(tensor.name):
+        if _NF4.fullmatch(tensor.name) or _scales_a_tensor(tensor.name, by_name):
             continue
         if end in _PACKED:
             found[f"{base}.weight"] = _unpacked(tensor, scheme)
@@ -135,6 +149,40 @@ def logical_shapes(
         elif end not in COMPANIONS or _is_part_of_model(base, end, by_name):
             found[tensor.name] = tensor.shape
     return found
+
+
+def is_opaque(scheme: Scheme) -> bool:
+    """Whether the scheme keeps a weight in a layout, or under names, that are not known here."""
+    sparse = scheme.settings.get("sparsity_config")
+    packed = isinstance(sparse, Mapping) and sparse.get("format") not in (None, "dense")
+    marlin = str(scheme.settings.get("format")).startswith("marlin")
+    return scheme.method not in _LAID_OUT or packed or marlin
+
+
+def _opaque_shapes(by_name: Mapping[str, Stored]) -> dict[str, tuple[int, ...] | None]:
+    """What is beside a linear, or in place of its weight, stands for a weight of any shape."""
+    found: dict[str, tuple[int, ...] | None] = {}
+    for tensor in by_name.values():
+        base, _, end = tensor.name.rpartition(".")
+        whole = tensor.dtype in _FLOATS or tensor.dtype.startswith("F8_")
+        if end == "weight":
+            found.setdefault(tensor.name, tensor.shape if whole else None)
+        elif match := _ANY_PART.fullmatch(tensor.name):
+            found.setdefault(f"{match[1]}.weight", None)
+        elif end in _PACKED:
+            found[f"{base}.weight"] = None
+        elif _scales_a_tensor(tensor.name, by_name):
+            continue
+        elif end not in COMPANIONS or _is_part_of_model(base, end, by_name):
+            found[tensor.name] = tensor.shape
+    return found
+
+
+def _scales_a_tensor(name: str, by_name: Mapping[str, Stored]) -> bool:
+    """Whether a key is that of another tensor with a scale's name behind it, as of experts that
+    stand in one tensor."""
+    match = _BEHIND.fullmatch(name)
+    return match is not None and match[1] in by_name
 
 
 def _is_part_of_model(base: str, end: str, by_name: Mapping[str, Stored]) -> bool:
@@ -161,7 +209,9 @@ def _unpacked(tensor: Stored, scheme: Scheme) -> tuple[int, ...] | None:
 
 def is_repacked(scheme: Scheme) -> bool:
     """Whether the packed weights have another layout than the usual one of their method."""
-    layout = scheme.settings.get("checkpoint_format") or scheme.settings.get("version")
+    layout = scheme.settings.get("checkpoint_format")
+    if scheme.method == "awq":  # elsewhere this is the version of a program
+        layout = layout or scheme.settings.get("version")
     usual = layout is None or str(layout).lower() in ("gptq", "gptq_v2", "gemm")
     return not usual or bool(scheme.settings.get("dynamic"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.checkpoint.findings import CheckpointIssue
 from harness.checkpoint.headers import Stored
-from harness.checkpoint.quantized import Scheme, bits_of, is_repacked, linears
+from harness.checkpoint.quantized import Scheme, bits_of, is_opaque, is_repacked, linears
 
 _SHOWN = 3
 _AGAIN = "download the checkpoint again, or quantize it again"
@@ -66,7 +66,7 @@ def check_quantized(scheme: Scheme, stored: Sequence[Stored]) -> Iterator[Checkp
 
 def is_checked(scheme: Scheme) -> bool:
     """Whether the parts that this scheme needs are known here."""
-    return scheme.method in _CHECKS
+    return scheme.method in _CHECKS and not is_opaque(scheme)
 
 
 def _is_plain(stored: Sequence[Stored]) -> bool:
@@ -77,7 +77,7 @@ def _problems(scheme: Scheme, stored: Sequence[Stored]) -> Iterator[str]:
     if scheme.method == "msModelSlim":
         yield from _described(scheme, stored)
     check = _CHECKS.get(scheme.method)
-    if check is not None:
+    if check is not None and not is_opaque(scheme):
         for base, own in linears(stored):
             yield from check(base, own, scheme)
 
@@ -135,7 +135,8 @@ def _fp8(base: str, own: Own, scheme: Scheme) -> Iterator[str]:
             yield from _misshapen(base, own, {"weight_scale_inv": blocks})
     elif not {"weight_scale", "weight_scale_inv", "scale", "scales"} & own.keys():
         yield f"{base}.weight_scale is missing, {base}.weight is {weight.dtype}"
-    if scheme.settings.get("activation_scheme") == "static" and "input_scale" not in own:
+    inputs = {"input_scale", "activation_scale", "activation_scale_inv"}
+    if scheme.settings.get("activation_scheme") == "static" and not inputs & own.keys():
         yield f"{base}.input_scale is missing, activation_scheme is static"
 
 
@@ -148,8 +149,6 @@ def _compressed(base: str, own: Own, scheme: Scheme) -> Iterator[str]:
             yield f"{base}.weight_packed is missing, {base}.{parts[0]} is there"
         return
     beside = "weight" if packed is None else "weight_packed"
-    if beside == "weight_packed" and "scale_packed" in own:
-        return  # sparse and packed: its parts are not known here
     yield from _lacking(base, own, ("weight_scale",), beside)
     fours = packed is not None and packed.dtype == "U8"
     if fours:
@@ -160,11 +159,10 @@ def _compressed(base: str, own: Own, scheme: Scheme) -> Iterator[str]:
         yield from _lacking(base, own, ("weight_zero_point",), beside)
     if packed is not None and not fours and arguments.get("actorder") == "group":
         yield from _lacking(base, own, ("weight_g_idx",), beside)
-    rows = (packed or weight).shape[:1] if (packed or weight) is not None else ()  # type: ignore[union-attr]
-    scale = own.get("weight_scale")
-    per_tensor = scale is not None and math.prod(scale.shape) == 1
-    blocked = arguments.get("strategy") == "block"
-    if scale is not None and rows and not per_tensor and not blocked and scale.shape[:1] != rows:
+    rows, scale = own[beside].shape[:1], own.get("weight_scale")
+    if scale is None or not rows or math.prod(scale.shape) == 1:
+        return  # one scale for the whole tensor
+    if not _may_be_blocked(scheme) and scale.shape[:1] != rows:
         yield f"{base}.weight_scale is {list(scale.shape)}, {base}.{beside} has {rows[0]} rows"
 
 
@@ -174,14 +172,23 @@ def _nv(scheme: Scheme) -> bool:
     )
 
 
-def _arguments(scheme: Scheme) -> Mapping[str, Any]:
-    """What config_groups says of weights; nothing where groups differ."""
+def _may_be_blocked(scheme: Scheme) -> bool:
+    """Whether some linears have a scale for each block, not for each row."""
+    return any(arguments.get("strategy") == "block" for arguments in _each_group(scheme))
+
+
+def _each_group(scheme: Scheme) -> list[Mapping[str, Any]]:
     groups = scheme.settings.get("config_groups")
-    found = [
+    return [
         group["weights"]
         for group in (groups.values() if isinstance(groups, Mapping) else ())
         if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
     ]
+
+
+def _arguments(scheme: Scheme) -> Mapping[str, Any]:
+    """What config_groups says of weights; nothing where groups differ."""
+    found = _each_group(scheme)
     return found[0] if found and all(f == found[0] for f in found) else {}
 
 

@@ -6,7 +6,6 @@ Hub; each becomes a local directory in the Transformers layout.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from harness.errors import ModelError
 from harness.model.hub import cached, download
-from harness.model.model import Model, _as_path
+from harness.model.model import Model, _as_path, read_json
 from harness.model.packaged import PACKAGED
 from harness.model.weights import weight_files
 
@@ -107,7 +106,7 @@ def _refuse_other_kinds(name: str, path: str) -> None:
     except OSError:
         return
     if "adapter_config.json" in files:
-        base = _base_of(os.path.join(path, "adapter_config.json"))
+        base = _base_of(path)
         raise ModelError(
             f"model {name!r}: {path} holds an adapter (LoRA, PEFT)"
             f"{f' of {base}' if base else ''}, no whole model; merge it into its base first "
@@ -122,12 +121,11 @@ def _refuse_other_kinds(name: str, path: str) -> None:
         )
 
 
-def _base_of(file: str) -> str:
-    """The model that an adapter belongs to, as its file says; "" where it does not."""
+def _base_of(path: str) -> str:
+    """The model that the adapter in a folder belongs to, as its file says; "" without."""
     try:
-        with open(file, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError, RecursionError):
+        content = read_json(Model("", path), "adapter_config.json") or {}
+    except ModelError:
         return ""
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    base = content.get("base_model_name_or_path")
     return base.replace("\n", " ")[:200] if isinstance(base, str) else ""

@@ -22,6 +22,7 @@ from harness.model.hub import first_line, require
 from harness.model.model import MAX_JSON
 from harness.model.safetensors_file import safetensors_header
 
+_QUANTIZED = "quant_model_weight"
 #: Torch's names of dtypes, in the words of safetensors.
 _FROM_TORCH = {
     "bool": "BOOL",
@@ -150,10 +151,25 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str]]:
         index = folder / f"{stem}.index.json"
         if index.is_file():
             return _indexed(index, os.path.splitext(stem)[1])
+    if found := _of_a_quantizer(folder):
+        return found
     raise ModelError(
         f"{folder}: no weights; there is neither model.safetensors nor pytorch_model.bin, "
         "nor an index of either"
     )
+
+
+def _of_a_quantizer(folder: Path) -> tuple[list[Path], set[str]] | None:
+    """Weights under the name that msModelSlim gives them, as ``quant_model_weight_w8a8``."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.startswith(_QUANTIZED))
+    except OSError:
+        return None
+    for name in names:
+        if name.endswith(".index.json"):
+            return _indexed(folder / name, ".safetensors")
+    files = [folder / name for name in names if name.endswith(".safetensors")]
+    return (files, set()) if files else None
 
 
 def _indexed(index: Path, suffix: str) -> tuple[list[Path], set[str]]:

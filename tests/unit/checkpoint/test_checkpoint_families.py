@@ -267,3 +267,43 @@ def test_fuse_refuses_a_family_that_is_not_known(tmp_path: Path) -> None:
     config = {**CONFIG, "model_type": "newest", "architectures": ["NewestForCausalLM"]}
     with pytest.raises(ModelError, match="not among the families"):
         plan_fuse(Model("m", str(checkpoint(tmp_path / "in", config=config))), tmp_path / "o", 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("minicpm", {"num_experts": 8}),
+        ("deepseek_v2", {"use_mla": False, "kv_lora_rank": None, "qk_nope_head_dim": 0}),
+        ("hunyuan_v1_moe", {"use_cla": True, "model_type": "hunyuan"}),
+    ],
+)
+def test_a_class_that_builds_other_tensors_is_checked_in_part(
+    tmp_path: Path, kind: str, changes: dict[str, Any]
+) -> None:
+    config = config_of(NAMES[kind])
+    weights = {
+        name.replace("v_proj", "another").replace("kv_b_proj", "another").replace("mlp", "moe"): a
+        for name, a in weights_of(NAMES[kind], config).items()
+    }
+    assert not look(checkpoint(tmp_path / "a", weights, config)).ok
+    found = look(checkpoint(tmp_path / "b", weights, {**config, **changes}))
+    assert (found.wrong, errors(found), found.known_as) == ((), "", None)
+    found = look(checkpoint(tmp_path / "c", weights, {**config, **changes, "vocab_size": 777}))
+    assert [f.name for f in found.wrong] == ["vocab_size"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [
+        ("LlamaForSequenceClassification", True),
+        ("LlamaModel", True),
+        ("LlamaForCausalLM", False),
+        ("ChatGLMModel", False),
+        ("GPT2LMHeadModel", False),
+    ],
+)
+def test_a_class_without_a_head_lacks_none(tmp_path: Path, name: str, fine: bool) -> None:
+    weights = {n: a for n, a in latents().items() if n != "lm_head.weight"}
+    found = look(checkpoint(tmp_path, weights, {**CONFIG, "architectures": [name]}))
+    assert found.ok == fine
+    assert [f.name for f in found.wrong] == ([] if fine else ["tie_word_embeddings"])

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from checkpoints import CONFIG, shapes, write_config
+from family_checkpoints import config_of, weights_of
 
+from harness.checkpoint.families import FAMILIES
 from harness.checkpoint.findings import Inspection
 from harness.checkpoint.fuse_plan import plan_fuse
 from harness.checkpoint.inspect import inspect
@@ -259,3 +261,153 @@ def test_floats_under_a_scheme_are_a_warning(tmp_path: Path) -> None:
     found = look(write(tmp_path, plain, method("fp8")))
     assert found.ok
     assert any("every weight is a float" in f.what for f in found.findings)
+
+
+def aqlm(out: int, inner: int) -> Tensors:
+    return {"codes": ("I16", (out, inner // 8, 1)), "scales": ("F16", (out, 1, 1, 1))}
+
+
+def hqq(out: int, inner: int) -> Tensors:
+    return {"W_q": ("U8", (out * inner // 2,)), "scale": ("BF16", (out,)), "zero": ("BF16", (out,))}
+
+
+def eetq(out: int, inner: int) -> Tensors:
+    return {"weight": ("I8", (inner, out)), "weight_scales": ("F16", (out,))}
+
+
+def torchao(out: int, inner: int) -> Tensors:
+    return {"_weight_qdata": ("I8", (out, inner)), "_weight_scale": ("F32", (out, 1))}
+
+
+def bitmask(out: int, inner: int) -> Tensors:
+    return {
+        "weight.compressed": ("BF16", (out * inner // 2,)),
+        "weight.bitmask": ("U8", (out, inner // 8)),
+    }
+
+
+def marlin(out: int, inner: int) -> Tensors:
+    return {
+        "weight_packed": ("I32", (inner // 32, out * 2)),
+        "scale_packed": ("F16", (inner // 32, out)),
+        "meta": ("I16", (inner // 16, out // 8)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "config"),
+    [
+        (aqlm, method("aqlm")),
+        (hqq, method("hqq")),
+        (eetq, method("eetq")),
+        (torchao, method("torchao")),
+        (awq, method("auto-round", bits=4, packing_format="auto_round:auto_awq")),
+        (bitmask, method("compressed-tensors", sparsity_config={"format": "sparse-bitmask"})),
+        (marlin, method("compressed-tensors", format="marlin-24")),
+    ],
+)
+def test_a_layout_that_is_not_known_makes_nothing_wrong(
+    tmp_path: Path, parts: Parts, config: dict[str, Any]
+) -> None:
+    tensors = packed(parts)
+    found = look(write(tmp_path / "a", tensors, config))
+    assert (found.wrong, errors(found), found.known_as) == ((), "", "Llama")
+    assert any("keeps beside each weight" in what for what in found.not_checked)
+    found = look(write(tmp_path / "b", tensors, {**config, "hidden_size": 777}))
+    assert [f.name for f in found.wrong] == ["hidden_size"]
+    less = {n: t for n, t in tensors.items() if "layers.0.mlp.down_proj" not in n}
+    said = errors(look(write(tmp_path / "c", less, config)))
+    assert "model.layers.0.mlp.down_proj.weight is missing" in said
+    more = tensors | {"model.layers.0.self_attn.extra_norm.weight": ("BF16", (16,))}
+    assert "extra_norm" in errors(look(write(tmp_path / "d", more, config)))
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2"])
+def test_biases_that_a_packing_program_wrote_are_no_part_of_the_model(
+    tmp_path: Path, kind: str
+) -> None:
+    def biased(out: int, inner: int) -> Tensors:
+        return gptq(out, inner) | {"bias": ("F16", (out,))}
+
+    config = FORMATS["gptq"][1] | {"model_type": kind}
+    found = look(write(tmp_path / "a", packed(biased), config))
+    assert (found.wrong, errors(found)) == ((), "")
+    assert any(f.what.endswith("engines leave them out") for f in found.findings)
+    if kind == "qwen2":  # three of seven are its own, and must be there
+        assert any(f.what.startswith("8 biases") for f in found.findings)
+        said = errors(look(write(tmp_path / "b", packed(gptq), config)))
+        assert "q_proj.bias is missing" in said
+    if kind == "llama":
+        asked = look(write(tmp_path / "c", packed(biased), {**config, "attention_bias": True}))
+        assert any(f.what.startswith("6 biases") for f in asked.findings)
+        asked = look(write(tmp_path / "d", packed(gptq), {**config, "attention_bias": True}))
+        assert [f.name for f in asked.wrong] == ["attention_bias"]
+
+
+@pytest.mark.parametrize("name", ["input_scale", "activation_scale"])
+def test_a_static_scale_of_inputs_has_two_names(tmp_path: Path, name: str) -> None:
+    def static(out: int, inner: int) -> Tensors:
+        whole: Tensors = {"weight": ("F8_E4M3", (out, inner)), "weight_scale_inv": ("BF16", ())}
+        return whole | {name: ("BF16", ())}
+
+    config = method("fp8", activation_scheme="static", weight_block_size=None)
+    assert look(write(tmp_path / "a", packed(static), config)).ok
+    less = {n: t for n, t in packed(static).items() if f"up_proj.{name}" not in n}
+    assert "up_proj.input_scale is missing" in errors(look(write(tmp_path / "b", less, config)))
+
+
+def test_the_shapes_are_told_under_a_packing_whose_program_has_a_version(tmp_path: Path) -> None:
+    _, config, _ = FORMATS["compressed-tensors"]
+    content = config["quantization_config"] | {"version": "0.11.0"}
+    wrong = {"quantization_config": content, "intermediate_size": 777}
+    found = look(write(tmp_path, packed(compressed), wrong))
+    assert [(f.name, f.weights) for f in found.wrong] == [("intermediate_size", 96)]
+
+
+def test_blocks_of_one_group_are_no_rows_of_another(tmp_path: Path) -> None:
+    def block(out: int, inner: int) -> Tensors:
+        blocks = (-(-out // 32), -(-inner // 32))
+        return {"weight": ("F8_E4M3", (out, inner)), "weight_scale": ("BF16", blocks)}
+
+    def groups(*strategies: str) -> dict[str, Any]:
+        each = [{"weights": {"num_bits": 8, "strategy": name}} for name in strategies]
+        return method("compressed-tensors", config_groups=dict(zip("ab", each, strict=False)))
+
+    assert look(write(tmp_path / "a", packed(block), groups("block", "group"))).ok
+    assert not look(write(tmp_path / "b", packed(block), groups("channel"))).ok
+
+
+def test_weights_under_the_name_that_msmodelslim_gives_them_are_read(tmp_path: Path) -> None:
+    tensors = packed(w8a8)
+    described = {n: "W8A8" if "_proj" in n else "FLOAT" for n in tensors}
+    folder = write(tmp_path, tensors, {}, quant_model_description=described)
+    stem = "quant_model_weight_w8a8"
+    shard = folder / f"{stem}-00001-of-00001.safetensors"
+    (folder / "model.safetensors").rename(shard)
+    assert look(folder).ok
+    index = {"weight_map": dict.fromkeys(tensors, shard.name)}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+    assert look(folder).ok
+    index["weight_map"]["model.norm.weight"] = f"{stem}-00002-of-00002.safetensors"
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"00002-of-00002\.safetensors.* is not a"):
+        look(folder)
+
+
+@pytest.mark.parametrize("name", ["fp8", "modelopt"])
+def test_scales_of_experts_in_one_tensor_are_no_foreign_tensors(tmp_path: Path, name: str) -> None:
+    family = next(f for f in FAMILIES if f.name == "Qwen3-MoE")
+    config = config_of(family)
+    tensors: Tensors = {
+        n: ("BF16", a.shape) for n, a in weights_of(family, config).items() if ".experts." not in n
+    }
+    here = "model.layers.1.mlp.experts."
+    tensors[here + "gate_up_proj"] = ("F8_E4M3", (4, 48, 64))
+    tensors[here + "down_proj"] = ("F8_E4M3", (4, 64, 24))
+    tensors[here + "down_proj_weight_scale"] = ("F32", (4, 1, 1))
+    tensors[here + "gate_up_proj_scale_inv"] = ("F32", (4, 1, 1))
+    found = look(write(tmp_path / "a", tensors, {**config, **method(name)}))
+    assert (found.wrong, errors(found)) == ((), "")
+    tensors[here + "another_scale_inv"] = ("F32", (4, 1, 1))
+    found = look(write(tmp_path / "b", tensors, {**config, **method(name)}))
+    assert "experts.another_scale_inv" in errors(found)

@@ -58,3 +58,9 @@ def test_what_two_releases_take_is_held_together(config: dict[str, Any], said: s
     found = [issue.what for issue in check_spelling({"model_type": "llama", **config})]
     assert bool(found) == bool(said)
     assert said in " | ".join(found)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("ministral3", False), ("qwen3", True)])
+def test_a_type_that_only_the_newer_release_has_is_read_by_one(kind: str, told: bool) -> None:
+    inside = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0}
+    assert bool(list(check_spelling({"model_type": kind, "rope_parameters": inside}))) == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_an_adapter_is_called_one(tmp_path: Path, content: str, said: str) -> No
         find_model(str(tmp_path))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_adapter_s_file_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "adapter_config.json")
+    with pytest.raises(ModelError, match="an adapter"):
+        find_model(str(tmp_path))
 
 
 def test_gguf_files_are_called_so(tmp_path: Path) -> None:
