@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from harness.alignment.comparability import checkpoint_differences
 from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment
@@ -63,8 +64,7 @@ def not_at_hand(
     missing = next((name for name in packages if not is_installed(name)), None)
     if missing is not None:
         return f"{missing} is not installed here"
-    own = recorded.prepared.target.subject.facts.weights
-    if own is not None and own != theirs.weights:
+    if checkpoint_differences(recorded.prepared.target.subject.facts, theirs):
         return f"the reference's checkpoint is another one than {options.spec.model}"
     if not at_hand(options.spec.model):
         return f"the weights of {options.spec.model} are not on this machine"

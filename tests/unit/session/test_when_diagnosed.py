@@ -48,9 +48,9 @@ def with_options(recorded: Recorded, **changes: Any) -> Recorded:
     return replace(recorded, prepared=replace(recorded.prepared, run=run))
 
 
-def with_weights(recorded: Recorded, weights: str | None) -> Recorded:
+def with_facts(recorded: Recorded, **changes: Any) -> Recorded:
     target = recorded.prepared.target
-    facts = target.subject.facts.model_copy(update={"weights": weights})
+    facts = target.subject.facts.model_copy(update=changes)
     target = replace(target, subject=replace(target.subject, facts=facts))
     return replace(recorded, prepared=replace(recorded.prepared, target=target))
 
@@ -58,7 +58,7 @@ def with_weights(recorded: Recorded, weights: str | None) -> Recorded:
 def test_a_checkpoint_in_a_folder_is_at_hand(recorded: Recorded) -> None:
     assert not_at_hand(recorded, PLENTY, HERE) is None
     # A server does not tell its weights; they are compared once the model is read.
-    assert not_at_hand(with_weights(recorded, None), PLENTY, HERE) is None
+    assert not_at_hand(with_facts(recorded, weights=None), PLENTY, HERE) is None
 
 
 def test_a_missing_package_a_missing_model_and_little_memory_are_told(
@@ -67,8 +67,10 @@ def test_a_missing_package_a_missing_model_and_little_memory_are_told(
     assert not_at_hand(recorded, PLENTY, ("json", "no_such_package")) == (
         "no_such_package is not installed here"
     )
-    other = with_weights(recorded, "ab" * 32)
-    assert "another one than port" in str(not_at_hand(other, PLENTY, HERE))
+    config = {**(recorded.baseline.reference.model.config or {}), "rope": {"rope_theta": 1.0}}
+    for changes in ({"weights": "ab" * 32}, {"config": config}):
+        other = with_facts(recorded, **changes)
+        assert "another one than port" in str(not_at_hand(other, PLENTY, HERE))
     for name in ("absent", "org/absent", "../../x y", "smollm9"):
         gone = with_options(recorded, spec=DeviceSpec("npu", name))
         assert f"{name} are not on this machine" in str(not_at_hand(gone, PLENTY, HERE))
