@@ -17,7 +17,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from benchmarks.diagnosis import PROMPTS, line_of
 from harness.alignment.prompts import followed
 from harness.baseline.baseline import Baseline
 from harness.devices.causes import Cause
-from harness.devices.oracle import Gradients, Oracle, SensitiveDevice
+from harness.devices.oracle import Answer, Gradients, Oracle, SensitiveDevice
 from harness.devices.registry import open_target
+from harness.devices.server.reply import told_rows
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors, floor_of
@@ -43,7 +44,7 @@ from harness.process.progress import Silent
 from harness.recording.format import Recording, Run, load_recording
 from harness.recording.recorder import opened
 from harness.statistics.listed import listed_count, missing_at
-from harness.statistics.rows import NO_TOKEN, RowStatistics, untold_masks
+from harness.statistics.rows import RowStatistics
 
 LISTED = 20
 #: What is kept of the arms.
@@ -81,19 +82,9 @@ def as_served(recording: Recording, listed: int = LISTED) -> Recording:
 
 
 def _listed(rows: RowStatistics, listed: int) -> RowStatistics:
-    ids = rows.top_ids.copy()
-    ids[:, listed:] = NO_TOKEN
-    logs = np.where(ids == NO_TOKEN, 0.0, rows.top_logits - rows.logsumexp[:, None])
-    return RowStatistics(
-        top_ids=ids,
-        top_logits=logs.astype(np.float32),
-        mean=None,
-        logsumexp=np.zeros(len(rows)),
-        nonfinite=rows.nonfinite,
-        digest=None,
-        sketch=None,
-        **untold_masks(len(rows)),
-    )
+    logs = (rows.top_logits - rows.logsumexp[:, None]).tolist()
+    pairs = zip(rows.top_ids.tolist(), logs, strict=True)
+    return told_rows([dict(zip(*each, strict=True)) for each in pairs], listed)
 
 
 class Together:
@@ -174,12 +165,6 @@ class Together:
         return self._rows[tuple(ids)], [self._found[tuple(ids), v.tobytes()] for v in vectors]
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    whole: Mapping[Cause, float]
-    parts: Mapping[tuple[str, str], NDArray[np.float32]]
-
-
 def _save(
     file: Path,
     rows: NDArray[np.float64],
@@ -203,7 +188,7 @@ def _save(
     atomic.write_bytes(file, data.getvalue())
 
 
-def _load(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], list[_Kept]]:
+def _load(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Answer]]:
     with np.load(file, allow_pickle=False) as kept:
         about = json.loads(bytes(kept["about"]))
         rows, moved, whole, parts = (kept[n] for n in ("rows", "moved", "whole", "parts"))
@@ -213,7 +198,7 @@ def _load(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], list[_K
     for values, each in zip(whole, parts, strict=True):
         by_place = zip(about["parts"], np.split(each, ends), strict=True)
         found.append(
-            _Kept(
+            Answer(
                 dict(zip(causes, values.tolist(), strict=True)),
                 {(kind, place): array for (kind, place, _), array in by_place},
             )

@@ -70,6 +70,17 @@ def _fields(candidate: Recording, reference: Recording) -> Iterator[tuple[str, A
         yield from _prompt_fields(prompt.id, candidate, reference)
 
 
+def checkpoint_differences(mine: ModelFacts, theirs: ModelFacts) -> tuple[str, ...]:
+    """What makes a checkpoint another one: "weights", and each field of the config that
+    counts and differs. What one side does not know is none."""
+    weights = mine.weights, theirs.weights
+    found = ["weights"] if None not in weights and weights[0] != weights[1] else []
+    for field, a, b in _config(mine, theirs):
+        if a is not None and b is not None and a != b:
+            found.append(field.removeprefix("model."))
+    return tuple(found)
+
+
 def _quantizer(recording: Recording) -> str:
     size = recording.engine.qat_group_size
     return "none" if size is None else f"group size {size}"

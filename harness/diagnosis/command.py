@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
 from pathlib import Path
 
+from harness.alignment.comparability import checkpoint_differences
 from harness.alignment.diagnosis import Diagnosis
 from harness.baseline.baseline import Baseline
 from harness.devices.oracle import ChosenIds, Oracle, SensitiveDevice
@@ -20,10 +20,14 @@ from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import arms_of, diagnose
 from harness.errors import UsageError
 from harness.files.user_folder import cache_folder
+from harness.model.facts import ModelFacts
 from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.recording.recorder import opened
+
+#: So many fields are named of another checkpoint.
+_NAMED = 4
 
 
 def diagnosis_of(
@@ -41,7 +45,7 @@ def diagnosis_of(
     """
     errors = errors_seen(candidate, baseline)
     target, going = _target(errors, baseline, spec, progress)
-    keep = kept_file(cache_folder(), errors, str(target.subject.facts.weights))
+    keep = kept_file(cache_folder(), errors, _facts(baseline, target))
     beside = _stored(baseline, errors, keep.stem, progress)
     with _asked(target, going, progress, errors.chosen) as oracle:
         return diagnose(errors, oracle, progress, keep, beside)
@@ -66,7 +70,7 @@ def store_arms(baseline: Baseline, spec: DeviceSpec, progress: Progress) -> Path
         raise UsageError("only a baseline in a folder has room for the arms' scores")
     errors = errors_of(baseline.reference, baseline)
     target, going = _target(errors, baseline, spec, progress)
-    digest = kept_file(cache_folder(), errors, str(target.subject.facts.weights)).stem
+    digest = kept_file(cache_folder(), errors, _facts(baseline, target)).stem
     with _asked(target, going, progress) as oracle:
         kept = arms_of(errors, oracle, progress)
     stored.write(baseline.folder / stored.NAME, kept, digest)
@@ -80,13 +84,24 @@ def _target(
     keep_large_blocks_apart()
     target = open_target(spec, progress=progress)
     mine, theirs = target.subject.facts, baseline.reference.model
-    if mine.weights != theirs.weights:
+    other = checkpoint_differences(mine, theirs)
+    if theirs.weights is None:
+        other = ("weights",)  # nobody knows whether they are the same
+    if other:
         raise UsageError(
-            f"the model {mine.name!r} is not the baseline's, {theirs.name!r}: other weights; "
-            "name the checkpoint that the baseline was made from with --model"
+            f"the model {mine.name!r} is not the baseline's, {theirs.name!r}: other "
+            f"{', '.join(other[:_NAMED])}; name the checkpoint that the baseline was made from "
+            "with --model"
         )
-    about = {**mine.model_dump(mode="json", exclude={"name"}), "packages": _versions()}
+    about = mine.model_dump(mode="json", exclude={"name"})
     return target, remembered_in(cache_folder(), errors, about)
+
+
+def _facts(baseline: Baseline, target: Target) -> ModelFacts:
+    """What the arms' scores are of: as the baseline tells it, which is the same on every
+    machine, with every release of Transformers."""
+    theirs = baseline.reference.model
+    return target.subject.facts if theirs.config is None else theirs
 
 
 def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress) -> Kept | None:
@@ -114,12 +129,3 @@ def _asked(
         oracle = Remembered(device.sensitivity(chosen), going, progress)
         yield oracle
     oracle.forget()
-
-
-def _versions() -> dict[str, str]:
-    """Of the packages that compute the answers."""
-    found = {}
-    for package in ("numpy", "torch", "transformers"):
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

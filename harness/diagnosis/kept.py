@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
 from harness.diagnosis.errors import Errors
+from harness.diagnosis.made_with import made_with
 from harness.diagnosis.parts import Parts
 from harness.diagnosis.scores import Scores
 from harness.files import atomic
+from harness.model.facts import ModelFacts
 from harness.statistics.score import Null
 
 #: Of the file, and of what the scores are: another one is made anew.
@@ -40,18 +42,34 @@ class Kept:
     settings: Mapping[Cause, Sequence[NDArray[np.float64]]]
 
 
-def kept_file(folder: Path, errors: Errors, weights: str) -> Path:
+def kept_file(folder: Path, errors: Errors, model: ModelFacts) -> Path:
     """Where the scores of these arms are kept.
 
     Args:
         folder: of the cache.
-        weights: the digest of the model's weights.
+        model: its weights and its config count: equal weights with another RoPE base are
+            another model.
     """
-    digest = hashlib.sha256(json.dumps([FORM, weights]).encode())
+    about = [FORM, model.weights, model.config, model.config_defaults]
+    return folder / "diagnosis" / f"{digest_of(errors, about, ('arms',))}.npz"
+
+
+def digest_of(errors: Errors, about: object, arrays: Sequence[str]) -> str:
+    """What answers are known by.
+
+    Args:
+        about: what else they depend on, as JSON.
+        arrays: which of the errors they depend on, beside the tokens and the ids that are
+            looked at.
+    """
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for prompt in errors.prompts:
         digest.update(json.dumps([prompt.id, prompt.token_ids]).encode())
-        digest.update(np.ascontiguousarray(prompt.arms).tobytes())
-    return folder / "diagnosis" / f"{digest.hexdigest()[:32]}.npz"
+        if errors.chosen is not None:
+            digest.update(np.ascontiguousarray(errors.chosen[prompt.token_ids]).tobytes())
+        for name in arrays:
+            digest.update(np.ascontiguousarray(getattr(prompt, name)).tobytes())
+    return digest.hexdigest()[:32]
 
 
 def save(file: Path, kept: Kept) -> None:
@@ -78,6 +96,7 @@ def save(file: Path, kept: Kept) -> None:
         "parts": [[part.kind, part.place, part.scores.shape[1]] for part in scores.parts],
         "arms": scores.arms,
         "weights": scores.weights,
+        "made_with": made_with(),
     }
     data = io.BytesIO()
     np.savez(data, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
@@ -85,11 +104,12 @@ def save(file: Path, kept: Kept) -> None:
 
 
 def load(file: Path, errors: Errors) -> Kept | None:
-    """What was kept of these arms; None where there is nothing, or it is damaged."""
+    """What was kept of these arms; None where there is nothing, it is damaged, or other code
+    made it."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             about = json.loads(bytes(found["about"]))
-            return _read(about, found, errors)
+            return _read(about, found, errors) if about["made_with"] == made_with() else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
         return None
 

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from harness.devices.causes import Cause
 from harness.devices.oracle import Answer, Gradients, Oracle
 from harness.diagnosis.errors import Errors
-from harness.diagnosis.kept import cause_of, row_of
+from harness.diagnosis.kept import cause_of, digest_of, row_of
+from harness.diagnosis.made_with import made_with
 from harness.errors import HarnessError
 from harness.files import atomic
 from harness.process.progress import Progress
@@ -37,8 +38,6 @@ from harness.process.progress import Progress
 MOST_BYTES = 4 << 30
 #: What a diagnosis left that nobody went on with goes after so many seconds: a week.
 FORGOTTEN_S = 7 * 24 * 3600
-#: The folders of the package whose code an answer depends on.
-_CODE = ("devices", "diagnosis", "statistics")
 _Array = NDArray[np.float64]
 
 
@@ -56,25 +55,11 @@ def remembered_in(cache: Path, errors: Errors, about: Mapping[str, Any]) -> Path
     """The folder of one diagnosis.
 
     Args:
-        about: what else its answers depend on: the model's facts, versions of packages.
+        about: what else its answers depend on: the model's facts.
     """
-    digest = hashlib.sha256(json.dumps([code_digest(), about], sort_keys=True).encode())
-    for prompt in errors.prompts:
-        digest.update(json.dumps([prompt.id, prompt.token_ids]).encode())
-        for array in (prompt.truth, prompt.arms, prompt.candidate):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return cache / "diagnosis" / f"{digest.hexdigest()[:32]}.going"
-
-
-def code_digest() -> str:
-    """SHA-256 of the code that computes answers."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for room in _CODE:
-        for file in sorted((root / room).rglob("*.py")):
-            digest.update(json.dumps(file.relative_to(root).as_posix()).encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    arrays = ("truth", "arms", "candidate")
+    digest = digest_of(errors, [made_with(), about], arrays)
+    return cache / "diagnosis" / f"{digest}.going"
 
 
 class Remembered:

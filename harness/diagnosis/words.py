@@ -64,10 +64,20 @@ def _key(cause: Cause, layer: int | None) -> str:
         return f"{kind}.{'all' if layer is None else 'layer'}"
     of = "kind" if cause.place else "all"
     if kind == "distance":
-        return f"distance.{'beyond' if cause.index + 1 == len(DISTANCES) else 'to'}.{of}"
+        return f"distance.{_how_far(cause.index)}.{of}"
     if kind in ("window", "window_missing"):
         return f"{kind}.{of}"
     return "norm.all" if kind == "norm" and not cause.place else kind
+
+
+def _how_far(index: int) -> str:
+    """What a bucket of distances holds."""
+    if index + 1 == len(DISTANCES):
+        return "beyond"
+    low, after = DISTANCES[index : index + 2]
+    if after - low > 1:
+        return "to"
+    return "one" if low else "own"
 
 
 def _reach(cause: Cause, layer: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from harness.alignment.comparability import checkpoint_differences
 from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment
@@ -16,16 +17,22 @@ from harness.model.find import at_hand
 from harness.model.hub import first_line, is_installed
 from harness.process.memory import available_bytes
 from harness.process.progress import Progress
+from harness.recording.format import Recording
 from harness.session.record import Recorded
 
 #: What the oracle is computed with.
 PACKAGES = ("torch", "transformers")
-#: Bytes for each parameter (float32 weights, and about as much again for one gradient and the
-#: rounded weights), and for everything else.
-_EACH, _BESIDE = 8, 1 << 30
-#: Parameters times positions of a diagnosis that nobody asked for: some 15 minutes on two cores,
-#: at the most that was measured (docs/status.md: 282 s for 135 million and 2,304).
-_MOST_WORK = 10**12
+#: Bytes for each parameter: float32 weights, and five of what rounding does to them, which are
+#: kept where they take three quarters of the rest; computed anew they take ten times as long.
+#: And bytes for everything else.
+_EACH, _BESIDE = 11, 1 << 30
+#: Each prompt takes as long as so many tokens more: gradients are reduced weight by weight,
+#: whatever its length. Measured on the embedded model: 5.2 s of a core for 20 tokens, 6.5 s
+#: for 100.
+_FOR_PROMPT = 300
+#: Parameters times tokens of a diagnosis that nobody asked for: some 13 minutes on two cores, at
+#: the most that was measured (docs/status.md: 282 s for 135 million and 36 prompts of 94).
+_MOST_WORK = 5 * 10**12
 
 
 def wanted(recorded: Recorded, alignment: Alignment, progress: Progress) -> bool:
@@ -63,23 +70,24 @@ def not_at_hand(
     missing = next((name for name in packages if not is_installed(name)), None)
     if missing is not None:
         return f"{missing} is not installed here"
-    own = recorded.prepared.target.subject.facts.weights
-    if own is not None and own != theirs.weights:
+    if checkpoint_differences(recorded.prepared.target.subject.facts, theirs):
         return f"the reference's checkpoint is another one than {options.spec.model}"
     if not at_hand(options.spec.model):
         return f"the weights of {options.spec.model} are not on this machine"
     if theirs.parameters is None:
         return "the baseline does not tell how large its model is"
     free = available_bytes() if available is None else available
-    return _too_large(theirs.parameters, recorded.baseline.reference.positions, free)
+    return _too_large(theirs.parameters, recorded.baseline.reference, free)
 
 
-def _too_large(parameters: int, positions: int, free: int | None) -> str | None:
+def _too_large(parameters: int, reference: Recording, free: int | None) -> str | None:
     """Why nobody should wait for it, or there is no room for it; None where neither is so."""
-    if parameters * positions > _MOST_WORK:
+    prompts = reference.prompts
+    tokens = sum(len(p.prompt_token_ids) + len(p.run.token_ids) for p in prompts)
+    if parameters * (tokens + _FOR_PROMPT * len(prompts)) > _MOST_WORK:
         return (
-            f"{parameters / 1e9:.2g} billion parameters and {positions} positions take longer "
-            "than a run should wait"
+            f"{parameters / 1e9:.2g} billion parameters and {len(prompts)} prompts of "
+            f"{tokens} tokens take longer than a run should wait"
         )
     takes = _EACH * parameters + _BESIDE
     if free is not None and takes > free:

@@ -62,6 +62,11 @@ def larger_mlp(_: dict[str, Any], weights: Weights) -> None:
     weights["model.layers.1.mlp.down_proj.weight"].mul_(1.1)
 
 
+def another_base(config: dict[str, Any], _: Weights) -> None:
+    config["rope_theta"] = 20_000.0
+    config.get("rope_parameters", {})["rope_theta"] = 20_000.0
+
+
 def harness(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -74,6 +79,7 @@ def folder(embedded_model: Model, tmp_path_factory: pytest.TempPathFactory) -> P
     (made / "s.yaml").write_text(SUITE, "utf-8")
     break_checkpoint(Path(embedded_model.path), made / "good", two_layers)
     break_checkpoint(made / "good", made / "wrong", larger_mlp)
+    break_checkpoint(made / "good", made / "base", another_base)
     common = ("--device", "hf-cpu", "--suite", "s.yaml")
     done = harness("baseline", "make", *common, "--model", "./good", folder=made)
     assert done.returncode == 0, done.stderr
@@ -157,9 +163,11 @@ def test_a_correct_path_has_no_cause(folder: Path) -> None:
     assert found.explanations == ()
 
 
-def test_another_model_than_the_baselines_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="is not the baseline's"):
-        in_process(folder, "good", "wrong")
+@pytest.mark.parametrize(("model", "other"), [("wrong", "other weights"), ("base", "config.rope")])
+def test_another_model_than_the_baselines_is_refused(folder: Path, model: str, other: str) -> None:
+    """Of the same weights too: another config computes something else with them."""
+    with pytest.raises(UsageError, match=f"is not the baseline's.*{other}"):
+        in_process(folder, "good", model)
 
 
 @pytest.mark.parametrize("asked", ["", "--no-diagnose"])

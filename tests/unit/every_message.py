@@ -337,7 +337,7 @@ def _diagnoses() -> Iterator[Message]:
     causes += [Cause(kind, layer, 4) for kind in LAYER_CHANGES]
     kinds = ("", "sliding_attention")
     causes += [Cause(k, p, 512) for k in ("window", "window_missing") for p in kinds]
-    causes += [Cause("distance", p, i) for i in (5, len(DISTANCES) - 1) for p in kinds]
+    causes += [Cause("distance", p, i) for i in (0, 1, 5, len(DISTANCES) - 1) for p in kinds]
     causes.append(Cause("linear", f"{layer}.mlp.gate_proj"))
     causes += [Cause(k, f"{layer}.self_attn", 1) for k in ("head", "query_head", "value_head")]
     causes += [Cause(kind, f"{layer}.mlp.up_proj", 5) for kind in PARTS if kind != "weight"]

@@ -32,6 +32,7 @@ from harness.devices.hf.attending import (
     weighed_distance,
 )
 from harness.devices.hf.exchanges import exchanged, exchanges_of
+from harness.devices.hf.heads import OUT, QUERY, VALUE, Heads
 from harness.devices.hf.layers import Layers, neighbours_of
 from harness.devices.hf.positions import apart, offsets_of
 from harness.devices.hf.rounding import rounded
@@ -40,10 +41,9 @@ from harness.devices.hf.settings import changed_setting, setting_now, settings_o
 
 _LAYER = re.compile(r"(?:.+\.)?layers\.\d+(?=\.)")
 #: What the last part of a projection's name says of it.
-_OUT, _QUERY, _VALUE = "o_proj", "q_proj", "v_proj"
 _DOWN = "down_proj"
 #: A scale of these is that of another one too: of the query, the output or ``down_proj``.
-_SAME = ("k_proj", "k_norm", _VALUE, "up_proj")
+_SAME = ("k_proj", "k_norm", VALUE, "up_proj")
 _QUERY_NORM = "q_norm"
 #: Weights that are looked at together: what is made of them stays in a core's cache.
 _IN_CACHE = 1 << 16
@@ -105,7 +105,7 @@ class Sensitivity:
         self._seen = Sketches(torch, vocab_size) if seen is None else seen
         self._embedding = model.get_input_embeddings()
         self._head = model.get_output_embeddings()
-        self._shape = _Heads.of(model.config.get_text_config())
+        self._shape = Heads.of(model.config.get_text_config())
         self._roundings = tuple(roundings)
         self._layers, self._groups = Layers.of(model), groups_of(model)
         self._distances = Distances(torch, self._groups)
@@ -454,9 +454,9 @@ class Sensitivity:
         """The scale of a whole module."""
         within, _, name = place.rpartition(".")
         # A norm of the queries undoes a scale of what they are projected by.
-        if name == (_QUERY_NORM if within in self._normed else _QUERY):
+        if name == (_QUERY_NORM if within in self._normed else QUERY):
             return Cause("softmax_scale", within)
-        if name == _OUT:
+        if name == OUT:
             return Cause("attention", within)
         if name == _DOWN:
             return Cause("mlp", within)
@@ -466,46 +466,6 @@ class Sensitivity:
         """All scales that a module has a part in: its own, its layer's, that of all layers."""
         own = self._scale_of(place)
         return (own, *_sums_with(own))
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """The heads of attention, and their width."""
-
-    queries: int
-    values: int
-    width: int
-
-    @staticmethod
-    def of(config: Any) -> _Heads:
-        queries = int(config.num_attention_heads)
-        values = int(getattr(config, "num_key_value_heads", None) or queries)
-        width = getattr(config, "head_dim", None) or config.hidden_size // queries
-        return _Heads(queries, values, int(width))
-
-    def of_projection(
-        self, place: str, rows: NDArray[np.float32], columns: NDArray[np.float32]
-    ) -> Iterator[tuple[Cause, float]]:
-        """The sums over single heads."""
-        attention, _, name = place.rpartition(".")
-        sums = {_OUT: columns, _QUERY: rows, _VALUE: rows}.get(name)
-        kind = {_OUT: "head", _QUERY: "query_head", _VALUE: "value_head"}.get(name)
-        heads = self.values if name == _VALUE else self.queries
-        if sums is None or kind is None or len(sums) != heads * self.width:
-            return
-        each = sums.astype(np.float64).reshape(heads, self.width).sum(axis=1)
-        for index, value in enumerate(each):
-            yield Cause(kind, attention, index), float(value)
-
-    def scale_of(self, torch: Any, cause: Cause, place: str, weight: Any, size: float) -> Any:
-        """What a projection's weight is multiplied by; None where it is another one."""
-        name = {"head": _OUT, "query_head": _QUERY, "value_head": _VALUE}[cause.kind]
-        if place != f"{cause.place}.{name}" or weight.dim() != 2:
-            return None
-        axis = 1 if cause.kind == "head" else 0
-        scale = torch.ones(weight.shape[axis])
-        scale[cause.index * self.width : (cause.index + 1) * self.width] += size
-        return scale[None] if axis else scale[:, None]
 
 
 def _sums_with(cause: Cause) -> tuple[Cause, ...]:

@@ -10,7 +10,7 @@ from factories import RNG, again, facts, forced_recording, free_recording, promp
 
 from harness.alignment.align import compare
 from harness.alignment.allow import Allow
-from harness.alignment.comparability import comparability
+from harness.alignment.comparability import checkpoint_differences, comparability
 from harness.devices.facts import EngineFacts
 from harness.errors import EmptyComparison
 from harness.model.settings import GenerationSettings
@@ -198,3 +198,15 @@ def test_a_training_form_is_comparable_with_its_fused_form_when_weights_may_diff
     found = comparability(training, REFERENCE, allow=Allow(weights=True))
     assert found.comparable
     assert {d.field: d.candidate for d in found.allowed}["model.quantizer"] == "group size 64"
+
+
+def test_a_checkpoint_is_another_one_by_its_weights_or_its_config() -> None:
+    own, rope = facts(), {"hidden_size": 8, "rope": {"theta": 2.0}}
+    same = facts(name="elsewhere", tokenizer="0" * 64, template=None)
+    assert checkpoint_differences(own, same) == ()
+    assert checkpoint_differences(own, facts(weights="0" * 64)) == ("weights",)
+    assert checkpoint_differences(own, facts(config=rope)) == ("config.rope",)
+    both = facts(weights="0" * 64, config=rope)
+    assert checkpoint_differences(both, own) == ("weights", "config.rope")
+    unknown = facts(weights=None, config=None)
+    assert checkpoint_differences(own, unknown) == checkpoint_differences(unknown, own) == ()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from linear_oracle import Found
+from linear_oracle import Found, LinearOracle
 from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
+from harness.devices.server.reply import told_rows
 from harness.diagnosis.errors import Errors, PromptErrors
 from harness.statistics.listed import centred_at, ids_within_reach, listed_count, listed_metric
-from harness.statistics.rows import NO_TOKEN, RowStatistics, row_statistics, untold_masks
+from harness.statistics.rows import NO_TOKEN, RowStatistics, row_statistics
 
 ROWS, VOCABULARY = 8, 100
 ARMS, NOISE = 4, 0.05
@@ -22,35 +22,19 @@ Directions = Mapping[Cause, NDArray[np.float64]]
 
 def served(rows: RowStatistics, listed: int = 20, digits: int | None = None) -> RowStatistics:
     """What a server would list of these rows, printed with so many digits after the point."""
-    ids = rows.top_ids.copy()
-    ids[:, listed:] = NO_TOKEN
-    logs = np.where(ids == NO_TOKEN, 0.0, rows.top_logits - rows.logsumexp[:, None])
-    if digits is not None:
-        logs = np.round(logs, digits)
-    return RowStatistics(
-        top_ids=ids,
-        top_logits=logs.astype(np.float32),
-        mean=None,
-        logsumexp=np.zeros(len(rows)),
-        nonfinite=rows.nonfinite,
-        digest=None,
-        sketch=None,
-        **untold_masks(len(rows)),
-    )
+    logs = rows.top_logits - rows.logsumexp[:, None]
+    told = logs if digits is None else np.round(logs, digits)
+    pairs = zip(rows.top_ids.tolist(), told.tolist(), strict=True)
+    return told_rows([dict(zip(*each, strict=True)) for each in pairs], listed)
 
 
 @dataclass
-class LinearLogits:
-    """``directions`` are float64 (p, ROWS, VOCABULARY) of each cause; token 0 of a prompt is
-    its number. Rows are seen at the ids of ``chosen``, by what a pass reads."""
+class LinearLogits(LinearOracle):
+    """``directions`` are float64 (p, ROWS, VOCABULARY) of each cause. Rows, which begin at
+    ``base``, are seen at the ids of ``chosen``, by what a pass reads."""
 
-    base: NDArray[np.float64]
-    directions: Directions
-    chosen: Mapping[tuple[int, ...], NDArray[np.int32]]
-    settings: tuple[Cause, ...] = ()
-    exchanges: tuple[Cause, ...] = ()
-    weights: int = 0
-    sizes: dict[Cause, float] = field(default_factory=dict)
+    base: NDArray[np.float64] = field(kw_only=True)
+    chosen: Mapping[tuple[int, ...], NDArray[np.int32]] = field(kw_only=True)
 
     def sketches(self, ids: Sequence[int], _: int) -> NDArray[np.float64]:
         moved = self.base[ids[0]].copy()
@@ -68,25 +52,6 @@ class LinearLogits:
         }
         found = [Found({c: float(np.sum(d * v)) for c, d in along.items()}, {}) for v in vectors]
         return self.sketches(ids, ROWS), found
-
-    def entries(
-        self, part: Cause, ids: Sequence[int], vectors: Sequence[NDArray[np.float64]]
-    ) -> NDArray[np.float64]:
-        raise AssertionError((part, ids, vectors))
-
-    def layer_changes(
-        self, _: Sequence[int], vectors: Sequence[NDArray[np.float64]]
-    ) -> list[dict[Cause, float]]:
-        return [{} for _ in vectors]
-
-    @contextmanager
-    def changed(self, cause: Cause, size: float) -> Iterator[None]:
-        self.sizes[cause] = size
-        yield
-        del self.sizes[cause]
-
-    def now(self, cause: Cause) -> float | None:
-        return 10_000.0 if cause.kind == "rope_base" else None
 
     def _seen(self, ids: Sequence[int], logits: NDArray[np.float64]) -> NDArray[np.float64]:
         chosen = self.chosen[tuple(ids)]
@@ -131,4 +96,6 @@ def world(
             PromptErrors(f"p{index}", (index, 1), at, arms, centred_at(mine, ids, most) - at)
         )
     metric = listed_metric([p.arms for p in made], [chosen[p.token_ids] for p in made])
-    return Errors(tuple(made), metric, chosen, listed), LinearLogits(base, along, chosen, settings)
+    return Errors(tuple(made), metric, chosen, listed), LinearLogits(
+        along, settings, base=base, chosen=chosen
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories import facts
 from linear_oracle import Found, LinearOracle, directions, errors
 
 from harness.alignment.diagnosis import Diagnosis
@@ -21,7 +22,8 @@ from harness.devices.causes import Cause
 from harness.diagnosis import remembered
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import kept_file
-from harness.diagnosis.remembered import Remembered, code_digest, remembered_in
+from harness.diagnosis.made_with import made_with
+from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import diagnose
 from harness.process.progress import Progress
 
@@ -74,7 +76,7 @@ def diagnosed(folder: Path, oracle: Counted, said: io.StringIO | None = None) ->
     progress = Progress(said or io.StringIO())
     going = remembered_in(folder, given, {"weights": "ab"})
     asked = Remembered(oracle, going, progress)
-    found = diagnose(given, asked, progress, kept_file(folder, given, "ab"))
+    found = diagnose(given, asked, progress, kept_file(folder, given, facts()))
     asked.forget()
     return found
 
@@ -135,8 +137,8 @@ def test_the_folder_is_of_these_errors_this_model_and_this_code(
         for c in changed
     }
     folders |= {remembered_in(tmp_path, given, {"weights": "cd"}), own}
-    assert len(code_digest()) == 64
-    monkeypatch.setattr(remembered, "code_digest", lambda: "another version")
+    assert len(made_with()) == 64
+    monkeypatch.setattr(remembered, "made_with", lambda: "another version")
     folders.add(remembered_in(tmp_path, given, {"weights": "ab"}))
     assert len(folders) == len(changed) + 3
 

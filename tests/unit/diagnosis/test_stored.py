@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories import facts
 from linear_oracle import LinearOracle, directions, errors
 
 from harness.baseline.arm_files import is_own
@@ -98,7 +99,7 @@ def test_it_takes_a_third_of_the_room_or_less(tmp_path: Path) -> None:
     along = directions(np.random.default_rng(1), many, prompts)
     given = errors(np.random.default_rng(2), prompts)
     made = arms_of(given, LinearOracle(along), quiet())
-    file = kept_file(tmp_path, given, "x")
+    file = kept_file(tmp_path, given, facts())
     save(file, made)
     stored.write(tmp_path / stored.NAME, made, DIGEST)
     rows = 8 * 64 * given.rows  # the cache has the oracle's rows as well

@@ -14,6 +14,7 @@ from report_alignments import alignment
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.process.progress import Progress, Silent
+from harness.recording.format import PromptRecord
 from harness.session import diagnose
 from harness.session.diagnose import diagnosed, not_at_hand, wanted
 from harness.session.prepare import prepare
@@ -48,9 +49,9 @@ def with_options(recorded: Recorded, **changes: Any) -> Recorded:
     return replace(recorded, prepared=replace(recorded.prepared, run=run))
 
 
-def with_weights(recorded: Recorded, weights: str | None) -> Recorded:
+def with_facts(recorded: Recorded, **changes: Any) -> Recorded:
     target = recorded.prepared.target
-    facts = target.subject.facts.model_copy(update={"weights": weights})
+    facts = target.subject.facts.model_copy(update=changes)
     target = replace(target, subject=replace(target.subject, facts=facts))
     return replace(recorded, prepared=replace(recorded.prepared, target=target))
 
@@ -58,7 +59,7 @@ def with_weights(recorded: Recorded, weights: str | None) -> Recorded:
 def test_a_checkpoint_in_a_folder_is_at_hand(recorded: Recorded) -> None:
     assert not_at_hand(recorded, PLENTY, HERE) is None
     # A server does not tell its weights; they are compared once the model is read.
-    assert not_at_hand(with_weights(recorded, None), PLENTY, HERE) is None
+    assert not_at_hand(with_facts(recorded, weights=None), PLENTY, HERE) is None
 
 
 def test_a_missing_package_a_missing_model_and_little_memory_are_told(
@@ -67,8 +68,10 @@ def test_a_missing_package_a_missing_model_and_little_memory_are_told(
     assert not_at_hand(recorded, PLENTY, ("json", "no_such_package")) == (
         "no_such_package is not installed here"
     )
-    other = with_weights(recorded, "ab" * 32)
-    assert "another one than port" in str(not_at_hand(other, PLENTY, HERE))
+    config = {**(recorded.baseline.reference.model.config or {}), "rope": {"rope_theta": 1.0}}
+    for changes in ({"weights": "ab" * 32}, {"config": config}):
+        other = with_facts(recorded, **changes)
+        assert "another one than port" in str(not_at_hand(other, PLENTY, HERE))
     for name in ("absent", "org/absent", "../../x y", "smollm9"):
         gone = with_options(recorded, spec=DeviceSpec("npu", name))
         assert f"{name} are not on this machine" in str(not_at_hand(gone, PLENTY, HERE))
@@ -76,14 +79,22 @@ def test_a_missing_package_a_missing_model_and_little_memory_are_told(
 
 
 def test_a_diagnosis_that_would_take_long_waits_to_be_asked_for(recorded: Recorded) -> None:
+    """By the tokens that its passes read, prompts among them, and by the number of prompts."""
     reference = recorded.baseline.reference
-    model = reference.model.model_copy(update={"parameters": 10**12 // reference.positions})
-    fits = replace(recorded.baseline, reference=reference.model_copy(update={"model": model}))
-    assert not_at_hand(replace(recorded, baseline=fits), PLENTY, HERE) is None
-    model = model.model_copy(update={"parameters": 2 * 10**12 // reference.positions})
-    large = replace(recorded.baseline, reference=reference.model_copy(update={"model": model}))
-    missing = str(not_at_hand(replace(recorded, baseline=large), PLENTY, HERE))
-    assert "take longer than a run should wait" in missing
+    read = sum(len(p.prompt_token_ids) + len(p.run.token_ids) for p in reference.prompts)
+    most = 5 * 10**12 // (read + 300 * len(reference.prompts))
+
+    def missing(parameters: int, prompts: tuple[PromptRecord, ...]) -> str | None:
+        model = reference.model.model_copy(update={"parameters": parameters})
+        other = reference.model_copy(update={"model": model, "prompts": prompts})
+        baseline = replace(recorded.baseline, reference=other)
+        return not_at_hand(replace(recorded, baseline=baseline), PLENTY, HERE)
+
+    own, first = reference.prompts, reference.prompts[0]
+    long = first.model_copy(update={"prompt_token_ids": (1,) * 10_000})
+    assert missing(most, own) is None
+    for parameters, prompts in ((2 * most, own), (most, own * 2), (most, (long, *own[1:]))):
+        assert "take longer than a run should wait" in str(missing(parameters, prompts))
 
 
 def test_weights_that_are_still_missing_are_not_at_hand(recorded: Recorded) -> None:
