@@ -128,7 +128,7 @@ def _status(arguments: list[str], *, debug: bool) -> int:
             err=True,
         )
         return TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130
-    except Exception as error:
+    except BaseException as error:  # a panic in Rust, as of a tokenizer, is not an Exception
         broken = unwritten_by(error)
         return crash(error, debug=debug) if broken is None else unwritten(broken)
     return 0

@@ -38,6 +38,8 @@ def _raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         OSError(errno.EIO, "Input/output error", "some file"),
         SystemExit(1),
         SystemExit("of a library"),
+        BaseException("a panic in a library's Rust"),
+        GeneratorExit(),
     ],
 )
 def test_a_defect_has_a_status_of_its_own(
