@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = new_file(path.parent, path.name, mode_of(path))
         yield temporary
         _take_owner_and_mode(temporary, path)
@@ -57,6 +57,22 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder and all that it lies in, where they are not there; one below another at any depth.
+
+    Raises:
+        OSError: if one cannot be made.
+    """
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        if folder == folder.parent:
+            break
+        folder = folder.parent
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
 
 
 def new_file(folder: Path, name: str, mode: int = 0o666) -> Path:
@@ -133,7 +149,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Raises:
         OSError: if it cannot be made.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     prefix = f".{final.name}.part-"
     for left in final.parent.iterdir():
         if not _is_staged(left, prefix):

@@ -54,6 +54,39 @@ def test_a_defect_has_a_status_of_its_own(
     assert "\x1b" not in ended.err
 
 
+LONG = "x/" * 3000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("baseline", "list", "--baseline-dir", LONG),
+        ("baseline", "diff", LONG, BASELINE),
+        ("compare", LONG, BASELINE),
+        ("compare", COMPARE[1], "y" * 300),
+        ("report", LONG, "--out", "r.md"),
+        ("checkpoint", "inspect", LONG),
+        ("doctor", "--log", "/proc/self/mem"),  # its reading fails, not its opening
+        ("verify", LONG, "--device", "fake", "--model", "fake"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_one_line(
+    command: Command, arguments: tuple[str, ...]
+) -> None:
+    ended = command(*arguments)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith("harness: error: ")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raising(PermissionError(errno.EACCES, "Permission denied", "closed/a"), monkeypatch)
+    ended = command(*COMPARE)
+    assert ended.status == 2
+    assert ended.error.startswith("closed/a: Permission denied")
+
+
 def test_a_lack_of_memory_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     _raising(MemoryError(), monkeypatch)
     ended = command(*COMPARE)

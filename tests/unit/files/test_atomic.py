@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.files.atomic import put_in_place, replacing, staged_folder, write_bytes
+from harness.files.atomic import make_folder, put_in_place, replacing, staged_folder, write_bytes
 from harness.files.locks import held_folder
 
 
@@ -19,6 +20,18 @@ def narrow() -> Iterator[None]:
     before = os.umask(0o027)
     yield
     os.umask(before)
+
+
+def test_folders_are_made_at_any_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("x/" * 1500))
+    make_folder(Path("x/" * 1500))
+    assert Path("x/" * 1500).is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folder(tmp_path / "file" / "below")
+    # pytest's own clearing up is not that deep.
+    subprocess.run(["rm", "-r", "x"], check=True)
 
 
 @pytest.mark.usefixtures("narrow")
