@@ -180,3 +180,16 @@ def test_a_closed_stream_does_not_end_in_a_file(project_folder: Path) -> None:
         command = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code]
         subprocess.run(command, check=False)
         assert Path("f").read_bytes() == b""
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness", "--help"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "harness: interrupted\n")
