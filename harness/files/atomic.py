@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -15,6 +16,8 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files.locks import held_folder
 
+#: New folders, one below another.
+_DEEPEST = 100
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
@@ -60,10 +63,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """A folder and all that it lies in, where they are not there; one below another at any depth.
+    """A folder and all that it lies in, where they are not there.
 
     Raises:
-        OSError: if one cannot be made.
+        OSError: if one cannot be made, or too many would be, one below another: Python's own
+            functions fail on a tree that is much deeper.
     """
     missing = []
     while not os.path.isdir(folder):
@@ -71,6 +75,8 @@ def make_folder(folder: Path) -> None:
         if folder == folder.parent:
             break
         folder = folder.parent
+    if len(missing) > _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, f"more than {_DEEPEST} new folders", str(folder))
     for place in reversed(missing):
         place.mkdir(exist_ok=True)
 
