@@ -13,7 +13,11 @@ def _is_working_directory(place: str) -> bool:
 if sys.path and _is_working_directory(sys.path[0]):
     del sys.path[0]
 
-from harness.cli.main import main  # noqa: E402 - not before the line above
+try:
+    from harness.cli.main import main
+except KeyboardInterrupt:  # Ctrl-C while the command is still being imported
+    sys.stderr.write("harness: interrupted\n")
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

@@ -38,6 +38,7 @@ from harness.devices.kinds import REFERENCE_DEVICE
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
+from harness.files.atomic import make_folder
 from harness.files.locks import locked_folder
 from harness.files.own import is_marked, mark, unmark
 from harness.model.subject import Subject
@@ -110,7 +111,7 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
         )
     check_place(folder)
     try:
-        staging.mkdir(parents=True, exist_ok=True)
+        make_folder(staging)
     except OSError as error:
         raise BaselineError(
             f"{folder}: cannot be written ({error.strerror}); choose another --baseline-dir"

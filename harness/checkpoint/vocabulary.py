@@ -11,6 +11,16 @@ from harness.checkpoint.headers import check_inside
 from harness.errors import ModelError
 from harness.model.hub import first_line
 
+#: What reading a file of another's making may raise; 1e999 is an infinite number to JSON.
+_UNREADABLE = (
+    OSError,
+    AttributeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
 _MAX_BYTES = 256 << 20
 #: Files of tokenizers whose size is not read here.
 TOKENIZERS = (
@@ -42,14 +52,7 @@ def tokenizer_size(folder: Path) -> tuple[int, str] | None:
             )
         try:
             return read(path.read_bytes()), file
-        except (
-            OSError,
-            AttributeError,
-            ValueError,
-            LookupError,
-            TypeError,
-            RecursionError,
-        ) as error:
+        except _UNREADABLE as error:
             raise ModelError(
                 f"{path}: not readable as a tokenizer: {first_line(error)}; download it again"
             ) from error
@@ -85,13 +88,13 @@ def token_ids(folder: Path, settings: Mapping[str, Any]) -> dict[str, int]:
             if isinstance(entries, dict):
                 found |= {k: v for k, v in entries.items() if type(v) is int}
             found |= {t["content"]: int(t["id"]) for t in document.get("added_tokens") or []}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except _UNREADABLE:
         pass  # what cannot be read is told where the size is read
     decoder = settings.get("added_tokens_decoder")
     if isinstance(decoder, Mapping):
         for number, token in decoder.items():
             content = token.get("content") if isinstance(token, Mapping) else None
-            if isinstance(content, str) and str(number).isdecimal():
+            if isinstance(content, str) and str(number).isdecimal() and len(number) <= 18:
                 found.setdefault(content, int(number))
     return found
 

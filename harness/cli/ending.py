@@ -21,6 +21,8 @@ CRASHED = 70
 #: Nobody reads the output any more, as SIGPIPE ends a program.
 UNREAD = 141
 _LONGEST = 500
+#: Errors that tell of a file's name or rights, not of what was done with it.
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EROFS)
 
 
 def open_standard_streams() -> None:
@@ -88,6 +90,16 @@ def unwritten_by(error: BaseException | None) -> OSError | None:
         return None
     full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
     return error if full or error.errno == errno.EPIPE else None
+
+
+def refused_by_name(error: BaseException) -> str | None:
+    """What to tell of a name that the user gave and the system refuses, in whatever call."""
+    if not isinstance(error, OSError) or error.errno not in _OF_A_NAME or error.filename is None:
+        return None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    name = str(name)
+    shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}...{name[-40:]}"
+    return f"{shown}: {error.strerror}; name another file, or mend its rights"
 
 
 def _complain(text: str) -> None:

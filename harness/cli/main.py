@@ -22,7 +22,14 @@ from harness.cli import (
     report,
     serve,
 )
-from harness.cli.ending import crash, finish, open_standard_streams, unwritten, unwritten_by
+from harness.cli.ending import (
+    crash,
+    finish,
+    open_standard_streams,
+    refused_by_name,
+    unwritten,
+    unwritten_by,
+)
 from harness.cli.say import say
 from harness.errors import HarnessError
 from harness.process.signals import TERMINATED, Terminated, sigterm_as_interrupt
@@ -128,7 +135,11 @@ def _status(arguments: list[str], *, debug: bool) -> int:
             err=True,
         )
         return TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130
-    except Exception as error:
+    except BaseException as error:  # a panic in Rust, as of a tokenizer, is not an Exception
+        refused = refused_by_name(error)
+        if refused is not None and not debug:
+            say(f"harness: error: {refused}", err=True)
+            return HarnessError.exit_status
         broken = unwritten_by(error)
         return crash(error, debug=debug) if broken is None else unwritten(broken)
     return 0

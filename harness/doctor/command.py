@@ -170,7 +170,12 @@ def error_text(error: OSError) -> str:
 
 
 def _read(log: str) -> bytes:
-    return sys.stdin.buffer.read() if log == "-" else Path(log).read_bytes()
+    try:
+        return sys.stdin.buffer.read() if log == "-" else Path(log).read_bytes()
+    except OSError as error:
+        if error.filename is None:  # as of a reading, which is not a fault of the output
+            error.filename = "standard input" if log == "-" else log
+        raise
 
 
 def _text(log: bytes) -> str:

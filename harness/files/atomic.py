@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -15,6 +16,8 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files.locks import held_folder
 
+#: New folders, one below another.
+_DEEPEST = 100
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
@@ -41,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = new_file(path.parent, path.name, mode_of(path))
         yield temporary
         _take_owner_and_mode(temporary, path)
@@ -57,6 +60,25 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder and all that it lies in, where they are not there.
+
+    Raises:
+        OSError: if one cannot be made, or too many would be, one below another: Python's own
+            functions fail on a tree that is much deeper.
+    """
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        if folder == folder.parent:
+            break
+        folder = folder.parent
+    if len(missing) > _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, f"more than {_DEEPEST} new folders", str(folder))
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
 
 
 def new_file(folder: Path, name: str, mode: int = 0o666) -> Path:
@@ -133,7 +155,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Raises:
         OSError: if it cannot be made.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     prefix = f".{final.name}.part-"
     for left in final.parent.iterdir():
         if not _is_staged(left, prefix):

@@ -26,6 +26,8 @@ MAX_BYTES = 1 << 30
 _SEALS = ("checksums", "checksum")
 #: Suffixes of files with one JSON value a line.
 _LINES = (".jsonl", ".ndjson", ".jsonlines")
+#: Whole numbers of so many characters fit a double.
+_MOST_DIGITS = 308
 #: A schema stands within the first bytes of a file.
 _HEAD = 4096
 
@@ -151,6 +153,7 @@ def _decoded(text: str, path: Path, *, strict: bool = True, first: int = 1) -> A
             text,
             parse_constant=_refuse_constant if strict else lambda _: None,
             parse_float=_finite_float if strict else float,
+            parse_int=_whole,
             object_pairs_hook=refuse_repeats,
         )
     except json.JSONDecodeError as error:
@@ -232,6 +235,13 @@ def _changed_section(document: dict[str, Any], checksums: Any) -> str:
 
 def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _whole(text: str) -> int:
+    """A whole number that arithmetic with floats takes; a longer one ends it in an error."""
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"{text[:40]}... does not fit a double")
+    return int(text)
 
 
 def _finite_float(text: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,7 +17,7 @@ def read_regular(path: Path, most: int) -> bytes:
         OSError: if it cannot be read, is not a regular file, or is longer.
     """
     handle = os.open(path, os.O_RDONLY | _FLAGS)
-    with os.fdopen(handle, "rb") as stream:
+    with os.fdopen(handle, "rb") as stream, _named(path):
         found = os.fstat(handle)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, "Is a directory", str(path))
@@ -36,10 +38,21 @@ def read_head(path: Path, most: int) -> bytes:
         OSError: if it cannot be read, or is not a regular file.
     """
     handle = os.open(path, os.O_RDONLY | _FLAGS)
-    with os.fdopen(handle, "rb") as stream:
+    with os.fdopen(handle, "rb") as stream, _named(path):
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(22, "is not a regular file", str(path))
         return stream.read(most)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of reading say which file it is of, as an error of opening does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 #: A FIFO without a writer opens at once.

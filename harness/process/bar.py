@@ -29,6 +29,9 @@ class _Console(Console):
         """Never hidden: a process that is killed could not show it again."""
         return False
 
+    def line(self, count: int = 1) -> None:
+        """No line is begun for a bar that ends: it is wiped where it stands."""
+
 
 class Bar:
     """One line, redrawn by :meth:`show`, wiped at the end.
@@ -41,13 +44,13 @@ class Bar:
     """
 
     def __init__(self, write: Callable[[str], None], encoding: str, what: str, total: int) -> None:
+        self._write = write
         file: Any = _Writer(write, encoding)
         console = _Console(file=file, force_terminal=True)
         self._rich = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             console=console,
-            transient=True,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -60,6 +63,8 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self._rich.stop()
+        # rich itself would go up one line, which looks as if a text of a file had done it.
+        self._write("\r\x1b[2K")
 
     def show(self, text: str, done: int) -> None:
         """Redraw with this text."""

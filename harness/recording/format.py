@@ -129,7 +129,8 @@ class Run(StrictModel):
 
     ``margins`` are the largest minus the second logit, rounded for reading;
     judgement takes the exact figures of ``rows``. ``text_only``: the device
-    gives no log-probabilities, so there are no rows: its text, and token ids where it names them.
+    gave no log-probabilities, so the run has its text but no rows; it has token
+    ids if the device named them.
     ``finish``: with the stop ``other``, what the server called it.
     """
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.errors import HarnessError
 from harness.files import jsonfile
-from harness.files.atomic import mode_of
+from harness.files.atomic import make_folder, mode_of
 from harness.files.locks import lock
 from harness.files.own import is_sealed, seal
 from harness.recording.format import Run
@@ -57,7 +57,7 @@ class Journal:
     def __enter__(self) -> Journal:
         if self._path is not None:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self._path.parent)
                 self._stream = _locked(self._path, self._mode)
                 good = self._read(self._stream)
                 self._stream.truncate(good)

@@ -71,22 +71,13 @@ def load_model(
     """
     transformers = require("transformers", f"the device {name}")
     refuse_adapter(source)
-    local = {"trust_remote_code": source.trust_remote_code, "local_files_only": True}
     try:
         with quiet_transformers():
-            config = transformers.AutoConfig.from_pretrained(source.path, **local)
+            config = _config(transformers, source)
             attention = attention or _own_attention(config)
             _choose_kernels(config, attention)
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                source.path,
-                config=config,
-                dtype=getattr(torch, dtype),
-                attn_implementation=attention,
-                weights_only=True,
-                output_loading_info=True,
-                # Without it another shape is an error that does not say which tensor has it.
-                ignore_mismatched_sizes=True,
-                **local,
+            model, info = _from_pretrained(
+                transformers, source, config, getattr(torch, dtype), attention
             )
         _check_taken(name, model.config, attention)
         warning = check_loaded(model, source, info, unused)
@@ -105,6 +96,31 @@ def load_model(
             f"{name} cannot load the model {source.name!r} in {dtype} with "
             f"{attention or 'its own'} attention: {first_line(error)}{hint}"
         ) from error
+
+
+def _config(transformers: Any, source: Model) -> Any:
+    return transformers.AutoConfig.from_pretrained(
+        source.path, trust_remote_code=source.trust_remote_code, local_files_only=True
+    )
+
+
+def _from_pretrained(
+    transformers: Any, source: Model, config: Any, dtype: Any, attention: str | None
+) -> tuple[Any, Any]:
+    """The model, and what Transformers tells of its loading."""
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        source.path,
+        config=config,
+        dtype=dtype,
+        attn_implementation=attention,
+        weights_only=True,
+        output_loading_info=True,
+        # Without it another shape is an error that does not say which tensor has it.
+        ignore_mismatched_sizes=True,
+        trust_remote_code=source.trust_remote_code,
+        local_files_only=True,
+    )
+    return model, info
 
 
 def _choose_kernels(config: Any, attention: str | None) -> None:

@@ -30,6 +30,9 @@ MAX_REPLY = 256 << 20
 MAX_ERROR = 1 << 20
 #: What stands for the key wherever a server repeats it.
 BLOT = "[key]"
+#: Characters of a key that is a secret. A server that asks for none is often given a word
+#: ("EMPTY", "none", "x") which stands in honest texts and numbers, too.
+LEAST_KEY = 6
 
 _RETRIED = (429, 503)
 _RETRIES = 3
@@ -170,7 +173,7 @@ class Http:
 
     def without_key(self, value: Any) -> Any:
         """A value of JSON in which no string holds the key."""
-        if self._key is None:
+        if self._key is None or len(self._key) < LEAST_KEY:
             return value
         if isinstance(value, str):
             return value.replace(self._key, BLOT)
@@ -320,9 +323,10 @@ def _dispose(answers: queue.SimpleQueue[Any]) -> None:
 
 def without_key(text: str) -> str:
     """A text without the API key of the environment, for what is made of a server's tokens."""
-    keys = [os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()]
-    for key in keys:
-        text = text.replace(key, BLOT)
+    for name in KEY_VARIABLES:
+        key = os.environ.get(name, "").strip()
+        if len(key) >= LEAST_KEY:
+            text = text.replace(key, BLOT)
     return text
 
 

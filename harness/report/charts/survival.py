@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,13 +31,13 @@ def survival(diverged: Sequence[int | None], length: int, label: str) -> Surviva
     if not diverged or length < 1:
         return None
     count = len(diverged)
-    left = [sum(at is None or at > position for at in diverged) for position in range(length)]
+    # Counted where something diverges: a file may claim any length.
+    falls = Counter(max(at, 0) for at in diverged if at is not None and at < length)
     frame = Frame(720, 190, 52, 708, 12, 164, 0, max(length - 1, 1), 0, 1)
-    commands, before = [f"M{frame.x(0):.1f} {frame.y(1):.1f}"], count
-    for position, alive in enumerate(left):
-        if alive != before:
-            commands.append(f"H{frame.x(position):.1f}V{frame.y(alive / count):.1f}")
-            before = alive
+    commands, alive = [f"M{frame.x(0):.1f} {frame.y(1):.1f}"], count
+    for position in sorted(falls):
+        alive -= falls[position]
+        commands.append(f"H{frame.x(position):.1f}V{frame.y(alive / count):.1f}")
     commands.append(f"H{frame.right}")
     axes = frame.axes(positions_ticks(length), [])
     share = Markup().join(
@@ -47,9 +48,11 @@ def survival(diverged: Sequence[int | None], length: int, label: str) -> Surviva
     )
     grid = path("grid", "".join(f"M52 {frame.y(v):.1f}H708" for v in (0.5, 1)))
     svg = frame.svg(label, [grid, axes, share, path("line candidate step", "".join(commands))])
-    return Survival(svg, _rows(left, count), count)
+    return Survival(svg, _rows(diverged, length), count)
 
 
-def _rows(left: Sequence[int], count: int) -> tuple[tuple[int, int, str], ...]:
-    places = [n for n in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if n < len(left) - 1]
-    return tuple((n, left[n], percent(left[n] / count)) for n in (*places, len(left) - 1))
+def _rows(diverged: Sequence[int | None], length: int) -> tuple[tuple[int, int, str], ...]:
+    count, last = len(diverged), length - 1
+    places = [n for n in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if n < last]
+    left = {n: sum(at is None or at > n for at in diverged) for n in (*places, last)}
+    return tuple((n, alive, percent(alive / count)) for n, alive in left.items())

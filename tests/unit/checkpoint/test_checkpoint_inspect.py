@@ -206,9 +206,18 @@ def test_a_sentencepiece_tokenizer_is_counted(tmp_path: Path) -> None:
     assert "ids up to 50, the embeddings only 50 rows" in errors(look(folder))
 
 
-def test_a_damaged_tokenizer_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"model": {',
+        '{"model": {"vocab": {"a": 1e999}}}',
+        '{"model": {"vocab": {"a": -1e999}}}',
+        '{"model": {"vocab": {}}, "added_tokens": [{"id": 1e999, "content": "x"}]}',
+    ],
+)
+def test_a_damaged_tokenizer_is_one_line(tmp_path: Path, content: str) -> None:
     folder = checkpoint(tmp_path)
-    (folder / "tokenizer.json").write_text('{"model": {')
+    (folder / "tokenizer.json").write_text(content)
     with pytest.raises(ModelError, match=r"tokenizer\.json: not readable as a tokenizer"):
         look(folder)
 

@@ -38,6 +38,8 @@ def _raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         OSError(errno.EIO, "Input/output error", "some file"),
         SystemExit(1),
         SystemExit("of a library"),
+        BaseException("a panic in a library's Rust"),
+        GeneratorExit(),
     ],
 )
 def test_a_defect_has_a_status_of_its_own(
@@ -50,6 +52,39 @@ def test_a_defect_has_a_status_of_its_own(
     assert ended.err.startswith("harness: internal error: ")
     assert "--debug" in ended.err
     assert "\x1b" not in ended.err
+
+
+LONG = "x/" * 3000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("baseline", "list", "--baseline-dir", LONG),
+        ("baseline", "diff", LONG, BASELINE),
+        ("compare", LONG, BASELINE),
+        ("compare", COMPARE[1], "y" * 300),
+        ("report", LONG, "--out", "r.md"),
+        ("checkpoint", "inspect", LONG),
+        ("doctor", "--log", "/proc/self/mem"),  # its reading fails, not its opening
+        ("verify", LONG, "--device", "fake", "--model", "fake"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_one_line(
+    command: Command, arguments: tuple[str, ...]
+) -> None:
+    ended = command(*arguments)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith("harness: error: ")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raising(PermissionError(errno.EACCES, "Permission denied", "closed/a"), monkeypatch)
+    ended = command(*COMPARE)
+    assert ended.status == 2
+    assert ended.error.startswith("closed/a: Permission denied")
 
 
 def test_a_lack_of_memory_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +180,16 @@ def test_a_closed_stream_does_not_end_in_a_file(project_folder: Path) -> None:
         command = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code]
         subprocess.run(command, check=False)
         assert Path("f").read_bytes() == b""
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness", "--help"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "harness: interrupted\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,22 @@ def well(handler: Handler, body: Any, *, one_each: bool = False) -> None:
     if not body["stream"]:
         handler.whole(400, {"error": {"message": "prompt_logprobs are not supported"}})
         return
+    streamed(handler, body, alone if one_each else lambda _choice, _token: None)
+
+
+def streamed(handler: Handler, body: Any, change: Callable[[Any, int], None]) -> None:
+    """The tokens of an answer, each event's choice changed with its token."""
     handler.begin_stream()
     tokens = answers(body)
     for n, token in enumerate(tokens):
         told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
-        if one_each:
-            told["choices"][0]["logprobs"]["top_logprobs"] = [{f"token_id:{token}": -0.25}]
+        change(told["choices"][0], token)
         handler.event(told)
     handler.event("[DONE]")
+
+
+def alone(choice: Any, token: int) -> None:
+    choice["logprobs"]["top_logprobs"] = [{f"token_id:{token}": -0.25}]
 
 
 def without_ids(handler: Handler, body: Any) -> None:
@@ -77,16 +85,14 @@ def without_ids(handler: Handler, body: Any) -> None:
 
 def with_ids_alone(handler: Handler, body: Any) -> None:
     """As SGLang answers: an id for each token, log-probabilities by the texts of tokens."""
-    handler.begin_stream()
-    tokens = answers(body)
-    for n, token in enumerate(tokens):
-        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
-        told["choices"][0]["logprobs"] = {
+
+    def by_text(choice: Any, token: int) -> None:
+        choice["logprobs"] = {
             "tokens": [f" {token}"], "token_logprobs": [-0.25],
             "top_logprobs": [{f" {token}": -0.25, " 9": -1.5}],
         }  # fmt: skip
-        handler.event(told)
-    handler.event("[DONE]")
+
+    streamed(handler, body, by_text)
 
 
 def as_llama_cpp(handler: Handler, body: Any) -> None:
@@ -94,17 +100,15 @@ def as_llama_cpp(handler: Handler, body: Any) -> None:
     if not body["stream"]:
         handler.whole(400, {"error": {"message": "prompt_logprobs are not supported"}})
         return
-    handler.begin_stream()
-    tokens = answers(body)
-    for n, token in enumerate(tokens):
-        told = chunk(0, [token], f" {token}", "length" if n == len(tokens) - 1 else None)
-        del told["choices"][0]["token_ids"]
+
+    def by_content(choice: Any, token: int) -> None:
+        del choice["token_ids"]
         tops = [{"id": token, "token": "x", "logprob": -0.25}, {"id": 9, "logprob": -1.5}]
-        told["choices"][0]["logprobs"] = {
+        choice["logprobs"] = {
             "content": [{"id": token, "token": "x", "logprob": -0.25, "top_logprobs": tops}]
         }
-        handler.event(told)
-    handler.event("[DONE]")
+
+    streamed(handler, body, by_content)
 
 
 def then(faults: Faults, *after: Answer) -> None:
@@ -610,6 +614,17 @@ def test_the_key_is_in_no_text_and_no_ending(
     text = (tmp_path / "a.json").read_text()
     assert KEY not in text + "".join(notes.lines)
     assert "[key]" in text
+
+
+@pytest.mark.parametrize("word", ["1", "id", "token"])
+def test_a_placeholder_for_a_key_changes_no_answer(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setenv("HARNESS_API_KEY", word)
+    recorded(faults, tmp_path / "a.json")
+    made = load_recording(tmp_path / "a.json")
+    assert not made.text_only
+    assert "[key]" not in (tmp_path / "a.json").read_text()
 
 
 def test_a_server_that_dies_leaves_finished_prompts_to_go_on_from(

@@ -1,4 +1,4 @@
-"""Figures of a log or a tool that are no numbers end in no traceback."""
+"""Logs and tools may print text where a number is expected; the doctor reads on."""
 
 from __future__ import annotations
 

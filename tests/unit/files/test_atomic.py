@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.files.atomic import put_in_place, replacing, staged_folder, write_bytes
+from harness.files.atomic import make_folder, put_in_place, replacing, staged_folder, write_bytes
 from harness.files.locks import held_folder
 
 
@@ -19,6 +19,21 @@ def narrow() -> Iterator[None]:
     before = os.umask(0o027)
     yield
     os.umask(before)
+
+
+def test_folders_are_made_but_no_endless_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("a/" * 50))
+    make_folder(Path("a/" * 50))
+    assert Path("a/" * 50).is_dir()
+    with pytest.raises(OSError, match="new folders"):
+        make_folder(Path("x/" * 1500))
+    assert not Path("x").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folder(tmp_path / "file" / "below")
 
 
 @pytest.mark.usefixtures("narrow")

@@ -64,6 +64,8 @@ def edited(path: Path, old: str, new: str) -> Path:
         (b'{"a": 1e999}', "1e999 does not fit a double"),
         (b'{"a": -1e999}', "does not fit a double"),
         (b'{"a": 1' + b"0" * 400 + b".0}", "does not fit a double"),
+        (b'{"a": 1' + b"0" * 400 + b"}", "does not fit a double"),
+        (b'{"a": [-1' + b"0" * 400 + b"]}", "does not fit a double"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is not strict JSON"),
         (b'{"a": 1, "b": 2, "a": 1}', "'a' appears twice"),
         (b'{"x": [{"' + b"k" * 200 + b'": 1, "' + b"k" * 200 + b'": 1}]}', "appears twice"),

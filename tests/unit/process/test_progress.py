@@ -50,6 +50,7 @@ def test_a_terminal_gets_a_bar_that_is_wiped() -> None:
             step()
     assert re.search(r"x: 2 of 4, 2\.0 s left [━╸]{10}", drawn(stream))
     assert "\x1b[2K" in stream.getvalue()
+    assert "\x1b[1A" not in stream.getvalue()
     assert drawn(stream).endswith("x: 4 of 4 in 4.0 s\n")
     assert "\x1b[?25l" not in stream.getvalue()  # the cursor, which a kill would leave hidden
 

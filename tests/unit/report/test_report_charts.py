@@ -95,6 +95,14 @@ def test_survival_falls_where_prompts_diverge() -> None:
     assert found.svg.count("V") >= 2
 
 
+@pytest.mark.parametrize("length", [10**9, 10**300])
+def test_a_claimed_length_is_not_counted_to(length: int) -> None:
+    found = charts.survival([None, 0, 3, 3], length, "x")
+    assert found is not None
+    assert found.rows[-1] == (length - 1, 1, "25 %")
+    assert found.svg.count("V") >= 2
+
+
 def test_a_depth_chart_draws_both_lines() -> None:
     drawn = charts.depth_chart([Depth("a", 0.1, 0.05), Depth("b", 0.4, 0.05)], "x")
     assert 'class="line candidate"' in drawn
