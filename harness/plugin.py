@@ -107,7 +107,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_finish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
-        harness.select(_selected_prompts(session.items))
+        harness.select(
+            _selected_prompts(session.items),
+            asks_verdict=any(item.name == "test_verdict" for item in session.items),
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

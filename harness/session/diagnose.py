@@ -37,14 +37,17 @@ _MOST_WORK = 5 * 10**12
 
 def wanted(recorded: Recorded, alignment: Alignment, progress: Progress) -> bool:
     """Whether this run is diagnosed: where it was asked for, or by default where the verdict
-    is bad and the reference model is at hand. Says why, where only the model is missing."""
+    is bad and the reference model is at hand; who selects other checks than the verdict's does
+    not wait for it. Says why, where only the model is missing."""
     run = recorded.prepared.run
     asked = run.options.diagnose
     if not alignment.comparability.comparable or asked is False:
         return False
     if asked:
         return True
-    if exit_status(alignment.verdict) != 1 or run.is_part or not run.options.spec.kind.needs_model:
+    if exit_status(alignment.verdict) != 1 or run.is_part or not run.asks_verdict:
+        return False
+    if not run.options.spec.kind.needs_model:
         return False
     missing = not_at_hand(recorded)
     if missing is None:

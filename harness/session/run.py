@@ -13,12 +13,14 @@ from harness.suite.suite import Suite
 class Run:
     """Options that fit together, and the suite that they name.
 
-    ``prompt_ids`` are the prompts that were selected; None for all.
+    ``prompt_ids`` are the prompts that were selected; None for all. ``asks_verdict``: whether
+    the check of the verdict was selected.
     """
 
     options: RunOptions
     suite: Suite
     prompt_ids: frozenset[str] | None = None
+    asks_verdict: bool = True
 
     @property
     def wants_matrix(self) -> bool:

@@ -41,9 +41,9 @@ class Session:
         self.reported: Reported | None = None
         self._target: Target | None = None
 
-    def select(self, prompt_ids: frozenset[str] | None) -> None:
-        """Run only these prompts; None for all."""
-        self.run = replace(self.run, prompt_ids=prompt_ids)
+    def select(self, prompt_ids: frozenset[str] | None, *, asks_verdict: bool) -> None:
+        """Run only these prompts, None for all; whether the verdict itself is checked."""
+        self.run = replace(self.run, prompt_ids=prompt_ids, asks_verdict=asks_verdict)
 
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""

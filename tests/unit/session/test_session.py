@@ -77,7 +77,7 @@ def test_without_a_baseline_the_error_holds_every_option_of_the_makers(session: 
 
 def test_only_selected_prompts_run(session: Make) -> None:
     made = session()
-    made.select(frozenset({"gamma"}))
+    made.select(frozenset({"gamma"}), asks_verdict=False)
     judged = made.judge()
     assert [p.id for p in judged.alignment.prompts] == ["gamma"]
     # A few prompts must not replace the recording of a whole run.

@@ -126,6 +126,9 @@ def test_an_aligned_run_does_not_even_look_for_the_model(
     part = replace(part, prompt_ids=frozenset({part.suite.prompts[0].id}))
     some = replace(recorded, prepared=replace(recorded.prepared, run=part))
     assert not wanted(some, alignment("DRIFT"), Silent())
+    others = replace(recorded.prepared.run, asks_verdict=False)
+    unasked = replace(recorded, prepared=replace(recorded.prepared, run=others))
+    assert not wanted(unasked, alignment("DRIFT"), Silent())
     fake = with_options(recorded, spec=DeviceSpec("fake", "fake"))
     assert not wanted(fake, alignment("DIVERGENT"), Silent())
 
