@@ -173,6 +173,14 @@ _PLAIN_WORD = re.compile(
     r"[(\"'“（]*[^\W_](?:[^\W_]|[.,;:()%±/+\-\u2013\u2014−='\"!?×≤≥：；，。、（）“”！？]){0,199}"
 )
 
+#: What GitHub and GitLab make a link of without any markup: an issue, the number of a commit, a
+#: merge request.
+_REFERENCE = re.compile(
+    r"\bGH-[0-9]|(?<![^\W_])(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{7,64}(?![^\W_])|[0-9]{40}"
+    r"|[^\W_]![0-9]",
+    re.IGNORECASE,
+)
+
 
 def markdown_code(text: str, limit: int = 200) -> str:
     """The text as one code span, outside of tables."""
@@ -213,6 +221,7 @@ def _is_plain(word: str) -> bool:
     lowered = word.lower()
     return (
         _PLAIN_WORD.fullmatch(word) is not None
+        and _REFERENCE.search(word) is None
         and "://" not in lowered
         and "www." not in lowered
         and lowered.count(":") < 2

@@ -53,6 +53,29 @@ def test_chinese_prose_stays_prose() -> None:
     assert markdown_prose(text) == "误差为参考的 1.01 倍（95 % 区间 0.98 至 1.03）；见 `@you`。"
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "GH-26",
+        "gh-1",
+        "a5c3785",
+        "a5c3785ed8d6a35868bc169f07e40e889087fd2e",
+        "group/name!123",
+        "x!5",
+    ]
+    + ["1" * 40, "(GH-26)", "a5c3785..b5c3785"],
+)
+def test_what_a_forge_would_link_is_code(word: str) -> None:
+    assert markdown_prose(f"see {word} there") == f"see `{word}` there"
+
+
+@pytest.mark.parametrize(
+    "word", ["GH", "HIGH-9", "1622165504", "defaced", "0.98", "1e-05", "no!", "x5!"]
+)
+def test_ordinary_words_and_figures_stay(word: str) -> None:
+    assert markdown_prose(f"see {word} there") == f"see {word} there"
+
+
 def test_a_share_is_a_percentage() -> None:
     assert [percent(v) for v in (None, 0.0, 0.0169270833, 1.0)] == ["—", "0 %", "1.69 %", "100 %"]
 
