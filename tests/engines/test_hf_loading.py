@@ -92,6 +92,15 @@ def test_a_whole_checkpoint_loads_without_a_word(good: Callable[[str], Path], na
     assert opened(good(name)) == ("sdpa", None)
 
 
+def test_weights_that_are_links_into_another_folder_load(
+    good: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Nothing of them is copied or written: the library follows links as well."""
+    for file in good("llama").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    assert opened(tmp_path) == ("sdpa", None)
+
+
 @pytest.mark.parametrize("name", ["mamba", "gemma2"])
 def test_without_a_faithful_sdpa_attention_is_eager(good: Callable[[str], Path], name: str) -> None:
     assert opened(good(name)) == ("eager", None)

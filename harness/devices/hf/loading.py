@@ -53,7 +53,7 @@ def check_loaded(
         UnloadedWeights: if a weight is missing, has another shape, or was left out, or
             if integers stand where the model computes with floats.
     """
-    stored = read_headers(Path(source.path))
+    stored = read_headers(Path(source.path), linked=True)
     missing = {*info["missing_keys"], *_excused(model, stored)}
     _refuse(source, "missing in the checkpoint, so random here", missing)
     shapes = {tensor.name: tensor.shape for tensor in stored}
@@ -100,7 +100,7 @@ def explain_failure(source: Model) -> None:
         UnloadedWeights: if the weights show such a cause.
     """
     families: dict[str, dict[str, set[str]]] = {}
-    stored = read_headers(Path(source.path))
+    stored = read_headers(Path(source.path), linked=True)
     for tensor in stored:
         numbered = re.fullmatch(r"(.*\.\d+\..*\.)(\d+)\.(\D+)", tensor.name)
         if numbered is not None:

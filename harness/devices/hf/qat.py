@@ -94,7 +94,7 @@ def parse_group_size(text: str | None) -> int | None:
 
 def _check_dtype(source: Model, dtype: str) -> None:
     """Classes are computed from the latents as they are stored."""
-    for tensor in read_headers(Path(source.path)):
+    for tensor in read_headers(Path(source.path), linked=True):
         if not is_quantized_name(plain_name(tensor.name) or ""):
             continue
         stored = _STORED.get(tensor.dtype)

@@ -62,8 +62,10 @@ def test_chinese_prose_stays_prose() -> None:
         "a5c3785ed8d6a35868bc169f07e40e889087fd2e",
         "group/name!123",
         "x!5",
-    ]
-    + ["1" * 40, "(GH-26)", "a5c3785..b5c3785"],
+        "1" * 40,
+        "(GH-26)",
+        "a5c3785..b5c3785",
+    ],
 )
 def test_what_a_forge_would_link_is_code(word: str) -> None:
     assert markdown_prose(f"see {word} there") == f"see `{word}` there"
