@@ -223,8 +223,9 @@ def test_single_weights_are_kept_vector_by_vector(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import sys\n"
+        # Where pytest finds this file and what it imports.
+        f"sys.path[:] = {sys.path!r}\n"
         "from pathlib import Path\n"
         "from test_remembered import BASE, Counted, diagnosed, kill, world\n"
         f"diagnosed(Path({str(tmp_path)!r}), Counted(world()[0], (BASE,), after=11, end=kill))\n"
