@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.process.signals import sigterm_as_interrupt
 from harness.recording.format import Recording
 from harness.report.summary import summary_lines
 from harness.session.matrix import CELLS
-from harness.session.pytest_options import add_options, run_options
+from harness.session.pytest_options import add_options, run_options, started
 from harness.session.scope import scope_before
 from harness.session.session import Session
 from harness.session.smoke import Sampled
@@ -28,13 +29,25 @@ from harness.session.terminal import TerminalProgress
 _SESSION = pytest.StashKey[Session]()
 #: Why the device has no baseline.
 _REFUSED = pytest.StashKey[str]()
+#: The first check that asked for the alignment: it tells why there is none.
+_FIRST = pytest.StashKey[str]()
 #: Why the reports of this run could not be written.
 _UNWRITTEN = pytest.StashKey[str]()
 #: Whether the selected tests passed and the verdict did not.
 _PASSED_OVER = pytest.StashKey[bool]()
+#: Whether no check of the harness was among the tests that ran.
+_UNCHECKED = pytest.StashKey[bool]()
 _NOT_THE_VERDICT = (
     "harness: the selected tests passed, but the verdict over what they ran is {}: this run fails"
 )
+_NO_CHECK = (
+    "harness: --device={} was given, and no check of the harness was among the tests that ran: "
+    "leave out the paths, or add {}"
+)
+#: The check of the verdict.
+_VERDICT = "test_verdict"
+#: What a check of the harness asks for, one of them at least.
+_FIXTURES = frozenset({"harness_session", "alignment", "smoke", "bench"})
 _CHECKS = Path(checks.__file__).parent
 
 
@@ -55,7 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "leave out -n, --dist and --tx"
         )
     try:
-        session = Session(run_options(config), TerminalProgress(config))
+        session = Session(
+            replace(run_options(config), started=started(config)), TerminalProgress(config)
+        )
     except HarnessError as error:
         raise pytest.UsageError(f"harness: {error}") from error
     config.stash[_SESSION] = session
@@ -109,7 +124,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if harness is not None:
         harness.select(
             _selected_prompts(session.items),
-            asks_verdict=any(item.name == "test_verdict" for item in session.items),
+            asks_verdict=any(item.name == _VERDICT for item in session.items),
         )
 
 
@@ -131,6 +146,25 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         reporter.write_line(log_line(line))
     if diagnosis.errors:
         pytest.exit(f"harness: {outcome(diagnosis)}; pass --no-doctor to run anyway", returncode=2)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One message and not one for each check, where nothing could be judged."""
+    config = item.config
+    session = config.stash.get(_SESSION, None)
+    if session is None or "alignment" not in getattr(item, "fixturenames", ()):
+        return
+    # Whoever runs a failed test again must not make a skip of it.
+    first = config.stash.setdefault(_FIRST, item.nodeid)
+    if config.stash.get(_REFUSED, None) is not None and item.nodeid != first:
+        pytest.skip("nothing was judged: the first error says why")
+    judged = session.judged
+    if (
+        judged is not None
+        and not judged.alignment.comparability.comparable
+        and item.name != _VERDICT
+    ):
+        pytest.skip(f"nothing was compared: {_VERDICT} says why")
 
 
 def _selected_prompts(items: list[pytest.Item]) -> frozenset[str] | None:
@@ -156,15 +190,16 @@ def harness_session(request: pytest.FixtureRequest) -> Session:
 @pytest.fixture(scope="session")
 def alignment(harness_session: Session, request: pytest.FixtureRequest) -> Alignment:
     """The device compared with its baseline. The first use runs the suite."""
+    stash = request.config.stash
     try:
-        return harness_session.judge().alignment
+        if _REFUSED not in stash:
+            return harness_session.judge().alignment
     except BaselineError as error:
-        problem = str(error)
+        stash[_REFUSED] = str(error)
     except HarnessError as error:
         pytest.exit(f"harness: {error}", returncode=2)
     # Out here, so that no test shows one error while handling another.
-    request.config.stash[_REFUSED] = problem
-    pytest.fail(problem, pytrace=False)
+    pytest.fail(stash[_REFUSED], pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -213,6 +248,9 @@ def pytest_terminal_summary(
         terminalreporter.write_sep("=", f"harness: {session.run.describe()}")
         for line in scope_before(session.run):
             terminalreporter.write_line(log_line(line))
+    if session is not None and config.stash.get(_UNCHECKED, False):
+        device = session.run.options.spec.device
+        terminalreporter.write_line(_NO_CHECK.format(device, _CHECKS), red=True)
     if session is None or session.judged is None:
         return
     alignment = session.judged.alignment
@@ -234,6 +272,9 @@ def pytest_terminal_summary(
 def pytest_sessionfinish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
+        _no_check_is_no_success(session)
+        if _REFUSED in session.config.stash and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         _not_better_than_the_verdict(session, harness)
         try:
             harness.report()
@@ -241,6 +282,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             # Not pytest.exit, which would take the summary away as well.
             session.config.stash[_UNWRITTEN] = str(error)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _no_check_is_no_success(session: pytest.Session) -> None:
+    """``--device`` with paths of other tests alone would end green, and nothing was checked."""
+    asked = any(_FIXTURES.intersection(getattr(item, "fixturenames", ())) for item in session.items)
+    if (
+        session.exitstatus == pytest.ExitCode.OK
+        and not asked
+        and not session.config.option.collectonly
+    ):
+        session.config.stash[_UNCHECKED] = True
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 def _not_better_than_the_verdict(session: pytest.Session, harness: Session) -> None:

@@ -21,6 +21,17 @@ def performance(candidate: Recording, reference: Recording) -> Performance:
     return Performance(candidate=mine, reference=theirs, ratio=ratio)
 
 
+def unmeasured(found: Performance) -> Performance:
+    """The same without the candidate's figures: nothing was run."""
+    nothing = Figures(
+        load_s=None, ttft_s=None, itl_s=None, decode_tpot_s=None, decode_tok_s=None,
+        total_tok_s=None, samples=0, gaps=0,
+    )  # fmt: skip
+    return Performance(
+        candidate=nothing, reference=found.reference, ratio=dict.fromkeys(found.ratio)
+    )
+
+
 def figures(recording: Recording) -> Figures:
     """Medians over the runs that decode token by token.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from harness.bench.load import Load
     from harness.process.progress import Progress
 
+#: Seconds in which a server must say which models it has.
+_ASKING_S = 30.0
+
 
 def bench_load(
     server_url: Annotated[str, typer.Option(help="URL of a running OpenAI-compatible server.")],
     model: ModelName = "smollm2",
-    served_model: Annotated[str | None, typer.Option(help="Name of the model there.")] = None,
+    served_model: Annotated[
+        str | None,
+        typer.Option(help="Name of the model there; by default the server is asked for it."),
+    ] = None,
     requests: Annotated[
         int, typer.Option(min=1, max=2**20 - 1, help="Number of requests in each load.")
     ] = 200,
@@ -66,10 +73,11 @@ def bench_load(
     in_flight = whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
     a_second = _rates(rates)
     progress = Progress()
+    found = find_model(model, progress=progress.note)
     asked = Load(
         url,
-        str(find_model(model, progress=progress.note).path),
-        served_model,
+        str(found.path),
+        served_model or _name_there(url, found.slug),
         requests,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
@@ -77,6 +85,20 @@ def bench_load(
     )
     loads = [replace(asked, rate=r, concurrency=c) for r in a_second for c in in_flight]
     _load(model, loads, files, progress)
+
+
+def _name_there(url: str, slug: str) -> str:
+    """What the server calls the model: requests of another name would all be lost.
+
+    Raises:
+        DeviceError: if it does not answer, or has several and none of this name.
+        MissingDependency: without httpx.
+    """
+    from harness.devices.server.http import Http
+    from harness.devices.server.probe import served_model
+
+    with closing(Http("bench-load", url, _ASKING_S, connections=1)) as http:
+        return served_model(http, None, slug, "--served-model NAME")[0]
 
 
 def _load(model: str, loads: Sequence[Load], files: BenchFiles, progress: Progress) -> NoReturn:

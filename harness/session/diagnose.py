@@ -118,5 +118,5 @@ def _command(recorded: Recorded) -> str:
     prepared = recorded.prepared
     options = prepared.run.options
     files = [prepared.recording_file.as_posix(), prepared.folder.as_posix()]
-    parts = ["harness", "diagnose", *files, "--model", options.spec.model]
+    parts = [*options.harness, "diagnose", *files, "--model", options.spec.model]
     return shlex.join([*parts, *options.allow.options()])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.alignment.align import compare
 from harness.alignment.diagnosis import Diagnosis
+from harness.alignment.figures import unmeasured
 from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.stops import STOPS
 from harness.alignment.outcomes import exit_status
@@ -75,14 +76,17 @@ def judge(
 
 def _compared(recorded: Recorded, diagnosis: Diagnosis | None = None) -> Alignment:
     options = recorded.prepared.run.options
-    return compare(
+    found = compare(
         recorded.candidate,
         recorded.baseline,
         allow=options.allow,
-        candidate_file=recorded.prepared.recording_file.as_posix(),
+        candidate_file=recorded.file,
         reproduce=(options.command(),),
         diagnosis=diagnosis,
     )
+    if not recorded.stale:
+        return found
+    return found.model_copy(update={"performance": unmeasured(found.performance)})
 
 
 def _diagnosed(recorded: Recorded, alignment: Alignment, progress: Progress) -> Alignment:
@@ -137,4 +141,5 @@ def _magnifier_plan(recorded: Recorded, open_target: OpenTarget) -> MagnifierPla
         recordings=file.parent,
         stem=file.stem,
         allow=run.options.allow,
+        harness=run.options.harness,
     )

@@ -49,7 +49,7 @@ class MagnifierPlan:
 
     ``spec`` is the candidate's device, which ``open_target`` makes in another
     dtype; ``recordings`` is the folder where the candidate's recordings go,
-    ``stem`` the name of the run there.
+    ``stem`` the name of the run there. ``harness``: the words that start the command.
     """
 
     spec: DeviceSpec
@@ -61,6 +61,7 @@ class MagnifierPlan:
     recordings: Path
     stem: str
     allow: Allow = STRICT
+    harness: tuple[str, ...] = ("harness",)
 
 
 def run_magnifier(plan: MagnifierPlan, progress: Progress) -> Magnifier:
@@ -146,7 +147,7 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
     )
     if not same or baseline_folder(root, reference.model.name, plan.suite.name, dtype) != folder:
         maker = DeviceSpec(reference.device, reference.model.name, dtype)
-        command = ["harness", "baseline", "make", *maker.options()]
+        command = [*plan.harness, "baseline", "make", *maker.options()]
         command += ["--suite", plan.suite_source, "--baseline-dir", root.as_posix()]
         command += ["--context", plan.baseline.file("reference")] if forced else []
         raise BaselineError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from harness.report.outputs import NOWHERE, Outputs
 class RunOptions:
     """The plugin's options; see ``pytest --help``.
 
-    ``diagnose`` is None where the verdict decides.
+    ``diagnose`` is None where the verdict decides, ``require_baseline`` where CI does.
+    ``started``: the words that start pytest with this plugin, for printed commands.
     """
 
     spec: DeviceSpec
@@ -33,6 +35,8 @@ class RunOptions:
     magnify: bool = False
     diagnose: bool | None = None
     no_doctor: bool = False
+    require_baseline: bool | None = None
+    started: tuple[str, ...] = ("pytest",)
 
     def check(self) -> None:
         """Check that the options fit together.
@@ -50,13 +54,25 @@ class RunOptions:
                 f"--baseline-dir={self.baseline_dir} is one baseline; --update-baselines needs "
                 "the folder of all baselines"
             )
+        if self.update_baselines and self.require_baseline:
+            raise UsageError("--update-baselines and --require-baseline cannot go together")
         self.outputs.check_kinds()
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether a missing baseline is an error on a reference device too.
+
+        In CI it is a mistake, as of a model's name, unless it is being made: one made there
+        would be thrown away, and the run would have held the device against itself.
+        """
+        if self.require_baseline is not None:
+            return self.require_baseline
+        in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+        return in_ci and not self.update_baselines
 
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""
-        parts = ["pytest", *self.spec.pytest_options(), f"--suite={self.suite}"]
-        if self.max_new_tokens:
-            parts.append(f"--max-new-tokens={self.max_new_tokens}")
+        parts = self._suite_command(self.spec)
         if self.context is not None:
             parts.append(f"--context={self.context.as_posix()}")
         if self.baseline_dir != DEFAULT_FOLDER:
@@ -65,16 +81,44 @@ class RunOptions:
         if prompt_id is None:
             parts += ["--matrix"] * self.matrix + ["--magnify"] * self.magnify
             parts += ["--diagnose"] * (self.diagnose is True)
+            parts += ["--require-baseline"] * (self.require_baseline is True)
+            parts += ["--no-require-baseline"] * (self.require_baseline is False)
+            parts += [f"--report={path.as_posix()}" for path in self.outputs.reports]
+            parts += [f"--lang={self.outputs.lang}"] * (self.outputs.lang is not None)
         # Of one prompt too: a closer look is not taken there.
         parts += ["--no-diagnose"] * (self.diagnose is False)
         parts += ["--no-doctor"] * self.no_doctor
         parts += ["-k", f"test_prompt[{prompt_id}]"] if prompt_id else []
         return shlex.join(parts)
 
+    def remaking_command(self) -> str:
+        """The command that makes this run's baseline again, and no other one."""
+        root = self.baseline_dir
+        if is_baseline(root):
+            # Its place below the root is that of a model, a suite and a dtype.
+            root = (root if len(root.parents) > 2 else root.resolve()).parents[2]
+        parts = self._suite_command(self.spec.plain(reference_for(self.spec.kind)))
+        if root != DEFAULT_FOLDER:
+            parts.append(f"--baseline-dir={root.as_posix()}")
+        return shlex.join([*parts, "--update-baselines"])
+
+    def _suite_command(self, spec: DeviceSpec) -> list[str]:
+        parts = [*self.started, *spec.pytest_options(), f"--suite={self.suite}"]
+        if self.max_new_tokens:
+            parts.append(f"--max-new-tokens={self.max_new_tokens}")
+        return parts
+
+    @property
+    def harness(self) -> tuple[str, ...]:
+        """The words that start the command ``harness``: who says ``python -m pytest`` may have
+        no such command on the path, or that of another environment."""
+        python, *rest = self.started
+        return (python, "-m", "harness") if rest[:1] == ["-m"] else ("harness",)
+
     def making_command(self, recording: Path) -> str:
         """The command that makes a baseline around a recording's tokens."""
         reference = self.spec.plain(reference_for(self.spec.kind))
-        parts = ["harness", "baseline", "make", *reference.options(), "--suite", self.suite]
+        parts = [*self.harness, "baseline", "make", *reference.options(), "--suite", self.suite]
         parts += ["--context", recording.as_posix()]
         parts += ["--baseline-dir", self.baseline_dir.as_posix()]
         if self.max_new_tokens:
@@ -84,4 +128,4 @@ class RunOptions:
     def judging_command(self, recording: Path, baseline: Path) -> str:
         """The command that holds a recording against a baseline."""
         files = [recording.as_posix(), baseline.as_posix()]
-        return shlex.join(["harness", "compare", *files, *self.allow.options()])
+        return shlex.join([*self.harness, "compare", *files, *self.allow.options()])

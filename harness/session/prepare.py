@@ -9,6 +9,7 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices.registry import Target
+from harness.errors import BaselineError
 from harness.process.progress import Progress
 from harness.recording.context import context_for
 from harness.recording.format import load_recording
@@ -54,6 +55,7 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
 
     Raises:
         UsageError: if a report would overwrite a file that is read.
+        BaselineError: if there is none, and ``--require-baseline`` says that there must be.
         HarnessError: errors of device, model or disk.
     """
     subject = target.subject
@@ -66,6 +68,12 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
         return Prepared(run, target, folder, load_baseline(folder))
     if not options.spec.kind.reference:
         return Prepared(run, target, folder, None)
+    if options.needs_baseline:
+        raise BaselineError(
+            f"{folder.as_posix()}: no baseline, and none is made here (--require-baseline, the "
+            "default where CI is set); check the names of model, suite and dtype, or make it "
+            f"where you can commit it: {options.remaking_command()}"
+        )
     why = "replacing it (--update-baselines)" if present else "it does not exist yet, making it"
     progress.note(f"baseline {folder.as_posix()}: {why}")
     return Prepared(run, target, folder, _make(run, progress), made=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from harness.model.packaged import packaged_help
 from harness.report.outputs import Outputs
 from harness.session.options import RunOptions
 
+_PLUGIN = "harness.plugin"
 _GROUP = "harness: hold a device against a baseline"
 _FLAG: Mapping[str, Any] = {"action": "store_true"}
 _MANY: Mapping[str, Any] = {"action": "append", "default": []}
@@ -85,6 +88,16 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         "never do so",
     ),
     ("--update-baselines", _FLAG, "replace the baseline (reference device)"),
+    (
+        "--require-baseline",
+        {"action": "store_const", "const": True},
+        "a missing baseline is an error and is not made; the default where CI is set",
+    ),
+    (
+        "--no-require-baseline",
+        {"action": "store_const", "const": False, "dest": "require_baseline"},
+        "make a missing baseline there too",
+    ),
     ("--trust-remote-code", _FLAG, "run code that the checkpoint brings"),
     (
         "--no-doctor",
@@ -141,7 +154,18 @@ def run_options(config: pytest.Config) -> RunOptions:
         magnify=get("magnify"),
         diagnose=get("diagnose"),
         no_doctor=get("no_doctor"),
+        require_baseline=get("require_baseline"),
     )
+
+
+def started(config: pytest.Config) -> tuple[str, ...]:
+    """The words that started pytest: as a module or as a command, and with this plugin."""
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    words = [Path(sys.executable).name, "-m", "pytest"] if as_module else ["pytest"]
+    given = list(map(str, config.invocation_params.args))
+    if f"-p{_PLUGIN}" in given or ("-p", _PLUGIN) in pairwise(given):
+        words += ["-p", _PLUGIN]
+    return tuple(words)
 
 
 def _owner(parser: pytest.Parser, name: str) -> str:

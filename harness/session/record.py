@@ -8,6 +8,7 @@ from harness.alignment.comparability import comparability
 from harness.baseline.baseline import Baseline
 from harness.devices.facts import EngineFacts, LoadFigures
 from harness.errors import BaselineError
+from harness.files.timestamp import utc_now
 from harness.process.progress import Progress
 from harness.recording import recorder
 from harness.recording.context import Context
@@ -21,11 +22,22 @@ REPEATS = 2
 
 @dataclass(frozen=True)
 class Recorded:
-    """The recording of the device, and the baseline that judges it."""
+    """The recording of the device, and the baseline that judges it.
+
+    ``stale``: the baseline does not fit, so nothing was run, and ``candidate`` only says what
+    this run would have been.
+    """
 
     prepared: Prepared
     baseline: Baseline
     candidate: Recording
+    stale: bool = False
+
+    @property
+    def file(self) -> str:
+        """Where the recording is; empty where nothing was run, since what lies there is of
+        an earlier run."""
+        return "" if self.stale else self.prepared.recording_file.as_posix()
 
 
 def record(prepared: Prepared, progress: Progress) -> Recorded:
@@ -38,19 +50,15 @@ def record(prepared: Prepared, progress: Progress) -> Recorded:
     """
     if prepared.baseline is None:
         raise _no_baseline(prepared, progress)
-    candidate = _candidate(prepared, prepared.baseline, progress)
-    return Recorded(prepared, prepared.baseline, candidate)
-
-
-def _candidate(prepared: Prepared, baseline: Baseline, progress: Progress) -> Recording:
-    options = prepared.run.options
+    options, baseline = prepared.run.options, prepared.baseline
     if options.context is not None:
-        return load_recording(options.context)
-    stale = _stand_in(prepared, baseline.reference)
-    if not comparability(stale, baseline.reference, options.allow).comparable:
+        return Recorded(prepared, baseline, load_recording(options.context))
+    stand_in = _stand_in(prepared, baseline.reference)
+    if not comparability(stand_in, baseline.reference, options.allow).comparable:
         progress.note("the baseline is stale, so nothing is run")
-        return stale
-    return _run_device(prepared, Context.of(baseline.reference), progress)
+        return Recorded(prepared, baseline, stand_in, stale=True)
+    candidate = _run_device(prepared, Context.of(baseline.reference), progress)
+    return Recorded(prepared, baseline, candidate)
 
 
 def _run_device(prepared: Prepared, context: Context | None, progress: Progress) -> Recording:
@@ -74,6 +82,7 @@ def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
     return reference.model_copy(
         update={
             "device": prepared.run.options.spec.device,
+            "created": utc_now(),
             "dtype": prepared.target.dtype,
             "model": subject.facts,
             "suite": SuiteFacts.of(suite),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.devices.kinds import REFERENCE_DEVICE
 from harness.session.bench import Benched
 from harness.session.judge import Judged
 from harness.session.prepare import REPORTS
@@ -24,16 +23,12 @@ class Reported:
         folder, lines = prepared.folder.as_posix(), []
         if prepared.made:
             lines.append(f"baseline made: {folder}; approve it by committing it")
-        elif self._is_stale():
+        elif self.judged.recorded.stale:
             lines.append(
-                f"stale baseline: {folder}; if the change is meant, make it again "
-                f"with pytest --device={REFERENCE_DEVICE} --update-baselines"
+                f"stale baseline: {folder}; nothing was run. If the change is meant, make it again "
+                f"with: {prepared.run.options.remaking_command()}"
             )
         return lines + [f"report: {path.as_posix()}" for path in self.files]
-
-    def _is_stale(self) -> bool:
-        context = self.judged.recorded.prepared.run.options.context
-        return self.judged.alignment.verdict == "NOT_COMPARABLE" and context is None
 
 
 def write_reports(judged: Judged, benched: Benched | None) -> Reported:

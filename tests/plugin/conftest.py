@@ -15,6 +15,8 @@ def empty_project(
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     # Other plugins of this machine would be imported again for every run.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # However this run of the tests was started, the commands that are printed are the same.
+    monkeypatch.setattr("sys.argv", ["pytest"])
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     shutil.copy(made_project / "s.yaml", pytester.path)
     return PluginProject(pytester)

@@ -75,5 +75,6 @@ def test_the_alignment_names_the_commands_that_repeat_the_run(project: PluginPro
     project.run("fake", "--engine-arg=seed=4", "--allow-weights")
     (command,) = project.alignment()["reproduce"]
     assert command == (
-        "pytest --device=fake --model=smollm2 --engine-arg=seed=4 --suite=s.yaml --allow-weights"
+        "pytest -p harness.plugin --device=fake --model=smollm2 --engine-arg=seed=4 "
+        "--suite=s.yaml --allow-weights"
     )

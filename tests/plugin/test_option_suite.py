@@ -48,16 +48,47 @@ def test_a_changed_suite_makes_the_baseline_stale_before_anything_runs(
     file.write_text(file.read_text("utf-8").replace("Hello there", "Hello where"), "utf-8")
     result = project.run("fake")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(failed=TESTS - 3, skipped=3)
+    result.assert_outcomes(failed=2, skipped=TESTS - 2)
     result.stdout.fnmatch_lines(
         [
             "NOT_COMPARABLE: *suite.digest*",
             "*suite.digest: * against *",
-            "stale baseline: *--update-baselines*",
+            "stale baseline: *: pytest -p harness.plugin --device=fake-reference *",
         ]
     )
     result.stderr.fnmatch_lines(["*the baseline is stale, so nothing is run*"])
     assert not project.recording.exists()
+
+
+def test_a_run_that_did_not_happen_has_no_recording_and_no_figures(project: PluginProject) -> None:
+    project.run("fake")
+    kept = project.recording.read_bytes()
+    file = project.path / "s.yaml"
+    file.write_text(file.read_text("utf-8").replace("Hello there", "Hello where"), "utf-8")
+    project.run("fake")
+    assert project.recording.read_bytes() == kept  # of the earlier run
+    found = project.alignment()
+    assert found["verdict"] == "NOT_COMPARABLE"
+    assert found["candidate"]["file"] == ""
+    measured = found["performance"]["candidate"]
+    assert (measured.pop("samples"), measured.pop("gaps")) == (0, 0)
+    assert set(measured.values()) == {None}
+    page = (project.path / "reports/fake-s-bfloat16-fake.html").read_text("utf-8")
+    assert "reports/fake-s-bfloat16-fake.json" not in page
+
+
+def test_the_printed_command_makes_that_baseline_again_and_no_other(
+    project: PluginProject,
+) -> None:
+    elsewhere = project.path / "elsewhere"
+    (project.path / "baselines").rename(elsewhere)
+    named = ("--baseline-dir=elsewhere/fake/s/bfloat16", "--max-new-tokens=3")
+    result = project.run("fake", *named)
+    [told] = [x for x in result.stdout.lines if x.startswith("stale baseline: ")]
+    _, _, command = told.partition("make it again with: pytest -p harness.plugin ")
+    assert project.plain(*command.split()).ret == pytest.ExitCode.OK
+    assert not (project.path / "baselines").exists()
+    project.run("fake", *named).assert_outcomes(**HELD)
 
 
 def test_a_stale_baseline_is_not_replaced_by_the_reference_device(project: PluginProject) -> None:

@@ -71,7 +71,7 @@ def test_a_failing_prompt_says_all_that_is_needed(project: PluginProject) -> Non
             "  candidate *|>><*><<|*",
             "  top 5 of the reference  *",
             "  top 5 of the candidate  *",
-            "  repeat it: pytest --device=fake *-k 'test_prompt[[]beta]'",
+            "  repeat it: pytest -p harness.plugin --device=fake *-k 'test_prompt[[]beta]'",
         ],
         consecutive=True,
     )
@@ -83,7 +83,7 @@ def test_a_failing_prompt_says_all_that_is_needed(project: PluginProject) -> Non
 def test_the_printed_command_repeats_the_failure(project: PluginProject) -> None:
     first = project.run("fake", "--engine-arg=fault=scale")
     told = next(line for line in first.stdout.lines if "repeat it: " in line and "beta" in line)
-    _, _, command = told.partition("repeat it: pytest ")
+    _, _, command = told.partition("repeat it: pytest -p harness.plugin ")
     before, _, selection = command.partition(" -k ")
     again = project.plain(*before.split(), "-k", selection.strip("'"))
     again.assert_outcomes(failed=1, deselected=TESTS - 1)

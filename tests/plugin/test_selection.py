@@ -75,10 +75,11 @@ def test_junit_holds_a_testcase_per_prompt_and_gate_with_figures(project: Plugin
     assert float(found_by_name["harness.decode_tok_s.samples"]) > 0
 
 
-def test_junit_counts_a_run_without_baseline_as_errors(empty_project: PluginProject) -> None:
+def test_junit_counts_a_run_without_baseline_as_one_error(empty_project: PluginProject) -> None:
     empty_project.run("fake", "--junitxml=j.xml")
     suite = next(ElementTree.parse("j.xml").iter("testsuite"))
-    assert (suite.get("errors"), suite.get("tests")) == (str(TESTS), str(TESTS))
+    assert suite.get("tests") == str(TESTS)
+    assert (suite.get("errors"), suite.get("skipped")) == ("1", str(TESTS - 1))
 
 
 #: Selections of which no test fails by itself on a device with too much noise.
@@ -104,6 +105,43 @@ def test_a_selection_ends_no_better_than_the_verdict(
     sound = project.run("fake", "--engine-arg=seed=4", *selection)
     assert sound.ret == pytest.ExitCode.OK
     sound.stdout.no_fnmatch_line("*but the verdict*")
+
+
+def test_a_run_that_held_no_check_is_an_error(project: PluginProject) -> None:
+    (project.path / "test_own.py").write_text("def test_a():\n    pass\n", "utf-8")
+    result = project.run("fake", "test_own.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["harness: --device=fake was given, and no check *"])
+    assert project.run("fake", "test_own.py", "--collect-only").ret == pytest.ExitCode.OK
+    assert project.run("fake", "test_own.py", CHECKS).ret == pytest.ExitCode.OK
+
+
+def test_checks_of_the_projects_own_count(project: PluginProject) -> None:
+    own = "def test_a(alignment):\n    assert alignment.verdict == 'BIT_EXACT'\n"
+    (project.path / "test_own.py").write_text(own, "utf-8")
+    assert project.run("fake", "test_own.py").ret == pytest.ExitCode.OK
+
+
+RERUNS = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    # As plugins do that run a failed test again.
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if any(report.failed for report in reports):
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+def test_a_second_try_runs_no_engine_and_hides_no_error(empty_project: PluginProject) -> None:
+    (empty_project.path / "conftest.py").write_text(RERUNS, "utf-8")
+    result = empty_project.run("fake")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(errors=1, skipped=TESTS - 1)
+    assert result.stderr.str().count("fake: loading the model") == 1
 
 
 def test_deselecting_what_fails_hides_nothing(project: PluginProject) -> None:

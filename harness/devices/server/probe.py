@@ -48,7 +48,7 @@ def probe(http: Http, options: ServerOptions, name: str, prompt: tuple[int, ...]
     Raises:
         DeviceError: if the server cannot serve at all, or changes the prompt.
     """
-    served, longest = _served_model(http, options.served_model, name)
+    served, longest = served_model(http, options.served_model, name)
     dialect, answer = _trial(http, options, served, prompt)
     ids = _where_ids_are(http, options, answer)
     dialect = replace(dialect, ids=ids, rows=ids is not None and _has_rows(answer))
@@ -78,8 +78,19 @@ def not_greedy(tokens: Sequence[int], entries: Sequence[Entries]) -> int:
     return count
 
 
-def _served_model(http: Http, wanted: str | None, name: str) -> tuple[str, int | None]:
-    """The server's name for the model, and its longest context."""
+def served_model(
+    http: Http, wanted: str | None, name: str, option: str = "--engine-arg served_model=NAME"
+) -> tuple[str, int | None]:
+    """The server's name for the model, and its longest context in tokens, if it tells.
+
+    Args:
+        wanted: the name that the user gave, if any.
+        name: taken where the server has it; else the server's only model is.
+        option: the option that names one, for the message.
+
+    Raises:
+        DeviceError: if the server lists no models, or none can be chosen.
+    """
     reply = http.get("/v1/models")
     listed = reply.get("data") if isinstance(reply, dict) else None
     if not isinstance(listed, list):
@@ -94,7 +105,7 @@ def _served_model(http: Http, wanted: str | None, name: str) -> tuple[str, int |
         shown = http.shown(", ".join(list(models)[:8])) or "none"
         raise DeviceError(
             f"{http.name}: {http.url} has no model {wanted or name!r} but {shown}; "
-            "name one with --engine-arg served_model=NAME"
+            f"name one with {option}"
         )
     longest = models[chosen].get("max_model_len")
     return chosen, longest if type(longest) is int and 0 < longest < 2**31 else None

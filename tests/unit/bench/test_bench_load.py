@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -152,9 +153,55 @@ def test_options_of_a_load_are_checked(
 
 @pytest.mark.parametrize("python", ["/nonexist", "/"])
 def test_an_interpreter_that_does_not_start_is_one_line(command: Command, python: str) -> None:
-    ended = command("bench-load", "--server-url", "http://127.0.0.1:9", "--load-python", python)
+    there = ("--server-url", "http://127.0.0.1:9", "--served-model", "m")
+    ended = command("bench-load", *there, "--load-python", python)
     assert ended.status == 2
     assert ended.error.startswith(f"--load-python {python}: cannot be run (")
+
+
+def _model(folder: Path) -> Path:
+    """A folder that is found as a model; it has no weight."""
+    made = folder / "port"
+    made.mkdir()
+    (made / "config.json").write_text("{}", "utf-8")
+    (made / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked"),
+    [
+        (["port"], "port"),
+        (["/models/of/another/name"], "/models/of/another/name"),
+        (["a", "port", "b"], "port"),
+    ],
+)
+def test_requests_name_the_model_as_the_server_does(
+    command: Command, tmp_path: Path, listed: list[str], asked: str
+) -> None:
+    pytest.importorskip("httpx")
+    folder = _model(tmp_path)
+    generator = tmp_path / "python"
+    generator.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\nexit 3\n')
+    generator.chmod(0o755)
+    with fault_server() as server:
+        models = json.dumps({"data": [{"id": name} for name in listed]}).encode()
+        server.answers["/v1/models"] = [lambda h, _: h.whole(200, models)]
+        there = ("--server-url", server.url, "--model", folder)
+        command("bench-load", *there, "--load-python", generator)
+    assert f"--served-model-name {asked} " in (tmp_path / "said").read_text()
+
+
+def test_a_server_of_several_other_models_is_asked_no_request(
+    command: Command, tmp_path: Path
+) -> None:
+    pytest.importorskip("httpx")
+    with fault_server() as server:
+        models = json.dumps({"data": [{"id": "a"}, {"id": "b"}]}).encode()
+        server.answers["/v1/models"] = [lambda h, _: h.whole(200, models)]
+        ended = command("bench-load", "--server-url", server.url, "--model", _model(tmp_path))
+    assert ended.status == 2
+    assert "but a, b; name one with --served-model NAME" in ended.error
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "x"])

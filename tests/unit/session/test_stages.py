@@ -106,8 +106,11 @@ def test_a_stale_baseline_is_seen_before_the_device_runs(
     assert judged.alignment.verdict == "NOT_COMPARABLE"
     assert not judged.recorded.prepared.recording_file.exists()
     first, *_ = write_reports(judged, None).closing_lines()
-    assert first.startswith("stale baseline: baselines/fake/s/bfloat16; if the change is meant")
-    assert "pytest --device=hf-cpu --update-baselines" in first
+    assert first.startswith("stale baseline: baselines/fake/s/bfloat16; nothing was run")
+    assert first.endswith(
+        "pytest --device=fake-reference --model=fake --suite=s.yaml --max-new-tokens=3 "
+        "--update-baselines"
+    )
 
 
 def test_judging_holds_the_command_and_what_the_doctor_said(
