@@ -55,9 +55,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)  # before JUnit's own, which reads its prefix there
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("device") is None:
+    device = config.getoption("device")
+    if device is None:
         return
+    if not config.option.junitprefix:
+        # CI joins the files of several devices, which hold the same tests.
+        config.option.junitprefix = device
     cleanups = ExitStack()
     cleanups.enter_context(sigterm_as_interrupt())
     config.add_cleanup(cleanups.close)

@@ -29,8 +29,7 @@ def bench_load(
     server_url: Annotated[str, typer.Option(help="URL of a running OpenAI-compatible server.")],
     model: ModelName = "smollm2",
     served_model: Annotated[
-        str | None,
-        typer.Option(help="Name of the model there; by default the server is asked for it."),
+        str | None, typer.Option(help="Name of the model there, which else is asked for.")
     ] = None,
     requests: Annotated[
         int, typer.Option(min=1, max=2**20 - 1, help="Number of requests in each load.")
@@ -56,8 +55,7 @@ def bench_load(
 ) -> None:
     """Load a running server with vLLM's generator, at each rate and concurrency.
 
-    Ends with status 1 if a request was lost, or if the server's own counters
-    disagree.
+    Ends with status 1 if a request was lost, or if the server's own counters disagree.
 
     Example:  harness bench-load --server-url http://127.0.0.1:8000 --concurrencies 1,16
     """
@@ -74,10 +72,10 @@ def bench_load(
     a_second = _rates(rates)
     progress = Progress()
     found = find_model(model, progress=progress.note)
+    names = (str(found.path), served_model or _name_there(url, found.slug))
     asked = Load(
         url,
-        str(found.path),
-        served_model or _name_there(url, found.slug),
+        *names,
         requests,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,

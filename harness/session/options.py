@@ -14,6 +14,9 @@ from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError
 from harness.report.outputs import NOWHERE, Outputs
 
+#: The folder for recordings and reports, where no other one is chosen.
+REPORTS = Path("reports")
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -36,6 +39,7 @@ class RunOptions:
     diagnose: bool | None = None
     no_doctor: bool = False
     require_baseline: bool | None = None
+    report_dir: Path = REPORTS
     started: tuple[str, ...] = ("pytest",)
 
     def check(self) -> None:
@@ -81,6 +85,8 @@ class RunOptions:
         if prompt_id is None:
             parts += ["--matrix"] * self.matrix + ["--magnify"] * self.magnify
             parts += ["--diagnose"] * (self.diagnose is True)
+            if self.report_dir != REPORTS:
+                parts.append(f"--report-dir={self.report_dir.as_posix()}")
             parts += ["--require-baseline"] * (self.require_baseline is True)
             parts += ["--no-require-baseline"] * (self.require_baseline is False)
             parts += [f"--report={path.as_posix()}" for path in self.outputs.reports]

@@ -16,9 +16,6 @@ from harness.recording.format import load_recording
 from harness.session.run import Run
 from harness.suite.encode import fitting
 
-#: The folder for recordings and reports.
-REPORTS = Path("reports")
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -47,7 +44,7 @@ class Prepared:
         parts = [target.slug, suite.name, target.dtype, options.spec.device]
         if self.run.is_part:
             parts.append("selected")  # a run of a few prompts must not replace a whole run
-        return REPORTS / f"{'-'.join(parts)}.json"
+        return options.report_dir / f"{'-'.join(parts)}.json"
 
 
 def prepare(run: Run, target: Target, progress: Progress) -> Prepared:

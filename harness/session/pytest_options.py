@@ -15,7 +15,7 @@ from harness.devices.kinds import KINDS, devices_help, names
 from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.model.packaged import packaged_help
 from harness.report.outputs import Outputs
-from harness.session.options import RunOptions
+from harness.session.options import REPORTS, RunOptions
 
 _PLUGIN = "harness.plugin"
 _GROUP = "harness: hold a device against a baseline"
@@ -68,6 +68,11 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         "--report",
         {**_MANY, "metavar": "FILE"},
         "also write the report to this file: .html, .md or .json",
+    ),
+    (
+        "--report-dir",
+        {"default": str(REPORTS), "metavar": "FOLDER"},
+        f"folder of recordings and reports (default: {REPORTS})",
     ),
     ("--lang", {"metavar": "en|zh"}, "language of the reports (default: the locale's)"),
     (
@@ -154,6 +159,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         magnify=get("magnify"),
         diagnose=get("diagnose"),
         no_doctor=get("no_doctor"),
+        report_dir=Path(get("report_dir")),
         require_baseline=get("require_baseline"),
     )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from harness.session.bench import Benched
 from harness.session.judge import Judged
-from harness.session.prepare import REPORTS
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,10 @@ def write_reports(judged: Judged, benched: Benched | None) -> Reported:
         HarnessError: if a file cannot be written.
     """
     prepared = judged.recorded.prepared
-    asked = prepared.run.options.outputs
+    options = prepared.run.options
+    asked, folder = options.outputs, options.report_dir
     stem = prepared.recording_file.stem
-    reports = (REPORTS / f"{stem}.html", *asked.reports)
-    outputs = replace(asked, json=REPORTS / f"{stem}.alignment.json", reports=reports)
+    reports = (folder / f"{stem}.html", *asked.reports)
+    outputs = replace(asked, json=folder / f"{stem}.alignment.json", reports=reports)
     outputs.write(judged.alignment)
     return Reported(judged, reports if benched is None else (*reports, benched.report))

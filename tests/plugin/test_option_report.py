@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 from plugin_project import PluginProject, usage_error
@@ -78,3 +79,22 @@ def test_the_alignment_names_the_commands_that_repeat_the_run(project: PluginPro
         "pytest -p harness.plugin --device=fake --model=smollm2 --engine-arg=seed=4 "
         "--suite=s.yaml --allow-weights"
     )
+
+
+def test_another_folder_holds_what_a_run_leaves(project: PluginProject) -> None:
+    result = project.run("fake", "--report-dir=out/of a run")
+    assert result.ret == pytest.ExitCode.OK
+    left = {path.name for path in (project.path / "out/of a run").iterdir()}
+    stem = "fake-s-bfloat16-fake"
+    assert left == {f"{stem}.json", f"{stem}.alignment.json", f"{stem}.html"}
+    assert not (project.path / "reports").exists()
+
+
+@pytest.mark.parametrize(("options", "prefix"), [((), "fake"), (("--junitprefix=mine",), "mine")])
+def test_junit_names_the_device(
+    project: PluginProject, options: tuple[str, ...], prefix: str
+) -> None:
+    project.run("fake", "--junitxml=j.xml", *options)
+    names = {str(case.get("classname")) for case in ElementTree.parse("j.xml").iter("testcase")}
+    assert names
+    assert all(name.startswith(f"{prefix}.") for name in names)

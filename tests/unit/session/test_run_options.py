@@ -14,6 +14,7 @@ from _pytest.config.argparsing import Parser
 
 from harness.cli.main import app
 from harness.errors import UsageError
+from harness.report.outputs import Outputs
 from harness.session.options import RunOptions
 from harness.session.pytest_options import OPTIONS, add_options, run_options
 
@@ -56,6 +57,8 @@ def every(options: Options) -> RunOptions:
         magnify=True,
         diagnose=True,
         no_doctor=True,
+        report_dir=Path("out"),
+        require_baseline=True,
     )
 
 
@@ -86,7 +89,14 @@ def test_the_command_repeats_every_option_that_matters(options: Options) -> None
         allow_weights=True,
         allow_dtype=True,
         trust_remote_code=True,
+        report_dir=Path("out"),
+        require_baseline=True,
+        started=("python3", "-m", "pytest", "-p", "harness.plugin"),
     )
+    made = replace(made, outputs=Outputs(reports=(Path("r.md"),), lang="zh"))
+    assert made.command().endswith(" --report-dir=out --require-baseline --report=r.md --lang=zh")
+    assert made.making_command(Path("r.json")).startswith("python3 -m harness baseline make ")
+    made = replace(made, started=("pytest",))
     assert made.command("alpha") == (
         "pytest --device=fake --model=fake --dtype=float16 --engine-arg=seed=4 "
         "--engine-arg=fault=none --trust-remote-code --suite=s.yaml --max-new-tokens=3 "
@@ -117,6 +127,7 @@ def test_every_option_of_the_table_reaches_the_run() -> None:
         "--device": "vllm-cpu", "--model": "m", "--suite": "s", "--dtype": "float16",
         "--max-new-tokens": "3", "--batch-size": "2", "--engine-arg": "a=1",
         "--baseline-dir": "b", "--context": "c.json", "--report": "r.md", "--lang": "zh",
+        "--report-dir": "elsewhere",
     }  # fmt: skip
     before = read("pytest --device=vllm-gpu")
     for name, settings, _ in OPTIONS:
