@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -68,8 +69,7 @@ def bench_load(
     files = BenchFiles(out, tuple(report or ()), lang)
     files.check()
     url = base_url(server_url)
-    in_flight = whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
-    a_second = _rates(rates)
+    grid = _rates(rates), whole_numbers("--concurrencies", concurrencies, MOST_BATCH)
     progress = Progress()
     found = find_model(model, progress=progress.note)
     names = (str(found.path), served_model or _name_there(url, found.slug))
@@ -81,7 +81,7 @@ def bench_load(
         output_tokens=output_tokens,
         python=load_python or sys.executable,
     )
-    loads = [replace(asked, rate=r, concurrency=c) for r in a_second for c in in_flight]
+    loads = [replace(asked, rate=rate, concurrency=many) for rate, many in product(*grid)]
     _load(model, loads, files, progress)
 
 
