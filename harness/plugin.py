@@ -44,6 +44,8 @@ _NO_CHECK = (
     "harness: --device={} was given, and no check of the harness was among the tests that ran: "
     "leave out the paths, or add {}"
 )
+#: Checks of all prompts together.
+_WHOLE = ("test_gate", "test_verdict")
 #: The check of the verdict.
 _VERDICT = "test_verdict"
 #: What a check of the harness asks for, one of them at least.
@@ -95,7 +97,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "harness_prompt" in metafunc.fixturenames:
         session = metafunc.config.stash.get(_SESSION, None)
-        ids = [] if session is None else [p.id for p in session.run.suite.prompts]
+        ids = [] if session is None else session.run.chosen()
         metafunc.parametrize("harness_prompt", ids, ids=ids)
     if "matrix_cell" in metafunc.fixturenames:
         metafunc.parametrize("matrix_cell", CELLS, ids=CELLS)
@@ -122,6 +124,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     name = collection_path.stem
     named = any(name in argument for argument in config.args)
     return None if wanted.get(name, True) or named else True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a shard, the gates and the verdict are not checked: they are of the whole suite."""
+    session = config.stash.get(_SESSION, None)
+    if session is None or session.run.options.shard is None:
+        return
+    of_the_whole = [i for i in items if i.path.parent == _CHECKS and i.name.startswith(_WHOLE)]
+    config.hook.pytest_deselected(items=of_the_whole)
+    items[:] = [item for item in items if item not in of_the_whole]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -18,6 +18,7 @@ from harness.cli import (
     doctor,
     judge,
     locate,
+    merge,
     record,
     report,
     serve,
@@ -67,6 +68,7 @@ app = typer.Typer(
 )
 # `--help` lists them in this order.
 app.command()(record.record)
+app.command()(merge.merge)
 app.command()(judge.compare)
 app.command()(judge.verify)
 app.command()(report.report)

@@ -73,6 +73,10 @@ def record(
     repeats: Annotated[
         int, typer.Option(min=0, help="How many prompts to run twice, to check that bits repeat.")
     ] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Only the K-th of N parts; join them with harness merge."),
+    ] = None,
     server_url: ServerUrl = None,
     qat_group_size: QatGroupSize = None,
     trust_remote_code: Trust = False,
@@ -87,6 +91,7 @@ def record(
     from harness.process.progress import Progress
     from harness.recording.recorder import Options
     from harness.suite.read import load_suite
+    from harness.suite.shard import parse_shard
 
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file in it")
@@ -95,11 +100,14 @@ def record(
     args = parse_engine_args(with_qat_group_size(engine_arg, qat_group_size))
     spec = DeviceSpec(device, model, dtype, batch_size, args, server_url, trust_remote_code)
     progress = Progress()
+    part = None if shard is None else parse_shard(shard)
     options = Options(
         replay=replay.value,
         context=None if context is None else _context(context, chosen, replay, progress),
         full_logits=logits is LogitsName.full,
+        prompt_ids=None if part is None else part.prompts(chosen),
         repeats=repeats,
+        shard=part is not None,
     )
     _record(spec, chosen, options, out, progress)
 

@@ -54,6 +54,8 @@ class Options:
         full_logits: also keep every row, in a safetensors file beside ``out``.
         prompt_ids: only these prompts; None for all.
         repeats: how many prompts to run twice, to see whether bits repeat.
+        shard: whether ``prompt_ids`` are one shard of a run: of it, those prompts are run twice
+            that the whole run would run twice.
     """
 
     replay: Replay = "free"
@@ -61,6 +63,7 @@ class Options:
     full_logits: bool = False
     prompt_ids: frozenset[str] | None = None
     repeats: int = 0
+    shard: bool = False
 
 
 @contextmanager
@@ -109,18 +112,23 @@ def record(
                 f"{subject.facts.vocab_size}; hand over the vocabulary without padding"
             )
         suite = fitting(suite, subject.tokenizer, subject.facts.name, progress.note)
-        prompts = [
-            p
-            for p in encode_suite(suite, subject.tokenizer, facts.max_positions)
-            if options.prompt_ids is None or p.id in options.prompt_ids
-        ]
+        everything = encode_suite(suite, subject.tokenizer, facts.max_positions)
+        chosen = options.prompt_ids
+        prompts = [p for p in everything if chosen is None or p.id in chosen]
         if not prompts:
             gone = " that this model can be given" if suite.left_out else ""
             raise UsageError(
                 f"none of the prompts of suite {suite.name}{gone} is selected; name one of them"
             )
-        making = _Making(device, subject, suite, options, facts, prompts, progress)
+        whole = everything if options.shard else prompts
+        twice = _spread([p.id for p in whole], options.repeats)
+        making = _Making(device, subject, suite, options, facts, prompts, twice, progress)
         return (reuse and making.finished(out)) or making.run(out, before_saving)
+
+
+def _spread(ids: Sequence[str], count: int) -> Sequence[str]:
+    """So many of them, from the whole list."""
+    return ids[:: max(1, len(ids) // count)][:count] if count else ()
 
 
 class _Making:
@@ -134,10 +142,12 @@ class _Making:
         options: Options,
         facts: Opened,
         prompts: Sequence[EncodedPrompt],
+        twice: Sequence[str],
         progress: Progress,
     ) -> None:
         self.device, self.subject, self.suite, self.options = device, subject, suite, options
         self.facts, self.prompts, self.progress = facts, prompts, progress
+        self.twice = twice
         generation = suite.generation
         self.settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
         self.logits: dict[str, NDArray[np.float32]] = {}
@@ -155,7 +165,7 @@ class _Making:
             kind = "free" if self.options.replay == "free" else "forced"
             first = self._finish(kind, self._requests(self.options.replay), journal)
             forced = first if kind == "forced" else self._follow(first, journal)
-            repeats = self._repeat(first) if self.options.repeats else ()
+            repeats = self._repeat(first)
             recording = self._recording(first if kind == "free" else {}, forced, repeats)
             if out is not None:
                 save_recording(
@@ -273,7 +283,9 @@ class _Making:
     def _repeat(self, first: Mapping[str, Run]) -> tuple[Repeat, ...]:
         if any(run.text_only for run in first.values()):
             return ()
-        ids = list(first)[:: max(1, len(first) // self.options.repeats)][: self.options.repeats]
+        ids = [i for i in self.twice if i in first]
+        if not ids:
+            return ()
         again = self._finish("repeat", self._requests(self.options.replay, ids), Journal())
         return tuple(repeat_of(i, first[i], again[i]) for i in ids)
 

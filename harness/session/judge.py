@@ -43,6 +43,9 @@ class Judged:
         prompts, which decide no estimate, only what fails or no prompt more would decide.
         """
         found = self.alignment
+        if self.recorded.prepared.run.options.shard is not None:
+            # What a part leaves open, the whole decides.
+            return found.verdict == "INCONCLUSIVE" or exit_status(found.verdict) == 0
         if not self.recorded.prepared.run.is_part or found.verdict != "INCONCLUSIVE":
             return exit_status(found.verdict) == 0
         undecided = {gate.name for gate in found.gates if gate.status == "INCONCLUSIVE"}

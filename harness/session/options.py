@@ -13,9 +13,15 @@ from harness.devices.kinds import REFERENCE_DEVICE, reference_for
 from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError
 from harness.report.outputs import NOWHERE, Outputs
+from harness.suite.shard import Shard
 
 #: The folder for recordings and reports, where no other one is chosen.
 REPORTS = Path("reports")
+
+
+def shard_suffix(shard: Shard) -> str:
+    """What a shard's recording has in its name."""
+    return f"-shard-{shard.number}-of-{shard.of}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class RunOptions:
     no_doctor: bool = False
     require_baseline: bool | None = None
     report_dir: Path = REPORTS
+    shard: Shard | None = None
     started: tuple[str, ...] = ("pytest",)
 
     def check(self) -> None:
@@ -60,6 +67,11 @@ class RunOptions:
             )
         if self.update_baselines and self.require_baseline:
             raise UsageError("--update-baselines and --require-baseline cannot go together")
+        if self.shard is not None and (self.matrix or self.magnify or self.diagnose):
+            raise UsageError(
+                "--shard runs a part of the suite, and --matrix, --magnify and --diagnose need "
+                "the whole; leave them out here"
+            )
         self.outputs.check_kinds()
 
     @property
@@ -77,6 +89,8 @@ class RunOptions:
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""
         parts = self._suite_command(self.spec)
+        if self.shard is not None:
+            parts.append(f"--shard={self.shard}")
         if self.context is not None:
             parts.append(f"--context={self.context.as_posix()}")
         if self.baseline_dir != DEFAULT_FOLDER:
@@ -113,6 +127,15 @@ class RunOptions:
         if self.max_new_tokens:
             parts.append(f"--max-new-tokens={self.max_new_tokens}")
         return parts
+
+    def merging_command(self, recording: Path) -> str:
+        """The commands that join the recordings of all shards, and judge the whole."""
+        assert self.shard is not None
+        stem = recording.name.removesuffix(f"{shard_suffix(self.shard)}.json")
+        shards = f"{recording.parent.as_posix()}/{stem}-shard-*-of-{self.shard.of}.json"
+        whole = recording.with_name(f"{stem}.json").as_posix()
+        start = shlex.join(self.harness)
+        return f"{start} merge {shards} --suite {shlex.quote(self.suite)} --out {whole}"
 
     @property
     def harness(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from harness.errors import BaselineError
 from harness.process.progress import Progress
 from harness.recording.context import context_for
 from harness.recording.format import load_recording
+from harness.session.options import shard_suffix
 from harness.session.run import Run
 from harness.suite.encode import fitting
 
@@ -41,10 +42,13 @@ class Prepared:
         if options.context is not None:
             return options.context
         suite, target = self.run.suite, self.target
-        parts = [target.slug, suite.name, target.dtype, options.spec.device]
-        if self.run.is_part:
-            parts.append("selected")  # a run of a few prompts must not replace a whole run
-        return options.report_dir / f"{'-'.join(parts)}.json"
+        stem = "-".join([target.slug, suite.name, target.dtype, options.spec.device])
+        # A run of a few prompts must not replace a whole run, nor a run of all of a shard.
+        if options.shard is not None:
+            stem += shard_suffix(options.shard)
+        if self.run.is_selection:
+            stem += "-selected"
+        return options.report_dir / f"{stem}.json"
 
 
 def prepare(run: Run, target: Target, progress: Progress) -> Prepared:

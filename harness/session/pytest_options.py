@@ -16,6 +16,7 @@ from harness.devices.spec import DeviceSpec, parse_engine_args
 from harness.model.packaged import packaged_help
 from harness.report.outputs import Outputs
 from harness.session.options import REPORTS, RunOptions
+from harness.suite.shard import parse_shard
 
 _PLUGIN = "harness.plugin"
 _GROUP = "harness: hold a device against a baseline"
@@ -39,6 +40,12 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         "--max-new-tokens",
         {"type": int, "metavar": "N"},
         "tokens to generate for each prompt (default: the suite's own number)",
+    ),
+    (
+        "--shard",
+        {"metavar": "K/N"},
+        "only the K-th of N parts of the suite; `harness merge` joins their recordings, and the "
+        "verdict is of the whole",
     ),
     (
         "--batch-size",
@@ -160,6 +167,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         diagnose=get("diagnose"),
         no_doctor=get("no_doctor"),
         report_dir=Path(get("report_dir")),
+        shard=None if get("shard") is None else parse_shard(get("shard")),
         require_baseline=get("require_baseline"),
     )
 

@@ -68,7 +68,12 @@ def _run_device(prepared: Prepared, context: Context | None, progress: Progress)
         target.device,
         target.subject,
         run.suite,
-        recorder.Options(context=context, prompt_ids=run.prompt_ids, repeats=repeats),
+        recorder.Options(
+            context=context,
+            prompt_ids=run.prompt_ids,
+            repeats=repeats,
+            shard=run.options.shard is not None and not run.is_selection,
+        ),
         out=prepared.recording_file,
         progress=progress,
     )

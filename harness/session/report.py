@@ -27,6 +27,10 @@ class Reported:
                 f"stale baseline: {folder}; nothing was run. If the change is meant, make it again "
                 f"with: {prepared.run.options.remaking_command()}"
             )
+        options = prepared.run.options
+        if options.shard is not None and not self.judged.recorded.stale:
+            merging = options.merging_command(prepared.recording_file)
+            lines.append(f"shard {options.shard}; when all have run, judge the whole: {merging}")
         return lines + [f"report: {path.as_posix()}" for path in self.files]
 
 

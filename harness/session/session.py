@@ -42,8 +42,9 @@ class Session:
         self._target: Target | None = None
 
     def select(self, prompt_ids: frozenset[str] | None, *, asks_verdict: bool) -> None:
-        """Run only these prompts, None for all; whether the verdict itself is checked."""
-        self.run = replace(self.run, prompt_ids=prompt_ids, asks_verdict=asks_verdict)
+        """Run only these prompts, None for all of the run; whether the verdict is checked."""
+        chosen = self.run.prompt_ids if prompt_ids is None else prompt_ids
+        self.run = replace(self.run, prompt_ids=chosen, asks_verdict=asks_verdict)
 
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""

@@ -103,7 +103,16 @@ class Suite:
 
         Raises UsageError when ``max_new_tokens`` is less than 1.
         """
-        generation = replace(self.generation, max_new_tokens=_length(max_new_tokens))
+        return self.with_generation(max_new_tokens, self.generation.ignore_eos)
+
+    def with_generation(self, max_new_tokens: int, ignore_eos: bool) -> Suite:
+        """The same prompts with other settings, and so another digest.
+
+        Raises UsageError when ``max_new_tokens`` is less than 1.
+        """
+        generation = replace(
+            self.generation, max_new_tokens=_length(max_new_tokens), ignore_eos=ignore_eos
+        )
         return replace(self, generation=generation, digest=_digest(self.prompts, generation))
 
 

@@ -53,9 +53,9 @@ def harness(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     ("fault", "verdicts"),
     [
         (nothing, {"EQUIVALENT", "TOKEN_EXACT"}),  # else the test could not tell
-        (rope_base_too_low, {"DRIFT", "DIVERGENT"}),
         (one_head_zeroed, {"DRIFT", "DIVERGENT"}),
-        (weights_rounded_to_fp8, {"DRIFT", "DIVERGENT"}),
+        pytest.param(rope_base_too_low, {"DRIFT", "DIVERGENT"}, marks=pytest.mark.nightly),
+        pytest.param(weights_rounded_to_fp8, {"DRIFT", "DIVERGENT"}, marks=pytest.mark.nightly),
     ],
 )
 def test_a_broken_checkpoint_does_not_pass(

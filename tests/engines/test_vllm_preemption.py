@@ -56,7 +56,9 @@ def test_exact_counts_of_one_request(device: VllmDevice, requests: list[Request]
     assert counted == {"engine_steps": STEPS, "scheduled_tokens": tokens, "preemptions": 0}
 
 
-@pytest.mark.parametrize("replay", ["free", "forced-decode"])
+@pytest.mark.parametrize(
+    "replay", ["free", pytest.param("forced-decode", marks=pytest.mark.nightly)]
+)
 def test_preempted_requests_keep_their_rows(
     device: VllmDevice, requests: list[Request], replay: str
 ) -> None:
