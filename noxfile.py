@@ -187,6 +187,7 @@ def _ascend(session: nox.Session, folder: Path, *options: str) -> None:
     install = [sys.executable, "tests/ascend/install.py", str(folder), *options]
     session.run_install(*install, external=True)
     session.run(
-        str(folder / "run"), "python", "-m", "pytest", "-q", "-m", "ascend and not slow and not nightly",
-        "--durations=20", "tests/ascend", *session.posargs, external=True,
+        str(folder / "run"), "python", "-m", "pytest", "-q", "-m",
+        "ascend and not slow and not nightly", "--durations=20", "tests/ascend",
+        *session.posargs, external=True,
     )  # fmt: skip

@@ -60,6 +60,13 @@ Lang = Annotated[
     str | None,
     typer.Option(metavar="en|zh", help="Language of the reports; by default that of the locale."),
 ]
+Repeats = Annotated[
+    int, typer.Option(min=0, help="How many prompts to run twice, to check that bits repeat.")
+]
+ShardName = Annotated[
+    str | None,
+    typer.Option(metavar="K/N", help="Only the K-th of N parts; join them with harness merge."),
+]
 QatGroupSize = Annotated[
     int | None,
     typer.Option(

@@ -16,7 +16,9 @@ from harness.cli.options import (
     MaxNewTokens,
     ModelName,
     QatGroupSize,
+    Repeats,
     ServerUrl,
+    ShardName,
     SuiteName,
     Trust,
     with_qat_group_size,
@@ -70,13 +72,8 @@ def record(
     max_new_tokens: MaxNewTokens = None,
     batch_size: BatchSize = 1,
     engine_arg: EngineArgs = None,
-    repeats: Annotated[
-        int, typer.Option(min=0, help="How many prompts to run twice, to check that bits repeat.")
-    ] = 0,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="K/N", help="Only the K-th of N parts; join them with harness merge."),
-    ] = None,
+    repeats: Repeats = 0,
+    shard: ShardName = None,
     server_url: ServerUrl = None,
     qat_group_size: QatGroupSize = None,
     trust_remote_code: Trust = False,
