@@ -62,6 +62,7 @@ def test_a_whole_report(device: str, tmp_path: Path) -> None:
     assert made.load.weights_bytes == 2 * 134_515_008
 
 
+@pytest.mark.nightly
 def test_the_parts_of_a_compiled_cold_start_are_told(tmp_path: Path, embedded_model: Model) -> None:
     """What the engine really says of itself fills the record, and the record the report."""
     pytest.importorskip("vllm", reason="vllm is not installed", exc_type=ImportError)

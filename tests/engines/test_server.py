@@ -410,7 +410,9 @@ def test_killing_the_server_in_the_middle_is_one_line_and_keeps_prompts(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)]
+)
 def test_killing_the_harness_leaves_no_process(tmp_path: Path, number: int) -> None:
     out = tmp_path / "a.json"
     made = recording_process(out)

@@ -26,7 +26,10 @@ MESSAGES: dict[str, str] = {
     "verdict.DIVERGENT": "Not aligned: tokens or logits differ where noise does not explain it",
     "verdict.NON_DETERMINISTIC": "Not aligned: the device does not repeat its own results",
     "verdict.NOT_COMPARABLE": "No judgement: the two recordings are not comparable",
-    # The three figures
+    # The figures beside the verdict
+    "hero.failed": "Gates that failed",
+    "hero.undecided": "Gates not decided",
+    "hero.gates.note": "{names}",
     "hero.error_ratio": "Error against the reference's own",
     "hero.error_ratio.note": "95 % interval {low} to {high}; limit {limit}",
     "hero.error_ratio.point": "no interval; limit {limit}",

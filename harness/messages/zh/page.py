@@ -25,7 +25,10 @@ MESSAGES: dict[str, str] = {
     "verdict.DIVERGENT": "未对齐：词元或 logit 不同，噪声不能解释",
     "verdict.NON_DETERMINISTIC": "未对齐：设备无法重复自身的结果",
     "verdict.NOT_COMPARABLE": "无法判定：两份记录不可比较",
-    # The three figures
+    # The figures beside the verdict
+    "hero.failed": "未通过的判据",
+    "hero.undecided": "未能判定的判据",
+    "hero.gates.note": "{names}",
     "hero.error_ratio": "误差与参考实现自身误差之比",
     "hero.error_ratio.note": "95 % 区间 {low} 至 {high}；上限 {limit}",
     "hero.error_ratio.point": "没有区间；上限 {limit}",

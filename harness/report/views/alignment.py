@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.alignment.outcomes import FAILING
+from harness.alignment.outcomes import ALIGNED, FAILING
 from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.result import Alignment, Arm
 from harness.report.language import Said, said, said_of
@@ -43,8 +43,8 @@ _POSITION_WEIGHT = 250
 
 #: Sections of a page after the verdict, in order.
 PARTS = (
-    *("compared", "gates", "scope", "equal_tokens", "equal_texts"),
-    *("prompts", "heat", "scatter", "survival", "depth"),
+    *("gates", "diagnosis", "equal_tokens", "equal_texts"),
+    *("prompts", "heat", "scatter", "survival", "depth", "compared", "scope"),
     *("performance", "matrix", "doctor", "magnifier", "reproduce"),
 )
 
@@ -95,6 +95,7 @@ class AlignmentView:
     def parts(self) -> tuple[str, ...]:
         """Messages that head the sections of this alignment, in order."""
         there = {
+            "diagnosis": self.sections.diagnosis is not None,
             "scope": bool(self.could_see),
             **{name: self._equal == name for name in ("equal_tokens", "equal_texts")},
             "heat": bool(self.prompts),
@@ -105,7 +106,11 @@ class AlignmentView:
             "doctor": bool(self.sections.doctor),
             "magnifier": self.sections.magnifier is not None,
         }
-        return tuple(name for name in PARTS if there.get(name, True))
+        parts = tuple(name for name in PARTS if there.get(name, True))
+        if self.source.comparability.comparable:
+            return parts
+        # What refuses a comparison comes first.
+        return ("compared", *(name for name in parts if name != "compared"))
 
     @property
     def _equal(self) -> str | None:
@@ -169,7 +174,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         beyond=beyond_count(alignment),
         diverged=_diverged(alignment),
         classes=tuple((name, count) for name, count in alignment.classes.items() if count),
-        gates=tuple(map(gate_view, alignment.gates)),
+        gates=tuple(sorted(map(gate_view, alignment.gates), key=_by_need)),
         warnings=tuple(map(said_of, alignment.remarks)),
         could_see=could_see(alignment),
         prompts=tuple(
@@ -210,13 +215,34 @@ def _weight(prompt: PromptAlignment) -> int:
     return _PROMPT_WEIGHT + texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
 
 
+def _by_need(gate: GateView) -> int:
+    """What failed first, then what is open; the rest in the order of the judgement."""
+    first = ("FAIL", "INCONCLUSIVE")
+    return first.index(gate.status) if gate.status in first else len(first)
+
+
 def hero(alignment: Alignment) -> tuple[HeroView, ...]:
-    """The three figures that carry the verdict; for a refusal, what differs."""
+    """The figures that carry the verdict, after the gates that failed or are open; for a
+    refusal, what differs."""
     if not alignment.comparability.comparable:
         names = [d.field for d in alignment.comparability.differences]
         note = said("hero.fields.note", names=", ".join(shortened(n, 60) for n in names[:6]))
         return (HeroView("hero.fields", f"{len(names):,}", note, "open"),)
-    return (_hero_ratio(alignment), _hero_beyond(alignment), _hero_flips(alignment))
+    figures = (_hero_ratio(alignment), _hero_beyond(alignment), _hero_flips(alignment))
+    return (*_hero_gates(alignment), *figures)
+
+
+def _hero_gates(alignment: Alignment) -> tuple[HeroView, ...]:
+    """What the verdict is of, where it is bad: the other figures may all look good."""
+    for status, label, tone in (
+        ("FAIL", "hero.failed", "bad"),
+        ("INCONCLUSIVE", "hero.undecided", "open"),
+    ):
+        names = [gate.name for gate in alignment.gates if gate.status == status]
+        if names and alignment.verdict not in ALIGNED:
+            note = said("hero.gates.note", names=", ".join(names))
+            return (HeroView(label, f"{len(names):,}", note, tone),)
+    return ()
 
 
 def _hero_ratio(alignment: Alignment) -> HeroView:
@@ -224,7 +250,9 @@ def _hero_ratio(alignment: Alignment) -> HeroView:
     gate = next((g for g in alignment.gates if g.name == "error_ratio"), None)
     limit = None if gate is None else gate.limit
     if ratio.value is None:
-        return HeroView("hero.error_ratio", NONE, said("hero.error_ratio.none"), "open")
+        # The gate says why: no oracle, rows that are not finite, texts without rows.
+        why = said("hero.error_ratio.none") if gate is None else said_of(gate)
+        return HeroView("hero.error_ratio", NONE, why, "open")
     key = "hero.error_ratio.point" if None in (ratio.low, ratio.high) else "hero.error_ratio.note"
     note = said(key, low=_two(ratio.low), high=_two(ratio.high), limit=number(limit))
     tone = "open" if gate is None else STATUS_TONE[gate.status]

@@ -60,10 +60,12 @@ class Overview:
 
 def overview(shown: Sequence[AlignmentView]) -> Overview:
     """The table of prompts and the trends of several alignments."""
-    questions = {(v.source.candidate.suite.digest, v.source.candidate.model.weights) for v in shown}
+    arms = [view.source.candidate for view in shown]
+    # A server may not tell its weights: what is not known differs from nothing.
+    weights = {arm.model.weights for arm in arms if arm.model.weights}
     ids = list(dict.fromkeys(p.id for v in shown for p in v.prompts))
     return Overview(
-        alike=len(questions) == 1,
+        alike=len({arm.suite.digest for arm in arms}) == 1 and len(weights) <= 1,
         labels=_labels(shown),
         prompts=tuple(_prompt_row(name, shown) for name in ids[:MOST_PROMPTS]),
         left_out=max(0, len(ids) - MOST_PROMPTS),

@@ -72,3 +72,12 @@ def test_the_details_of_several_keep_to_one_budget() -> None:
     html = to_html([alignment(prompts=many), alignment(prompts=many), alignment(prompts=many)])
     assert len(html.encode()) < 5_000_000
     assert "prompts are in this list with figures only" in html.replace("more ", "")
+
+
+def test_weights_that_a_server_does_not_tell_are_not_another_model() -> None:
+    unknown = arm("candidate").model.model_copy(update={"weights": None})
+    served = alignment(candidate=arm("candidate").model_copy(update={"model": unknown}))
+    assert overview(views((alignment(), served))).alike
+    other = arm("candidate").model.model_copy(update={"weights": "f" * 64})
+    third = alignment(candidate=arm("candidate").model_copy(update={"model": other}))
+    assert not overview(views((alignment(), served, third))).alike

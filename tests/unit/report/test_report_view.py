@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from report_alignments import alignment, arm, prompt
 
+from harness.alignment.result import Gate
 from harness.report.views.alignment import view
 from harness.report.views.environment import compared_rows
+from harness.statistics.intervals import Interval
 
 
 def test_flips_and_error_ratio_are_computed_from_the_positions() -> None:
@@ -102,3 +104,40 @@ def test_a_device_that_cannot_tell_bits_or_errors_is_shown_by_dashes() -> None:
     assert (shown.position.error, shown.position.bit_equal) == ("—", "—")
     assert shown.position.candidate_top == ()
     assert shown.error_ratio == "—"
+
+
+def gates(**statuses: str) -> tuple[Gate, ...]:
+    return tuple(
+        Gate(name=name, status=status, value=None, limit=None, sentence=f"{name} says so")  # type: ignore[arg-type]
+        for name, status in statuses.items()
+    )
+
+
+def test_gates_that_failed_come_first_where_the_other_figures_look_good() -> None:
+    found = gates(error_ratio="PASS", bias="INCONCLUSIVE", slope="PASS", determinism="FAIL")
+    shown = view(alignment("NON_DETERMINISTIC", gates=found))
+    first, *rest = shown.hero
+    assert (first.label, first.value, first.note.en, first.tone) == (
+        "hero.failed", "1", "determinism", "bad",
+    )  # fmt: skip
+    assert len(rest) == 3
+    assert [gate.name for gate in shown.gates] == ["determinism", "bias", "error_ratio", "slope"]
+
+
+def test_gates_that_are_open_are_named_where_none_failed() -> None:
+    found = gates(error_ratio="PASS", bias="INCONCLUSIVE", slope="INCONCLUSIVE")
+    first = view(alignment("INCONCLUSIVE", gates=found)).hero[0]
+    assert (first.label, first.value, first.note.zh) == ("hero.undecided", "2", "bias, slope")
+
+
+def test_a_figure_that_is_missing_says_why_as_its_gate_does() -> None:
+    nothing = Interval(value=None, low=None, high=None)
+    found = gates(error_ratio="NOT_RUN", nonfinite="FAIL")
+    shown = view(alignment("DIVERGENT", gates=found, error_ratio=nothing))
+    assert shown.hero[1].note.en == "error_ratio says so"
+
+
+def test_the_reasons_come_before_what_was_compared_but_for_a_refusal() -> None:
+    parts = view(alignment()).parts
+    assert parts.index("gates") < parts.index("prompts") < parts.index("compared")
+    assert view(alignment("NOT_COMPARABLE", prompts=())).parts[0] == "compared"
