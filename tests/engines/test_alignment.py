@@ -191,6 +191,7 @@ def zero_one_head(model: Path, broken: Path, layer: int = 15, head: int = 4) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_sketch_tells_the_full_error_ratio_within_two_percent(embedded_model: Model) -> None:
     """Every row of ``mixed``: sketches against the whole vocabulary."""
     reference = shipped("mixed").reference

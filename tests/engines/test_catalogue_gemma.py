@@ -117,7 +117,8 @@ def test_a_correct_variation_stays_nearer_than_a_lost_head(
     bench: Workbench, clean: list[Completion], name: str
 ) -> None:
     lost = distance(run(bench, FAULTS["head"]), clean)
-    assert 0 < distance(run(bench, *VARIATIONS[name]), clean) < lost
+    # It may have the very same bits: that is for the CPU's kernels to decide.
+    assert distance(run(bench, *VARIATIONS[name]), clean) < lost
 
 
 def test_depths_are_shares_and_the_default_models_own_stay() -> None:

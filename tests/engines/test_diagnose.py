@@ -112,6 +112,7 @@ def test_the_cause_is_named_with_its_size(folder: Path) -> None:
     assert gate["status"] == "FAIL"
 
 
+@pytest.mark.nightly
 def test_the_arms_scores_beside_the_baseline_are_used(folder: Path) -> None:
     done = harness(
         *("baseline", "make", "--device", "hf-cpu", "--suite", "s.yaml", "--model", "./good"),
