@@ -11,6 +11,7 @@ from typing import Any
 from harness.devices.facts import EnvironmentValue
 from harness.doctor.probes.cann import installed_cann
 from harness.model.hub import DISTRIBUTION
+from harness.process.checkout import commit_of
 
 #: Variables that choose kernels, and so bits. Shown when set.
 _VARIABLES = (
@@ -56,7 +57,18 @@ def environment(
         found["torch_npu"] = _version("torch_npu") or _version("torch-npu")
         found["cann"] = installed_cann() or getattr(torch.version, "cann", None)
     found.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
+    found.update(commits(DISTRIBUTION, "torch", "transformers"))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def commits(*distributions: str) -> dict[str, EnvironmentValue]:
+    """The commits of those that run from a checkout, whose version alone says little."""
+    found = {_name(each): commit_of(each) for each in distributions}
+    return {f"{name}_commit": commit for name, commit in found.items() if commit is not None}
+
+
+def _name(distribution: str) -> str:
+    return "harness" if distribution == DISTRIBUTION else distribution.replace("-", "_")
 
 
 def instruction_set(torch: Any, backend: str) -> str | None:

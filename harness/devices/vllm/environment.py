@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypedDict, cast
 
+from harness.devices.environment import commits
 from harness.devices.environment import environment as torch_environment
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.devices.secrets import secret_in
@@ -83,9 +84,12 @@ def environment(
     """Versions, processor, accelerator and the variables that choose kernels."""
     found = torch_environment(torch, PLATFORMS[name], worker.get("accelerator"))
     found["vllm"] = str(vllm.__version__)
-    found["vllm_distribution"] = distribution_of(vllm)
+    installed = distribution_of(vllm)
+    found["vllm_distribution"] = installed
+    found.update(commits(installed))
     if PLATFORMS[name] == "npu":
         found.update(_ascend_versions())
+        found.update(commits("vllm-ascend", "torch-npu"))
     found.update(
         {
             key: value
