@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def report(
     alignments: Annotated[
-        list[Path], typer.Argument(help="Files written by compare --json, bench or bench-load.")
+        list[Path],
+        typer.Argument(help="Files of compare --json, bench or bench-load; or a recording."),
     ],
     out: Annotated[Path, typer.Option(help="The report to write: .html, .md or .json.")],
     lang: Lang = None,
@@ -27,19 +28,27 @@ def report(
 
     Several alignments are shown side by side; those of one device, model and
     suite also over time. Benches get a report of their own, with their trend;
-    each file of bench --against or bench-load gets its own report.
+    each file of bench --against or bench-load gets its own report. A recording gets a page of
+    its texts and times, which judges nothing.
 
     Example:  harness report alignment.json --out report.html
     """
     from harness.alignment.result import SCHEMA as ALIGNMENT
     from harness.alignment.result import load_alignment
     from harness.bench.result import bench_schema
+    from harness.files.jsonfile import begins_with_schema
+    from harness.recording.format import load_recording
     from harness.report.language import language_of
+    from harness.report.recording import render_recording
     from harness.report.render import check_report_path, render
 
     check_report_path(out)
     language = language_of(lang)
     check_outputs([out], alignments)
+    if len(alignments) == 1 and begins_with_schema(alignments[0], "harness.recording/"):
+        render_recording(load_recording(alignments[0]), out, language)
+        say(f"report: {out}")
+        return
     schemas = {bench_schema(path) for path in alignments}
     if len(schemas) > 1:
         for path in alignments:

@@ -11,6 +11,7 @@ from harness.messages.en import gates as en_gates
 from harness.messages.en import judgement as en_judgement
 from harness.messages.en import page as en_page
 from harness.messages.en import plain as en_plain
+from harness.messages.en import recording as en_recording
 from harness.messages.en import scope as en_scope
 from harness.messages.zh import bench as zh_bench
 from harness.messages.zh import diagnosis as zh_diagnosis
@@ -18,6 +19,7 @@ from harness.messages.zh import gates as zh_gates
 from harness.messages.zh import judgement as zh_judgement
 from harness.messages.zh import page as zh_page
 from harness.messages.zh import plain as zh_plain
+from harness.messages.zh import recording as zh_recording
 from harness.messages.zh import scope as zh_scope
 
 Language = Literal["en", "zh"]
@@ -32,6 +34,7 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **en_plain.MESSAGES,
         **en_scope.MESSAGES,
         **en_diagnosis.MESSAGES,
+        **en_recording.MESSAGES,
     },
     "zh": {
         **zh_page.MESSAGES,
@@ -41,5 +44,6 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **zh_plain.MESSAGES,
         **zh_scope.MESSAGES,
         **zh_diagnosis.MESSAGES,
+        **zh_recording.MESSAGES,
     },
 }

@@ -51,6 +51,17 @@ def seconds(value: float | None) -> str:
     return f"{number(value)} s" if abs(value) >= 1 else f"{number(value * 1000)} ms"
 
 
+def size(value: float | None) -> str:
+    """Bytes in binary units."""
+    if value is None:
+        return NONE
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{number(float(value))} {unit}"
+        value /= 1024
+    raise AssertionError  # the loop ends at GiB
+
+
 def percent(value: float | None) -> str:
     """A share as a percentage, three significant digits."""
     return NONE if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"

@@ -13,6 +13,7 @@ from harness.process.progress import Progress
 from harness.recording import recorder
 from harness.recording.context import Context
 from harness.recording.format import Recording, SuiteFacts, load_recording
+from harness.report.recording import render_recording
 from harness.session.matrix import PROMPTS
 from harness.session.prepare import Prepared
 
@@ -101,11 +102,15 @@ def _stand_in(prepared: Prepared, reference: Recording) -> Recording:
 
 def _no_baseline(prepared: Prepared, progress: Progress) -> BaselineError:
     options, recording = prepared.run.options, prepared.recording_file
-    if options.context is None:
-        _run_device(prepared, None, progress)  # else it exists and must stay as it is
     make = options.making_command(recording)
     judge = options.judging_command(recording, prepared.folder)
+    kept = "the recording is kept"
+    if options.context is None:  # else it exists and must stay as it is
+        made = _run_device(prepared, None, progress)
+        page = recording.with_suffix(".html")
+        render_recording(made, page, options.outputs.language, (make, judge))
+        kept = f"the recording is kept, its texts and times are in {page.as_posix()}"
     return BaselineError(
-        f"{prepared.folder.as_posix()}: no baseline, so nothing was judged; the recording is "
-        f"kept. Judge it with: {make} && {judge}"
+        f"{prepared.folder.as_posix()}: no baseline, so nothing was judged; {kept}. "
+        f"Judge it with: {make} && {judge}"
     )

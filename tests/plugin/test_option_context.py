@@ -23,6 +23,9 @@ def test_without_a_baseline_the_recording_is_kept_and_the_run_fails(
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(errors=1, skipped=TESTS - 1)
     assert len(load_recording(empty_project.recording).prompts) == 4
+    page = empty_project.recording.with_suffix(".html").read_text("utf-8")
+    assert "There is no baseline yet" in page
+    assert "harness baseline make" in page
     assert not (empty_project.path / "baselines").exists()
     assert "another exception" not in result.stdout.str()
 

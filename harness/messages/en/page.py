@@ -29,7 +29,6 @@ MESSAGES: dict[str, str] = {
     # The figures beside the verdict
     "hero.failed": "Gates that failed",
     "hero.undecided": "Gates not decided",
-    "hero.gates.note": "{names}",
     "hero.error_ratio": "Error against the reference's own",
     "hero.error_ratio.note": "95 % interval {low} to {high}; limit {limit}",
     "hero.error_ratio.point": "no interval; limit {limit}",

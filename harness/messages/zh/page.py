@@ -28,7 +28,6 @@ MESSAGES: dict[str, str] = {
     # The figures beside the verdict
     "hero.failed": "未通过的判据",
     "hero.undecided": "未能判定的判据",
-    "hero.gates.note": "{names}",
     "hero.error_ratio": "误差与参考实现自身误差之比",
     "hero.error_ratio.note": "95 % 区间 {low} 至 {high}；上限 {limit}",
     "hero.error_ratio.point": "没有区间；上限 {limit}",

@@ -240,7 +240,7 @@ def _hero_gates(alignment: Alignment) -> tuple[HeroView, ...]:
     ):
         names = [gate.name for gate in alignment.gates if gate.status == status]
         if names and alignment.verdict not in ALIGNED:
-            note = said("hero.gates.note", names=", ".join(names))
+            note = said("hero.fields.note", names=", ".join(names))
             return (HeroView(label, f"{len(names):,}", note, tone),)
     return ()
 

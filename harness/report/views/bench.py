@@ -14,7 +14,7 @@ from harness.devices.facts import LoadFigures
 from harness.messages.render import render
 from harness.messages.statement import told
 from harness.report.language import MESSAGES, Language, say
-from harness.report.text import NONE, number, seconds, visible
+from harness.report.text import NONE, number, seconds, size, visible
 
 #: In place of a verdict, where the tokens were not judged.
 NOT_JUDGED = "NOT JUDGED"
@@ -90,17 +90,6 @@ def _word(language: Language, cell: str) -> str:
     if cell in ("yes", "no"):
         return say(language, cell)
     return label(language, cell) if f"bench.{cell}" in MESSAGES[language] else cell
-
-
-def size(value: float | None) -> str:
-    """Bytes in binary units."""
-    if value is None:
-        return NONE
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{number(float(value))} {unit}"
-        value /= 1024
-    raise AssertionError  # the loop ends at GiB
 
 
 def cold_parts(bench: Bench) -> list[tuple[str, float]]:

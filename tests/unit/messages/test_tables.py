@@ -69,6 +69,7 @@ def test_every_key_is_used_somewhere() -> None:
         "severity.",
         "theme.",
         "meaning.",
+        "recording.total.",
     )
     built += (
         "stops.",
