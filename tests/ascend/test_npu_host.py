@@ -126,6 +126,7 @@ def test_a_process_opens_engines_of_several_settings_one_after_another(tiny: Pat
     assert done.stdout.splitlines()[-1] == "bfloat16 float16 0 4 4"
 
 
+@pytest.mark.nightly
 def test_workers_that_share_a_model_are_told_together(tiny: Path, eager: Path) -> None:
     two = ("--engine-arg", "tensor_parallel_size=2")
     well(record(tiny, "two.json", *two, NPU_EMU_DEVICES="2", NPU_EMU_MEMORY="1500"))

@@ -46,6 +46,7 @@ def needs_sources() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("needs_sources")
 def test_a_killed_conversion_is_not_finished_and_two_at_once_share_the_next(tmp_path: Path) -> None:
     killed = start(tmp_path)

@@ -52,7 +52,8 @@ def harness(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("fault", "verdicts"),
     [
-        (nothing, {"EQUIVALENT", "TOKEN_EXACT"}),  # else the test could not tell
+        # Without it the others could not tell; CI sees it in docs/howto/vllm-cpu.md.
+        pytest.param(nothing, {"EQUIVALENT", "TOKEN_EXACT"}, marks=pytest.mark.nightly),
         (one_head_zeroed, {"DRIFT", "DIVERGENT"}),
         pytest.param(rope_base_too_low, {"DRIFT", "DIVERGENT"}, marks=pytest.mark.nightly),
         pytest.param(weights_rounded_to_fp8, {"DRIFT", "DIVERGENT"}, marks=pytest.mark.nightly),

@@ -157,7 +157,7 @@ def test_death_of_harness_or_engine_loses_no_finished_prompt(start: Callable[...
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("own_process", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_a_cache_larger_than_memory_is_refused_in_one_line(
     start: Callable[..., Run], own_process: bool
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_cache_larger_than_memory_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("own_process", [pytest.param(False, marks=pytest.mark.nightly), True])
+@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_memory_that_the_system_refuses_is_told_in_one_line(
     start: Callable[..., Run], own_process: bool
 ) -> None:
