@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import checks
-from harness.alignment.outcomes import exit_status
-from harness.alignment.result import Alignment, Magnifier
-from harness.bench.result import Bench
-from harness.doctor.text import findings_text, outcome
-from harness.errors import BaselineError, HarnessError, log_line
-from harness.process.signals import sigterm_as_interrupt
-from harness.recording.format import Recording
-from harness.report.summary import summary_lines
-from harness.session.matrix import CELLS
-from harness.session.pytest_options import add_options, run_options
-from harness.session.scope import scope_before
-from harness.session.session import Session
-from harness.session.smoke import Sampled
-from harness.session.terminal import TerminalProgress
+from harness.process import signals
+
+#: What pytest ends with when it is interrupted.
+_INTERRUPTED = int(pytest.ExitCode.INTERRUPTED)
+
+with signals.handling(_INTERRUPTED):  # a second of imports, in which nothing is open
+    from harness import checks
+    from harness.alignment.outcomes import exit_status
+    from harness.alignment.result import Alignment, Magnifier
+    from harness.bench.result import Bench
+    from harness.doctor.text import findings_text, outcome
+    from harness.errors import BaselineError, HarnessError, log_line
+    from harness.recording.format import Recording
+    from harness.report.summary import summary_lines
+    from harness.session.matrix import CELLS
+    from harness.session.pytest_options import add_options, run_options
+    from harness.session.scope import scope_before
+    from harness.session.session import Session
+    from harness.session.smoke import Sampled
+    from harness.session.terminal import TerminalProgress
 
 _SESSION = pytest.StashKey[Session]()
 #: Why the device has no baseline.
@@ -46,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("device") is None:
         return
     cleanups = ExitStack()
-    cleanups.enter_context(sigterm_as_interrupt())
+    cleanups.enter_context(signals.handling(_INTERRUPTED))
+    cleanups.enter_context(signals.working())
     config.add_cleanup(cleanups.close)
     spread = getattr(config.option, "dist", "no") != "no"  # without -n: --dist with --tx
     if spread or getattr(config.option, "numprocesses", None):
@@ -231,9 +238,32 @@ def pytest_terminal_summary(
         terminalreporter.write_line(log_line(line))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """After pytest's own hook, which only prints what is raised in ``__del__``."""
+    if session.config.stash.get(_SESSION, None) is not None:
+        losses = ExitStack()
+        losses.enter_context(signals.nothing_lost())
+        session.config.add_cleanup(losses.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """After a signal, no further test: a library may have made an error of it."""
+    if signals.received() is None:
+        return None
+    signals.hold_to_the_end()
+    item.session.shouldstop = "interrupted"
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
+        # Nothing interrupts the end: the device is closed, the reports are whole.
+        signals.hold_to_the_end()
+        session.config.add_cleanup(partial(_tell_interruption, session))
+        _tell_interruption(session)
         _not_better_than_the_verdict(session, harness)
         try:
             harness.report()
@@ -241,6 +271,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             # Not pytest.exit, which would take the summary away as well.
             session.config.stash[_UNWRITTEN] = str(error)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _tell_interruption(session: pytest.Session) -> None:
+    """A signal decides the status, whatever a library or pytest made of it."""
+    if signals.received() is not None:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def _not_better_than_the_verdict(session: pytest.Session, harness: Session) -> None:
