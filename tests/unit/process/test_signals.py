@@ -129,6 +129,17 @@ def test_an_import_is_not_cut_in_two() -> None:
 
 
 @pytest.mark.usefixtures("project_folder")
+@pytest.mark.parametrize("number", STATUS)
+def test_the_doctor_alone_is_stopped_in_one_line(number: int) -> None:
+    """It is started without the command, where nothing is installed."""
+    code = (
+        "import runpy, harness.doctor.command as c\nc.diagnose = lambda *a, **k: stop()\n"
+        "sys.argv[:] = ['doctor']\nrunpy.run_module('harness.doctor', run_name='__main__')"
+    )
+    _one_line(_run(code, number), STATUS[signal.Signals(number)])
+
+
+@pytest.mark.usefixtures("project_folder")
 def test_an_ignored_signal_stays_ignored() -> None:
     """As under ``nohup``, or in the background of a shell."""
     code = f"signal.signal(NUMBER, signal.SIG_IGN)\n{_device('stop()')}"
