@@ -265,10 +265,15 @@ def _held_new_folder(parent: Path, prefix: str, stack: contextlib.ExitStack) -> 
 
 
 def put_in_place(folder: Path, final: Path) -> None:
-    """Give a staged folder its name, and force that onto the disk.
+    """Give a staged folder its name, and force that onto the disk; else it keeps the old one.
 
     Raises:
         OSError: if ``final`` is a folder with files in it, among others.
     """
     os.rename(folder, final)
-    sync(final.parent)
+    try:
+        sync(final.parent)
+    except OSError:
+        # What failed is not there: the same command can be given again.
+        os.rename(final, folder)
+        raise
