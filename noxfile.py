@@ -8,6 +8,7 @@ use it again.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = False
 
 #: Sessions that CI has no room for; each says why.
-BY_HAND = ("ascend_next", "nightly")
+BY_HAND = ("ascend_next", "nightly", "fuzz")
 #: What the sessions below choose, each by one marker; together they are all tests.
 APART = "ascend", "engine", "browser", "process", "slow"
 
@@ -191,3 +192,16 @@ def _ascend(session: nox.Session, folder: Path, *options: str) -> None:
         "ascend and not slow and not nightly", "--durations=20", "tests/ascend",
         *session.posargs, external=True,
     )  # fmt: skip
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of every reader, ``nox -s fuzz -- SECONDS`` each (default: 600).
+
+    By hand, or at night: two hours. The corpus stays in ``.nox/corpus`` for the next time.
+    """
+    session.install("-c", "constraints.txt", "-e", ".[hf,test]", "atheris")
+    seconds = session.posargs[0] if session.posargs else "600"
+    source = (ROOT / "tests" / "fuzz" / "readers.py").read_text("utf-8")
+    for reader in re.findall(r'^    "(\w+)": Reader\(', source, re.MULTILINE):
+        session.run("python", "tests/fuzz/fuzz.py", reader, seconds, ".nox/corpus")

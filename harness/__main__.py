@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import NoReturn
 
 
 def _is_working_directory(place: str) -> bool:
@@ -13,11 +14,16 @@ def _is_working_directory(place: str) -> bool:
 if sys.path and _is_working_directory(sys.path[0]):
     del sys.path[0]
 
-try:
-    from harness.cli.main import main
-except KeyboardInterrupt:  # Ctrl-C while the command is still being imported
-    sys.stderr.write("harness: interrupted\n")
-    sys.exit(130)
+
+def main() -> NoReturn:
+    """The command in a process of its own, whose signals are handled from its first import on."""
+    from harness.process import signals
+
+    signals.install()
+    from harness.cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -11,9 +11,11 @@ from harness.alignment.plain import compare_plain
 from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import resolve
-from harness.devices.base import Replay
+from harness.devices.base import Device, Replay
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
+from harness.errors import UsageError
+from harness.model.subject import Subject
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
@@ -27,9 +29,10 @@ __all__ = ["compare", "load_recording", "record"]
 
 
 def record(
-    device: str,
-    model: str = "smollm2",
+    device: str | Device,
+    model: str | Subject = "smollm2",
     suite: str | Path | Suite = "mixed",
+    options: Options | None = None,
     *,
     out: str | Path | None = None,
     dtype: str | None = None,
@@ -45,9 +48,12 @@ def record(
     """Run a suite on a device and return its recording.
 
     Args:
-        device: as in ``--device`` of ``harness record``, which lists them all.
-        model: ``smollm2``, ``gemma3-270m``, a directory, or a Hub name.
+        device: as in ``--device`` of ``harness record``, which lists them all; or a device
+            of your own, as :mod:`harness.testing` has one.
+        model: ``smollm2``, ``gemma3-270m``, a directory, or a Hub name; of a device of your own
+            its subject.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
+        options: instead of ``replay`` and ``context``: the recorder's own.
         out: also write the recording there.
         dtype: to compute in; None takes the checkpoint's.
         replay: ``free``, or a forced replay of ``context``.
@@ -58,24 +64,28 @@ def record(
         batch_size: how many requests run at a time (vLLM).
 
     Raises:
+        UsageError: for arguments that do not go together.
         HarnessError: one line that says what is wrong and how to mend it.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     if max_new_tokens is not None:
         chosen = chosen.with_max_new_tokens(max_new_tokens)
-    spec = DeviceSpec(
-        device, model, dtype, batch_size, engine_args or {}, server_url, trust_remote_code
-    )
-    target = open_target(spec, progress=progress)
-    options = Options(replay=replay, context=None if context is None else Context.of(context))
-    return _record(
-        target.device,
-        target.subject,
-        chosen,
-        options,
-        out=None if out is None else Path(out),
-        progress=progress,
-    )
+    if options is None:
+        options = Options(replay=replay, context=None if context is None else Context.of(context))
+    elif replay != "free" or context is not None:
+        raise UsageError("options= holds replay and context already; give one or the other")
+    if isinstance(device, str) and isinstance(model, str):
+        spec = DeviceSpec(
+            device, model, dtype, batch_size, engine_args or {}, server_url, trust_remote_code
+        )
+        target = open_target(spec, progress=progress)
+        device, model = target.device, target.subject
+    elif isinstance(device, str) or isinstance(model, str):
+        raise UsageError("a device of your own goes with its subject, a name with a model's name")
+    elif dtype or engine_args or server_url or trust_remote_code or batch_size != 1:
+        raise UsageError("a device of your own takes its dtype and arguments when it is made")
+    file = None if out is None else Path(out)
+    return _record(device, model, chosen, options, out=file, progress=progress)
 
 
 def compare(

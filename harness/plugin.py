@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import checks
-from harness.alignment.outcomes import exit_status
-from harness.alignment.result import Alignment, Magnifier
-from harness.bench.result import Bench
-from harness.doctor.text import findings_text, outcome
-from harness.errors import BaselineError, HarnessError, log_line
-from harness.process.signals import sigterm_as_interrupt
-from harness.recording.format import Recording
-from harness.report.summary import summary_lines
-from harness.session.matrix import CELLS
-from harness.session.pytest_options import add_options, run_options, started
-from harness.session.scope import scope_before
-from harness.session.session import Session
-from harness.session.smoke import Sampled
-from harness.session.terminal import TerminalProgress
+from harness.process import signals
+
+#: What pytest ends with when it is interrupted.
+_INTERRUPTED = int(pytest.ExitCode.INTERRUPTED)
+
+with signals.handling(_INTERRUPTED):  # a second of imports, in which nothing is open
+    from harness import checks
+    from harness.alignment.outcomes import exit_status
+    from harness.alignment.result import Alignment, Magnifier
+    from harness.bench.result import Bench
+    from harness.doctor.text import findings_text, outcome
+    from harness.errors import BaselineError, HarnessError, log_line
+    from harness.recording.format import Recording
+    from harness.report.summary import summary_lines
+    from harness.session.matrix import CELLS
+    from harness.session.pytest_options import add_options, run_options, started
+    from harness.session.scope import scope_before
+    from harness.session.session import Session
+    from harness.session.smoke import Sampled
+    from harness.session.terminal import TerminalProgress
 
 _SESSION = pytest.StashKey[Session]()
 #: Why the device has no baseline.
@@ -66,7 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # CI joins the files of several devices, which hold the same tests.
         config.option.junitprefix = device
     cleanups = ExitStack()
-    cleanups.enter_context(sigterm_as_interrupt())
+    cleanups.enter_context(signals.handling(_INTERRUPTED))
+    cleanups.enter_context(signals.working())
     config.add_cleanup(cleanups.close)
     spread = getattr(config.option, "dist", "no") != "no"  # without -n: --dist with --tx
     if spread or getattr(config.option, "numprocesses", None):
@@ -287,12 +294,35 @@ def pytest_terminal_summary(
         terminalreporter.write_line(log_line(line))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """After pytest's own hook, which only prints what is raised in ``__del__``."""
+    if session.config.stash.get(_SESSION, None) is not None:
+        losses = ExitStack()
+        losses.enter_context(signals.nothing_lost())
+        session.config.add_cleanup(losses.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """After a signal, no further test: a library may have made an error of it."""
+    if signals.received() is None:
+        return None
+    signals.hold_to_the_end()
+    item.session.shouldstop = "interrupted"
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     harness = session.config.stash.get(_SESSION, None)
     if harness is not None:
         _no_check_is_no_success(session)
         if _REFUSED in session.config.stash and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        # Nothing interrupts the end: the device is closed, the reports are whole.
+        signals.hold_to_the_end()
+        session.config.add_cleanup(partial(_tell_interruption, session))
+        _tell_interruption(session)
         _not_better_than_the_verdict(session, harness)
         try:
             harness.report()
@@ -312,6 +342,12 @@ def _no_check_is_no_success(session: pytest.Session) -> None:
     ):
         session.config.stash[_UNCHECKED] = True
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+
+def _tell_interruption(session: pytest.Session) -> None:
+    """A signal decides the status, whatever a library or pytest made of it."""
+    if signals.received() is not None:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def _not_better_than_the_verdict(session: pytest.Session, harness: Session) -> None:

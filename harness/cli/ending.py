@@ -15,6 +15,7 @@ import traceback
 from typing import TextIO
 
 from harness.errors import printable
+from harness.process import signals
 
 #: An error that nobody expected, as EX_SOFTWARE of sysexits.h.
 CRASHED = 70
@@ -57,6 +58,17 @@ def crash(error: BaseException, *, debug: bool) -> int:
         "add --debug for a traceback, and report it"
     )
     return CRASHED
+
+
+def interrupted() -> int:
+    """Tell a signal on one line; the exit status."""
+    with signals.held():
+        _complain(
+            "harness: interrupted; repeat the command to continue: record and baseline make "
+            "keep finished prompts"
+        )
+        signals.told()
+    return signals.exit_status()
 
 
 def finish(status: int) -> int:

@@ -26,6 +26,7 @@ from harness.cli import (
 from harness.cli.ending import (
     crash,
     finish,
+    interrupted,
     open_standard_streams,
     refused_by_name,
     unwritten,
@@ -33,18 +34,19 @@ from harness.cli.ending import (
 )
 from harness.cli.say import say
 from harness.errors import HarnessError
-from harness.process.signals import TERMINATED, Terminated, sigterm_as_interrupt
+from harness.process import signals
 from harness.version import __version__
 
 
 class _Interrupted(Exception):
-    """Ctrl-C or SIGTERM, handled here, because versions of the libraries below end differently."""
+    """Ctrl-C or SIGTERM: the libraries below would tell it in words of their own."""
 
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.working(), signals.nothing_lost():
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise _Interrupted from error
         except SystemExit as error:  # of a library: a command's own end is typer.Exit
@@ -62,7 +64,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit status: 0 aligned; 1 not aligned; 2 wrong usage or unreadable input; "
-        "3 no judgement; 70 a defect, or output that could not be written; 141 nobody read it. "
+        "3 no judgement; 70 a defect, or output that could not be written; 130 Ctrl-C; "
+        "141 nobody read it; 143 SIGTERM. "
         "Add --debug to any command for a traceback."
     ),
 )
@@ -107,41 +110,39 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # Model output may hold characters that the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        status = _status(arguments, debug=debug)
-    except KeyboardInterrupt:  # the second one, while the first was told
-        status = 130
-    sys.exit(finish(status))
+    with signals.handling():
+        sys.exit(finish(_status(arguments, debug=debug)))
 
 
 def _status(arguments: list[str], *, debug: bool) -> int:
     """Run the command and tell its error; its exit status."""
     try:
-        with sigterm_as_interrupt():
-            app(arguments)
-    except SystemExit as ended:
+        app(arguments)
+    except BaseException as error:  # a panic in Rust, as of a tokenizer, is not an Exception
+        stopped = isinstance(error, KeyboardInterrupt | _Interrupted)
+        # What a library made of a signal is not an error of its own.
+        if stopped or signals.received() is not None:
+            return interrupted()
+        return _status_of(error, debug=debug)
+    return 0
+
+
+def _status_of(error: BaseException, *, debug: bool) -> int:
+    """Tell how the command ended; its exit status."""
+    if isinstance(error, SystemExit):
         # Click ends with 1 where its output did not arrive.
-        broken = unwritten_by(ended.__context__)
-        own = ended.code if isinstance(ended.code, int) else 0
+        broken = unwritten_by(error.__context__)
+        own = error.code if isinstance(error.code, int) else 0
         return own if broken is None else unwritten(broken)
-    except HarnessError as error:
+    if isinstance(error, HarnessError):
         if debug:
-            traceback.print_exc()
+            traceback.print_exception(error)
         else:
             say(f"harness: error: {error}", err=True)
         return error.exit_status
-    except (KeyboardInterrupt, _Interrupted) as error:
-        say(
-            "harness: interrupted; repeat the command to continue: record and baseline make "
-            "keep finished prompts",
-            err=True,
-        )
-        return TERMINATED if isinstance(error.__cause__ or error, Terminated) else 130
-    except BaseException as error:  # a panic in Rust, as of a tokenizer, is not an Exception
-        refused = refused_by_name(error)
-        if refused is not None and not debug:
-            say(f"harness: error: {refused}", err=True)
-            return HarnessError.exit_status
-        broken = unwritten_by(error)
-        return crash(error, debug=debug) if broken is None else unwritten(broken)
-    return 0
+    refused = refused_by_name(error)
+    if refused is not None and not debug:
+        say(f"harness: error: {refused}", err=True)
+        return HarnessError.exit_status
+    broken = unwritten_by(error)
+    return crash(error, debug=debug) if broken is None else unwritten(broken)

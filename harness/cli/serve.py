@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.options import Dtype, EngineArgs, ModelName, Trust
 from harness.cli.say import say
+from harness.process import signals
 
 
 def serve(
@@ -39,10 +40,11 @@ def serve(
     server = ServerProcess(
         found, dtype=dtype, args=rest, port=port, start_timeout=options.start_timeout
     )
-    try:
-        with server:
-            server.start(progress)
-            say(server.url)
+    with server:
+        server.start(progress)
+        say(server.url)
+        try:
             server.wait()
-    except KeyboardInterrupt:  # also SIGTERM, see harness.process.signals
-        progress.note("stopped")
+        except KeyboardInterrupt:  # also SIGTERM: the ordinary end of a server
+            signals.forget()
+    progress.note("stopped")

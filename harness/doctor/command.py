@@ -64,8 +64,6 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"harness: error: {error_text(error)}\n")
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def _limit(text: str) -> float:

@@ -14,11 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.files.locks import held_folder
+from harness.files.locks import held_folder, try_lock
+from harness.files.own import seal
+from harness.process import signals
 
 #: New folders, one below another.
 _DEEPEST = 100
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{8})([0-9a-f]{8})?", re.DOTALL)
+#: Bytes of a name that its temporary file repeats.
+_LONGEST_NAME = 200
+_NO_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -42,24 +47,20 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         HarnessError: for any OSError, also of the block.
     """
-    temporary = None
+    signals.check()
     try:
         make_folder(path.parent)
-        temporary = new_file(path.parent, path.name, mode_of(path))
-        yield temporary
-        _take_owner_and_mode(temporary, path)
-        sync(temporary)
-        os.replace(temporary, path)
-        temporary = None
+        with signals.held(), new_file(path.parent, path.name, mode_of(path)) as temporary:
+            with signals.allowed():
+                yield temporary
+            _take_owner_and_mode(temporary, path)
+            sync(temporary)
+            os.replace(temporary, path)
     except OSError as error:
         raise HarnessError(
             f"{path}: cannot be written ({error.strerror or error}); "
             "nothing was changed there, choose another place or make room"
         ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def make_folder(folder: Path) -> None:
@@ -81,23 +82,92 @@ def make_folder(folder: Path) -> None:
         place.mkdir(exist_ok=True)
 
 
-def new_file(folder: Path, name: str, mode: int = 0o666) -> Path:
-    """An empty file in ``folder`` under a hidden name of its own.
+@contextmanager
+def new_file(folder: Path, name: str, mode: int = 0o666) -> Iterator[Path]:
+    """An empty file in ``folder`` under a hidden name of its own, for the length of a block.
 
-    The system applies the umask, which no program can ask for without setting it.
+    The block may rename it. The system applies the umask, which no program can ask for
+    without setting it. What killed processes left in that folder is removed first.
 
     Raises:
         OSError: if it cannot be made.
     """
+    sweep(folder)
+    path, handle = _locked_new_file(folder, name, mode)
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            if _is_at(handle, path):
+                os.unlink(path)
+        os.close(handle)
+
+
+def _locked_new_file(folder: Path, name: str, mode: int) -> tuple[Path, int]:
+    """A new file and a descriptor that holds it, as long as its process lives."""
     while True:
-        path = folder / f".{name}.{secrets.token_hex(4)}"
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-            return path
+        path = folder / _temporary_name(name)
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+        except FileExistsError:
+            continue
+        # Else another process took it for a dead one's, before it was locked.
+        if try_lock(handle) is not False and _is_at(handle, path):
+            return path, handle
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this user left in a folder.
+
+    Their names are sealed with a key of the user's own, and a living process holds a lock.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if is_sealed_temporary(name):
+                with contextlib.suppress(OSError):
+                    _remove_dead(folder / name)
+
+
+def _remove_dead(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR | _NO_FOLLOWING)
+    try:
+        found = os.fstat(handle)
+        alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if alone and try_lock(handle) and _is_at(handle, path):
+            os.unlink(path)
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _temporary_name(name: str) -> str:
+    """A hidden name that shows whose it is; a long one is cut, for the system's limit."""
+    short = os.fsencode(name)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    once = secrets.token_hex(4)
+    return f".{short}.{once}{_seal_of(short, once)}"
+
+
+def _seal_of(name: str, once: str) -> str:
+    return seal(b"temporary", name.encode("utf-8", "surrogateescape"), once.encode())[:8]
+
+
+def is_sealed_temporary(name: str) -> bool:
+    """Whether this user's harness gave a temporary file that name."""
+    found = _TEMPORARY.fullmatch(name)
+    return found is not None and found[3] == _seal_of(found[1], found[2])
 
 
 def is_temporary(name: str) -> str | None:
-    """The name of the file that was to take its place, if ``name`` is of :func:`new_file`."""
+    """The name of the file that was to take its place, if ``name`` looks like one of
+    :func:`new_file`, or of an earlier version's."""
     found = _TEMPORARY.fullmatch(name)
     return None if found is None else found[1]
 
@@ -195,10 +265,15 @@ def _held_new_folder(parent: Path, prefix: str, stack: contextlib.ExitStack) -> 
 
 
 def put_in_place(folder: Path, final: Path) -> None:
-    """Give a staged folder its name, and force that onto the disk.
+    """Give a staged folder its name, and force that onto the disk; else it keeps the old one.
 
     Raises:
         OSError: if ``final`` is a folder with files in it, among others.
     """
     os.rename(folder, final)
-    sync(final.parent)
+    try:
+        sync(final.parent)
+    except OSError:
+        # What failed is not there: the same command can be given again.
+        os.rename(final, folder)
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -71,14 +72,20 @@ def _check_writable(path: Path) -> None:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UsageError(f"{path}: cannot be written (not a regular file); name another")
-    except OSError:
-        pass  # not there yet, which is the usual
+    except OSError as error:  # not there yet, which is the usual
+        if error.errno == errno.ENAMETOOLONG:
+            raise _unwritable(path, error) from error
     folder = path.parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
-        new_file(folder, path.name).unlink()
+        with new_file(folder, path.name):
+            pass
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another place"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path}: cannot be written ({error.strerror or error}); choose another place"
+    )

@@ -105,11 +105,10 @@ def _key_in(folder: Path) -> bytes:
             os.fsync(handle)
         finally:
             os.close(handle)
-        try:
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                os.link(new, path)
-        finally:
-            new.unlink()
+        with contextlib.suppress(FileExistsError, FileNotFoundError):  # another was faster
+            os.link(new, path)
+        for left in folder.glob(f".{_NAME}.*"):  # also of a process that was killed here
+            left.unlink(missing_ok=True)
     return _read(path)
 
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TextIO
 
 from harness.errors import DeviceError, UsageError
+from harness.process import signals
 
 #: The longest time without a token, a pass or the end of a load, in seconds.
 STEP_LIMIT_S = 1800.0
@@ -82,8 +83,13 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def beat(self) -> None:
-        """A step is done."""
+        """A step is done.
+
+        Raises:
+            KeyboardInterrupt: if a library has swallowed one.
+        """
         self._last = time.monotonic()
+        signals.check()
 
     def __enter__(self) -> Watchdog:
         self.beat()
@@ -123,8 +129,7 @@ class Watchdog:
             return
         self._hung = True
         self._dump()
-        # A real signal, which also ends a sleep or a wait inside the main thread.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signals.poke()
         if not self._ended.wait(self._grace):
             print(f"harness: error: {self._message()}", file=sys.stderr, flush=True)  # noqa: T201
             os._exit(DeviceError.exit_status)

@@ -21,6 +21,7 @@ from harness.devices.server.http import without_key
 from harness.errors import DeviceError, FormatError, UsageError
 from harness.files.timestamp import utc_now
 from harness.model.subject import Subject
+from harness.process import signals
 from harness.process.progress import Progress, Silent
 from harness.process.watchdog import Watchdog, step_limit_s
 from harness.recording.context import Context
@@ -68,14 +69,16 @@ class Options:
 
 @contextmanager
 def opened(device: Device, progress: Progress) -> Iterator[Opened]:
-    """A device between open and close."""
-    try:
-        progress.note(f"{device.name}: loading the model")
-        with Watchdog(step_limit_s(), f"{device.name}: loading the model"):
-            facts = device.open()
-        yield facts
-    finally:
-        device.close()
+    """A device between open and close, which no signal interrupts."""
+    with signals.held():
+        try:
+            with signals.allowed():
+                progress.note(f"{device.name}: loading the model")
+                with Watchdog(step_limit_s(), f"{device.name}: loading the model"):
+                    facts = device.open()
+                yield facts
+        finally:
+            device.close()
 
 
 def record(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -138,3 +140,65 @@ def test_only_folders_that_the_harness_named_are_cleared_up(tmp_path: Path) -> N
         pass
     gone = set(before) - set(tmp_path.rglob("*"))
     assert gone == {tmp_path / ".out.part-00000003"}
+
+
+def _left_by_a_killed_process(folder: Path, name: str = "a.json") -> Path:
+    """A temporary file of a process that is no more."""
+    code = (
+        "import os, pathlib, sys\nfrom harness.files.atomic import new_file\n"
+        "with new_file(pathlib.Path(sys.argv[1]), sys.argv[2]) as path:\n"
+        " path.write_bytes(b'half'); print(path.name, flush=True); os._exit(9)"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", code, str(folder), name], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 9, made.stderr
+    return folder / made.stdout.rstrip("\n")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["a.json", "other.html", "n" * 240, "\u4f8b" * 80])
+def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path, name: str) -> None:
+    left = _left_by_a_killed_process(tmp_path, name)
+    assert left.exists()
+    write_bytes(tmp_path / "a.json", b"whole")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+@pytest.mark.process
+def test_only_what_the_harness_made_is_removed(tmp_path: Path) -> None:
+    left = _left_by_a_killed_process(tmp_path)
+    name = left.name
+    other = "0" if name[-1] != "0" else "1"
+    kept = [
+        tmp_path / ".a.json.0123abcd",  # as a user may name a file
+        tmp_path / ".a.json.0123abcd0123abcd",
+        tmp_path / (name[:-1] + other),
+        tmp_path / name.replace("a.json", "b.json"),
+    ]
+    for path in kept:
+        path.write_bytes(b"the user's")
+    left.unlink()
+    target = tmp_path / "the user's"
+    target.write_bytes(b"the user's")
+    left.symlink_to(target)
+    write_bytes(tmp_path / "a.json", b"whole")
+    assert {p.read_bytes() for p in (*kept, target)} == {b"the user's"}
+    assert left.is_symlink()
+    left.unlink()
+    os.link(target, left)  # a second name of the user's file
+    write_bytes(tmp_path / "a.json", b"whole")
+    assert target.stat().st_nlink == 2
+    left.unlink()
+    left.mkdir()
+    write_bytes(tmp_path / "a.json", b"whole")
+    assert left.is_dir()
+
+
+def test_what_is_being_written_is_left(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"first")
+        write_bytes(tmp_path / "a", b"second")
+        write_bytes(tmp_path / "b", b"other")
+        assert temporary.read_bytes() == b"first"
+    assert (tmp_path / "a").read_bytes() == b"first"

@@ -81,3 +81,23 @@ def test_a_mistake_is_an_error_of_the_harness(project_folder: Path) -> None:
 def test_a_batch_size_reaches_the_device() -> None:
     with pytest.raises(UsageError, match="fake runs one request at a time; --batch-size 2"):
         record("fake", "fake", "port", batch_size=2)
+
+
+def test_a_device_of_ones_own_is_recorded(project_folder: Path) -> None:
+    from harness.recording.recorder import Options
+    from harness.testing import FakeDevice, fake_subject
+
+    by_name = record("fake", "fake", "s.yaml")
+    for made in (
+        record(FakeDevice(), fake_subject(), "s.yaml"),
+        record(FakeDevice(), fake_subject(), load_suite("s.yaml"), Options(repeats=1)),
+    ):
+        assert [p.run.token_ids for p in made.prompts] == [p.run.token_ids for p in by_name.prompts]
+    with pytest.raises(UsageError, match="goes with its subject"):
+        record(FakeDevice(), "fake", "s.yaml")
+    with pytest.raises(UsageError, match="goes with its subject"):
+        record("fake", fake_subject(), "s.yaml")
+    with pytest.raises(UsageError, match="when it is made"):
+        record(FakeDevice(), fake_subject(), "s.yaml", dtype="float16")
+    with pytest.raises(UsageError, match="one or the other"):
+        record("fake", "fake", "s.yaml", Options(), replay="forced-decode")
