@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
 from harness.alignment.scope import Scope, alike_warning, scope_of
 from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
+from harness.alignment.unsteady import refusal, unsteady_warnings
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import NoiseFloor, noise_floor
@@ -95,7 +96,11 @@ def compare(
             else _judge(candidate, baseline, compared, diagnosis)
         )
         scope = None if texts else scope_of(candidate, baseline)
-    warnings = (*own, *outcome.warnings, *_of_scope(scope))
+    else:
+        said = refusal(outcome.message, compared, candidate, baseline.reference)
+        outcome = replace(outcome, message=said)
+    unsteady = unsteady_warnings(candidate, baseline.reference)
+    warnings = (*own, *unsteady, *outcome.warnings, *_of_scope(scope))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),

@@ -38,6 +38,7 @@ from harness.statistics.rows import (
     RowStatistics,
     untold_masks,
 )
+from harness.suite.chat import Unsteady
 from harness.suite.suite import Suite
 
 if TYPE_CHECKING:
@@ -217,16 +218,23 @@ class PromptRecord(StrictModel):
 class SuiteFacts(SparseModel):
     """Which suite it is. ``digest`` is of the prompts that were run, of which there
     are fewer than in the file where ``left_out`` names some: chat messages, where
-    the model has no chat template."""
+    the model has no chat template. ``unsteady``: why the chat template makes other
+    token ids of a prompt in another run, by the prompt's id."""
 
     name: str
     digest: str
     left_out: Annotated[tuple[str, ...], FROM_LIST] | None = None
+    unsteady: dict[str, Unsteady] | None = None
 
     @classmethod
-    def of(cls, suite: Suite) -> SuiteFacts:
+    def of(cls, suite: Suite, unsteady: Mapping[str, Unsteady] | None = None) -> SuiteFacts:
         """What a recording keeps of a suite."""
-        return cls(name=suite.name, digest=suite.digest, left_out=suite.left_out or None)
+        return cls(
+            name=suite.name,
+            digest=suite.digest,
+            left_out=suite.left_out or None,
+            unsteady=dict(unsteady or {}) or None,
+        )
 
 
 class Difference(StrictModel):

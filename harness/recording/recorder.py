@@ -39,7 +39,13 @@ from harness.recording.format import (
 from harness.recording.journal import Journal
 from harness.recording.repeats import repeat_of
 from harness.statistics.rows import concatenate
-from harness.suite.encode import EncodedPrompt, encode_suite, fitting
+from harness.suite.encode import (
+    EncodedPrompt,
+    encode_suite,
+    fitting,
+    unsteady_line,
+    unsteady_prompts,
+)
 from harness.suite.suite import Suite
 
 
@@ -119,6 +125,9 @@ def record(
             raise UsageError(
                 f"none of the prompts of suite {suite.name}{gone} is selected; name one of them"
             )
+        causes = unsteady_prompts(prompts)
+        if causes:
+            progress.once(unsteady_line(suite, causes, subject.facts.name))
         making = _Making(device, subject, suite, options, facts, prompts, progress)
         return (reuse and making.finished(out)) or making.run(out, before_saving)
 
@@ -224,9 +233,11 @@ class _Making:
         assert context is not None  # checked by record()
         asked, output = context.tokens.get(prompt.id, ((), ()))
         if asked != prompt.token_ids:
+            line = unsteady_line(self.suite, unsteady_prompts([prompt]), self.subject.facts.name)
             raise UsageError(
                 f"the context recording of {context.device} has no prompt {prompt.id} with these "
                 f"token ids: it was made from another suite, tokenizer or template"
+                f"{'; ' + line if prompt.unsteady else ''}"
             )
         return output
 
@@ -304,7 +315,7 @@ class _Making:
             "dtype": self.facts.declared_dtype,
             "created": utc_now(),
             "model": self.subject.facts,
-            "suite": SuiteFacts.of(self.suite),
+            "suite": SuiteFacts.of(self.suite, unsteady_prompts(self.prompts)),
             "settings": self.settings,
             "overridden": dict(self.subject.overridden),
             "engine": self.facts.engine,

@@ -43,7 +43,7 @@ from harness.messages.message import Message, message
 from harness.messages.statement import Stated
 from harness.process.progress import Silent
 from harness.recording.context import Context
-from harness.recording.format import PromptRecord, Recording, Run
+from harness.recording.format import PromptRecord, Recording, Run, SuiteFacts
 from harness.recording.plain import PlainEntry, PlainList
 from harness.recording.recorder import Options
 from harness.report.embed import embed
@@ -53,6 +53,7 @@ from harness.session.matrix import MatrixPlan, Variation, judged_cell, repeat_ce
 from harness.session.matrix import _not_run as not_run
 from harness.statistics.intervals import Interval
 from harness.statistics.score import Size
+from harness.suite.suite import Message as Turn
 
 SUITE = fake_suite(prompts=18, tokens=8)
 BASELINE = fake_baseline(SUITE)
@@ -100,6 +101,16 @@ def messages_of(alignment: Alignment) -> Iterator[Message]:
     yield from map(_message, parts)
 
 
+def _unsteady() -> Iterator[Alignment]:
+    """Of a suite whose ids another run would not have: the same ids, and others."""
+    causes = {"p0": "date", "p1": "chance"}
+    suite = SuiteFacts(name=SUITE.name, digest=SUITE.digest, unsteady=causes)  # type: ignore[arg-type]
+    dated = made().model_copy(update={"suite": suite})
+    yield compare(dated, BASELINE)
+    first = dated.prompts[0].model_copy(update={"prompt_token_ids": (7,)})
+    yield compare(dated.model_copy(update={"prompts": (first, *dated.prompts[1:])}), BASELINE)
+
+
 def _powers() -> Iterator[Message]:
     """Every figure of a power, and none."""
     names = list(Power.model_fields)
@@ -134,6 +145,7 @@ def alignments() -> Iterator[Alignment]:
         yield compare(forced.model_copy(update={"prompts": mixed}), BASELINE)
     yield from (compare(again(wide), baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
+    yield from _unsteady()
     warned = made().model_copy(
         update={"engine": EngineFacts(warning="it samples"), "dtype": "float16"}
     )
@@ -235,7 +247,13 @@ def _entry(prompt: PromptRecord) -> PlainEntry:
 
 def _given() -> list[Message]:
     """Of a list whose prompts are texts, which the model's tokenizer encodes."""
-    listed = _plain_list([PlainEntry(where="[0]", text="Hello", token_ids=(1, 2))])
+    chat = (Turn("user", "Today is {date}."),)
+    listed = _plain_list(
+        [
+            PlainEntry(where="[0]", text="Hello", token_ids=(1, 2)),
+            PlainEntry(where="[1]", text="Today", messages=chat, token_ids=(1, 2)),
+        ]
+    )
     return given_tokens(listed, FAKE, Silent())[1]
 
 

@@ -29,6 +29,8 @@ MESSAGES: dict[str, str] = {
     "verdict.equal": "{meaning}, at all {positions} {positions:position|positions}.",
     "verdict.refused": "{meaning}: {fields:list} {fields:differs|differ}.",
     "verdict.refused.more": "{meaning}: {fields:list} and {more} more {more:field|fields} differ.",
+    "verdict.refused.dated": "{refused:clause}, because the chat template uses the date in {ids}; "
+    "give the suite a date.",
     "part.error": _ERROR,
     "part.error.limit": _ERROR + _LIMIT,
     "part.error.top_k": _TOP_K,
@@ -39,6 +41,10 @@ MESSAGES: dict[str, str] = {
     "warning.device": "{device}: {text}",
     "warning.left_out": "{prompts} {prompts:prompt|prompts} of the suite {prompts:was|were} not "
     "run, because the model has no chat template: {ids}.",
+    "warning.dated": "The chat template uses the date in {prompts} {prompts:prompt|prompts}, so a "
+    "run of another day has other token ids; give the suite a date: {ids}.",
+    "warning.drawn": "The chat template draws at random in {prompts} {prompts:prompt|prompts}, so "
+    "every run has other token ids; change the template: {ids}.",
     "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
     "prefill and decode separately, or to find faults in few places; use at least {enough} prompts "
     "for both.",

@@ -27,6 +27,8 @@ MESSAGES: dict[str, str] = {
     "verdict.equal": "{meaning}，共 {positions} 个位置。",
     "verdict.refused": "{meaning}：{fields:list} 不同。",
     "verdict.refused.more": "{meaning}：{fields:list} 以及另外 {more} 个字段不同。",
+    "verdict.refused.dated": "{refused:clause}，因为对话模板在 {ids} 中使用了日期；请在测试集中写明"
+    " date。",
     "part.error": _ERROR,
     "part.error.limit": _ERROR + _LIMIT,
     "part.error.top_k": _TOP_K,
@@ -36,6 +38,10 @@ MESSAGES: dict[str, str] = {
     # Warnings
     "warning.device": "{device}：{text}",
     "warning.left_out": "模型没有对话模板，测试集中有 {prompts} 个提示未运行：{ids}。",
+    "warning.dated": "对话模板在 {prompts} 个提示中使用了日期，换一天运行词元 id 就会不同；"
+    "请在测试集中写明 date：{ids}。",
+    "warning.drawn": "对话模板在 {prompts} 个提示中随机取值，每次运行的词元 id 都不同；请修改模板："
+    "{ids}。",
     "warning.few_prompts": "测试集只有 {prompts} 个提示：不足以分别判定 prefill 与 decode，也不足以"
     "发现只在少数位置显现的问题；至少 {enough} 个提示才能做到。",
     "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤，也没有自行选"
