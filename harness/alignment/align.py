@@ -26,6 +26,7 @@ from harness.alignment.power import Power, power_of
 from harness.alignment.prompt_result import Finding, PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
+from harness.alignment.routes import route_remarks, split_by_routes
 from harness.alignment.scope import Scope, alike_warning, scope_of
 from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
 from harness.alignment.unsteady import refusal, unsteady_warnings
@@ -99,8 +100,12 @@ def compare(
     else:
         said = refusal(outcome.message, compared, candidate, baseline.reference)
         outcome = replace(outcome, message=said)
+    routes = split_by_routes(candidate, baseline, outcome.prompts)
     unsteady = unsteady_warnings(candidate, baseline.reference)
-    warnings = (*own, *unsteady, *outcome.warnings, *_of_scope(scope))
+    warnings = (
+        *(*own, *unsteady, *outcome.warnings),
+        *(*_of_scope(scope), *route_remarks(routes)),
+    )
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),
@@ -121,6 +126,7 @@ def compare(
         reproduce=tuple(reproduce),
         scope=scope,
         power=outcome.power,
+        routes=routes,
         diagnosis=diagnosis,
     )
 

@@ -35,6 +35,7 @@ from harness.recording.format import (
     load_recording,
     margins_of,
     save_recording,
+    schema_for,
 )
 from harness.recording.journal import Journal
 from harness.recording.repeats import repeat_of
@@ -182,7 +183,9 @@ class _Making:
             made = load_recording(out)
         except FormatError:
             return None
-        mine = Recording(**self._recording_head(), prompts=made.prompts)
+        mine = Recording(
+            **self._recording_head(), schema_=schema_for(made.prompts), prompts=made.prompts
+        )
         volatile = {"prompts", "repeats", "pieces", "created", "load", "schema_"}
         same = made.model_dump(exclude=volatile) == mine.model_dump(exclude=volatile)
         if not same or [p.id for p in made.prompts] != [p.id for p in self.prompts]:
@@ -307,6 +310,7 @@ class _Making:
                 e2e_s=round(done.timings.e2e_s, 6),
             ),
             rows=rows,
+            routes=done.routes,
         )
 
     def _recording_head(self) -> dict[str, Any]:
@@ -337,7 +341,13 @@ class _Making:
             for p in self.prompts
         )
         pieces = {str(i): self.subject.tokenizer.piece(i) for i in _named_ids(prompts)}
-        return Recording(**self._recording_head(), prompts=prompts, repeats=repeats, pieces=pieces)
+        return Recording(
+            **self._recording_head(),
+            schema_=schema_for(prompts),
+            prompts=prompts,
+            repeats=repeats,
+            pieces=pieces,
+        )
 
     def _save_logits(self, out: Path) -> None:
         if self.options.full_logits:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from every_gate import EVERY_GATE
 from factories import (
     again,
@@ -43,7 +44,13 @@ from harness.messages.message import Message, message
 from harness.messages.statement import Stated
 from harness.process.progress import Silent
 from harness.recording.context import Context
-from harness.recording.format import PromptRecord, Recording, Run, SuiteFacts
+from harness.recording.format import (
+    ROUTED_SCHEMA,
+    PromptRecord,
+    Recording,
+    Run,
+    SuiteFacts,
+)
 from harness.recording.plain import PlainEntry, PlainList
 from harness.recording.recorder import Options
 from harness.report.embed import embed
@@ -52,6 +59,7 @@ from harness.session.magnifier import MagnifierPlan, added, both, magnified, run
 from harness.session.matrix import MatrixPlan, Variation, judged_cell, repeat_cell, variations
 from harness.session.matrix import _not_run as not_run
 from harness.statistics.intervals import Interval
+from harness.statistics.routes import Routes
 from harness.statistics.score import Size
 from harness.suite.suite import Message as Turn
 
@@ -111,6 +119,32 @@ def _unsteady() -> Iterator[Alignment]:
     yield compare(dated.model_copy(update={"prompts": (first, *dated.prompts[1:])}), BASELINE)
 
 
+def _routed() -> Iterator[Alignment]:
+    """Mixtures of experts: with no route flipped, and with some, where a position fails."""
+    assert BASELINE.oracle is not None
+    told = replace(
+        BASELINE, reference=_with_routes(BASELINE.reference), oracle=_with_routes(BASELINE.oracle)
+    )
+    for fault, flip in (("none", False), ("scale", True)):
+        yield compare(_with_routes(made(seed=9, fault=fault), flip=flip), told)
+
+
+def _with_routes(recording: Recording, *, flip: bool = False) -> Recording:
+    def told(run: Run | None) -> Run | None:
+        if run is None:
+            return None
+        chosen = np.full((len(run.rows), 2), 3, np.uint16)
+        chosen[0, 0] += flip
+        routes = Routes(chosen, np.ones(chosen.shape, np.float32))
+        return run.model_copy(update={"routes": routes})
+
+    prompts = [
+        p.model_copy(update={"free": told(p.free), "forced": told(p.forced)})
+        for p in recording.prompts
+    ]
+    return recording.model_copy(update={"prompts": tuple(prompts), "schema_": ROUTED_SCHEMA})
+
+
 def _powers() -> Iterator[Message]:
     """Every figure of a power, and none."""
     names = list(Power.model_fields)
@@ -146,6 +180,7 @@ def alignments() -> Iterator[Alignment]:
     yield from (compare(again(wide), baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
     yield from _unsteady()
+    yield from _routed()
     warned = made().model_copy(
         update={"engine": EngineFacts(warning="it samples"), "dtype": "float16"}
     )

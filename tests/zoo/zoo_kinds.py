@@ -42,7 +42,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ministral3": _PLAIN_ROPE,
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
     "mpt": {"d_model": 128, "n_heads": 4, "n_layers": 2, "max_seq_len": 256},
-    "minicpm3": {},
+    "minicpm3": {"num_key_value_heads": 4},
     # Mixtures of experts.
     "mixtral": {},
     "qwen2_moe": {},
@@ -56,7 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
     **{kind: {} for kind in ("ernie4_5_moe", "hunyuan_v1_moe")},
     "gpt_oss": _PLAIN_ROPE,
     # Latent attention.
-    **{kind: {} for kind in ("deepseek_v2", "deepseek_v3")},
+    **{kind: {"num_key_value_heads": 4} for kind in ("deepseek_v2", "deepseek_v3")},
     # State spaces, and mixed with attention.
     "mamba": {},
     "mamba2": {"num_heads": 8, "n_groups": 1, "expand": 2, "head_dim": 32},

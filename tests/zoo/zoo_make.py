@@ -11,7 +11,7 @@ from typing import Any
 from zoo_kinds import KINDS, SIZES
 
 #: Its own meaning hangs on its values, so random ones are no model.
-_KEEP = ("A_log", "dt_bias", "inv_freq")
+_KEEP = ("A_log", "dt_bias", "inv_freq", "e_score_correction_bias")
 
 
 def config_of(kind: str) -> Any:

@@ -27,7 +27,7 @@ from zoo_kinds import KINDS, SIZES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PROMPTS, NEW_TOKENS = 24, 12
+PROMPTS, NEW_TOKENS = 24, 6
 #: Seconds that one step may take; the longest is an engine that compiles.
 LIMIT_S = 420.0
 #: A baseline that SDPA cannot make is made with eager attention.
@@ -203,7 +203,7 @@ def one(kind: str, work: Path, reference: Worker, vllm: Worker) -> dict[str, Any
     folder.mkdir(parents=True)
     (folder / "zoo.yaml").write_text(suite_text(), "utf-8")
     place, begun = Place(folder, reference, vllm), time.monotonic()
-    row: dict[str, Any] = {"kind": kind}
+    row: dict[str, Any] = {"kind": kind, "prompts": PROMPTS, "new_tokens": NEW_TOKENS}
     made = reference.run(folder, "make", kind)
     if made.status != 0:
         return {**row, "made": {"status": made.status, "said": made.last}}
@@ -248,8 +248,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     done = finished(asked.out)
     if not asked.out.exists():
-        head = {"prompts": PROMPTS, "new_tokens": NEW_TOKENS, **versions(asked.vllm_python)}
-        asked.out.write_text(json.dumps(head) + "\n", "utf-8")
+        asked.out.write_text(json.dumps(versions(asked.vllm_python)) + "\n", "utf-8")
     workers = Worker(sys.executable), Worker(asked.vllm_python)
     for kind in asked.only.split(","):
         if kind in done:
