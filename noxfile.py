@@ -167,7 +167,7 @@ def nightly(session: nox.Session) -> None:
     """What CI has no minutes for: variants of its engine tests, and the emulated NPU's slow
     tests. Needs the environments of ``vllm`` and ``ascend``."""
     places = "tests/engines", "-m", "nightly"
-    _python(session, "pytest", "-q", *places)
+    _python(session, "pytest", "-q", "-m", "nightly and not ascend")
     vllm = str(ROOT / ".nox" / "vllm" / "bin" / "python")
     session.run(vllm, "-m", "pytest", "-q", *places, *_UNRAISED, external=True)
     npu = str(ROOT / ".nox" / "ascend" / "run")

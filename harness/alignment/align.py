@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,10 @@ from harness.alignment.power import Power, power_of
 from harness.alignment.prompt_result import Finding, PromptAlignment
 from harness.alignment.prompts import hold, judge_prompt
 from harness.alignment.result import Alignment, Arm, Comparability, Gate
+from harness.alignment.routes import route_remarks, split_by_routes
 from harness.alignment.scope import Scope, alike_warning, scope_of
 from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
+from harness.alignment.unsteady import refusal, unsteady_warnings
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import NoiseFloor, noise_floor
@@ -95,7 +97,15 @@ def compare(
             else _judge(candidate, baseline, compared, diagnosis)
         )
         scope = None if texts else scope_of(candidate, baseline)
-    warnings = (*own, *outcome.warnings, *_of_scope(scope))
+    else:
+        said = refusal(outcome.message, compared, candidate, baseline.reference)
+        outcome = replace(outcome, message=said)
+    routes = split_by_routes(candidate, baseline, outcome.prompts)
+    unsteady = unsteady_warnings(candidate, baseline.reference)
+    warnings = (
+        *(*own, *unsteady, *outcome.warnings),
+        *(*_of_scope(scope), *route_remarks(routes)),
+    )
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),
@@ -116,6 +126,7 @@ def compare(
         reproduce=tuple(reproduce),
         scope=scope,
         power=outcome.power,
+        routes=routes,
         diagnosis=diagnosis,
     )
 

@@ -56,6 +56,7 @@ def given_tokens(
     if bare:
         subject = open_target(spec, progress=progress).subject
         said.append(message("warning.plain.encoded", file=plain.path.as_posix(), count=len(bare)))
+        said += _unsteady(bare, subject)
     prompts = [e.prompt_token_ids or _encoded(plain, e, subject) for e in plain.entries]
     entries, warning = cut_fronts(plain.entries, prompts, plain.path.as_posix())
     said += [] if warning is None else [warning]
@@ -86,13 +87,26 @@ def refuse_repeats(names: Sequence[str], tokens: Iterable[object], path: Path) -
 def _encoded(plain: PlainList, entry: PlainEntry, subject: Subject | None) -> tuple[int, ...]:
     assert subject is not None  # opened where any prompt lacks its token ids
     if entry.messages is not None:
-        turns = [{"role": turn.role, "content": turn.content} for turn in entry.messages]
-        ids = subject.tokenizer.encode_chat(turns)
+        ids = subject.tokenizer.encode_chat(_turns(entry))
     else:
         ids = subject.tokenizer.encode(entry.text or "")
     if not ids:
         raise plain.problem(entry, "prompt", "encodes to no token at all; give prompt_token_ids")
     return tuple(ids)
+
+
+def _turns(entry: PlainEntry) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in entry.messages or ()]
+
+
+def _unsteady(entries: Sequence[PlainEntry], subject: Subject) -> list[Message]:
+    """A warning where messages become other ids today than on the day of their outputs."""
+    chats = [e for e in entries if e.messages is not None]
+    dated = [e for e in chats if subject.tokenizer.unsteady(_turns(e)) is not None]
+    if not dated:
+        return []
+    places = ", ".join(e.where for e in dated)
+    return [message("warning.plain.dated", count=len(dated), places=places)]
 
 
 def _names(entries: Sequence[PlainEntry]) -> list[str]:

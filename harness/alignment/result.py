@@ -205,6 +205,36 @@ class Located(StrictModel):
     curve: Annotated[tuple[DepthPoint, ...], FROM_LIST]
 
 
+class RouteSplit(StrictModel):
+    """A mixture of experts by its routes; a row is another one where a router chose other
+    experts than the oracle's.
+
+    Attributes:
+        layers, rows: routed layers, and rows that were compared.
+        candidate_flips, reference_flips: rows of each that are other ones.
+        same_rows: rows in which both kept the oracle's routes.
+        same_ratio, other_ratio: candidate's over reference's root-mean-square error in those
+            rows, and in all others; None without such rows.
+        failing, failing_other: positions that fail, and those of them in other rows.
+        candidate_margin, reference_margin: the widest margin of the oracle's routers, in
+            logits, at which a route flipped; 0 without a flip, None where margins are not told.
+        median_margin: of all routers and rows.
+    """
+
+    layers: int
+    rows: int
+    candidate_flips: int
+    reference_flips: int
+    same_rows: int
+    same_ratio: float | None
+    other_ratio: float | None
+    failing: int
+    failing_other: int
+    candidate_margin: float | None
+    reference_margin: float | None
+    median_margin: float | None
+
+
 class Alignment(Statement):
     """The result of comparing a candidate with a baseline.
 
@@ -213,7 +243,8 @@ class Alignment(Statement):
     what the doctor found on the candidate's host before the run, and its facts
     by section; empty where it did not run. ``tokens`` are the equal tokens
     per prompt, where there are no logits to judge. ``scope`` is what could have
-    been seen; None for texts, plain lists and older files.
+    been seen; None for texts, plain lists and older files. ``routes``: of a mixture of
+    experts, where candidate and baseline tell them.
     """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
@@ -242,6 +273,7 @@ class Alignment(Statement):
     tokens: TokenTable | None = None
     scope: Scope | None = None
     power: Power | None = None
+    routes: RouteSplit | None = None
     doctor: Annotated[tuple[Finding, ...], FROM_LIST] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
 

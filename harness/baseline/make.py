@@ -385,5 +385,5 @@ def _run(command: list[str], environment: dict[str, str], progress: Progress) ->
     ) as child:
         assert child.process.stderr is not None  # a pipe was asked for
         for line in child.process.stderr:
-            progress.note(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
+            progress.once(line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
         return child.process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from harness.process.progress import Progress
 if TYPE_CHECKING:
     from harness.checkpoint.findings import Inspection
     from harness.checkpoint.verify import TernaryReport
+    from harness.model.model import Model
 
 app = typer.Typer(
     help="Check that a checkpoint is what it says it is; correct its config, fuse ternary weights.",
@@ -44,6 +46,13 @@ def inspect(
         ),
     ] = False,
     head_dim: _HeadDim = None,
+    load: Annotated[
+        bool,
+        typer.Option(
+            help="Where Transformers is installed, also build its class without memory and hold "
+            "each key against it; takes some seconds."
+        ),
+    ] = True,
     json: _Json = False,
 ) -> None:
     """Hold config.json, weights and tokenizer against each other.
@@ -56,15 +65,30 @@ def inspect(
     from harness.model.find import find_model
 
     note = _note if values else None
-    inspection = look(
-        find_model(model, progress=_note), head_dim=head_dim, values=values, progress=note
-    )
+    found = find_model(model, progress=_note)
+    inspection = look(found, head_dim=head_dim, values=values, progress=note)
+    if load:
+        inspection = _with_load(inspection, found)
     if json:
         say_json(inspection.as_json())
     else:
         for line in _inspection_lines(inspection):
             say(line)
     raise typer.Exit(0 if inspection.ok else 1)
+
+
+def _with_load(inspection: Inspection, model: Model) -> Inspection:
+    """The inspection with what Transformers' own class finds."""
+    from harness.devices.hf.skeleton import load_skeleton
+
+    loaded = load_skeleton(model, quantized=inspection.quantization is not None)
+    more = () if loaded.checked is None else (loaded.checked,)
+    return replace(
+        inspection,
+        findings=(*inspection.findings, *loaded.findings),
+        checked=(*inspection.checked, *more),
+        not_checked=(*inspection.not_checked, *([loaded.why_not] if loaded.why_not else [])),
+    )
 
 
 @app.command("fix-config")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.devices.trace import Trace
 from harness.errors import DeviceError
+from harness.statistics.routes import Routes
 from harness.statistics.rows import RowStatistics
 
 Replay = Literal["free", "forced-decode", "forced-prefill"]
@@ -106,6 +107,7 @@ class Completion:
         text: the output of a device that names no tokens; ``token_ids`` is
             then empty and ``rows`` None.
         finish: with the stop ``other``, what the server called it.
+        routes: of a mixture of experts, one row per token; None where the device does not tell.
     """
 
     prompt_id: str
@@ -116,6 +118,7 @@ class Completion:
     logits: NDArray[np.float32] | None = None
     text: str | None = None
     finish: str | None = None
+    routes: Routes | None = None
 
 
 @dataclass(frozen=True)

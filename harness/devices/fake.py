@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
 
@@ -26,6 +27,7 @@ from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
 from harness.model.subject import Subject
 from harness.statistics.rows import row_statistics
+from harness.suite.chat import PLAIN, ChatTemplate, Unsteady
 
 #: Wide enough for the token ids of the shipped suites.
 VOCABULARY = 40_960
@@ -171,8 +173,13 @@ class FakeDevice:
         return noisy
 
 
+#: What the fake's chat template writes the date for.
+_DATE = "{date}"
+
+
 class FakeTokenizer:
-    """One token per byte, after 256 unused ones; chat messages are joined."""
+    """One token per byte, after 256 unused ones; chat messages are joined, and what the
+    suite gives to the template stands before them. ``{date}`` in a message is today."""
 
     vocab_size = VOCABULARY
     template: str | None = "role: content"
@@ -180,8 +187,18 @@ class FakeTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode("utf-8", "replace"))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return self.encode("\n".join(f"{m['role']}: {m['content']}" for m in messages))
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> tuple[int, ...]:
+        day = f"{chat.date or datetime.now():%d %b %Y}"
+        turns = [f"{m['role']}: {m['content'].replace(_DATE, day)}" for m in messages]
+        return self.encode("\n".join([*(f"{k}: {v}" for k, v in chat.kwargs.items()), *turns]))
+
+    def unsteady(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> Unsteady | None:
+        dated = any(_DATE in m["content"] for m in messages)
+        return "date" if dated and chat.date is None else None
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.piece(i) for i in ids)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from harness.errors import HarnessError, ModelError
@@ -12,11 +14,22 @@ from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.model import Model, read_json
 from harness.process.limits import memory_limit
 from harness.process.watchdog import Watchdog, step_limit_s
+from harness.suite.chat import PLAIN, ChatTemplate, Unsteady
 
 #: Bounds of one rendering of a chat template, which takes milliseconds, and of its text.
 _TEMPLATE_S = 60.0
 _TEMPLATE_BYTES = 256 << 20
 _LONGEST_TEXT = 16 << 20
+
+#: The clock that Transformers gives to chat templates.
+_CLOCK = "strftime_now"
+#: How often a template is rendered to see whether it draws at random.
+_DRAWS = 8
+#: Every hour of the day, day of the week and month is among them.
+_OTHER_DATES = tuple(
+    datetime(1999, 1, 1, 0, 0, 1) + timedelta(days=397, hours=5, minutes=7, seconds=11) * i
+    for i in range(36)
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,15 +50,53 @@ class Tokenizer:
         """
         return tuple(self._tokenizer(_well_formed(text))["input_ids"])
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> tuple[int, ...]:
         """Token ids of chat messages, up to where the assistant answers.
 
         The template's own text is encoded without added special tokens: it
         holds them already, and a second BOS would change every logit.
 
+        Args:
+            chat: what the template is given beside the messages.
+
         Raises:
             ModelError: if there is no chat template, or it refuses the messages.
         """
+        text = self._written(messages, chat)[0]
+        return tuple(self._tokenizer(_well_formed(text), add_special_tokens=False)["input_ids"])
+
+    def unsteady(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> Unsteady | None:
+        """Why these messages would become other ids in another run; None where they would not.
+
+        The template is rendered under other clocks. One that reads the clock and does not
+        write what it read, as where the messages hold a system turn, is steady.
+
+        Raises:
+            ModelError: as ``encode_chat``.
+        """
+        now = datetime.now() if chat.date is None else chat.date
+        steady = replace(chat, date=now)
+        first, *again = self._written(messages, *[steady] * _DRAWS)
+        if any(text != first for text in again):
+            return "chance"
+        if chat.date is not None or _CLOCK not in (self.template or ""):
+            return None
+        others = [replace(chat, date=date) for date in _OTHER_DATES]
+        texts = self._written(messages, *others, may_refuse=True)
+        return "date" if any(text != first for text in texts) else None
+
+    def _written(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *chats: ChatTemplate,
+        may_refuse: bool = False,
+    ) -> list[str]:
+        """The text of messages under each of these settings. With ``may_refuse``, a refusal
+        of the template counts as a text of its own."""
         if self.template is None:
             raise ModelError(
                 f"model {self._name!r} has no chat template, so a prompt of chat messages cannot "
@@ -53,7 +104,7 @@ class Tokenizer:
             )
         clean = [{key: _well_formed(value) for key, value in m.items()} for m in messages]
         try:
-            text = self._rendered(clean)
+            return self._rendered(clean, chats, may_refuse=may_refuse)
         except MemoryError as error:
             raise ModelError(
                 f"model {self._name!r}: its chat template takes more than "
@@ -64,22 +115,41 @@ class Tokenizer:
         except Exception as error:
             # A template is a program of the checkpoint: it can raise anything.
             raise ModelError(
-                f"model {self._name!r}: its chat template refuses the messages: {first_line(error)}"
+                f"model {self._name!r}: its chat template refuses the messages: "
+                f"{first_line(error)}{_of_a_name(error)}"
             ) from error
-        return tuple(self._tokenizer(_well_formed(text), add_special_tokens=False)["input_ids"])
 
-    def _rendered(self, messages: list[dict[str, str]]) -> str:
-        """The text of messages. A template is a program of the checkpoint: it may have no end."""
+    def _rendered(
+        self, messages: list[dict[str, str]], chats: Sequence[ChatTemplate], *, may_refuse: bool
+    ) -> list[str]:
+        """The texts of messages. A template is a program of the checkpoint: it may have no end."""
         watched = Watchdog(
             min(step_limit_s() or _TEMPLATE_S, _TEMPLATE_S),
             f"model {self._name!r}: its chat template",
             grace_s=5.0,
             remedy="it may have no end; look at the template, or give the prompt as text",
         )
+        texts = []
         with watched, memory_limit(_TEMPLATE_BYTES):
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            for chat in chats:
+                try:
+                    texts.append(self._render(messages, chat))
+                except HarnessError:
+                    raise
+                except Exception as error:
+                    if not may_refuse or isinstance(error, MemoryError):
+                        raise
+                    texts.append(f"refused: {error}")
+        return texts
+
+    def _render(self, messages: list[dict[str, str]], chat: ChatTemplate) -> str:
+        given = dict(chat.kwargs)
+        if chat.date is not None and _CLOCK in (self.template or ""):
+            # A variable of this name hides Transformers' own function.
+            given[_CLOCK] = chat.date.strftime
+        text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **given
+        )
         if len(text) > _LONGEST_TEXT:
             raise ModelError(
                 f"model {self._name!r}: its chat template makes {len(text):,} characters of the "
@@ -165,6 +235,13 @@ def _of_a_newer_release(model: Model, release: str) -> str:
         'reads it: write tokenizer_class "PreTrainedTokenizerFast" and the list as '
         "additional_special_tokens, or use Transformers 5"
     )
+
+
+def _of_a_name(error: Exception) -> str:
+    """What to do where a template uses a name that nobody gave it; "" for other errors."""
+    if type(error).__name__ != "UndefinedError":
+        return ""
+    return "; a template's own values can be given in the suite's `chat_template_kwargs`"
 
 
 def _well_formed(text: str) -> str:

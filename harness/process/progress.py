@@ -48,6 +48,13 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._live = self._stream.isatty() if live is None else live
         self._clock = clock
+        self._said: set[str] = set()
+
+    def once(self, text: str) -> None:
+        """A line that stays, said the first time only: several runs may find the same."""
+        if text not in self._said:
+            self._said.add(text)
+            self.note(text)
 
     def note(self, text: str) -> None:
         """One line that stays."""

@@ -29,6 +29,7 @@ from harness.files.strict_model import FROM_LIST, SparseModel, StrictModel, vali
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
 from harness.statistics.masks import MASK_BYTES
+from harness.statistics.routes import Routes
 from harness.statistics.rows import (
     DIGEST_BYTES,
     MASK_COLUMNS,
@@ -38,14 +39,17 @@ from harness.statistics.rows import (
     RowStatistics,
     untold_masks,
 )
+from harness.suite.chat import Unsteady
 from harness.suite.suite import Suite
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 SCHEMA = "harness.recording/3"
+#: Of a recording that holds the routes of a mixture of experts; others need no newer reader.
+ROUTED_SCHEMA = "harness.recording/4"
 #: What is read: /2 tells no masks, /1 holds whole rows and no texts without tokens.
-SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA)
+SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA, ROUTED_SCHEMA)
 
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
@@ -108,6 +112,43 @@ def _unpack_rows(value: Any) -> Any:
     return RowStatistics(**{**untold_masks(count), **arrays})
 
 
+def _pack_routes(routes: Routes | None) -> dict[str, int | str] | None:
+    if routes is None:
+        return None
+    told: dict[str, int | str] = {"count": len(routes), "layers": routes.layers}
+    told["chosen"] = pack(routes.chosen)
+    if routes.margin is not None:
+        told["margin"] = pack(routes.margin)
+    return told
+
+
+def _unpack_routes(value: Any) -> Any:
+    if value is None or isinstance(value, Routes):
+        return value
+    fields = set(value) if isinstance(value, Mapping) else set()
+    if not {"count", "layers", "chosen"} <= fields <= {"count", "layers", "chosen", "margin"}:
+        raise ValueError("must have the fields count, layers, chosen, and margin where it is told")
+    for name, least in (("count", 0), ("layers", 1)):
+        number = value[name]
+        if type(number) is not int or not least <= number <= MOST_ROWS:
+            raise ValueError(f"{name} must be an integer of {least} to {MOST_ROWS:,}")
+    shape = (value["count"], value["layers"])
+    if shape[0] * shape[1] > MOST_ROWS:
+        raise ValueError(f"count times layers must be at most {MOST_ROWS:,}")
+    columns: dict[str, Any] = {}
+    for name, dtype in (("chosen", "uint16"), ("margin", "float32")):
+        if name in value and not isinstance(value[name], str):
+            raise ValueError(f"{name} must be a string")
+        try:
+            columns[name] = unpack(value[name], dtype, shape) if name in value else None
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    return Routes(columns["chosen"], columns["margin"])
+
+
+PackedRoutes = Annotated[
+    Routes | None, BeforeValidator(_unpack_routes), PlainSerializer(_pack_routes)
+]
 PackedRows = Annotated[RowStatistics, BeforeValidator(_unpack_rows), PlainSerializer(_pack_rows)]
 
 
@@ -131,7 +172,8 @@ class Run(StrictModel):
     judgement takes the exact figures of ``rows``. ``text_only``: the device
     gave no log-probabilities, so the run has its text but no rows; it has token
     ids if the device named them.
-    ``finish``: with the stop ``other``, what the server called it.
+    ``finish``: with the stop ``other``, what the server called it. ``routes``: of a
+    mixture of experts, one row per token, where the device tells them.
     """
 
     replay: Replay
@@ -143,6 +185,7 @@ class Run(StrictModel):
     rows: PackedRows
     text_only: bool = False
     finish: Annotated[str, Field(max_length=80)] | None = None
+    routes: PackedRoutes = None
 
     @model_validator(mode="before")
     @classmethod
@@ -162,6 +205,8 @@ class Run(StrictModel):
             raise ValueError("a text_only run must not have margins or rows")
         if not self.text_only and not len(self.token_ids) == len(self.rows) == len(self.margins):
             raise ValueError("token_ids, margins and rows differ in length")
+        if self.routes is not None and len(self.routes) != len(self.rows):
+            raise ValueError("routes and rows differ in length")
         return self
 
     @model_serializer(mode="wrap")
@@ -171,6 +216,8 @@ class Run(StrictModel):
             del content["text_only"]
         if self.finish is None:
             del content["finish"]
+        if self.routes is None:
+            del content["routes"]
         return content
 
     def choices(self) -> tuple[int, ...]:
@@ -214,19 +261,32 @@ class PromptRecord(StrictModel):
         return self.run
 
 
+def schema_for(prompts: Sequence[PromptRecord]) -> str:
+    """The oldest schema that can hold what is recorded today."""
+    runs = (run for p in prompts for run in (p.free, p.forced) if run is not None)
+    return ROUTED_SCHEMA if any(run.routes is not None for run in runs) else SCHEMA
+
+
 class SuiteFacts(SparseModel):
     """Which suite it is. ``digest`` is of the prompts that were run, of which there
     are fewer than in the file where ``left_out`` names some: chat messages, where
-    the model has no chat template."""
+    the model has no chat template. ``unsteady``: why the chat template makes other
+    token ids of a prompt in another run, by the prompt's id."""
 
     name: str
     digest: str
     left_out: Annotated[tuple[str, ...], FROM_LIST] | None = None
+    unsteady: dict[str, Unsteady] | None = None
 
     @classmethod
-    def of(cls, suite: Suite) -> SuiteFacts:
+    def of(cls, suite: Suite, unsteady: Mapping[str, Unsteady] | None = None) -> SuiteFacts:
         """What a recording keeps of a suite."""
-        return cls(name=suite.name, digest=suite.digest, left_out=suite.left_out or None)
+        return cls(
+            name=suite.name,
+            digest=suite.digest,
+            left_out=suite.left_out or None,
+            unsteady=dict(unsteady or {}) or None,
+        )
 
 
 class Difference(StrictModel):
@@ -316,10 +376,12 @@ class Recording(StrictModel):
             raise ValueError(f"schema must be one of {', '.join(SCHEMAS)}")
         if self.schema_ == SCHEMAS[0] and not (self.whole and not self.text_only):
             raise ValueError(f"{self.schema_} can hold whole rows and tokens only")
-        if self.schema_ != SCHEMA and any(
+        if self.schema_ not in (SCHEMA, ROUTED_SCHEMA) and any(
             len(run.rows) and run.rows.masks_told for run in self.runs
         ):
             raise ValueError(f"{self.schema_} cannot hold masks")
+        if self.schema_ != ROUTED_SCHEMA and schema_for(self.prompts) == ROUTED_SCHEMA:
+            raise ValueError(f"{self.schema_} cannot hold routes")
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

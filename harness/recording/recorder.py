@@ -36,11 +36,18 @@ from harness.recording.format import (
     load_recording,
     margins_of,
     save_recording,
+    schema_for,
 )
 from harness.recording.journal import Journal
 from harness.recording.repeats import repeat_of
 from harness.statistics.rows import concatenate
-from harness.suite.encode import EncodedPrompt, encode_suite, fitting
+from harness.suite.encode import (
+    EncodedPrompt,
+    encode_suite,
+    fitting,
+    unsteady_line,
+    unsteady_prompts,
+)
 from harness.suite.suite import Suite
 
 
@@ -123,6 +130,9 @@ def record(
             raise UsageError(
                 f"none of the prompts of suite {suite.name}{gone} is selected; name one of them"
             )
+        causes = unsteady_prompts(prompts)
+        if causes:
+            progress.once(unsteady_line(suite, causes, subject.facts.name))
         whole = everything if options.shard else prompts
         twice = _spread([p.id for p in whole], options.repeats)
         making = _Making(device, subject, suite, options, facts, prompts, twice, progress)
@@ -186,7 +196,9 @@ class _Making:
             made = load_recording(out)
         except FormatError:
             return None
-        mine = Recording(**self._recording_head(), prompts=made.prompts)
+        mine = Recording(
+            **self._recording_head(), schema_=schema_for(made.prompts), prompts=made.prompts
+        )
         volatile = {"prompts", "repeats", "pieces", "created", "load", "schema_"}
         same = made.model_dump(exclude=volatile) == mine.model_dump(exclude=volatile)
         if not same or [p.id for p in made.prompts] != [p.id for p in self.prompts]:
@@ -237,9 +249,11 @@ class _Making:
         assert context is not None  # checked by record()
         asked, output = context.tokens.get(prompt.id, ((), ()))
         if asked != prompt.token_ids:
+            line = unsteady_line(self.suite, unsteady_prompts([prompt]), self.subject.facts.name)
             raise UsageError(
                 f"the context recording of {context.device} has no prompt {prompt.id} with these "
                 f"token ids: it was made from another suite, tokenizer or template"
+                f"{'; ' + line if prompt.unsteady else ''}"
             )
         return output
 
@@ -311,6 +325,7 @@ class _Making:
                 e2e_s=round(done.timings.e2e_s, 6),
             ),
             rows=rows,
+            routes=done.routes,
         )
 
     def _recording_head(self) -> dict[str, Any]:
@@ -319,7 +334,7 @@ class _Making:
             "dtype": self.facts.declared_dtype,
             "created": utc_now(),
             "model": self.subject.facts,
-            "suite": SuiteFacts.of(self.suite),
+            "suite": SuiteFacts.of(self.suite, unsteady_prompts(self.prompts)),
             "settings": self.settings,
             "overridden": dict(self.subject.overridden),
             "engine": self.facts.engine,
@@ -341,7 +356,13 @@ class _Making:
             for p in self.prompts
         )
         pieces = {str(i): self.subject.tokenizer.piece(i) for i in _named_ids(prompts)}
-        return Recording(**self._recording_head(), prompts=prompts, repeats=repeats, pieces=pieces)
+        return Recording(
+            **self._recording_head(),
+            schema_=schema_for(prompts),
+            prompts=prompts,
+            repeats=repeats,
+            pieces=pieces,
+        )
 
     def _save_logits(self, out: Path) -> None:
         if self.options.full_logits:

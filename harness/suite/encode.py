@@ -5,19 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from harness.errors import ModelError, SuiteError
+from harness.suite.chat import PLAIN, ChatTemplate, Unsteady
 from harness.suite.suite import TWICE, Prompt, Suite, _length
 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """What a device gets, ``token_ids``, and what a person reads for it, ``text``."""
+    """What a device gets, ``token_ids``, and what a person reads for it, ``text``.
+
+    ``unsteady``: why another run of the suite would have other ids; None where it would not.
+    """
 
     id: str
     text: str
     token_ids: tuple[int, ...]
+    unsteady: Unsteady | None = None
 
 
 class SuiteTokenizer(Protocol):
@@ -26,7 +32,8 @@ class SuiteTokenizer(Protocol):
     ``encode`` adds the special tokens that the tokenizer adds by itself.
     ``encode_chat`` applies the chat template once, with the generation prompt
     and one BOS at most; it raises ModelError where the model has no template,
-    that is, where ``template`` is None.
+    that is, where ``template`` is None. ``unsteady`` says why the same messages
+    would become other ids in another run.
     """
 
     @property
@@ -37,7 +44,13 @@ class SuiteTokenizer(Protocol):
 
     def encode(self, text: str) -> tuple[int, ...]: ...
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]: ...
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> tuple[int, ...]: ...
+
+    def unsteady(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> Unsteady | None: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -86,6 +99,7 @@ def encode_suite(
     seen: dict[tuple[int, ...], str] = {}
     for prompt in suite.prompts:
         text, ids = _encode(suite, prompt, tokenizer)
+        unsteady = tokenizer.unsteady(_turns(prompt), suite.chat) if prompt.messages else None
         problem = _unfit(ids, tokenizer.vocab_size, max_positions, new, suite.given)
         if problem is None and not suite.given and ids in seen:
             # The judgement takes prompts for independent samples.
@@ -93,7 +107,7 @@ def encode_suite(
         if problem is not None:
             raise _prompt_error(suite, prompt, problem)
         seen[ids] = prompt.id
-        encoded.append(EncodedPrompt(prompt.id, text, ids))
+        encoded.append(EncodedPrompt(prompt.id, text, ids, unsteady))
     return tuple(encoded)
 
 
@@ -115,9 +129,8 @@ def _encode(suite: Suite, prompt: Prompt, tokenizer: SuiteTokenizer) -> tuple[st
         )
         raise _prompt_error(suite, prompt, problem)
     if prompt.messages is not None:
-        messages = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
         try:
-            return text, tuple(tokenizer.encode_chat(messages))
+            return text, tuple(tokenizer.encode_chat(_turns(prompt), suite.chat))
         except ModelError as error:
             where = f"{suite.path}:{prompt.line}, prompt {prompt.id}"
             raise ModelError(f"{error} (chat messages of {where})") from error
@@ -129,6 +142,36 @@ def _encode(suite: Suite, prompt: Prompt, tokenizer: SuiteTokenizer) -> tuple[st
         raise _prompt_error(suite, prompt, problem)
     ids = ids[: prompt.tokens]
     return tokenizer.decode(ids), ids
+
+
+def _turns(prompt: Prompt) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in prompt.messages or ()]
+
+
+def unsteady_prompts(prompts: Sequence[EncodedPrompt]) -> dict[str, Unsteady]:
+    """Why another run would have other ids, by the prompt's id."""
+    return {p.id: p.unsteady for p in prompts if p.unsteady is not None}
+
+
+def unsteady_line(suite: Suite, causes: Mapping[str, Unsteady], model: str) -> str:
+    """What is wrong with prompts whose ids another run would not have, and how to mend it.
+
+    Args:
+        causes: by the prompt's id; not empty.
+        model: how the line names the model.
+    """
+    where = f"suite {suite.name}: the token ids of {', '.join(sorted(causes))}"
+    template = f"the chat template of the model {model}"
+    if "date" in causes.values():
+        return (
+            f"{where} change with the date, because {template} reads the clock; write "
+            f"`date: {datetime.now():%Y-%m-%d}` beside `prompts` in {suite.path.as_posix()}, or "
+            "give what the template takes for it in `chat_template_kwargs`"
+        )
+    return (
+        f"{where} differ in every run, because {template} draws at random; give the prompt as "
+        "text, or change the template"
+    )
 
 
 def _unfit(

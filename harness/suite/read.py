@@ -1,8 +1,9 @@
 """Suites: the YAML files of ``prompts/``, and what a model's tokenizer makes of them.
 
 A suite holds generation settings and prompts, each with an id and one of
-``text``, ``messages`` or ``token_ids``; ``matrix: true`` beside them asks for
-the runs of ``pytest --matrix``::
+``text``, ``messages`` or ``token_ids``. Beside them ``matrix: true`` asks for
+the runs of ``pytest --matrix``; ``date`` and ``chat_template_kwargs`` are for the
+chat template::
 
     generation:
       max_new_tokens: 64
@@ -14,6 +15,12 @@ the runs of ``pytest --matrix``::
         text: "A sentence that is said again. "
         repeat: 100     # the text a hundred times over
         tokens: 513     # of which the model gets the first 513 tokens
+      - id: chat
+        messages:
+          - {role: user, content: Which day is it?}
+    date: 2026-01-31    # what a template that reads the clock is told
+    chat_template_kwargs:
+      enable_thinking: false
 
 Files are read as YAML nodes, never constructed, so that every problem is
 named with its line and nothing in a file can run or grow.
@@ -24,13 +31,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import yaml
 
 from harness.errors import SuiteError
 from harness.files.reading import read_regular
+from harness.suite.chat import PLAIN, RESERVED, ChatTemplate
 from harness.suite.strict_yaml import YamlSource, shown
 from harness.suite.suite import (
     _NAME,
@@ -46,6 +55,8 @@ from harness.suite.suite import (
 #: Larger suites are refused before they are read.
 MAX_BYTES = 64 << 20
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MAX_CHARACTERS = 4_000_000  # of one text after ``repeat``
 
 
@@ -67,11 +78,14 @@ def load_suite(name_or_path: str | Path, max_new_tokens: int | None = None) -> S
         raise SuiteError(str(path), None, f"the name of a suite's file {_NAME_RULE}")
     source = YamlSource(str(path), _read(path))
     root = source.compose()
-    fields = source.mapping(root, "a suite", ("generation", "prompts"), ("matrix",))
+    optional = ("matrix", "date", "chat_template_kwargs")
+    fields = source.mapping(root, "a suite", ("generation", "prompts"), optional)
     generation = _generation(source, fields["generation"])
     prompts = _prompts(source, fields["prompts"])
     matrix = "matrix" in fields and source.boolean(fields["matrix"], "matrix")
-    suite = Suite(path.stem, path, prompts, generation, _digest(prompts, generation), matrix)
+    chat = _chat(source, fields, prompts)
+    digest = _digest(prompts, generation, chat)
+    suite = Suite(path.stem, path, prompts, generation, digest, matrix, chat=chat)
     return suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)
 
 
@@ -118,6 +132,48 @@ def _generation(source: YamlSource, node: yaml.Node) -> Generation:
     max_new_tokens = source.integer(fields["max_new_tokens"], "max_new_tokens", minimum=1)
     eos = fields.get("ignore_eos")
     return Generation(max_new_tokens, eos is not None and source.boolean(eos, "ignore_eos"))
+
+
+def _chat(
+    source: YamlSource, fields: Mapping[str, yaml.Node], prompts: Sequence[Prompt]
+) -> ChatTemplate:
+    """What the suite gives to a chat template."""
+    given = [key for key in ("date", "chat_template_kwargs") if key in fields]
+    if not given:
+        return PLAIN
+    if all(prompt.messages is None for prompt in prompts):
+        problem = f"{given[0]} is for chat messages, and no prompt has messages; remove it"
+        raise source.error(fields[given[0]], problem)
+    date, node = None, fields.get("date")
+    if node is not None:
+        date = _date(source, node)
+    node = fields.get("chat_template_kwargs")
+    return ChatTemplate({} if node is None else _kwargs(source, node), date)
+
+
+def _date(source: YamlSource, node: yaml.Node) -> datetime:
+    written = source.written(node, "date", "timestamp", "str")
+    try:
+        found = datetime.fromisoformat(written) if _DATE.fullmatch(written) else None
+    except ValueError:
+        found = None  # such as the 31st of February
+    if found is None:
+        problem = f"date is {shown(written)}; write it as 2026-01-31 or 2026-01-31 12:00:00"
+        raise source.error(node, problem)
+    return found
+
+
+def _kwargs(source: YamlSource, node: yaml.Node) -> dict[str, object]:
+    values = source.table(node, "chat_template_kwargs")
+    for name in values:
+        if not _VARIABLE.fullmatch(name):
+            problem = f"chat_template_kwargs has {shown(name)}, which is not a template's name"
+            raise source.error(node, f"{problem}; use letters, digits and _")
+        if name in RESERVED:
+            remedy = "give date" if name == "strftime_now" else "remove it"
+            problem = f"chat_template_kwargs has {name}, which the harness sets itself; {remedy}"
+            raise source.error(node, problem)
+    return values
 
 
 def _prompts(source: YamlSource, node: yaml.Node) -> tuple[Prompt, ...]:

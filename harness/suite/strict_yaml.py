@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import yaml
 from yaml.composer import ComposerError
@@ -18,6 +19,7 @@ from harness.errors import SuiteError
 
 #: Decimal only: YAML 1.1 would read 010 as 8 and 1:30 as 90.
 _INTEGER = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{0,20}([eE][-+]?[0-9]{1,2})?")
 #: Python refuses to read thousands of digits, so they are counted first.
 _MAX_DIGITS = 15
 _LINE_BREAK = re.compile(r"\r\n?|\n")
@@ -124,6 +126,47 @@ class YamlSource:
         if not node.value:
             raise self.error(node, f"{what} is empty; give at least one")
         return list(node.value)
+
+    def table(self, node: yaml.Node, what: str) -> dict[str, object]:
+        """Any names, each once, with values of JSON's types."""
+        if not isinstance(node, yaml.MappingNode) or node.tag != _TAG + "map":
+            raise self._wrong(node, what, "a mapping")
+        found: dict[str, object] = {}
+        for key, value in node.value:
+            name = self.string(key, f"a name in {what}")
+            if name in found:
+                raise self.error(key, f"{what} has the key {shown(name)} twice; remove one")
+            found[name] = self._any(value, f"{what}.{name}")
+        return found
+
+    def _any(self, node: yaml.Node, what: str) -> object:
+        """A value of JSON's types: text, an integer, a float, true, false, null, a list or a
+        mapping."""
+        if isinstance(node, yaml.MappingNode):
+            return self.table(node, what)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._any(item, f"{what}[{i}]") for i, item in enumerate(node.value)]
+        readers: dict[str, Callable[[], object]] = {
+            "null": lambda: None,
+            "bool": lambda: self.boolean(node, what),
+            "int": lambda: self.integer(node, what, minimum=-(10**_MAX_DIGITS)),
+            "float": lambda: self._float(node, what),
+        }
+        as_text = partial(self._scalar, node, what, "str", "a string")
+        return readers.get(node.tag.removeprefix(_TAG), as_text)()
+
+    def _float(self, node: yaml.Node, what: str) -> float:
+        written = self._scalar(node, what, "float", "a float")
+        if not _FLOAT.fullmatch(written):
+            raise self.error(node, f"{what} is {shown(written)}; write a plain decimal number")
+        return float(written)
+
+    def written(self, node: yaml.Node, what: str, *kinds: str) -> str:
+        """A scalar of one of these kinds of YAML, as it is written."""
+        for kind in kinds:
+            if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + kind:
+                return str(node.value)
+        raise self._wrong(node, what, _KINDS[_TAG + kinds[0]])
 
     def string(self, node: yaml.Node, what: str) -> str:
         """A string, not empty."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.files import jsonfile
+from harness.suite.chat import PLAIN, ChatTemplate
 
 ROLES = ("system", "user", "assistant")
 
@@ -63,10 +64,11 @@ class Suite:
 
     ``name`` is the file's stem and ``path`` the file, relative to the working
     directory where it lies below it. ``digest`` is the SHA-256, in hex, of the
-    content: prompts in their order and generation settings, without the name,
-    comments or formatting of the file. ``matrix`` asks for the runs of
-    ``--matrix``; it changes nothing that is compared, so it is no part of the
-    digest. ``given``: the prompts come with outputs of their own, as those that
+    content: prompts in their order, generation settings and what ``chat`` gives to
+    the chat template, without the name, comments or formatting of the file.
+    ``matrix`` asks for the runs of ``--matrix``; it changes nothing that is
+    compared, so it is no part of the digest. ``given``: the prompts come with
+    outputs of their own, as those that
     ``verify`` reads, so one prompt may stand with several of them. ``left_out``
     are the ids of the file's prompts that are not in ``prompts``.
     """
@@ -79,6 +81,7 @@ class Suite:
     matrix: bool = False
     given: bool = False
     left_out: tuple[str, ...] = ()
+    chat: ChatTemplate = PLAIN
 
     @property
     def chats(self) -> tuple[str, ...]:
@@ -94,7 +97,7 @@ class Suite:
         return replace(
             self,
             prompts=kept,
-            digest=_digest(kept, self.generation),
+            digest=_digest(kept, self.generation, self.chat),
             left_out=(*self.left_out, *gone),
         )
 
@@ -113,7 +116,8 @@ class Suite:
         generation = replace(
             self.generation, max_new_tokens=_length(max_new_tokens), ignore_eos=ignore_eos
         )
-        return replace(self, generation=generation, digest=_digest(self.prompts, generation))
+        digest = _digest(self.prompts, generation, self.chat)
+        return replace(self, generation=generation, digest=digest)
 
 
 def _length(max_new_tokens: int) -> int:
@@ -122,8 +126,12 @@ def _length(max_new_tokens: int) -> int:
     return max_new_tokens
 
 
-def _digest(prompts: tuple[Prompt, ...], generation: Generation) -> str:
-    content = {"generation": asdict(generation), "prompts": [_content(p) for p in prompts]}
+def _digest(prompts: tuple[Prompt, ...], generation: Generation, chat: ChatTemplate = PLAIN) -> str:
+    content = {
+        "generation": asdict(generation),
+        "prompts": [_content(p) for p in prompts],
+        **chat.content(),
+    }
     # Escapes would write a surrogate pair and the character it stands for alike.
     return hashlib.sha256(jsonfile.canonical(content, ascii_only=False)).hexdigest()
 

@@ -12,6 +12,7 @@ from harness.checkpoint.class_defaults import DEFAULTS
 from harness.checkpoint.families import FAMILIES
 from harness.checkpoint.findings import Inspection
 from harness.checkpoint.inspect import inspect
+from harness.devices.hf.skeleton import load_skeleton
 from harness.model.model import Model
 
 pytestmark = pytest.mark.engine
@@ -73,6 +74,22 @@ def test_what_the_class_saves_has_nothing_wrong_and_a_broken_config_is_told(
         assert field in wrong(look(tmp_path, {**config, field: 777}))
     if not found.family.endswith(("moe", "mamba")):
         assert "intermediate_size" in wrong(look(tmp_path, {**config, "intermediate_size": 777}))
+
+
+def test_a_load_without_memory_lists_the_keys_that_do_not_fit(tmp_path: Path) -> None:
+    """One class whose layers are stored as they are, one whose experts are stacked."""
+    config = tiny("qwen3_moe", tmp_path)
+    model = Model("m", str(tmp_path))
+    assert load_skeleton(model, quantized=False).findings == ()
+    changed = {"num_hidden_layers": 2, "vocab_size": 300, "attention_bias": True}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changed}))
+    found = load_skeleton(model, quantized=False)
+    missing, shapes, surplus = found.findings
+    assert [f.severity for f in found.findings] == ["error", "error", "warning"]
+    assert "model.layers.0.self_attn.k_proj.bias" in missing.what
+    assert "[260, 48] stored, [300, 48] in the class" in shapes.what
+    assert "model.layers.2." in surplus.what
+    assert str(found.checked).endswith("Qwen3MoeForCausalLM")
 
 
 @pytest.mark.parametrize("kind", ["llama", "granite", "glm4", "cohere", "smollm3", "ernie4_5"])

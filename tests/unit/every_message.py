@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from every_gate import EVERY_GATE
 from factories import (
     again,
@@ -43,7 +44,13 @@ from harness.messages.message import Message, message
 from harness.messages.statement import Stated
 from harness.process.progress import Silent
 from harness.recording.context import Context
-from harness.recording.format import PromptRecord, Recording, Run
+from harness.recording.format import (
+    ROUTED_SCHEMA,
+    PromptRecord,
+    Recording,
+    Run,
+    SuiteFacts,
+)
 from harness.recording.plain import PlainEntry, PlainList
 from harness.recording.recorder import Options
 from harness.report.embed import embed
@@ -52,7 +59,9 @@ from harness.session.magnifier import MagnifierPlan, added, both, magnified, run
 from harness.session.matrix import MatrixPlan, Variation, judged_cell, repeat_cell, variations
 from harness.session.matrix import _not_run as not_run
 from harness.statistics.intervals import Interval
+from harness.statistics.routes import Routes
 from harness.statistics.score import Size
+from harness.suite.suite import Message as Turn
 
 SUITE = fake_suite(prompts=18, tokens=8)
 BASELINE = fake_baseline(SUITE)
@@ -100,6 +109,42 @@ def messages_of(alignment: Alignment) -> Iterator[Message]:
     yield from map(_message, parts)
 
 
+def _unsteady() -> Iterator[Alignment]:
+    """Of a suite whose ids another run would not have: the same ids, and others."""
+    causes = {"p0": "date", "p1": "chance"}
+    suite = SuiteFacts(name=SUITE.name, digest=SUITE.digest, unsteady=causes)  # type: ignore[arg-type]
+    dated = made().model_copy(update={"suite": suite})
+    yield compare(dated, BASELINE)
+    first = dated.prompts[0].model_copy(update={"prompt_token_ids": (7,)})
+    yield compare(dated.model_copy(update={"prompts": (first, *dated.prompts[1:])}), BASELINE)
+
+
+def _routed() -> Iterator[Alignment]:
+    """Mixtures of experts: with no route flipped, and with some, where a position fails."""
+    assert BASELINE.oracle is not None
+    told = replace(
+        BASELINE, reference=_with_routes(BASELINE.reference), oracle=_with_routes(BASELINE.oracle)
+    )
+    for fault, flip in (("none", False), ("scale", True)):
+        yield compare(_with_routes(made(seed=9, fault=fault), flip=flip), told)
+
+
+def _with_routes(recording: Recording, *, flip: bool = False) -> Recording:
+    def told(run: Run | None) -> Run | None:
+        if run is None:
+            return None
+        chosen = np.full((len(run.rows), 2), 3, np.uint16)
+        chosen[0, 0] += flip
+        routes = Routes(chosen, np.ones(chosen.shape, np.float32))
+        return run.model_copy(update={"routes": routes})
+
+    prompts = [
+        p.model_copy(update={"free": told(p.free), "forced": told(p.forced)})
+        for p in recording.prompts
+    ]
+    return recording.model_copy(update={"prompts": tuple(prompts), "schema_": ROUTED_SCHEMA})
+
+
 def _powers() -> Iterator[Message]:
     """Every figure of a power, and none."""
     names = list(Power.model_fields)
@@ -134,6 +179,8 @@ def alignments() -> Iterator[Alignment]:
         yield compare(forced.model_copy(update={"prompts": mixed}), BASELINE)
     yield from (compare(again(wide), baseline) for wide, baseline in _without_noise())
     yield compare(_told(made(seed=5)), BASELINE)
+    yield from _unsteady()
+    yield from _routed()
     warned = made().model_copy(
         update={"engine": EngineFacts(warning="it samples"), "dtype": "float16"}
     )
@@ -235,7 +282,13 @@ def _entry(prompt: PromptRecord) -> PlainEntry:
 
 def _given() -> list[Message]:
     """Of a list whose prompts are texts, which the model's tokenizer encodes."""
-    listed = _plain_list([PlainEntry(where="[0]", text="Hello", token_ids=(1, 2))])
+    chat = (Turn("user", "Today is {date}."),)
+    listed = _plain_list(
+        [
+            PlainEntry(where="[0]", text="Hello", token_ids=(1, 2)),
+            PlainEntry(where="[1]", text="Today", messages=chat, token_ids=(1, 2)),
+        ]
+    )
     return given_tokens(listed, FAKE, Silent())[1]
 
 

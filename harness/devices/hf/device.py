@@ -43,6 +43,7 @@ from harness.devices.hf.matmul import (
     split_linears,
     widened_linears,
 )
+from harness.devices.hf.routers import Routers
 from harness.devices.hf.seen import Chosen
 from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.hf.stored_head import stored_head
@@ -55,6 +56,7 @@ from harness.model.hub import first_line
 from harness.model.model import Model
 from harness.model.reading import check_reading
 from harness.process.memory import available_bytes
+from harness.statistics.routes import Routes, joined
 from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
@@ -154,6 +156,7 @@ class HfDevice:
             unused=self._unused,
         )
         self._model, self._warning = loaded.model, loaded.warning
+        self._routers = Routers(self._model)
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
         check_reading(self.name, self._source, config)
@@ -285,7 +288,7 @@ class HfDevice:
                 token = forced[len(record.token_ids)]
             else:
                 token = NO_CHOICE if best is None else best
-            record.add(token, row)
+            record.add(token, row, self._routers.take(1))
             on_token()
             if forced is None and best is None:
                 stop = "nonfinite"
@@ -304,6 +307,7 @@ class HfDevice:
         logits, _ = self._forward(given, len(forced), None, use_cache=False)
         self._synchronize()
         seconds = time.perf_counter() - started
+        routes = self._routers.take(len(forced))
         on_token()
         return Completion(
             prompt_id=request.prompt_id,
@@ -312,6 +316,7 @@ class HfDevice:
             rows=None if request.keep == "nothing" else self._statistics(logits),
             timings=Timings(ttft_s=seconds, itl_s=(), e2e_s=seconds),
             logits=self._on_host(logits) if request.keep == "full" else None,
+            routes=None if request.keep == "nothing" else routes,
         )
 
     def _statistics(self, logits: Any) -> RowStatistics:
@@ -400,20 +405,23 @@ class _Record:
         self._request = request
         self._rows: list[RowStatistics] = []
         self._logits: list[NDArray[np.float32]] = []
+        self._routes: list[Routes] = []
         self._stamps = [time.perf_counter()]
 
-    def add(self, token: int, row: NDArray[np.float32]) -> None:
+    def add(self, token: int, row: NDArray[np.float32], routes: Routes | None) -> None:
         # Stamped first: the statistics of a row delay the next token, not this one.
         self._stamps.append(time.perf_counter())
         self.token_ids.append(token)
         if self._request.keep != "nothing":
             self._rows.append(row_statistics(row))
+            self._routes += [] if routes is None else [routes]
         if self._request.keep == "full":
             self._logits.append(row)
 
     def completion(self, stop: Stop) -> Completion:
         gaps = np.diff(self._stamps).tolist() or [time.perf_counter() - self._stamps[0]]
         full = self._request.keep == "full" and self._logits
+        whole = len(self._routes) == len(self._rows)
         return Completion(
             prompt_id=self._request.prompt_id,
             token_ids=tuple(self.token_ids),
@@ -421,4 +429,5 @@ class _Record:
             rows=None if self._request.keep == "nothing" else concatenate(self._rows),
             timings=Timings(gaps[0], tuple(gaps[1:]), sum(gaps)),
             logits=np.stack(self._logits) if full else None,
+            routes=joined(self._routes) if whole else None,
         )

@@ -32,18 +32,20 @@ class Order:
         width: how many logits of a row are kept; engines pad the vocabulary.
         rows: whether rows are kept; if not, only the clock is.
         forced: the tokens that are taken instead of the arg-max, or None.
+        routed: how many layers' routes are kept beside each row.
     """
 
     file: str
     width: int
     rows: bool = True
     forced: tuple[int, ...] | None = None
+    routed: int = 0
 
     def extra_args(self) -> dict[str, Any]:
         """Plain values, which survive the way to another process."""
         forced = None if self.forced is None else list(self.forced)
         order = {"file": self.file, "width": self.width, "rows": self.rows, "forced": forced}
-        return {ORDER_KEY: order}
+        return {ORDER_KEY: {**order, "routed": self.routed}}
 
     @classmethod
     def found_in(cls, extra_args: Mapping[str, Any] | None) -> Order | None:
@@ -52,13 +54,15 @@ class Order:
         if order is None:
             return None
         forced = None if order["forced"] is None else tuple(order["forced"])
-        return cls(order["file"], order["width"], order["rows"], forced)
+        return cls(order["file"], order["width"], order["rows"], forced, order["routed"])
 
     @property
     def record(self) -> np.dtype[np.void]:
-        """One entry of the file: which token, its clock reading in seconds, its row."""
+        """One entry of the file: which token, its clock reading in seconds, its row, and its
+        routes, if any are ``told``."""
         row = [("row", "<f4", (self.width,))] if self.rows else []
-        return np.dtype([("t", "<i8"), ("stamp", "<f8"), *row])
+        routes = [("told", "?"), ("routes", "<u2", (self.routed,))] if self.routed else []
+        return np.dtype([("t", "<i8"), ("stamp", "<f8"), *row, *routes])
 
 
 class BatchUpdate(Protocol):
@@ -76,11 +80,19 @@ class RowCapture:
         writes: False in all workers but one, where several share a model: each
             sees every row, and each must force the same token.
         clock: seconds, monotonic and shared by all processes of the host.
+        routes: the routes of the last token of the step, uint16 (layers,), or None.
     """
 
-    def __init__(self, *, writes: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        writes: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        routes: Callable[[], NDArray[np.uint16] | None] = lambda: None,
+    ) -> None:
         self._writes = writes
         self._clock = clock
+        self._routes = routes
         self._seats: dict[int, _Seat] = {}
 
     def update(self, batch: BatchUpdate | None) -> None:
@@ -123,8 +135,10 @@ class RowCapture:
         if not keeping:
             _on_host(logits[:1, :1])  # an accelerator is waited for, so that the clock is true
         stamp = self._clock()
+        # Of several requests it is not known whose token was the last.
+        routes = self._routes() if len(self._seats) == len(logits) == 1 else None
         for index, seat in self._seats.items():
-            seat.write(stamp, rows.get(index))
+            seat.write(stamp, rows.get(index), routes)
 
 
 @dataclass(frozen=True)
@@ -134,13 +148,17 @@ class _Seat:
     order: Order
     output: Sequence[int]
 
-    def write(self, stamp: float, row: NDArray[np.float32] | None) -> None:
+    def write(
+        self, stamp: float, row: NDArray[np.float32] | None, routes: NDArray[np.uint16] | None
+    ) -> None:
         record = np.zeros(1, self.order.record)
         record["t"], record["stamp"] = len(self.output), stamp
         if row is not None:
             if len(row) < self.order.width:
                 raise ValueError(f"a row of {len(row)} logits, not {self.order.width}")
             record["row"] = row[: self.order.width]
+        if routes is not None and len(routes) == self.order.routed:
+            record["told"], record["routes"] = True, routes
         # vLLM does not tell a processor that the last request ended, so no file stays open.
         with open(self.order.file, "ab") as file:
             file.write(record.tobytes())
@@ -150,11 +168,13 @@ class _Seat:
 class Captured:
     """The results of a request: for each token its clock reading and its row.
 
-    ``rows`` is float32, shape (tokens, width), or None where none were kept.
+    ``rows`` is float32, shape (tokens, width), or None where none were kept; ``routes``
+    uint16, shape (tokens, layers), or None where they are not known of every token.
     """
 
     stamps: tuple[float, ...]
     rows: NDArray[np.float32] | None
+    routes: NDArray[np.uint16] | None = None
 
 
 def collect(order: Order, tokens: int) -> Captured:
@@ -180,7 +200,12 @@ def collect(order: Order, tokens: int) -> Captured:
         raise DeviceError(f"the engine's worker wrote no row for token {missing[0]} of {tokens}")
     chosen = records[[last[t] for t in range(tokens)]]
     stamps = tuple(float(stamp) for stamp in chosen["stamp"])
-    return Captured(stamps, np.ascontiguousarray(chosen["row"]) if order.rows else None)
+    told = bool(order.routed) and bool(chosen["told"].all())
+    return Captured(
+        stamps,
+        np.ascontiguousarray(chosen["row"]) if order.rows else None,
+        np.ascontiguousarray(chosen["routes"]) if told else None,
+    )
 
 
 def _on_host(rows: Any) -> NDArray[np.float32]:

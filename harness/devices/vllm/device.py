@@ -111,6 +111,7 @@ class VllmDevice:
         self._started = False
         self._spool: Spool | None = None
         self._numbers = itertools.count()
+        self._routed = 0
         self._before: OwnProcess | None = None
         self._watch: EngineWatch | None = None
 
@@ -143,6 +144,8 @@ class VllmDevice:
             check_reading(self.name, self._source, config.model_config.hf_text_config)
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
+        watched = self._batch_size == 1 and bool(config.model_config.enforce_eager)
+        self._routed = worker.get("routed_layers", 0) if watched else 0
         engine = engine_facts(config, worker, self._engine_args, self._batch_size, asked)
         if engine.warning is not None:
             self._progress.note(f"{self.name}: warning: {engine.warning}")
@@ -300,7 +303,7 @@ class VllmDevice:
     def _order(self, rows: bool, forced: tuple[int, ...] | None) -> Order:
         assert self._spool is not None
         file = self._spool.file(str(next(self._numbers)))
-        return Order(file, self._vocab_size, rows, forced)
+        return Order(file, self._vocab_size, rows, forced, self._routed if rows else 0)
 
     def _start(self, part: Part, running: dict[str, Part]) -> None:
         number = Path(part.order.file).name

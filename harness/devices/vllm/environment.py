@@ -53,6 +53,7 @@ class WorkerFacts(TypedDict, total=False):
     accelerator: str
     graph_mode: str
     graphs_captured: int
+    routed_layers: int
     workers: int
 
 

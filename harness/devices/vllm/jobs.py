@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.devices.base import NO_CHOICE, Completion, Request, Stop, Timings
 from harness.devices.vllm.capture import Order, collect
+from harness.statistics.routes import Routes, joined
 from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 
 MakeOrder = Callable[[bool, "tuple[int, ...] | None"], Order]
@@ -93,6 +94,8 @@ class Job:
         blocks = [each.rows for each in captured if each.rows is not None]
         logits = np.concatenate(blocks) if blocks else None
         rows = None if logits is None else _statistics(logits, pool)
+        routes = [Routes(each.routes) for each in captured if each.routes is not None]
+        known = joined(routes) if len(routes) == len(captured) else None
         tokens, stop = self._outcome(rows)
         n = len(tokens)
         return Completion(
@@ -102,6 +105,7 @@ class Job:
             rows=None if rows is None else rows[:n],
             timings=self._timings(captured[0].stamps[:n]),
             logits=logits[:n] if logits is not None and self.request.keep == "full" else None,
+            routes=None if known is None else known[:n],
         )
 
     def _outcome(self, rows: RowStatistics | None) -> tuple[tuple[int, ...], Stop]:

@@ -19,6 +19,7 @@ from harness.devices.vllm.capture import BatchUpdate, RowCapture
 from harness.devices.vllm.counters import StepCounter
 from harness.devices.vllm.hooks import TracedModel
 from harness.devices.vllm.log import LOAD_LOG
+from harness.devices.vllm.routes import WATCHED
 from harness.devices.vllm.spool import end_with_owner, own_folder
 from harness.devices.vllm.weights import watch_loading
 
@@ -41,7 +42,7 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
             vllm.logger._print_info_once.cache_clear()
         end_with_owner()
         watch_loading()
-        self._capture = RowCapture(writes=_is_first_rank())
+        self._capture = RowCapture(writes=_is_first_rank(), routes=WATCHED.take)
 
     def is_argmax_invariant(self) -> bool:
         """False: greedy sampling skips processors that say otherwise."""
@@ -80,6 +81,7 @@ class HarnessWorker(TracedModel):
             ),
             "graphs_captured": _graphs_captured,
             "attention": _attention,
+            "routed_layers": lambda runner: WATCHED.install(runner.get_model()),
             "instruction_set": lambda runner: instruction_set(torch, runner.device.type),
             "compile_s": lambda runner: (
                 runner.vllm_config.compilation_config.compilation_time

@@ -29,6 +29,8 @@ MESSAGES: dict[str, str] = {
     "verdict.equal": "{meaning}, at all {positions} {positions:position|positions}.",
     "verdict.refused": "{meaning}: {fields:list} {fields:differs|differ}.",
     "verdict.refused.more": "{meaning}: {fields:list} and {more} more {more:field|fields} differ.",
+    "verdict.refused.dated": "{refused:clause}, because the chat template uses the date in {ids}; "
+    "give the suite a date.",
     "part.error": _ERROR,
     "part.error.limit": _ERROR + _LIMIT,
     "part.error.top_k": _TOP_K,
@@ -39,6 +41,21 @@ MESSAGES: dict[str, str] = {
     "warning.device": "{device}: {text}",
     "warning.left_out": "{prompts} {prompts:prompt|prompts} of the suite {prompts:was|were} not "
     "run, because the model has no chat template: {ids}.",
+    "warning.dated": "The chat template uses the date in {prompts} {prompts:prompt|prompts}, so a "
+    "run of another day has other token ids; give the suite a date: {ids}.",
+    "warning.drawn": "The chat template draws at random in {prompts} {prompts:prompt|prompts}, so "
+    "every run has other token ids; change the template: {ids}.",
+    "routes.same": "Every router of {layers} {layers:layer|layers} chose the oracle's experts in "
+    "all {rows} {rows:row|rows}, in the reference too.",
+    "routes.other": "Routers chose other experts than the oracle's in {flips} of {rows} "
+    "{rows:row|rows} (the reference: in {reference}).",
+    "routes.ratios": "The error is {same:.2f} times the reference's in the {rows} {rows:row|rows} "
+    "in which both have the oracle's routes, and {other:.2f} times in the other {others}.",
+    "routes.failing": "Of {failing} {failing:position|positions} that {failing:fails|fail}, "
+    "{other} {other:is|are} where a route is another one.",
+    "routes.margins": "The widest router margin at which a route flipped is "
+    "{candidate_margin:.3g} logits (the reference: {reference_margin:.3g}); half of all margins "
+    "are below {median_margin:.3g}.",
     "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
     "prefill and decode separately, or to find faults in few places; use at least {enough} prompts "
     "for both.",

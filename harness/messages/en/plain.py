@@ -30,4 +30,7 @@ MESSAGES: dict[str, str] = {
     "warning.plain.encoded": "{file} has no token ids for {count} {count:prompt|prompts}, so the "
     "model's own tokenizer encoded {count:it|them}: messages through the chat template, a text as "
     "it stands. If the tool encoded a text in another way, these are not its prompts.",
+    "warning.plain.dated": "The chat template uses the date, or chance, in {count} "
+    "{count:prompt|prompts}, so these may not be the ids that the tool had; give "
+    "prompt_token_ids: {places}.",
 }

@@ -27,6 +27,8 @@ MESSAGES: dict[str, str] = {
     "verdict.equal": "{meaning}，共 {positions} 个位置。",
     "verdict.refused": "{meaning}：{fields:list} 不同。",
     "verdict.refused.more": "{meaning}：{fields:list} 以及另外 {more} 个字段不同。",
+    "verdict.refused.dated": "{refused:clause}，因为对话模板在 {ids} 中使用了日期；请在测试集中写明"
+    " date。",
     "part.error": _ERROR,
     "part.error.limit": _ERROR + _LIMIT,
     "part.error.top_k": _TOP_K,
@@ -36,6 +38,19 @@ MESSAGES: dict[str, str] = {
     # Warnings
     "warning.device": "{device}：{text}",
     "warning.left_out": "模型没有对话模板，测试集中有 {prompts} 个提示未运行：{ids}。",
+    "warning.dated": "对话模板在 {prompts} 个提示中使用了日期，换一天运行词元 id 就会不同；"
+    "请在测试集中写明 date：{ids}。",
+    "warning.drawn": "对话模板在 {prompts} 个提示中随机取值，每次运行的词元 id 都不同；请修改模板："
+    "{ids}。",
+    "routes.same": "在全部 {rows} 行中，{layers} 层的路由器都选择了与 oracle 相同的专家，参考也"
+    "是如此。",
+    "routes.other": "在 {rows} 行中有 {flips} 行的路由器选择了与 oracle 不同的专家（参考："
+    "{reference} 行）。",
+    "routes.ratios": "在两者路由均与 oracle 相同的 {rows} 行中，误差为参考的 {same:.2f} 倍；在其余 "
+    "{others} 行中为 {other:.2f} 倍。",
+    "routes.failing": "在 {failing} 个未通过的位置中，有 {other} 个的路由不同。",
+    "routes.margins": "发生路由翻转的最大路由间隔为 {candidate_margin:.3g} logit（参考："
+    "{reference_margin:.3g}）；一半的间隔小于 {median_margin:.3g}。",
     "warning.few_prompts": "测试集只有 {prompts} 个提示：不足以分别判定 prefill 与 decode，也不足以"
     "发现只在少数位置显现的问题；至少 {enough} 个提示才能做到。",
     "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤，也没有自行选"

@@ -22,4 +22,6 @@ MESSAGES: dict[str, str] = {
     "请补上 prompt_token_ids，或只写新生成的词元。",
     "warning.plain.encoded": "{file} 中有 {count} 个提示没有词元 id，因此由模型自己的分词器编码："
     "消息经过聊天模板，文本保持原样。如果该工具的编码方式不同，这些就不是它的提示。",
+    "warning.plain.dated": "聊天模板在 {count} 个提示中使用了日期或随机取值，因此这些词元 id 可能"
+    "不是该工具用过的；请给出 prompt_token_ids：{places}。",
 }

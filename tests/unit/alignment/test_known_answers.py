@@ -36,7 +36,7 @@ GUARDS = ("point_guard", "row_guard", "prompt_guard", "place_guard", "direction"
         (4, {}, 0.01),
         (8, {}, 0.01),
         (16, {}, 0.01),
-        (64, {"positions": 8}, 0.01),
+        pytest.param(64, {"positions": 8}, 0.01, marks=pytest.mark.nightly),
         (8, HARD, 0.01),
         (32, HARD, 0.01),
         (32, OUTLIERS, 0.01),
@@ -166,7 +166,7 @@ LOCAL = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prompts", [4, 16, 64])
+@pytest.mark.parametrize("prompts", [4, 16, pytest.param(64, marks=pytest.mark.nightly)])
 def test_the_new_gates_seldom_fail_a_correct_arm(prompts: int) -> None:
     """At most one in a hundred by any gate, and of these one in 200 by one gate."""
     found = simulate(World(prompts=prompts), RUNS, seed=7)

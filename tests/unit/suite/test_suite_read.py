@@ -9,6 +9,7 @@ import pytest
 
 from harness.devices.fake import FakeTokenizer
 from harness.errors import ModelError, SuiteError, UsageError
+from harness.suite.chat import PLAIN, ChatTemplate, Unsteady
 from harness.suite.encode import encode_suite, fitting
 from harness.suite.read import load_suite, suite_names
 from harness.suite.suite import Generation, Message, Prompt, Suite
@@ -27,9 +28,16 @@ class CharacterTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return (1, *map(ord, text))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> tuple[int, ...]:
         turns = "".join(f"<{m['role']}>{m['content']}" for m in messages)
         return self.encode(turns + "<assistant>")
+
+    def unsteady(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> Unsteady | None:
+        return None
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids)).lstrip("\x01")
@@ -38,7 +46,9 @@ class CharacterTokenizer:
 class NoTemplate(CharacterTokenizer):
     template = None
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatTemplate = PLAIN
+    ) -> tuple[int, ...]:
         raise ModelError("the model has no chat template")
 
 
