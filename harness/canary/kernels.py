@@ -1,0 +1,148 @@
+"""What a layer's heads read under another RoPE or another window, computed from the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.canary.cells import Cells
+from harness.canary.layout import head_bits
+from harness.canary.phases import Planes, key, planes, query
+from harness.canary.sizes import Sizes
+
+#: Positions that are mixed into a value, the heaviest ones.
+_HEAVIEST = 32
+#: Of the cells of a layer, so many must agree with a simulation, within this.
+AGREE = 0.97
+_WITHIN = 0.3
+#: Rows that are simulated: a wrong head agrees with 512 by chance never.
+_MOST_CELLS = 6000
+
+
+@dataclass(frozen=True)
+class Rope:
+    """A RoPE that an engine may have computed instead.
+
+    Attributes:
+        kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
+            neighbouring dimensions paired; ``backwards``: turned the other way;
+            ``none``: not applied.
+        factor: of the base, or of the positions.
+    """
+
+    kind: str
+    factor: float = 1.0
+
+
+def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.float64]:
+    """The score of each head at each distance, shape (heads, context)."""
+    half = sizes.head_dim // 2
+    frequencies = found.frequencies.copy()
+    if rope.kind == "base":
+        frequencies *= rope.factor ** (-np.arange(half) / half)
+    elif rope.kind in ("linear", "backwards", "none"):
+        frequencies *= {"backwards": -1.0, "none": 0.0}.get(rope.kind, 1 / rope.factor)
+    result = np.empty((sizes.heads, sizes.context))
+    turns = np.outer(np.arange(sizes.context), frequencies)
+    cos, sin = np.cos(turns), np.sin(turns)
+    for head, distance in enumerate(sizes.distances[layer]):
+        q, k = query(sizes, found, head, distance), key(sizes, found, head // sizes.group)
+        product = _paired(q, rope) * np.conj(_paired(k, rope))
+        used = np.flatnonzero(product)
+        result[head] = cos[:, used] @ product.real[used] - sin[:, used] @ product.imag[used]
+    return np.asarray(result / np.sqrt(sizes.head_dim))
+
+
+def _paired(vector: NDArray[np.float64], rope: Rope) -> NDArray[np.complex128]:
+    if rope.kind == "interleaved":
+        return np.asarray(vector[0::2] + 1j * vector[1::2])
+    half = len(vector) // 2
+    return np.asarray(vector[:half] + 1j * vector[half:])
+
+
+def simulated(cells: Cells, score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The value of each cell where heads have these scores by distance."""
+    bits = head_bits(cells.sizes, cells.layer)
+    result = np.zeros(len(cells.row))
+    window = cells.sizes.sliding_window
+    for head in range(cells.sizes.heads):
+        of_head = score[head] if window is None else score[head][:window]
+        for number, request in enumerate(cells.requests):
+            mine = np.flatnonzero((cells.head == head) & (cells.request == number))
+            if len(mine):
+                column = request.expected.source(cells.layer)[:, bits[head]]
+                result[mine] = _mixed(of_head, cells.row[mine], column)
+    return result
+
+
+def _mixed(
+    score: NDArray[np.float64], rows: NDArray[np.int64], column: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """The softmax over the heaviest distances that every row has."""
+    seen = score[: int(rows.min()) + 1]
+    if len(seen) > _HEAVIEST:
+        heavy = np.argpartition(seen, -_HEAVIEST)[-_HEAVIEST:]
+    else:
+        heavy = np.arange(len(seen))
+    if np.ptp(seen) < 1:  # flat: everything is mixed
+        return np.asarray([column[: row + 1].mean() for row in rows])
+    weight = np.exp(seen[heavy] - seen[heavy].max())
+    read = column[rows[:, None] - heavy].astype(np.float64)
+    return np.asarray(read @ (weight / weight.sum()))
+
+
+def fitting_rope(cells: Cells) -> Rope | None:
+    """The RoPE that explains a layer's cells, if one does."""
+    found = planes(cells.sizes)
+    step = max(1, len(cells.row) // _MOST_CELLS)
+    some = cells.of(np.arange(len(cells.row)) % step == 0) if step > 1 else cells
+    for rope in (Rope("interleaved"), Rope("backwards"), Rope("none")):
+        if _share(some, found, rope) >= AGREE:
+            return rope
+    for kind, factors in (("linear", _LINEAR), ("base", np.geomspace(1 / 64, 64, 97))):
+        best = _best(some, found, kind, factors)
+        if best is not None:
+            return best
+    return None
+
+
+_LINEAR = np.unique(
+    np.concatenate([np.arange(2, 17), 1 / np.arange(2, 17), np.geomspace(0.8, 1.25, 41)])
+)
+
+
+def _best(cells: Cells, found: Planes, kind: str, factors: NDArray[np.float64]) -> Rope | None:
+    """Search factors, then more finely around the best."""
+    width = float(np.log(factors[1] / factors[0])) if kind == "base" else 0.02
+    centre, share = 1.0, 0.0
+    for _ in range(4):
+        shares = [_share(cells, found, Rope(kind, float(f))) for f in factors]
+        best = int(np.argmax(shares))
+        if shares[best] > share:
+            centre, share = float(factors[best]), shares[best]
+        if share >= AGREE:
+            return Rope(kind, centre)
+        factors = centre * np.exp(np.linspace(-width, width, 13))
+        width /= 5
+    return None
+
+
+def _share(cells: Cells, found: Planes, rope: Rope) -> float:
+    """The share of cells that a RoPE explains; less where it leaves a wrong one unexplained."""
+    predicted = simulated(cells, scores(cells.sizes, found, cells.layer, rope))
+    near = np.abs(cells.value - predicted) <= _WITHIN
+    return float(min(near.mean(), near[cells.wrong].mean()))
+
+
+def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[int, int]]]:
+    """Windows that leave right heads right, with the distance that each wrong head reads then."""
+    sizes, layer = cells.sizes, cells.layer
+    nominal = sizes.distances[layer]
+    right = [nominal[h] for h in range(sizes.heads) if h not in wrong]
+    score = scores(sizes, planes(sizes), layer, Rope("base"))
+    lowest, highest = max(right, default=0) + 1, min(nominal[h] for h in wrong)
+    for window in range(max(lowest, 2), highest + 1):
+        yield window, {head: int(score[head][:window].argmax()) for head in wrong}
