@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from harness.canary.cells import Cells, cells
-from harness.canary.fits import Exchange, Fit, exchanges, fits, observed, same_reads
+from harness.canary.evidence import convincing
+from harness.canary.fits import Exchange, Fit, exchanges, explains, fits
 from harness.canary.kernels import fitting_rope, windows
-from harness.canary.observe import Seen
+from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
 from harness.canary.sizes import Sizes
 from harness.canary.words import Named, listed, named
 
-#: Of the cells of a region, so many must agree with what they are said to hold.
-_AGREE = 0.97
-#: Cells without which an agreement says nothing.
-_LEAST_CELLS = 12
 #: Positions by which a shift is searched.
 _FARTHEST = 64
+
+Fits = dict[int, "Fit | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What is known beside the wrong cells.
+
+    Attributes:
+        others: requests whose tokens a cache may hold: those of the stage and before.
+        budget: tokens that the engine takes in one step, 0 if that is not known.
+        some: the requests with wrong cells, if others of the stage have none.
+    """
+
+    others: tuple[Seen, ...]
+    budget: int
+    some: tuple[str, ...]
 
 
 def attention(
@@ -32,13 +47,18 @@ def attention(
         earlier: requests before, whose tokens a cache may have kept.
         budget: tokens that the engine takes in one step, 0 if that is not known.
     """
-    found = cells(sizes, layer, requests)
+    bad = [r for r in requests if r.wrong[:, r.part("attention", layer)].any()]
+    some = tuple(r.name for r in bad) if len(bad) < len(requests) else ()
+    around = Around((*requests, *earlier), budget, some)
+    found = cells(sizes, layer, bad)
+    slight = _leak(found)
+    if slight is not None:
+        return slight
     fitted = fits(found)
     return (
         _scaled(found)
         or _of_heads(found, fitted)
-        or _of_the_region(found, fitted, earlier, budget)
-        or _some_heads(found, fitted)
+        or _of_the_region(found, fitted, around)
         or named("attention", layer, heads=listed(found.heads_wrong), wrong=int(found.wrong.sum()))
     )
 
@@ -47,25 +67,30 @@ def _scaled(found: Cells) -> Named | None:
     """Values that are right but for one factor."""
     ratio = found.value * found.wanted
     factor = float(np.median(ratio))
-    if abs(factor) < 0.1 or np.abs(ratio - factor).max() > 0.02 * abs(factor):
+    spread = float(np.abs(ratio - factor).max())
+    if abs(factor) < 0.1 or abs(factor - 1) < 0.02 or spread > 0.02 * abs(factor):
         return None
     return named("factor", found.layer, factor=factor)
 
 
-def _of_heads(found: Cells, fitted: dict[int, Fit | None]) -> Named | None:
+def _of_heads(found: Cells, fitted: Fits) -> Named | None:
     """All wrong heads read something else in every row, or nothing."""
-    if any(fit is None for fit in fitted.values()):
-        return None
-    zero = [h for h, fit in fitted.items() if fit is not None and fit.zero]
-    if len(zero) == len(fitted):
-        return _nothing(found, tuple(zero))
-    reads = observed(found, fitted)
-    if reads is None:
-        return None
+    kinds = {None if fit is None else fit.kind for fit in fitted.values()}
+    if kinds == {"nothing"}:
+        return _nothing(found, tuple(fitted))
+    if kinds == {"flat"} and len(fitted) < found.sizes.heads:
+        return named("head_flat", found.layer, heads=listed(tuple(fitted)))
     for exchange in exchanges(found.sizes, found.layer):
-        if same_reads(exchange.reads, reads):
+        if explains(exchange, found, fitted):
             return _exchanged(found, exchange)
-    return _shifted(found, fitted) or _window(found, fitted) or _one_reads(found, fitted)
+    if kinds != {"reads"}:
+        return None
+    return (
+        _shifted(found, fitted)
+        or _window(found, fitted)
+        or _farthest_rope(found, fitted)
+        or _one_reads(found, fitted)
+    )
 
 
 def _nothing(found: Cells, zero: tuple[int, ...]) -> Named:
@@ -91,152 +116,162 @@ def _exchanged(found: Cells, exchange: Exchange) -> Named:
     return named(f"{what}_exchanged", layer, a=a, b=b, part=kind)
 
 
-def _shifted(found: Cells, fitted: dict[int, Fit | None]) -> Named | None:
+def _distances(fitted: Fits) -> dict[int, int]:
+    """How far back the heads read that read one position."""
+    return {h: f.distance for h, f in fitted.items() if f is not None and f.kind == "reads"}
+
+
+def _shifted(found: Cells, fitted: Fits) -> Named | None:
     """Every head reads as much further back."""
-    sizes, layer = found.sizes, found.layer
-    reads = sizes.reads[layer]
-    shifts = {
-        f.distance - reads[h] for h, f in fitted.items() if f is not None and f.distance is not None
-    }
-    if len(fitted) < sizes.heads or len(shifts) != 1:
+    reads = found.sizes.reads[found.layer]
+    shifts = {distance - reads[head] for head, distance in _distances(fitted).items()}
+    if len(fitted) < found.sizes.heads or len(shifts) != 1 or found.sizes.heads == 1:
         return None
-    return named("positions", layer, shift=shifts.pop())
+    return named("positions", found.layer, shift=shifts.pop())
 
 
-def _window(found: Cells, fitted: dict[int, Fit | None]) -> Named | None:
-    """Every head that looks further than a window reads what is nearest within it."""
+def _window(found: Cells, fitted: Fits) -> Named | None:
+    """Heads that look further than a window read what is nearest within it."""
     sizes, layer = found.sizes, found.layer
-    nominal, window = sizes.distances[layer], sizes.sliding_window
-    distances = {
-        h: f.distance for h, f in fitted.items() if f is not None and f.distance is not None
-    }
-    if len(distances) != len(fitted):
+    nominal, window, clear = sizes.distances[layer], sizes.sliding_window, _distances(fitted)
+    if not clear:
         return None
-    if window is not None and all(
-        nominal[h] >= window and d >= window for h, d in distances.items()
-    ):
-        return named("window_long", layer, window=window, seen=max(distances.values()) + 1)
-    for shorter, read in windows(found, tuple(distances)):
-        if read == distances:
+    if window is not None and all(nominal[h] >= window for h in fitted):
+        if all(d >= window for d in clear.values()):
+            seen = max(clear.values()) + 1
+            return named("window_long", layer, window=window, seen=seen)
+        return None
+    for shorter, read in windows(found, tuple(fitted)):
+        if all(read[head] == distance for head, distance in clear.items()):
             return named("window_short", layer, seen=shorter)
     return None
 
 
-def _one_reads(found: Cells, fitted: dict[int, Fit | None]) -> Named | None:
+def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
+    """The head that looks furthest is the first that a wrong RoPE leads astray."""
+    reads = found.sizes.reads[found.layer]
+    if found.sizes.heads == 1 or min(reads[h] for h in fitted) < max(reads):
+        return None
+    rope = fitting_rope(found)
+    return None if rope is None else named(f"rope_{rope.kind}", found.layer, factor=rope.factor)
+
+
+def _one_reads(found: Cells, fitted: Fits) -> Named | None:
     """One head reads something else; several need a common cause."""
     if len(fitted) > 1:
         return None
     (head, fit), *_ = fitted.items()
-    if fit is None or fit.distance is None or fit.bit is None:
-        return None
+    assert fit is not None  # its kind was asked for
     wanted = found.sizes.reads[found.layer][head]
     own = int(found.own_bit[found.head == head][0])
-    if fit.bit != own:
-        return named("head_bit", found.layer, head=head, distance=fit.distance, wanted=wanted)
-    return named("head_reads", found.layer, head=head, distance=fit.distance, wanted=wanted)
+    cause = "head_reads" if fit.bit == own else "head_bit"
+    return named(cause, found.layer, head=head, distance=fit.distance, wanted=wanted)
 
 
-def _of_the_region(
-    found: Cells, fitted: dict[int, Fit | None], earlier: Sequence[Seen], budget: int
-) -> Named | None:
+def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     """What the wrong cells have in common names the cause."""
     where = region(found)
-    if where is None or where.kind == "heads":
-        return _rope(found, where, fitted)
-    if where.kind == "distance":
-        return _rope(found, where, fitted) or _window_mixed(found, fitted)
-    if where.kind == "crossing":
-        return _crossing(found, where, budget)
-    if where.kind in ("rows", "requests"):
-        return _rope(found, where, fitted) or _only_rows(found, where)
-    return _sources(found, where, earlier)
+    kind = None if where is None else where.kind
+    if where is not None and kind in ("slots", "blocks", "sources", "offset"):
+        return _sources(found, where, around)
+    if where is not None and kind in ("crossing", "decode"):
+        return _crossing(found, where, around)
+    rope = _rope(found, where, fitted)
+    if rope is not None or where is None:
+        return rope
+    if kind in ("distance", "heads"):
+        window = _window(found, fitted) if len(_distances(fitted)) > len(fitted) / 2 else None
+        few = len(fitted) < found.sizes.heads
+        heads = named("heads", found.layer, heads=listed(tuple(fitted))) if few else None
+        return window or heads
+    return _only_rows(found, where, around)
 
 
-def _rope(found: Cells, where: Region | None, fitted: dict[int, Fit | None]) -> Named | None:
+def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
     """Another RoPE: computed, or told by errors that grow with the distance."""
     layer = found.layer
     if len(fitted) > 1 or found.sizes.heads == 1:
         rope = fitting_rope(found)
         if rope is not None:
             return named(f"rope_{rope.kind}", layer, factor=rope.factor)
-    far = where is not None and where.kind == "distance" and len(fitted) > 1
-    if far and where is not None and len(fitted) < found.sizes.heads:
-        zero = [f for f in fitted.values() if f is not None and f.zero]
-        if not zero:
-            return named("rope_far", layer, distance=where.numbers[0])
-    return None
-
-
-def _window_mixed(found: Cells, fitted: dict[int, Fit | None]) -> Named | None:
-    """A window: the heads beyond it that do read one position read the nearest within it."""
-    clear = {h: f.distance for h, f in fitted.items() if f is not None and f.distance is not None}
-    if not clear:
+    if where is None or where.kind != "distance" or not 1 < len(fitted) < found.sizes.heads:
         return None
-    for shorter, read in windows(found, tuple(fitted)):
-        if all(read[h] == d for h, d in clear.items()):
-            return named("window_short", found.layer, seen=shorter)
-    return None
+    if any(fit is not None and fit.kind != "reads" for fit in fitted.values()):
+        return None
+    return named("rope_far", layer, distance=where.numbers[0])
 
 
-def _crossing(found: Cells, where: Region, budget: int) -> Named | None:
+def _crossing(found: Cells, where: Region, around: Around) -> Named | None:
     """Rows from a position on that do not see right what is before it."""
-    layer, border = found.layer, where.numbers[0]
-    shift = _common_shift(found.of(where.mask))
+    layer, inside = found.layer, found.of(where.mask)
+    prompt = _other_prompt(inside, around)
+    if prompt is not None:
+        return prompt
+    shift = _common_shift(inside)
+    if where.kind == "decode":
+        return (
+            named("decode_border", layer)
+            if shift is None
+            else named("positions_decode", layer, shift=shift)
+        )
+    border, budget = where.numbers[0], around.budget
     if shift is not None:
         return named("positions_from", layer, position=border, shift=shift)
-    prompts = {r.prompt_tokens for r in found.requests}
-    if border in prompts:
-        return named("decode_border", layer, position=border)
     on_chunk = bool(budget) and border % budget == 0
     return named("chunk_at" if on_chunk else "border", layer, position=border)
 
 
 def _common_shift(found: Cells) -> int | None:
     """By how much further back than they should all cells read."""
-    if len(found.row) < _LEAST_CELLS:
-        return None
-    for shift in sorted(range(-_FARTHEST, _FARTHEST + 1), key=abs):
-        if shift and found.agrees(found.at(found.source - shift, found.own_bit)) >= _AGREE:
-            return shift
-    return None
+    shifts = [s for s in range(-_FARTHEST, _FARTHEST + 1) if s]
+    shares = [found.agrees(found.at(found.source - s, found.own_bit)) for s in shifts]
+    best = int(np.argmax(shares))
+    return shifts[best] if convincing(shares[best], len(found.row), len(shifts)) else None
 
 
-def _only_rows(found: Cells, where: Region) -> Named:
-    if where.kind == "requests":
-        names = tuple(found.requests[n].name for n in where.numbers)
-        return named("requests", found.layer, prompts=names)
+def _only_rows(found: Cells, where: Region, around: Around) -> Named:
+    if where.kind == "decode_rows":
+        return named("decode_rows", found.layer)
+    if around.some and where.mask.all():
+        return named("requests", found.layer, prompts=around.some)
     return named("rows", found.layer, first=where.numbers[0], last=where.numbers[1])
 
 
-def _sources(found: Cells, where: Region, earlier: Sequence[Seen]) -> Named:
+def _sources(found: Cells, where: Region, around: Around) -> Named:
     """Positions whose keys and values are not what was written there."""
     layer, page = found.layer, found.sizes.page_size
     inside = found.of(where.mask)
-    prompt = _other_prompt(inside, earlier)
-    first, last = int(inside.source[inside.wrong].min()), int(inside.source[inside.wrong].max())
-    blocks = tuple(int(b) for b in np.unique(inside.source[inside.wrong] // page))
+    prompt = _other_prompt(inside, around)
     if prompt is not None:
-        return named("prefix", layer, other=prompt, first=first, last=last)
+        return prompt
+    bad = inside.source[inside.wrong]
+    blocks = listed(tuple(int(b) for b in np.unique(bad // page)))
     if where.kind == "offset":
         return named("offset", layer, offsets=listed(where.numbers), page=page)
     if where.kind == "slots":
-        return named("slot", layer, slots=listed(where.numbers), blocks=listed(blocks))
-    return named("block", layer, blocks=listed(blocks), first=first, last=last, page=page)
+        return named("slot", layer, slots=listed(where.numbers), blocks=blocks)
+    first, last = int(bad.min()), int(bad.max())
+    return named("block", layer, blocks=blocks, first=first, last=last, page=page)
 
 
-def _other_prompt(inside: Cells, earlier: Sequence[Seen]) -> str | None:
+def _other_prompt(inside: Cells, around: Around) -> Named | None:
     """The request whose tokens the cells hold at the same positions."""
-    if len(inside.row) < _LEAST_CELLS:
-        return None
-    for request in (*inside.requests, *earlier):
-        mixed = inside.at(inside.source, inside.own_bit, of=request)
-        if inside.agrees(mixed) >= _AGREE:
-            return request.name
+    for request in around.others:
+        if any(request.ids == own.ids for own in inside.requests):
+            continue
+        share = inside.agrees(inside.at(inside.source, inside.own_bit, of=request))
+        if convincing(share, len(inside.row), len(around.others)):
+            first, last = int(inside.source.min()), int(inside.source.max())
+            return named("prefix", inside.layer, other=request.name, first=first, last=last)
     return None
 
 
-def _some_heads(found: Cells, fitted: dict[int, Fit | None]) -> Named | None:
-    """A few heads that are wrong in every row, each in its own way."""
-    if len(fitted) == found.sizes.heads:
+def _leak(found: Cells) -> Named | None:
+    """Values that are nearly right: a part of them comes from elsewhere."""
+    off = float(np.abs(found.value - found.wanted).max())
+    if off > TOLERANCE:
         return None
-    return named("heads", found.layer, heads=listed(tuple(fitted)))
+    reads = found.sizes.reads[found.layer]
+    farthest = max(reads[h] for h in found.heads_wrong)
+    heads = listed(found.heads_wrong)
+    return named("leak", found.layer, heads=heads, distance=farthest, share=off / 2)

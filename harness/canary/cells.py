@@ -44,7 +44,8 @@ class Cells:
 
     @cached_property
     def wrong(self) -> NDArray[np.bool_]:
-        return np.asarray(~(np.abs(self.value - self.wanted) <= TOLERANCE))
+        off = np.abs(self.value - self.wanted)
+        return np.asarray(~(off <= min(r.tolerance for r in self.requests)))
 
     @property
     def heads_wrong(self) -> tuple[int, ...]:
@@ -87,6 +88,19 @@ class Cells:
     def agrees(self, predicted: NDArray[Any], within: float = TOLERANCE) -> float:
         """The share of cells whose value is the predicted one."""
         return float((np.abs(self.value - predicted) <= within).mean()) if len(self.row) else 0.0
+
+    def means(self) -> NDArray[np.float64]:
+        """What each cell had to hold if its head took the mean of all that it may see."""
+        result = np.zeros(len(self.row))
+        window = self.sizes.sliding_window or self.sizes.context
+        for number, request in enumerate(self.requests):
+            source = request.expected.source(self.layer).astype(np.float64)
+            sums = np.concatenate([np.zeros((1, source.shape[1])), source.cumsum(axis=0)])
+            mine = self.request == number
+            rows, bits = self.row[mine], self.own_bit[mine]
+            start = np.maximum(rows + 1 - window, 0)
+            result[mine] = (sums[rows + 1, bits] - sums[start, bits]) / (rows + 1 - start)
+        return result
 
     @cached_property
     def own_bit(self) -> _Ints:

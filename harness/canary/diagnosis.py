@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,10 +31,13 @@ def diagnose(
     """
     if all(r.exact.all() for r in requests):
         return _choice(requests)
+    # First what is clearly wrong; then, where nothing is, what is slightly off.
+    fine = [replace(r, tolerance=4 * r.grain) for r in requests]
     return (
         whole_rows(sizes, requests)
         or _first_part(sizes, requests, earlier, budget)
         or output_head(sizes, requests)
+        or _first_part(sizes, fine, earlier, budget)
         or named("unknown", rows=sum(int((~r.exact).sum()) for r in requests))
     )
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.cells import Cells
+from harness.canary.evidence import convincing
 from harness.canary.layout import head_bits
 from harness.canary.sizes import KEY_STEP, Sizes
 
 #: How far into the future a head is searched.
 _AHEAD = 16
-#: Of the cells of a head, so many must agree with a fit.
-_AGREE = 0.995
-#: Bits of evidence beyond those that choosing among the fits takes.
-_SURE = 10
+#: Of the cells of a head, so many must agree with a fit: a reader of one position has no
+#: other values but those at the ends of what it may read.
+_AGREE = 0.97
+#: What is nothing, and what is the mean of everything.
+_NOTHING, _MEAN = 0.004, 0.03
 _CHUNK = 4096
 
 Reads = tuple[tuple[int, ...], tuple[int, ...]]
@@ -26,15 +29,16 @@ Reads = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Fit:
-    """How a head's cells come about: ``bit`` of the source, ``distance`` back; None: zero."""
+    """How a head's cells come about.
 
-    distance: int | None
-    bit: int | None
+    Attributes:
+        kind: ``reads``: ``bit`` of the source, ``distance`` back; ``nothing``: zeros;
+            ``flat``: the mean of all positions.
+    """
 
-    @property
-    def zero(self) -> bool:
-        """Whether the head gives nothing."""
-        return self.distance is None
+    kind: Literal["reads", "nothing", "flat"]
+    distance: int = 0
+    bit: int = 0
 
 
 def fits(found: Cells) -> dict[int, Fit | None]:
@@ -43,24 +47,25 @@ def fits(found: Cells) -> dict[int, Fit | None]:
 
 
 def _fit(mine: Cells, head: int) -> Fit | None:
-    if mine.agrees(np.zeros(len(mine.row))) >= _AGREE:
-        return Fit(None, None)
+    if mine.agrees(np.zeros(len(mine.row)), _NOTHING) == 1:
+        return Fit("nothing")
+    if mine.agrees(mine.means(), _MEAN) >= _AGREE:
+        return Fit("flat")
     sizes, layer = mine.sizes, mine.layer
     own = int(mine.own_bit[0])
     width = sizes.bits if layer == 0 else sizes.width
     reach = int(mine.row.max()) + 1
-    if len(mine.row) < np.log2((reach + _AHEAD) * width) + _SURE:
-        return None
-    best: tuple[float, int, int] | None = None
     wanted = sizes.reads[layer][head]
     for bit in sorted(range(width), key=lambda b: b != own):
         distances, shares = _scan(mine, bit, reach)
-        good = np.flatnonzero(shares >= _AGREE)
-        if len(good):
+        good = np.flatnonzero((shares >= _AGREE) & (shares == shares.max()))
+        choices = len(distances) * width
+        if len(good) and convincing(float(shares.max()), len(mine.row), choices):
             nearest = int(distances[good[np.abs(distances[good] - wanted).argmin()]])
-            best = best or (1.0, nearest, bit)
-            break
-    return None if best is None else Fit(best[1], best[2])
+            if (nearest, bit) == (wanted, own):
+                return None  # right but for some cells
+            return Fit("reads", nearest, bit)
+    return None
 
 
 def _scan(mine: Cells, bit: int, reach: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -82,17 +87,28 @@ def _scan(mine: Cells, bit: int, reach: int) -> tuple[NDArray[np.int64], NDArray
     return distances, agree / len(mine.row)
 
 
-def observed(found: Cells, fitted: dict[int, Fit | None]) -> Reads | None:
-    """Distance and bit of every head, right ones included; None where one has no fit."""
-    distances, bits = (
-        list(found.sizes.reads[found.layer]),
-        list(head_bits(found.sizes, found.layer)),
-    )
-    for head, fit in fitted.items():
-        if fit is None or fit.distance is None or fit.bit is None:
-            return None
-        distances[head], bits[head] = fit.distance, fit.bit
-    return tuple(distances), tuple(bits)
+def explains(exchange: Exchange, found: Cells, fitted: dict[int, Fit | None]) -> bool:
+    """Whether an exchange is what the heads show: each reads what it would read then.
+
+    A head that would read the future reads something else, so it is only asked to be wrong.
+    """
+    copied, layer = head_bits(found.sizes, found.layer), found.layer
+    shown = 0
+    for head, would in enumerate(zip(*exchange.reads, strict=True)):
+        own = (found.sizes.reads[layer][head], copied[head])
+        if would[0] < 0:
+            if head not in fitted:
+                return False
+            continue
+        fit = fitted.get(head)
+        if head not in fitted:
+            actual: tuple[int, int] | None = own
+        else:
+            actual = None if fit is None or fit.kind != "reads" else (fit.distance, fit.bit)
+        if actual != would:
+            return False
+        shown += head in fitted
+    return shown > 0
 
 
 @dataclass(frozen=True)
@@ -172,9 +188,3 @@ def _reads(
         distances.append(nominal if window is None else min(nominal, window - 1))
         bits.append(copied[values * group + head % group])
     return tuple(distances), tuple(bits)
-
-
-def same_reads(a: Reads, b: Reads) -> bool:
-    """Whether two layers read alike; a head that would read the future is not compared."""
-    pairs = zip(zip(*a, strict=True), zip(*b, strict=True), strict=True)
-    return all(x == y or x[0] < 0 or y[0] < 0 for x, y in pairs)

@@ -129,7 +129,7 @@ def _embedding(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     if not len(bad):
         return None
     return (
-        _from_elsewhere(sizes, requests, actual, [place[i] for i in bad], bad)
+        _from_elsewhere(sizes, requests, actual, place, bad)
         or _other_symbols(sizes, actual, true, bad)
         or named("embedding", rows=len(bad), count=len(actual))
     )
@@ -148,21 +148,42 @@ def _from_elsewhere(
     symbols = [np.asarray(r.ids) // sizes.stride for r in requests]
     for steps in (1, 2, 3, 4, -1):
         right = [
-            0 <= p - steps < len(symbols[n]) and symbols[n][p - steps] == actual[i]
-            for i, (n, p) in zip(bad, places, strict=True)
+            0 <= places[i][1] - steps < len(symbols[places[i][0]])
+            and symbols[places[i][0]][places[i][1] - steps] == actual[i]
+            for i in bad
         ]
         if np.mean(right) >= _AGREE:
             return named("stale_input", steps=steps, rows=len(bad))
-    for other, request in enumerate(requests):
-        right = []
-        for i, (n, p) in zip(bad, places, strict=True):
-            at = p - requests[n].first + request.first
-            right.append(
-                n != other and 0 <= at < len(request.ids) and symbols[other][at] == actual[i]
-            )
-        if np.mean(right) >= _AGREE / 2:
-            mine = requests[places[int(np.argmax(right))][0]].name
-            return named("batch_rows", prompt=mine, other=request.name, rows=len(bad))
+    found = {
+        _lender(symbols, number, actual, places, bad) for number in {places[i][0] for i in bad}
+    }
+    if None in found:
+        return None
+    mine, other = next(pair for pair in found if pair is not None)
+    return named(
+        "batch_rows", prompt=requests[mine].name, other=requests[other].name, rows=len(bad)
+    )
+
+
+def _lender(
+    symbols: Sequence[NDArray[np.int64]],
+    number: int,
+    actual: NDArray[np.int64],
+    places: Sequence[tuple[int, int]],
+    bad: NDArray[np.int64],
+) -> tuple[int, int] | None:
+    """The request and the one whose tokens it was given, at whatever distance in steps."""
+    mine = [(int(actual[i]), places[i][1]) for i in bad if places[i][0] == number]
+    came, at = np.asarray([m[0] for m in mine]), np.asarray([m[1] for m in mine])
+    for other, theirs in enumerate(symbols):
+        for lag in range(-len(theirs), len(theirs)) if other != number else ():
+            where = at + lag
+            inside = (where >= 0) & (where < len(theirs))
+            if inside.mean() < _AGREE:
+                continue
+            share = float((theirs[np.clip(where, 0, len(theirs) - 1)] == came)[inside].mean())
+            if share >= _AGREE and len(came) >= _LEAST_ROWS:
+                return number, other
     return None
 
 
@@ -187,8 +208,9 @@ def _size(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     """Rows that are right but for their size."""
     del sizes
     bad = [~r.exact for r in requests]
-    if any((r.wrong[b]).any() for r, b in zip(requests, bad, strict=True)):
-        return None
+    for r in requests:
+        if (np.abs(r.values - r.outs) > 2 * r.grain).any():
+            return None
     scales = np.concatenate([r.scale[b] for r, b in zip(requests, bad, strict=True)])
     if not len(scales) or np.abs(scales - 1).max() < 1e-6:
         return None
@@ -199,7 +221,7 @@ def output_head(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     """Rows whose probes are right while the logits of the symbols, or others, are not."""
     bad = [(r, ~r.exact) for r in requests]
     rows = sum(int(b.sum()) for _, b in bad)
-    if not rows or any(r.wrong[b].any() for r, b in bad):
+    if not rows or any((np.abs(r.values - r.outs) > 2 * r.grain).any() for r, _ in bad):
         return None
     wrong = np.concatenate([(r.logits != r.wanted)[b] for r, b in bad])
     error = max(float(np.abs(r.logits - r.wanted)[b].max()) for r, b in bad if b.any())

@@ -14,12 +14,12 @@ from harness.canary.phases import Planes, key, planes, query
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
-_HEAVIEST = 32
+_HEAVIEST = 64
 #: Of the cells of a layer, so many must agree with a simulation, within this.
 AGREE = 0.97
 _WITHIN = 0.3
-#: Rows that are simulated: a wrong head agrees with 512 by chance never.
-_MOST_CELLS = 6000
+#: Cells that are simulated: many enough that none agree by chance.
+_MOST_CELLS = 800
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,17 @@ def simulated(cells: Cells, score: NDArray[np.float64]) -> NDArray[np.float64]:
 def _mixed(
     score: NDArray[np.float64], rows: NDArray[np.int64], column: NDArray[np.int8]
 ) -> NDArray[np.float64]:
-    """The softmax over the heaviest distances that every row has."""
-    seen = score[: int(rows.min()) + 1]
-    if len(seen) > _HEAVIEST:
-        heavy = np.argpartition(seen, -_HEAVIEST)[-_HEAVIEST:]
-    else:
-        heavy = np.arange(len(seen))
+    """The softmax over the heaviest distances, of those that each row has."""
+    seen = score[: int(rows.max()) + 1]
     if np.ptp(seen) < 1:  # flat: everything is mixed
         return np.asarray([column[: row + 1].mean() for row in rows])
-    weight = np.exp(seen[heavy] - seen[heavy].max())
-    read = column[rows[:, None] - heavy].astype(np.float64)
-    return np.asarray(read @ (weight / weight.sum()))
+    heavy = np.argsort(-seen)[:_HEAVIEST]
+    inside = heavy <= rows[:, None]
+    scores_of = np.where(inside, seen[heavy], -np.inf)
+    best = scores_of.max(axis=1, keepdims=True)
+    weight = np.exp(scores_of - np.where(np.isfinite(best), best, 0))
+    read = column[np.clip(rows[:, None] - heavy, 0, None)]
+    return np.asarray((read * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-300))
 
 
 def fitting_rope(cells: Cells) -> Rope | None:
@@ -102,7 +102,7 @@ def fitting_rope(cells: Cells) -> Rope | None:
     for rope in (Rope("interleaved"), Rope("backwards"), Rope("none")):
         if _share(some, found, rope) >= AGREE:
             return rope
-    for kind, factors in (("linear", _LINEAR), ("base", np.geomspace(1 / 64, 64, 97))):
+    for kind, factors in (("linear", _LINEAR), ("base", np.geomspace(1 / 64, 64, 73))):
         best = _best(some, found, kind, factors)
         if best is not None:
             return best

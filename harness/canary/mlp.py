@@ -92,6 +92,9 @@ def _mismatched(layer: int, x: _Values, y: _Values, value: _Values) -> Named | N
         return None
     pairs = []
     for bit in range(x.shape[1]):
+        if np.abs(value[:, bit]).max() <= TOLERANCE:
+            pairs.append((-1, -1))  # of units that have no part in a bit
+            continue
         for gate in sorted(range(x.shape[1]), key=lambda b: b != bit):
             up = _column(value[:, bit] * x[:, gate], y, bit)
             if up is not None:

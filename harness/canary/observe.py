@@ -39,6 +39,7 @@ class Seen:
     logits: NDArray[np.float32]
     expected: States
     chosen: tuple[int, ...] = ()
+    tolerance: float = TOLERANCE
 
     @cached_property
     def positions(self) -> NDArray[np.int64]:
@@ -76,7 +77,16 @@ class Seen:
     @cached_property
     def wrong(self) -> NDArray[np.bool_]:
         """Which values are wrong, bool (rows, probes)."""
-        return np.asarray(~(np.abs(self.values - self.outs) <= TOLERANCE))
+        return np.asarray(~(np.abs(self.values - self.outs) <= self.tolerance))
+
+    @cached_property
+    def grain(self) -> float:
+        """The relative step of the dtype that the logits have."""
+        finite = self.logits[np.isfinite(self.logits)]
+        if not (np.ascontiguousarray(finite).view(np.uint32) & 0xFFFF).any():
+            return 2.0**-8
+        half = finite.astype(np.float16).astype(np.float32)
+        return 2.0**-11 if (half == finite).all() else 2.0**-20
 
     def part(self, part: str, layer: int = -1) -> NDArray[np.int64]:
         """The columns of one part's probes."""

@@ -25,7 +25,7 @@ from harness.canary.result import (
 )
 from harness.canary.sizes import Sizes
 from harness.canary.stages import NEW_TOKENS, Abilities, Stage, stages
-from harness.canary.words import Named
+from harness.canary.words import Named, detail
 from harness.devices.base import Completion, Device, Opened
 from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError
@@ -117,12 +117,13 @@ def on_device(
     for stage in stages(sizes, wanted.able):
         begun = time.monotonic()
         answers = _run(sizes, device, stage, progress)
-        found = _judge(sizes, stage, answers, before, wanted.able)
+        clear = any(detail(what.cause) > 1 for _, what in findings)
+        found = None if clear else _judge(sizes, stage, answers, before, wanted.able)
         done.append(_stage(stage, answers, time.monotonic() - begun))
         if found is not None:
             findings.append((stage, found))
         before += answers
-    told = _findings(findings)
+    told = _findings(findings, [s for s in done if s.exact < s.rows or s.right < s.tokens])
     counts = {
         "rows": sum(s.rows for s in done),
         "exact": sum(s.exact for s in done),
@@ -190,25 +191,22 @@ def _stage(stage: Stage, answers: list[Answer], seconds: float) -> CanaryStage:
     )
 
 
-def _findings(found: Sequence[tuple[Stage, Named]]) -> tuple[CanaryFinding, ...]:
-    """One for each cause and layer; the later stages that show it are named with it."""
-    first: dict[tuple[str, int | None], tuple[Stage, Named]] = {}
-    also: dict[tuple[str, int | None], list[Stage]] = {}
-    for stage, what in found:
-        place = (what.cause, what.layer)
-        if place in first:
-            also[place].append(stage)
-        else:
-            first[place], also[place] = (stage, what), []
-    return tuple(
+def _findings(
+    found: Sequence[tuple[Stage, Named]], bad: Sequence[CanaryStage]
+) -> tuple[CanaryFinding, ...]:
+    """The finding to mend first: of those that say most, the first. Other stages mostly show
+    the same fault with less of it, so they are only named."""
+    if not found:
+        return ()
+    stage, what = max(found, key=lambda pair: detail(pair[1].cause))
+    return (
         CanaryFinding(
             cause=what.cause,
             layer=what.layer,
             stage=stage.name,
-            also=tuple(s.name for s in also[place]),
+            also=tuple(other.name for other in bad if other.name != stage.name),
             message=what.message,
-        )
-        for place, (stage, what) in first.items()
+        ),
     )
 
 

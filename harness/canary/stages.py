@@ -12,7 +12,7 @@ from harness.devices.base import Keep, Replay, Request
 
 StageName = Literal["prefill", "decode", "batch", "chunked", "prefix", "long"]
 #: Tokens that each request generates: enough rows to tell every distance from every other.
-NEW_TOKENS = 40
+NEW_TOKENS = 32
 #: Rows of a pass over given tokens.
 _PREFILL_ROWS = 256
 

@@ -6,6 +6,18 @@ from dataclasses import dataclass
 
 from harness.messages.message import Message, Value, message
 
+#: Causes that say that something is wrong, and those that say where but hardly what.
+_LEAST = frozenset({"unknown", "attention", "mlp", "heads", "tokens", "leak"})
+_LESS = frozenset(
+    {"rows", "requests", "border", "decode_border", "decode_rows", "chunk_at"}
+    | {"slot", "block", "offset", "embedding", "output_head", "size"}
+)
+
+
+def detail(cause: str) -> int:
+    """How much a cause says; of several stages the one that says most is told."""
+    return 0 if cause in _LEAST else 1 if cause in _LESS else 2
+
 
 @dataclass(frozen=True)
 class Named:

@@ -50,24 +50,28 @@ MESSAGES: dict[str, str] = {
     "canary.rope_backwards": _LAYER + "RoPE: the values are those of a rotation the other way; "
     "check the sign of the sine.",
     "canary.rope_none": _LAYER + "RoPE: the values are those of no rotation at all.",
-    "canary.positions": _LAYER + "positions: every head reads {shift} {shift:position|positions} "
-    "further back than it should; queries and keys have positions with an offset between them.",
-    "canary.positions_from": _LAYER + "positions: rows from position {position} on read what "
-    "is before it {shift} {shift:position|positions} further back; positions jump there by an "
-    "offset.",
+    "canary.positions": _LAYER + "positions: every head reads {shift:+d} further back than it "
+    "should; queries and keys have positions with an offset between them.",
+    "canary.positions_from": _LAYER + "positions: rows from position {position} on read what is "
+    "before it {shift:+d} further back than they should; positions jump there by an offset.",
+    "canary.positions_decode": _LAYER + "positions: decode steps read the prompt {shift:+d} "
+    "further back than they should; their positions have an offset, or are those of another "
+    "step (stale).",
     # Heads
     "canary.attention_nothing": _LAYER + "attention gives nothing; its output is not added, or "
     "is zero.",
     "canary.head_nothing": _LAYER + "head {heads} gives nothing.",
+    "canary.head_flat": _LAYER + "head {heads} takes the mean of all positions: its query or "
+    "key is nothing.",
     "canary.kv_nothing": _LAYER + "KV head {heads} gives nothing (heads {shares}).",
-    "canary.head_exchanged": _LAYER + "heads {a} and {b} are exchanged ({part}).",
-    "canary.head_copied": _LAYER + "head {a} does the work of head {b} ({part}).",
-    "canary.head_order": _LAYER + "the order of the heads is wrong ({part}, as {shards} parts or "
-    "shards in another order); check how projections are sharded.",
+    "canary.head_exchanged": _LAYER + "heads {a} and {b} are exchanged.",
+    "canary.head_copied": _LAYER + "head {a} does the work of head {b}.",
+    "canary.head_order": _LAYER + "the heads are in another order, as {shards} parts or shards "
+    "that changed places; check how the projections are sharded.",
     "canary.kv_exchanged": _LAYER + "KV heads {a} and {b} are exchanged ({part}).",
     "canary.kv_copied": _LAYER + "KV head {a} holds what is KV head {b}'s ({part}).",
-    "canary.kv_order": _LAYER + "the order of the KV heads is wrong ({part}, as {shards} parts or "
-    "shards in another order); check how they are sharded.",
+    "canary.kv_order": _LAYER + "the KV heads are in another order ({part}), as {shards} parts or "
+    "shards that changed places; check how they are sharded.",
     "canary.kv_tiled": _LAYER + "head h uses KV head h modulo {kv_heads}: KV heads are repeated "
     "as a whole instead of one by one.",
     "canary.kv_same": _LAYER + "all heads use one of the {kv_heads} KV heads.",
@@ -96,11 +100,16 @@ MESSAGES: dict[str, str] = {
     "right what is before it, where a chunk of the prompt begins.",
     "canary.border": _LAYER + "chunk boundary or cached prefix: rows from position {position} on "
     "do not see right what is before it.",
-    "canary.decode_border": _LAYER + "decode steps do not see right what the prefill cached "
-    "(before position {position}).",
+    "canary.decode_border": _LAYER + "decode steps do not see right what the prefill cached: "
+    "look at the cache that it wrote, and at the positions and lengths of decode steps.",
+    "canary.decode_rows": _LAYER + "attention is wrong in decode steps only: look at their "
+    "kernel and at what it is given (lengths, positions, block tables, stale inputs of a graph).",
     "canary.rows": _LAYER + "attention is wrong in the rows from position {first} to {last} only.",
     "canary.requests": _LAYER + "attention is wrong in some requests of the batch only: "
     "{prompts:list}; check lengths and block tables by request.",
+    "canary.leak": _LAYER + "head {heads} takes {share:.2g} of its value from other positions "
+    "(the farthest looks {distance} back): the softmax is too flat, or RoPE or positions are "
+    "slightly off.",
     "canary.attention": _LAYER + "something else is wrong in its attention: {wrong} values of "
     "heads {heads} fit no known pattern.",
     # MLP

@@ -47,23 +47,25 @@ MESSAGES: dict[str, str] = {
     "此模型是头的前后两半成对。",
     "canary.rope_backwards": _LAYER + "RoPE：这些值相当于反方向的旋转；请检查正弦的符号。",
     "canary.rope_none": _LAYER + "RoPE：这些值相当于完全没有旋转。",
-    "canary.positions": _LAYER
-    + "位置：每个头都多回看了 {shift} 个位置；查询与键的位置之间有偏移。",
-    "canary.positions_from": _LAYER
-    + "位置：从位置 {position} 起的行，读取其之前的内容时多回看了 {shift} 个位置；"
-    "位置在那里发生了偏移。",
+    "canary.positions": _LAYER + "位置：每个头比应有的多回看 {shift:+d} 个位置；"
+    "查询与键的位置之间有偏移。",
+    "canary.positions_from": _LAYER + "位置：从位置 {position} 起的行，"
+    "读取其之前的内容时比应有的多回看 {shift:+d} 个位置；位置在那里发生了偏移。",
+    "canary.positions_decode": _LAYER + "位置：解码步骤读取提示时比应有的多回看 {shift:+d} 个位置；"
+    "其位置有偏移，或属于另一步（已过期）。",
     # Heads
     "canary.attention_nothing": _LAYER + "注意力没有输出；其结果未被相加，或为零。",
     "canary.head_nothing": _LAYER + "头 {heads} 没有输出。",
+    "canary.head_flat": _LAYER + "头 {heads} 取所有位置的平均：它的查询或键为零。",
     "canary.kv_nothing": _LAYER + "KV 头 {heads} 没有输出（头 {shares}）。",
-    "canary.head_exchanged": _LAYER + "头 {a} 与头 {b} 被交换（{part}）。",
-    "canary.head_copied": _LAYER + "头 {a} 做了头 {b} 的工作（{part}）。",
-    "canary.head_order": _LAYER + "头的顺序错误（{part}，相当于 {shards} 个部分或分片换了顺序）；"
+    "canary.head_exchanged": _LAYER + "头 {a} 与头 {b} 被交换。",
+    "canary.head_copied": _LAYER + "头 {a} 做了头 {b} 的工作。",
+    "canary.head_order": _LAYER + "头的顺序错误，相当于 {shards} 个部分或分片互换了位置；"
     "请检查投影的切分方式。",
     "canary.kv_exchanged": _LAYER + "KV 头 {a} 与 {b} 被交换（{part}）。",
     "canary.kv_copied": _LAYER + "KV 头 {a} 存的是 KV 头 {b} 的内容（{part}）。",
-    "canary.kv_order": _LAYER
-    + "KV 头的顺序错误（{part}，相当于 {shards} 个部分或分片换了顺序）；请检查切分方式。",
+    "canary.kv_order": _LAYER + "KV 头的顺序错误（{part}），"
+    "相当于 {shards} 个部分或分片互换了位置；请检查切分方式。",
     "canary.kv_tiled": _LAYER
     + "头 h 使用了第 h 模 {kv_heads} 个 KV 头：KV 头被整体重复，而不是逐个重复。",
     "canary.kv_same": _LAYER + "所有头都使用了 {kv_heads} 个 KV 头中的同一个。",
@@ -94,13 +96,17 @@ MESSAGES: dict[str, str] = {
     + "分块边界：从位置 {position} 起的行不能正确看到之前的内容，提示的一个分块从那里开始。",
     "canary.border": _LAYER
     + "分块边界或缓存的前缀：从位置 {position} 起的行不能正确看到之前的内容。",
-    "canary.decode_border": _LAYER
-    + "解码步骤不能正确看到预填充所缓存的内容（位置 {position} 之前）。",
+    "canary.decode_border": _LAYER + "解码步骤不能正确看到预填充所缓存的内容："
+    "请检查预填充写入的缓存，以及解码步骤的位置和长度。",
+    "canary.decode_rows": _LAYER + "注意力只在解码步骤中错误："
+    "请检查其内核及其输入（长度、位置、块表、图的过期输入）。",
     "canary.rows": _LAYER + "注意力只在位置 {first} 到 {last} 的行中错误。",
     "canary.requests": _LAYER
     + "注意力只在批次的某些请求中错误：{prompts:list}；请按请求检查长度和块表。",
-    "canary.attention": _LAYER
-    + "注意力中有其他错误：头 {heads} 的 {wrong} 个值不符合任何已知模式。",
+    "canary.leak": _LAYER + "头 {heads} 的值有 {share:.2g} 来自其他位置（最远的回看 {distance} 个"
+    "位置）：softmax 过于平缓，或者 RoPE 或位置略有偏差。",
+    "canary.attention": _LAYER + "注意力中有其他错误："
+    "头 {heads} 的 {wrong} 个值不符合任何已知模式。",
     # MLP
     "canary.gate_up": _LAYER + "MLP 的 gate 与 up 被交换。",
     "canary.mlp_nothing": _LAYER + "MLP 没有输出；其结果未被相加，或为零。",

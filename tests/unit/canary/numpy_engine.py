@@ -37,7 +37,9 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
         return values.astype(np.float16).astype(np.float32)
     if dtype == "bfloat16":
         bits = values.view(np.uint32)
-        return ((bits + ((bits >> 16) & 1) + 0x7FFF) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+        return (
+            ((bits + ((bits >> 16) & 1) + 0x7FFF) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+        )
     return values
 
 
