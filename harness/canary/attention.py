@@ -172,8 +172,12 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     """What the wrong cells have in common names the cause."""
     where = region(found)
     kind = None if where is None else where.kind
+    wrong_heads = np.isin(found.head, tuple(fitted))
+    prompt = _other_prompt(found.of(wrong_heads if where is None else where.mask), around)
+    if prompt is not None:
+        return prompt
     if where is not None and kind in ("slots", "blocks", "sources", "offset"):
-        return _sources(found, where, around)
+        return _sources(found, where)
     if where is not None and kind in ("crossing", "decode"):
         return _crossing(found, where, around)
     rope = _rope(found, where, fitted)
@@ -204,9 +208,6 @@ def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
 def _crossing(found: Cells, where: Region, around: Around) -> Named | None:
     """Rows from a position on that do not see right what is before it."""
     layer, inside = found.layer, found.of(where.mask)
-    prompt = _other_prompt(inside, around)
-    if prompt is not None:
-        return prompt
     shift = _common_shift(inside)
     if where.kind == "decode":
         return (
@@ -237,13 +238,10 @@ def _only_rows(found: Cells, where: Region, around: Around) -> Named:
     return named("rows", found.layer, first=where.numbers[0], last=where.numbers[1])
 
 
-def _sources(found: Cells, where: Region, around: Around) -> Named:
+def _sources(found: Cells, where: Region) -> Named:
     """Positions whose keys and values are not what was written there."""
     layer, page = found.layer, found.sizes.page_size
     inside = found.of(where.mask)
-    prompt = _other_prompt(inside, around)
-    if prompt is not None:
-        return prompt
     bad = inside.source[inside.wrong]
     blocks = listed(tuple(int(b) for b in np.unique(bad // page)))
     if where.kind == "offset":

@@ -97,9 +97,8 @@ def _lines(canary: Canary, language: Language) -> Iterator[tuple[str, list[Squar
     rows = sum(s.rows for s in canary.stages)
     if not rows:
         return
-    wrong = [
-        sum(column) for column in zip(*(s.wrong for s in canary.stages if s.wrong), strict=True)
-    ]
+    columns = zip(*(s.wrong for s in canary.stages if s.wrong), strict=True)
+    wrong = [sum(column) for column in columns]
     pairs = list(zip(canary.probes, wrong, strict=True))
     for (part, layer), group in groupby(pairs, key=lambda pair: (pair[0].part, pair[0].layer)):
         key = {"own": "input"}.get(part, part)
