@@ -13,6 +13,7 @@ from harness import checks
 from harness.alignment.outcomes import exit_status
 from harness.alignment.result import Alignment, Magnifier
 from harness.bench.result import Bench
+from harness.canary.result import Canary
 from harness.doctor.text import findings_text, outcome
 from harness.errors import BaselineError, HarnessError, log_line
 from harness.process.signals import sigterm_as_interrupt
@@ -86,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the slow checks that were not requested: the smoke test, the
+    """Leave out the slow checks that were not requested: the canary, the smoke test, the
     bench, the cells of the matrix, the magnifier."""
     session = config.stash.get(_SESSION, None)
     if session is None or collection_path.parent != _CHECKS:
@@ -95,6 +96,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     wanted = {
         "test_smoke": "smoke" in markers,
         "test_bench": "perf" in markers,
+        "test_canary": session.run.options.canary,
         "test_matrix": session.run.wants_matrix,
         "test_magnifier": session.run.options.magnify,
         "test_diagnosis": session.run.options.diagnose is True,
@@ -188,6 +190,15 @@ def bench(harness_session: Session, alignment: Alignment) -> Bench:
     assert alignment is not None
     try:
         return harness_session.bench().bench
+    except HarnessError as error:
+        pytest.exit(f"harness: {error}", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def canary(harness_session: Session) -> Canary:
+    """A model whose every bit is known, on this device. The first use runs it."""
+    try:
+        return harness_session.canary()
     except HarnessError as error:
         pytest.exit(f"harness: {error}", returncode=2)
 

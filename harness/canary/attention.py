@@ -133,14 +133,11 @@ def _shifted(found: Cells, fitted: Fits) -> Named | None:
 def _window(found: Cells, fitted: Fits) -> Named | None:
     """Heads that look further than a window read what is nearest within it."""
     sizes, layer = found.sizes, found.layer
-    nominal, window, clear = sizes.distances[layer], sizes.sliding_window, _distances(fitted)
+    window, clear = sizes.sliding_window, _distances(fitted)
     if not clear:
         return None
-    if window is not None and all(nominal[h] >= window for h in fitted):
-        if all(d >= window for d in clear.values()):
-            seen = max(clear.values()) + 1
-            return named("window_long", layer, window=window, seen=seen)
-        return None
+    if window is not None and all(d >= window for d in clear.values()):
+        return named("window_long", layer, window=window, seen=max(clear.values()) + 1)
     for shorter, read in windows(found, tuple(fitted)):
         if all(read[head] == distance for head, distance in clear.items()):
             return named("window_short", layer, seen=shorter)

@@ -29,23 +29,20 @@ def sizes_like(name: str, given: dict[str, Any]) -> Sizes:
     content = read_json(model, "config.json") or {}
     nested = content.get("text_config")
     config = {**content, **nested} if isinstance(nested, dict) else content
-    try:
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        found: dict[str, Any] = {
-            "vocab_size": int(config["vocab_size"]),
-            "layers": int(config["num_hidden_layers"]),
-            "heads": heads,
-            "kv_heads": int(config.get("num_key_value_heads") or heads),
-            "head_dim": int(config.get("head_dim") or hidden // heads),
-            "hidden": hidden,
-            "intermediate": int(config["intermediate_size"]),
-            "rope_theta": _base(content),
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"--like {name}: its config.json does not say {error}; give the sizes instead"
-        ) from error
+    heads, hidden = (
+        _number(name, config, "num_attention_heads"),
+        _number(name, config, "hidden_size"),
+    )
+    found: dict[str, Any] = {
+        "vocab_size": _number(name, config, "vocab_size"),
+        "layers": _number(name, config, "num_hidden_layers"),
+        "heads": heads,
+        "kv_heads": _number(name, config, "num_key_value_heads", heads),
+        "head_dim": _number(name, config, "head_dim", hidden // heads),
+        "hidden": hidden,
+        "intermediate": _number(name, config, "intermediate_size"),
+        "rope_theta": _base(content),
+    }
     longest = config.get("max_position_embeddings")
     known = longest if isinstance(longest, int) and longest > 0 else _CONTEXT
     found["context"] = min(_CONTEXT, known, MOST_CONTEXT)
@@ -56,6 +53,19 @@ def sizes_like(name: str, given: dict[str, Any]) -> Sizes:
 def _layers(wanted: dict[str, Any]) -> int:
     room = Sizes(**(wanted | {"layers": 1})).most_layers
     return max(1, min(int(wanted["layers"]), room, _MOST_LAYERS))
+
+
+def _number(name: str, config: dict[str, Any], key: str, default: int | None = None) -> int:
+    """A size of config.json; null is as good as no entry."""
+    value = config.get(key)
+    if type(value) is int and value > 0:
+        return value
+    if value is None and default is not None:
+        return default
+    raise UsageError(
+        f"--like {name}: {key} of its config.json must be a whole number above 0; give the sizes "
+        "as options instead"
+    )
 
 
 def _base(content: dict[str, Any]) -> float:

@@ -12,6 +12,7 @@ from harness.devices.kinds import REFERENCE_DEVICE, reference_for
 from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError
 from harness.report.outputs import NOWHERE, Outputs
+from harness.session.canary import check_canary
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RunOptions:
     outputs: Outputs = NOWHERE
     update_baselines: bool = False
     matrix: bool = False
+    canary: bool = False
     magnify: bool = False
     diagnose: bool | None = None
     no_doctor: bool = False
@@ -50,6 +52,8 @@ class RunOptions:
                 f"--baseline-dir={self.baseline_dir} is one baseline; --update-baselines needs "
                 "the folder of all baselines"
             )
+        if self.canary:
+            check_canary(self.spec)
         self.outputs.check_kinds()
 
     def command(self, prompt_id: str | None = None) -> str:
@@ -64,6 +68,7 @@ class RunOptions:
         parts += self.allow.options()
         if prompt_id is None:
             parts += ["--matrix"] * self.matrix + ["--magnify"] * self.magnify
+            parts += ["--canary"] * self.canary
             parts += ["--diagnose"] * (self.diagnose is True)
         # Of one prompt too: a closer look is not taken there.
         parts += ["--no-diagnose"] * (self.diagnose is False)
