@@ -105,15 +105,18 @@ def _mlp(sizes: Sizes, places: Layout, layer: int) -> Weights:
     gate, up = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     down = np.zeros(shape[::-1], np.float32)
     two = places.twos[0]
+    # Bits lie apart, so that exchanged shards of the units exchange bits.
+    apart = sizes.intermediate // sizes.width
+    first = [bit * (apart if apart > 2 else 2) for bit in range(sizes.width + 1)]
     for bit in range(sizes.width):
         x, y = factors(sizes, bit)
         read = places.source(layer)[bit] if y is None else places.attention[layer][y]
-        for unit, sign in ((2 * bit, 1), (2 * bit + 1, -1)):
+        for unit, sign in ((first[bit], 1), (first[bit] + 1, -1)):
             gate[unit, two] = OPEN / 4
             gate[unit, places.attention[layer][x]] = sign * OPEN / 2
             up[unit, read] = 1 / OPEN
             down[places.mlp[layer][bit], unit] = sign
-    last = 2 * sizes.width  # a one, which empties the room
+    last = first[-1] if apart < 3 else 2  # a one, which empties the room
     gate[last, two], up[last, two] = OPEN / 2, 1 / (2 * OPEN)
     down[places.mlp_room[layer], last] = -1
     name = f"model.layers.{layer}.mlp"

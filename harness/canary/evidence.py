@@ -16,9 +16,9 @@ def entropy(share: float) -> float:
     return -share * log2(share) - (1 - share) * log2(1 - share)
 
 
-def convincing(share: float, count: int, choices: float) -> bool:
+def convincing(share: float, count: int, choices: float, *, least: float = _LEAST_SHARE) -> bool:
     """Whether it is no chance that a share of ``count`` bits agree with the best of
     ``choices`` explanations."""
-    if share < _LEAST_SHARE:
+    if share < least:
         return False
     return count * (1 - entropy(share)) >= log2(max(choices, 1)) + _SURE

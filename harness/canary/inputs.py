@@ -130,6 +130,7 @@ def _embedding(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
         return None
     return (
         _from_elsewhere(sizes, requests, actual, place, bad)
+        or _only_read_out(requests, len(bad))
         or _other_symbols(sizes, actual, true, bad)
         or named("embedding", rows=len(bad), count=len(actual))
     )
@@ -187,6 +188,12 @@ def _lender(
     return None
 
 
+def _only_read_out(requests: Sequence[Seen], bad: int) -> Named | None:
+    """Input bits that are wrong where nothing that is made of them is."""
+    made = any(np.delete(r.wrong, r.part("own"), axis=1).any() for r in requests)
+    return None if made or bad < _LEAST_ROWS else named("read_out", rows=bad)
+
+
 def _other_symbols(
     sizes: Sizes, actual: NDArray[np.int64], true: NDArray[np.int64], bad: NDArray[np.int64]
 ) -> Named | None:
@@ -196,11 +203,10 @@ def _other_symbols(
         return None
     if (actual[bad] == -2).all():
         return named("embedding_missing", rows=len(bad))
-    moved = (actual[bad] - true[bad]) % count
-    if (actual[bad] >= 0).all() and len(set(moved.tolist())) <= 2 and count % moved[0] == 0:
-        return named(
-            "embedding_shards", shards=max(2, count // int(min(moved[0], count - moved[0])))
-        )
+    moved = set(((actual[bad] - true[bad]) % count).tolist())
+    part = min(min(m, count - m) for m in moved)
+    if (actual[bad] >= 0).all() and len(moved) <= 2 and part and count % part == 0:
+        return named("embedding_shards", shards=count // part)
     return None
 
 

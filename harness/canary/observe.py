@@ -14,7 +14,7 @@ from harness.canary.sizes import Sizes
 
 #: A value that is further off than this is wrong. Whether a row is exact is another
 #: question: that is asked of its bits.
-TOLERANCE = 0.06
+TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from harness.messages.message import Message, Value, message
 _LEAST = frozenset({"unknown", "attention", "mlp", "heads", "tokens", "leak"})
 _LESS = frozenset(
     {"rows", "requests", "border", "decode_border", "decode_rows", "chunk_at"}
-    | {"slot", "block", "offset", "embedding", "output_head", "size"}
+    | {"slot", "block", "offset", "embedding", "output_head", "size", "read_out"}
 )
 
 

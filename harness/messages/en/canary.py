@@ -35,6 +35,8 @@ MESSAGES: dict[str, str] = {
     "canary.output_head": "Every value of the model is right, and {ids} logits are not "
     "({symbols} of them symbols, off by up to {error:.3g}, in {rows} {rows:row|rows}): look at "
     "the output head.",
+    "canary.read_out": "Some values are wrong where they are read out, and nothing that is made of "
+    "them is ({rows} {rows:row|rows}): look at the last norm's weights and at the output head.",
     "canary.choice": "The rows are right, but token {token} was taken in row {row} of prompt "
     "{prompt} where {best} is the best: look at the sampler.",
     # RoPE and positions

@@ -34,6 +34,8 @@ MESSAGES: dict[str, str] = {
     "canary.output_head": "模型的每个值都正确，"
     "但有 {ids} 个 logit 不正确（其中 {symbols} 个是符号，"
     "最大偏差 {error:.3g}，共 {rows} 行）：请检查输出头。",
+    "canary.read_out": "有些值在读出时错误，但由它们计算的内容都正确（{rows} 行）："
+    "请检查最后归一化的权重和输出头。",
     "canary.choice": "各行正确，但提示 {prompt} 的第 {row} 行选了词元 {token}，而最大的是 {best}："
     "请检查采样器。",
     # RoPE and positions
