@@ -21,6 +21,7 @@ with signals.handling(_INTERRUPTED):  # a second of imports, in which nothing is
     from harness.alignment.outcomes import exit_status
     from harness.alignment.result import Alignment, Magnifier
     from harness.bench.result import Bench
+    from harness.canary.result import Canary
     from harness.doctor.text import findings_text, outcome
     from harness.errors import BaselineError, HarnessError, log_line
     from harness.recording.format import Recording
@@ -55,7 +56,7 @@ _WHOLE = ("test_gate", "test_verdict")
 #: The check of the verdict.
 _VERDICT = "test_verdict"
 #: What a check of the harness asks for, one of them at least.
-_FIXTURES = frozenset({"harness_session", "alignment", "smoke", "bench"})
+_FIXTURES = frozenset({"harness_session", "alignment", "smoke", "bench", "canary"})
 _CHECKS = Path(checks.__file__).parent
 
 
@@ -115,7 +116,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the slow checks that were not requested: the smoke test, the
+    """Leave out the slow checks that were not requested: the canary, the smoke test, the
     bench, the cells of the matrix, the magnifier."""
     session = config.stash.get(_SESSION, None)
     if session is None or collection_path.parent != _CHECKS:
@@ -124,6 +125,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     wanted = {
         "test_smoke": "smoke" in markers,
         "test_bench": "perf" in markers,
+        "test_canary": session.run.options.canary,
         "test_matrix": session.run.wants_matrix,
         "test_magnifier": session.run.options.magnify,
         "test_diagnosis": session.run.options.diagnose is True,
@@ -248,6 +250,15 @@ def bench(harness_session: Session, alignment: Alignment) -> Bench:
     assert alignment is not None
     try:
         return harness_session.bench().bench
+    except HarnessError as error:
+        pytest.exit(f"harness: {error}", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def canary(harness_session: Session) -> Canary:
+    """A model whose every bit is known, on this device. The first use runs it."""
+    try:
+        return harness_session.canary()
     except HarnessError as error:
         pytest.exit(f"harness: {error}", returncode=2)
 

@@ -13,6 +13,7 @@ from harness.cli import (
     baseline,
     bench,
     bench_load,
+    canary,
     checkpoint,
     diagnose,
     doctor,
@@ -78,6 +79,7 @@ app.command()(report.report)
 app.add_typer(baseline.app, name="baseline")
 app.command()(diagnose.diagnose)
 app.command()(locate.locate)
+app.command()(canary.canary)
 app.command()(bench.bench)
 app.command()(bench_load.bench_load)
 app.command()(serve.serve)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from harness.messages.en import bench as en_bench
+from harness.messages.en import canary as en_canary
 from harness.messages.en import diagnosis as en_diagnosis
 from harness.messages.en import gates as en_gates
 from harness.messages.en import judgement as en_judgement
@@ -14,6 +15,7 @@ from harness.messages.en import plain as en_plain
 from harness.messages.en import recording as en_recording
 from harness.messages.en import scope as en_scope
 from harness.messages.zh import bench as zh_bench
+from harness.messages.zh import canary as zh_canary
 from harness.messages.zh import diagnosis as zh_diagnosis
 from harness.messages.zh import gates as zh_gates
 from harness.messages.zh import judgement as zh_judgement
@@ -34,6 +36,7 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **en_plain.MESSAGES,
         **en_scope.MESSAGES,
         **en_diagnosis.MESSAGES,
+        **en_canary.MESSAGES,
         **en_recording.MESSAGES,
     },
     "zh": {
@@ -44,6 +47,7 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **zh_plain.MESSAGES,
         **zh_scope.MESSAGES,
         **zh_diagnosis.MESSAGES,
+        **zh_canary.MESSAGES,
         **zh_recording.MESSAGES,
     },
 }

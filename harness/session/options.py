@@ -13,6 +13,7 @@ from harness.devices.kinds import REFERENCE_DEVICE, reference_for
 from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError
 from harness.report.outputs import NOWHERE, Outputs
+from harness.session.canary import check_canary
 from harness.suite.shard import Shard
 
 #: The folder for recordings and reports, where no other one is chosen.
@@ -41,6 +42,7 @@ class RunOptions:
     outputs: Outputs = NOWHERE
     update_baselines: bool = False
     matrix: bool = False
+    canary: bool = False
     magnify: bool = False
     diagnose: bool | None = None
     no_doctor: bool = False
@@ -72,6 +74,8 @@ class RunOptions:
                 "--shard runs a part of the suite, and --matrix, --magnify and --diagnose need "
                 "the whole; leave them out here"
             )
+        if self.canary:
+            check_canary(self.spec)
         self.outputs.check_kinds()
 
     @property
@@ -98,6 +102,7 @@ class RunOptions:
         parts += self.allow.options()
         if prompt_id is None:
             parts += ["--matrix"] * self.matrix + ["--magnify"] * self.magnify
+            parts += ["--canary"] * self.canary
             parts += ["--diagnose"] * (self.diagnose is True)
             if self.report_dir != REPORTS:
                 parts.append(f"--report-dir={self.report_dir.as_posix()}")

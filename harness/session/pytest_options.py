@@ -87,6 +87,11 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
         _FLAG,
         "also run once for each of these changes: repeat, batch, graph, prefix cache, chunks",
     ),
+    (
+        "--canary",
+        _FLAG,
+        "also run a model made by hand whose every bit is known, and name what is wrong with it",
+    ),
     ("--magnify", _FLAG, "also judge in float16 and float32; only warns"),
     (
         "--diagnose",
@@ -163,6 +168,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         outputs=Outputs(reports=tuple(map(Path, get("report"))), lang=get("lang")),
         update_baselines=get("update_baselines"),
         matrix=get("matrix"),
+        canary=get("canary"),
         magnify=get("magnify"),
         diagnose=get("diagnose"),
         no_doctor=get("no_doctor"),

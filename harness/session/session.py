@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from harness.canary.result import Canary
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.doctor import Diagnosis, diagnose
 from harness.process.progress import Progress
 from harness.session.bench import Benched, measure
+from harness.session.canary import canary_of
 from harness.session.judge import Judged, judge
 from harness.session.options import RunOptions
 from harness.session.prepare import prepare
@@ -102,6 +104,14 @@ class Session:
             HarnessError: errors of device or model.
         """
         return run_smoke(self.target(), self.run.smoke_suite(), self.progress)
+
+    def canary(self) -> Canary:
+        """Run a model whose every bit is known; see harness.session.canary.
+
+        Raises:
+            HarnessError: if the device does not open or fails.
+        """
+        return canary_of(self.run.options.spec, self.progress)
 
     def report(self) -> Reported | None:
         """Write the reports of a run that was judged; None without a judgement.

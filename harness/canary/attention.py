@@ -1,0 +1,272 @@
+"""The cause of wrong values in a layer's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.canary.cells import Cells, cells
+from harness.canary.evidence import convincing
+from harness.canary.fits import Exchange, Fit, exchanges, explains, fits
+from harness.canary.kernels import fitting_rope, windows
+from harness.canary.observe import TOLERANCE, Seen
+from harness.canary.regions import Region, region
+from harness.canary.sizes import Sizes
+from harness.canary.words import Named, listed, named
+
+#: Positions by which a shift is searched.
+_FARTHEST = 64
+
+Fits = dict[int, "Fit | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What is known beside the wrong cells.
+
+    Attributes:
+        others: requests whose tokens a cache may hold: those of the stage and before.
+        budget: tokens that the engine takes in one step, 0 if that is not known.
+        some: the requests with wrong cells, if others of the stage have none.
+    """
+
+    others: tuple[Seen, ...]
+    budget: int
+    some: tuple[str, ...]
+
+
+def attention(
+    sizes: Sizes, layer: int, requests: Sequence[Seen], earlier: Sequence[Seen], budget: int
+) -> Named:
+    """Name the cause of a layer's wrong attention.
+
+    Args:
+        requests: those of the stage; the values below the layer are right in their rows.
+        earlier: requests before, whose tokens a cache may have kept.
+        budget: tokens that the engine takes in one step, 0 if that is not known.
+    """
+    bad = [r for r in requests if r.wrong[:, r.part("attention", layer)].any()]
+    some = tuple(r.name for r in bad) if len(bad) < len(requests) else ()
+    around = Around((*requests, *earlier), budget, some)
+    found = cells(sizes, layer, bad)
+    slight = _leak(found)
+    if slight is not None:
+        return slight
+    fitted = fits(found)
+    return (
+        _scaled(found)
+        or _of_heads(found, fitted)
+        or _of_the_region(found, fitted, around)
+        or named("attention", layer, heads=listed(found.heads_wrong), wrong=int(found.wrong.sum()))
+    )
+
+
+def _scaled(found: Cells) -> Named | None:
+    """Values that are right but for one factor."""
+    ratio = found.value * found.wanted
+    factor = float(np.median(ratio))
+    spread = float(np.abs(ratio - factor).max())
+    if abs(factor) < 0.1 or abs(factor - 1) < 0.02 or spread > 0.02 * abs(factor):
+        return None
+    return named("factor", found.layer, factor=factor)
+
+
+def _of_heads(found: Cells, fitted: Fits) -> Named | None:
+    """All wrong heads read something else in every row, or nothing."""
+    kinds = {None if fit is None else fit.kind for fit in fitted.values()}
+    if kinds == {"nothing"}:
+        return _nothing(found, tuple(fitted))
+    if kinds == {"flat"} and len(fitted) < found.sizes.heads:
+        return named("head_flat", found.layer, heads=listed(tuple(fitted)))
+    for exchange in exchanges(found.sizes, found.layer):
+        if explains(exchange, found, fitted):
+            return _exchanged(found, exchange)
+    if kinds != {"reads"}:
+        return None
+    return (
+        _shifted(found, fitted)
+        or _window(found, fitted)
+        or _farthest_rope(found, fitted)
+        or _one_reads(found, fitted)
+    )
+
+
+def _nothing(found: Cells, zero: tuple[int, ...]) -> Named:
+    sizes, layer = found.sizes, found.layer
+    if len(zero) == sizes.heads:
+        return named("attention_nothing", layer)
+    groups = tuple(sorted({h // sizes.group for h in zero}))
+    if sizes.group > 1 and len(zero) == len(groups) * sizes.group:
+        return named("kv_nothing", layer, heads=listed(groups), shares=listed(zero))
+    return named("head_nothing", layer, heads=listed(zero))
+
+
+def _exchanged(found: Cells, exchange: Exchange) -> Named:
+    layer, kind = found.layer, exchange.kind
+    if kind in ("tiled", "same"):
+        return named(f"kv_{kind}", layer, kv_heads=found.sizes.kv_heads)
+    what = "kv" if kind in ("key", "value", "kv") else "head"
+    if exchange.shards > 0:
+        return named(f"{what}_order", layer, shards=exchange.shards, part=kind)
+    a, b = exchange.parts
+    if exchange.shards < 0:
+        return named(f"{what}_copied", layer, a=a, b=b, part=kind)
+    return named(f"{what}_exchanged", layer, a=a, b=b, part=kind)
+
+
+def _distances(fitted: Fits) -> dict[int, int]:
+    """How far back the heads read that read one position."""
+    return {h: f.distance for h, f in fitted.items() if f is not None and f.kind == "reads"}
+
+
+def _shifted(found: Cells, fitted: Fits) -> Named | None:
+    """Every head reads as much further back."""
+    reads = found.sizes.reads[found.layer]
+    shifts = {distance - reads[head] for head, distance in _distances(fitted).items()}
+    if len(fitted) < found.sizes.heads or len(shifts) != 1 or found.sizes.heads == 1:
+        return None
+    return named("positions", found.layer, shift=shifts.pop())
+
+
+def _window(found: Cells, fitted: Fits) -> Named | None:
+    """Heads that look further than a window read what is nearest within it."""
+    sizes, layer = found.sizes, found.layer
+    window, clear = sizes.sliding_window, _distances(fitted)
+    if not clear:
+        return None
+    if window is not None and all(d >= window for d in clear.values()):
+        return named("window_long", layer, window=window, seen=max(clear.values()) + 1)
+    for shorter, read in windows(found, tuple(fitted)):
+        if all(read[head] == distance for head, distance in clear.items()):
+            return named("window_short", layer, seen=shorter)
+    return None
+
+
+def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
+    """The head that looks furthest is the first that a wrong RoPE leads astray."""
+    reads = found.sizes.reads[found.layer]
+    if found.sizes.heads == 1 or min(reads[h] for h in fitted) < max(reads):
+        return None
+    rope = fitting_rope(found)
+    return None if rope is None else named(f"rope_{rope.kind}", found.layer, factor=rope.factor)
+
+
+def _one_reads(found: Cells, fitted: Fits) -> Named | None:
+    """One head reads something else; several need a common cause."""
+    if len(fitted) > 1:
+        return None
+    (head, fit), *_ = fitted.items()
+    assert fit is not None  # its kind was asked for
+    wanted = found.sizes.reads[found.layer][head]
+    own = int(found.own_bit[found.head == head][0])
+    cause = "head_reads" if fit.bit == own else "head_bit"
+    return named(cause, found.layer, head=head, distance=fit.distance, wanted=wanted)
+
+
+def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
+    """What the wrong cells have in common names the cause."""
+    where = region(found)
+    kind = None if where is None else where.kind
+    wrong_heads = np.isin(found.head, tuple(fitted))
+    prompt = _other_prompt(found.of(wrong_heads if where is None else where.mask), around)
+    if prompt is not None:
+        return prompt
+    if where is not None and kind in ("slots", "blocks", "sources", "offset"):
+        return _sources(found, where)
+    if where is not None and kind in ("crossing", "decode"):
+        return _crossing(found, where, around)
+    rope = _rope(found, where, fitted)
+    if rope is not None or where is None:
+        return rope
+    if kind in ("distance", "heads"):
+        window = _window(found, fitted) if len(_distances(fitted)) > len(fitted) / 2 else None
+        few = len(fitted) < found.sizes.heads
+        heads = named("heads", found.layer, heads=listed(tuple(fitted))) if few else None
+        return window or heads
+    return _only_rows(found, where, around)
+
+
+def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
+    """Another RoPE: computed, or told by errors that grow with the distance."""
+    layer = found.layer
+    if len(fitted) > 1 or found.sizes.heads == 1:
+        rope = fitting_rope(found)
+        if rope is not None:
+            return named(f"rope_{rope.kind}", layer, factor=rope.factor)
+    if where is None or where.kind != "distance" or not 1 < len(fitted) < found.sizes.heads:
+        return None
+    if any(fit is not None and fit.kind != "reads" for fit in fitted.values()):
+        return None
+    return named("rope_far", layer, distance=where.numbers[0])
+
+
+def _crossing(found: Cells, where: Region, around: Around) -> Named | None:
+    """Rows from a position on that do not see right what is before it."""
+    layer, inside = found.layer, found.of(where.mask)
+    shift = _common_shift(inside)
+    if where.kind == "decode":
+        return (
+            named("decode_border", layer)
+            if shift is None
+            else named("positions_decode", layer, shift=shift)
+        )
+    border, budget = where.numbers[0], around.budget
+    if shift is not None:
+        return named("positions_from", layer, position=border, shift=shift)
+    on_chunk = bool(budget) and border % budget == 0
+    return named("chunk_at" if on_chunk else "border", layer, position=border)
+
+
+def _common_shift(found: Cells) -> int | None:
+    """By how much further back than they should all cells read."""
+    shifts = [s for s in range(-_FARTHEST, _FARTHEST + 1) if s]
+    shares = [found.agrees(found.at(found.source - s, found.own_bit)) for s in shifts]
+    best = int(np.argmax(shares))
+    return shifts[best] if convincing(shares[best], len(found.row), len(shifts)) else None
+
+
+def _only_rows(found: Cells, where: Region, around: Around) -> Named:
+    if where.kind == "decode_rows":
+        return named("decode_rows", found.layer)
+    if around.some and where.mask.all():
+        return named("requests", found.layer, prompts=around.some)
+    return named("rows", found.layer, first=where.numbers[0], last=where.numbers[1])
+
+
+def _sources(found: Cells, where: Region) -> Named:
+    """Positions whose keys and values are not what was written there."""
+    layer, page = found.layer, found.sizes.page_size
+    inside = found.of(where.mask)
+    bad = inside.source[inside.wrong]
+    blocks = listed(tuple(int(b) for b in np.unique(bad // page)))
+    if where.kind == "offset":
+        return named("offset", layer, offsets=listed(where.numbers), page=page)
+    if where.kind == "slots":
+        return named("slot", layer, slots=listed(where.numbers), blocks=blocks)
+    first, last = int(bad.min()), int(bad.max())
+    return named("block", layer, blocks=blocks, first=first, last=last, page=page)
+
+
+def _other_prompt(inside: Cells, around: Around) -> Named | None:
+    """The request whose tokens the cells hold at the same positions."""
+    for request in around.others:
+        if any(request.ids == own.ids for own in inside.requests):
+            continue
+        share = inside.agrees(inside.at(inside.source, inside.own_bit, of=request))
+        if convincing(share, len(inside.row), len(around.others)):
+            first, last = int(inside.source.min()), int(inside.source.max())
+            return named("prefix", inside.layer, other=request.name, first=first, last=last)
+    return None
+
+
+def _leak(found: Cells) -> Named | None:
+    """Values that are nearly right: a part of them comes from elsewhere."""
+    off = float(np.abs(found.value - found.wanted).max())
+    if off > TOLERANCE:
+        return None
+    reads = found.sizes.reads[found.layer]
+    farthest = max(reads[h] for h in found.heads_wrong)
+    heads = listed(found.heads_wrong)
+    return named("leak", found.layer, heads=heads, distance=farthest, share=off / 2)

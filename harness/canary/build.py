@@ -1,0 +1,142 @@
+"""A canary compiled into the weights of a Llama, with numpy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.canary.layout import (
+    READOUT,
+    Layout,
+    codes,
+    factors,
+    head_bits,
+    layout,
+    probes,
+    symbol_ids,
+)
+from harness.canary.phases import Planes, key, planes, query
+from harness.canary.sizes import Sizes
+
+Weights = dict[str, NDArray[np.float32]]
+_Matrix = NDArray[np.float32]
+
+#: What the gate of an open unit is: silu(64) is 64 in every dtype, silu(0) is 0.
+OPEN = 64.0
+
+
+def weights(sizes: Sizes) -> Weights:
+    """Every tensor by its name in a Llama checkpoint, float32; each is exact in bfloat16
+    but queries and keys, which need not be.
+
+    Raises:
+        UsageError: if RoPE cannot tell the positions of the context apart.
+    """
+    places, found = layout(sizes), planes(sizes)
+    result: Weights = {"model.embed_tokens.weight": _embedding(sizes, places)}
+    for layer in range(sizes.layers):
+        name = f"model.layers.{layer}"
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            result[f"{name}.{norm}.weight"] = np.ones(sizes.hidden, np.float32)
+        result |= _queries_and_keys(sizes, places, found, layer)
+        result |= _values(sizes, places, layer)
+        result |= _mlp(sizes, places, layer)
+    result["model.norm.weight"] = np.ones(sizes.hidden, np.float32)
+    result["lm_head.weight"] = _head(sizes, places)
+    return result
+
+
+def _embedding(sizes: Sizes, places: Layout) -> _Matrix:
+    table = np.zeros((sizes.vocab_size, sizes.hidden), np.float32)
+    symbols = np.minimum(np.arange(sizes.vocab_size) // sizes.stride, (1 << sizes.bits) - 1)
+    table[:, places.own] = codes(sizes)[symbols]
+    for room in (*places.attention_room, *places.mlp_room, places.ones):
+        table[:, room] = 1
+    table[:, places.twos] = 2
+    return table
+
+
+def _queries_and_keys(sizes: Sizes, places: Layout, found: Planes, layer: int) -> Weights:
+    """The same query and key at every position: RoPE makes the difference."""
+    q = [query(sizes, found, h, d) for h, d in enumerate(sizes.distances[layer])]
+    k = [key(sizes, found, g) for g in range(sizes.kv_heads)]
+    name, constant = f"model.layers.{layer}.self_attn", places.twos[0]
+    result: Weights = {}
+    for letter, vectors in (("q", q), ("k", k)):
+        column: _Matrix = np.concatenate(vectors).astype(np.float32)
+        if sizes.family == "qwen3":  # a norm of each head gives the vector its size
+            gain = found.amplitude * np.sqrt(found.count / sizes.head_dim)
+            result[f"{name}.{letter}_norm.weight"] = np.full(sizes.head_dim, gain, np.float32)
+        matrix: _Matrix = np.zeros((len(column), sizes.hidden), np.float32)
+        if sizes.family == "qwen2":
+            result[f"{name}.{letter}_proj.bias"] = column
+        else:
+            matrix[:, constant] = column / 2
+        result[f"{name}.{letter}_proj.weight"] = matrix
+    return result
+
+
+def _values(sizes: Sizes, places: Layout, layer: int) -> Weights:
+    """Each KV head holds the bits of its heads and a one, which empties the room."""
+    size, group = sizes.head_dim, sizes.group
+    v = np.zeros((sizes.kv_heads * size, sizes.hidden), np.float32)
+    bias = np.zeros(len(v), np.float32)
+    o = np.zeros((sizes.hidden, sizes.heads * size), np.float32)
+    source = places.source(layer)
+    for head, bit in enumerate(head_bits(sizes, layer)):
+        kv_head, slot = divmod(head, group)
+        v[kv_head * size + slot, source[bit]] = 1
+        o[places.attention[layer][head], head * size + slot] = 1
+        o[places.attention_room[layer][head], head * size + group] = -1
+    ones = np.arange(sizes.kv_heads) * size + group
+    name = f"model.layers.{layer}.self_attn"
+    result: Weights = {f"{name}.v_proj.weight": v, f"{name}.o_proj.weight": o}
+    if sizes.family == "qwen2":
+        bias[ones] = 1
+        result[f"{name}.v_proj.bias"] = bias
+    else:
+        v[ones, places.twos[0]] = 0.5
+    return result
+
+
+def _mlp(sizes: Sizes, places: Layout, layer: int) -> Weights:
+    """``x·y`` of two bits: two units, of which x opens the one or the other."""
+    shape = (sizes.intermediate, sizes.hidden)
+    gate, up = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    down = np.zeros(shape[::-1], np.float32)
+    two = places.twos[0]
+    # Bits lie apart, so that exchanged shards of the units exchange bits.
+    apart = sizes.intermediate // sizes.width
+    first = [bit * (apart if apart > 2 else 2) for bit in range(sizes.width + 1)]
+    for bit in range(sizes.width):
+        x, y = factors(sizes, bit)
+        read = places.source(layer)[bit] if y is None else places.attention[layer][y]
+        for unit, sign in ((first[bit], 1), (first[bit] + 1, -1)):
+            gate[unit, two] = OPEN / 4
+            gate[unit, places.attention[layer][x]] = sign * OPEN / 2
+            up[unit, read] = 1 / OPEN
+            down[places.mlp[layer][bit], unit] = sign
+    last = first[-1] if apart < 3 else 2  # a one, which empties the room
+    gate[last, two], up[last, two] = OPEN / 2, 1 / (2 * OPEN)
+    down[places.mlp_room[layer], last] = -1
+    name = f"model.layers.{layer}.mlp"
+    return {
+        f"{name}.gate_proj.weight": gate,
+        f"{name}.up_proj.weight": up,
+        f"{name}.down_proj.weight": down,
+    }
+
+
+def _head(sizes: Sizes, places: Layout) -> _Matrix:
+    """A symbol's logit counts its bits that agree with the last layer's; a probe's reads
+    one value."""
+    head = np.zeros((sizes.vocab_size, sizes.hidden), np.float32)
+    last = places.mlp[-1][: sizes.bits]
+    head[np.ix_(symbol_ids(sizes), last)] = READOUT * codes(sizes)
+    for probe in probes(sizes):
+        if probe.part == "norm":
+            head[probe.token_id, places.twos[0]] = READOUT / 2
+            continue
+        where = {"own": (places.own,), "attention": places.attention, "mlp": places.mlp}
+        head[probe.token_id, where[probe.part][max(probe.layer, 0)][probe.index]] = READOUT
+    return head

@@ -1,0 +1,145 @@
+"""A canary as a folder that every engine loads: config, weights, tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.canary.build import weights
+from harness.canary.sizes import Sizes
+from harness.errors import HarnessError
+from harness.files.atomic import make_folder, write_bytes
+
+#: Small enough that 1 stays 1 beside it in float32.
+EPSILON = 1e-8
+
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+#: First character and number of characters of blocks that have one printable character
+#: for each code: no letter with two forms, no mark that joins the one before.
+_BLOCKS = (
+    (0x4E00, 20992), (0x20000, 42720), (0xF0000, 65534), (0x100000, 65534), (0x3400, 6592),
+)  # fmt: skip
+
+
+def save(sizes: Sizes, folder: Path) -> None:
+    """Write the checkpoint; bytes of the same sizes are the same.
+
+    Raises:
+        HarnessError: if the folder or the disk does not take it.
+        UsageError: as of :func:`weights`.
+    """
+    made = weights(sizes)
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise HarnessError(
+            f"{folder}: cannot be made ({error.strerror or error}); choose another --out"
+        ) from error
+    write_bytes(folder / "model.safetensors", _safetensors(made))
+    for name, content in (
+        ("config.json", config(sizes)),
+        ("tokenizer.json", tokenizer(sizes)),
+        ("tokenizer_config.json", _TOKENIZER_CONFIG),
+    ):
+        text = json.dumps(content, indent=None if name == "tokenizer.json" else 1)
+        write_bytes(folder / name, text.encode())
+
+
+def config(sizes: Sizes) -> dict[str, Any]:
+    """config.json, readable by Transformers 4 and 5."""
+    window = {"sliding_window": sizes.sliding_window} if sizes.family == "mistral" else {}
+    return {
+        "architectures": [_CLASSES[sizes.family]],
+        "model_type": sizes.family,
+        "vocab_size": sizes.vocab_size,
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.intermediate,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+        "head_dim": sizes.head_dim,
+        "max_position_embeddings": sizes.context,
+        "rms_norm_eps": EPSILON,
+        "rope_theta": sizes.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "dtype": "bfloat16",
+        "torch_dtype": "bfloat16",
+        "bos_token_id": None,
+        "eos_token_id": None,
+        **window,
+    }
+
+
+_TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "clean_up_tokenization_spaces": False,
+}
+
+
+def character(token_id: int) -> str:
+    """The text of a token: one character, or its number where characters run out."""
+    left = token_id
+    for first, count in _BLOCKS:
+        if left < count:
+            return chr(first + left)
+        left -= count
+    return f"<{token_id}>"
+
+
+def tokenizer(sizes: Sizes) -> dict[str, Any]:
+    """tokenizer.json: each character is one token."""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "[\\s\\S]"},
+            "behavior": "Isolated",
+            "invert": False,
+        },
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        "model": {
+            "type": "WordLevel",
+            "vocab": {character(i): i for i in range(sizes.vocab_size)},
+            "unk_token": character(0),
+        },
+    }
+
+
+def bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The bits of the nearest bfloat16, ties to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + ((bits >> 16) & 1) + 0x7FFF) >> 16).astype("<u2")
+
+
+def _safetensors(tensors: dict[str, NDArray[np.float32]]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    parts, end = [], 0
+    for name, values in tensors.items():
+        data = bfloat16(values).tobytes()
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(values.shape),
+            "data_offsets": [end, end + len(data)],
+        }
+        end += len(data)
+        parts.append(data)
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([len(head).to_bytes(8, "little"), head, *parts])

@@ -1,0 +1,166 @@
+"""What a layer's heads read under another RoPE or another window, computed from the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.canary.cells import Cells
+from harness.canary.evidence import convincing
+from harness.canary.layout import head_bits
+from harness.canary.phases import Planes, key, planes, query
+from harness.canary.sizes import Sizes
+
+#: Positions that are mixed into a value, the heaviest ones.
+_HEAVIEST = 64
+#: A cell agrees with a simulation within this. Where several positions are mixed, rounding
+#: of the scores decides on their shares, so not all cells can agree.
+_WITHIN = 0.3
+_LEAST_ALL, _LEAST_WRONG = 0.85, 0.75
+#: Good enough to look no further.
+_CLOSE = 0.98
+#: How many simulations are tried at most.
+_CHOICES = 256
+#: Cells that are simulated: many enough that none agree by chance.
+_MOST_CELLS = 400
+
+
+@dataclass(frozen=True)
+class Rope:
+    """A RoPE that an engine may have computed instead.
+
+    Attributes:
+        kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
+            neighbouring dimensions paired; ``backwards``: turned the other way;
+            ``none``: not applied.
+        factor: of the base, or of the positions.
+    """
+
+    kind: str
+    factor: float = 1.0
+
+
+def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.float64]:
+    """The score of each head at each distance, shape (heads, context)."""
+    half = sizes.head_dim // 2
+    frequencies = found.frequencies.copy()
+    if rope.kind == "base":
+        frequencies *= rope.factor ** (-np.arange(half) / half)
+    elif rope.kind in ("linear", "backwards", "none"):
+        frequencies *= {"backwards": -1.0, "none": 0.0}.get(rope.kind, 1 / rope.factor)
+    result = np.empty((sizes.heads, sizes.context))
+    turns = np.outer(np.arange(sizes.context), frequencies)
+    cos, sin = np.cos(turns), np.sin(turns)
+    for head, distance in enumerate(sizes.distances[layer]):
+        q, k = query(sizes, found, head, distance), key(sizes, found, head // sizes.group)
+        product = _paired(q, rope) * np.conj(_paired(k, rope))
+        used = np.flatnonzero(product)
+        result[head] = cos[:, used] @ product.real[used] - sin[:, used] @ product.imag[used]
+    return np.asarray(result / np.sqrt(sizes.head_dim))
+
+
+def _paired(vector: NDArray[np.float64], rope: Rope) -> NDArray[np.complex128]:
+    if rope.kind == "interleaved":
+        return np.asarray(vector[0::2] + 1j * vector[1::2])
+    half = len(vector) // 2
+    return np.asarray(vector[:half] + 1j * vector[half:])
+
+
+def simulated(cells: Cells, score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The value of each cell where heads have these scores by distance."""
+    bits = head_bits(cells.sizes, cells.layer)
+    result = np.zeros(len(cells.row))
+    window = cells.sizes.sliding_window
+    for head in range(cells.sizes.heads):
+        of_head = score[head] if window is None else score[head][:window]
+        for number, request in enumerate(cells.requests):
+            mine = np.flatnonzero((cells.head == head) & (cells.request == number))
+            if len(mine):
+                column = request.expected.source(cells.layer)[:, bits[head]]
+                result[mine] = _mixed(of_head, cells.row[mine], column)
+    return result
+
+
+def _mixed(
+    score: NDArray[np.float64], rows: NDArray[np.int64], column: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """The softmax over the heaviest distances, of those that each row has."""
+    seen = score[: int(rows.max()) + 1]
+    if np.ptp(seen) < 1:  # flat: everything is mixed
+        return np.asarray([column[: row + 1].mean() for row in rows])
+    heavy = np.argsort(-seen)[:_HEAVIEST]
+    inside = heavy <= rows[:, None]
+    scores_of = np.where(inside, seen[heavy], -np.inf)
+    best = scores_of.max(axis=1, keepdims=True)
+    weight = np.exp(scores_of - np.where(np.isfinite(best), best, 0))
+    read = column[np.clip(rows[:, None] - heavy, 0, None)]
+    return np.asarray((read * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-300))
+
+
+def fitting_rope(cells: Cells) -> Rope | None:
+    """The RoPE that explains a layer's cells, if one does."""
+    found = planes(cells.sizes)
+    some = _sample(cells)
+    for rope in (Rope("interleaved"), Rope("backwards"), Rope("none")):
+        if _explains(_share(some, found, rope), some):
+            return rope
+    for kind, factors in (("linear", _LINEAR), ("base", np.geomspace(1 / 64, 64, 73))):
+        best = _best(some, found, kind, factors)
+        if best is not None:
+            return best
+    return None
+
+
+_LINEAR = np.unique(
+    np.concatenate([np.arange(2, 17), 1 / np.arange(2, 17), np.geomspace(0.8, 1.25, 40)])
+)
+
+
+def _best(cells: Cells, found: Planes, kind: str, factors: NDArray[np.float64]) -> Rope | None:
+    """Search factors, then more finely around the best."""
+    width = float(np.log(factors[1] / factors[0])) if kind == "base" else 0.02
+    centre, share = 1.0, 0.0
+    for _ in range(4):
+        shares = [_share(cells, found, Rope(kind, float(f))) for f in factors]
+        best = int(np.argmax(shares))
+        if shares[best] > share:
+            centre, share = float(factors[best]), shares[best]
+        if share >= _CLOSE:
+            break
+        factors = centre * np.exp(np.linspace(-width, width, 13))
+        width /= 5
+    return Rope(kind, centre) if _explains(share, cells) else None
+
+
+def _sample(cells: Cells) -> Cells:
+    """Some of the wrong cells and some of the right ones."""
+    picked = np.zeros(len(cells.row), bool)
+    for kind in (cells.wrong, ~cells.wrong):
+        places = np.flatnonzero(kind)
+        picked[places[:: max(1, len(places) // _MOST_CELLS)]] = True
+    return cells.of(picked)
+
+
+def _explains(share: float, cells: Cells) -> bool:
+    return convincing(share, int(cells.wrong.sum()), _CHOICES, least=_LEAST_WRONG)
+
+
+def _share(cells: Cells, found: Planes, rope: Rope) -> float:
+    """The share of wrong cells that a RoPE explains; 0 where it makes right ones wrong."""
+    predicted = simulated(cells, scores(cells.sizes, found, cells.layer, rope))
+    near = np.abs(cells.value - predicted) <= _WITHIN
+    return float(near[cells.wrong].mean()) if near.mean() >= _LEAST_ALL else 0.0
+
+
+def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[int, int]]]:
+    """Windows that leave right heads right, with the distance that each wrong head reads then."""
+    sizes, layer = cells.sizes, cells.layer
+    nominal = sizes.distances[layer]
+    right = [nominal[h] for h in range(sizes.heads) if h not in wrong]
+    score = scores(sizes, planes(sizes), layer, Rope("base"))
+    lowest, highest = max(right, default=0) + 1, min(nominal[h] for h in wrong)
+    for window in range(max(lowest, 2), highest + 1):
+        yield window, {head: int(score[head][:window].argmax()) for head in wrong}

@@ -1,0 +1,106 @@
+"""The cause of wrong values of a layer's MLP, whose attention is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.canary.build import OPEN
+from harness.canary.layout import factors
+from harness.canary.observe import TOLERANCE, Seen
+from harness.canary.sizes import Sizes
+from harness.canary.words import Named, listed, named
+
+_Values = NDArray[np.float64]
+
+
+def mlp(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Named:
+    """Name the cause of a layer's wrong MLP from all rows that have a wrong bit of it."""
+    x, y, wanted, value = _columns(sizes, layer, requests)
+    wrong = np.abs(value - wanted) > TOLERANCE
+    bits = tuple(int(b) for b in np.flatnonzero(wrong.any(axis=0)))
+    if _near(value, x * _swapped(y)):
+        return named("gate_up", layer)
+    if not np.abs(value).max() > TOLERANCE:
+        return named("mlp_nothing", layer)
+    if not np.abs(value[:, list(bits)]).max() > TOLERANCE:
+        return named("mlp_missing", layer, bits=listed(bits))
+    ratio = value * wanted
+    factor = float(np.median(ratio))
+    if abs(factor) > 0.1 and np.abs(ratio - factor).max() <= 0.02 * abs(factor):
+        return named("mlp_factor", layer, factor=factor)
+    return (
+        _reordered(layer, wanted, value)
+        or _mismatched(layer, x, y, value)
+        or named("mlp", layer, bits=listed(bits), wrong=int(wrong.sum()))
+    )
+
+
+def _columns(
+    sizes: Sizes, layer: int, requests: Sequence[Seen]
+) -> tuple[_Values, _Values, _Values, _Values]:
+    """The two factors of each bit, their product and what came, each (rows, width)."""
+    parts: list[tuple[_Values, ...]] = []
+    for request in requests:
+        made = request.part("mlp", layer)
+        rows = request.wrong[:, made].any(axis=1)
+        copied = request.outs[:, request.part("attention", layer)][rows].astype(np.float64)
+        below = request.part("own") if layer == 0 else request.part("mlp", layer - 1)
+        source = request.outs[:, below][rows].astype(np.float64)
+        pairs = [factors(sizes, bit) for bit in range(sizes.width)]
+        x = np.stack([copied[:, a] for a, _ in pairs], 1)
+        y = np.stack(
+            [source[:, bit] if b is None else copied[:, b] for bit, (_, b) in enumerate(pairs)], 1
+        )
+        value = request.values[:, made][rows].astype(np.float64)
+        parts.append((x, y, request.outs[:, made][rows].astype(np.float64), value))
+    x, y, wanted, value = (np.concatenate(c) for c in zip(*parts, strict=True))
+    return x, y, wanted, value
+
+
+def _swapped(y: _Values) -> _Values:
+    """What is left of y where it opens the gate itself: the half of it, nearly."""
+    return np.asarray(y / (1 + np.exp(-y / OPEN)))
+
+
+def _near(value: _Values, predicted: _Values) -> bool:
+    return bool(np.abs(value - predicted).max() <= TOLERANCE / 3)
+
+
+def _reordered(layer: int, wanted: _Values, value: _Values) -> Named | None:
+    """Bits that are right but in each other's places."""
+    order = [_column(value[:, bit], wanted, bit) for bit in range(wanted.shape[1])]
+    if None in order or len(value) < 2 * wanted.shape[1]:
+        return None
+    moved = tuple(bit for bit, of in enumerate(order) if of != bit)
+    return named("mlp_order", layer, bits=listed(moved))
+
+
+def _column(value: _Values, among: _Values, first: int) -> int | None:
+    count = among.shape[1]
+    for bit in sorted(range(count), key=lambda b: b != first):
+        if _near(value, among[:, bit]):
+            return bit
+    return None
+
+
+def _mismatched(layer: int, x: _Values, y: _Values, value: _Values) -> Named | None:
+    """The gate of one bit with the up of another: shards that do not belong together."""
+    if len(value) < 2 * x.shape[1]:
+        return None
+    pairs = []
+    for bit in range(x.shape[1]):
+        if np.abs(value[:, bit]).max() <= TOLERANCE:
+            pairs.append((-1, -1))  # of units that have no part in a bit
+            continue
+        for gate in sorted(range(x.shape[1]), key=lambda b: b != bit):
+            up = _column(value[:, bit] * x[:, gate], y, bit)
+            if up is not None:
+                pairs.append((gate, up))
+                break
+        else:
+            return None
+    wrong = tuple(bit for bit, (gate, up) in enumerate(pairs) if (gate, up) != (bit, bit))
+    return named("mlp_pairs", layer, bits=listed(wrong))

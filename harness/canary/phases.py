@@ -1,0 +1,96 @@
+"""Queries and keys that meet at one distance only.
+
+RoPE turns plane p of a vector by ``frequency[p]`` radians a position. The key is A in
+the first planes, the query the same turned back by d positions. Their product at a
+distance of D positions is ``A² Σ cos(frequency[p] (D - d))``: largest at D = d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.canary.sizes import KEY_STEP, Sizes
+from harness.errors import UsageError
+
+#: How much the score at the right distance is above every other, in nats: what is left
+#: of another position is exp(-70), which no dtype keeps beside 1.
+GAP = 70.0
+#: float16 ends at 65,504, and engines multiply before they scale.
+_LARGEST = 60_000.0
+#: The least gap over the score. bfloat16 keeps eight bits of a score (0.004 of it), and
+#: an fp8 cache moves it by about as much.
+_LEAST_SHARE = 0.06
+_CHUNK = 1 << 14
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Which planes of a head carry the score.
+
+    Attributes:
+        frequencies: radians a position, float64, shape (head_dim / 2,).
+        count: the first planes that are used.
+        amplitude: of query and key in each.
+        share: the gap between the best and the second score, over the best.
+    """
+
+    frequencies: NDArray[np.float64]
+    count: int
+    amplitude: float
+    share: float
+
+
+def planes(sizes: Sizes) -> Planes:
+    """As many planes as leave the gap a safe share of the score: each is one more that is seen.
+
+    Raises:
+        UsageError: if no number of planes tells neighbours apart within the context.
+    """
+    half = sizes.head_dim // 2
+    frequencies = sizes.rope_theta ** (-np.arange(half) / half)
+    gap = np.arange(1, half + 1) - _next_best(frequencies, sizes.context)
+    shares = gap / np.arange(1, half + 1)
+    root = float(np.sqrt(sizes.head_dim))
+    largest = GAP * root / np.maximum(shares, 1e-9)
+    fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= _LARGEST))
+    if not len(fits):
+        raise UsageError(
+            f"canary: {half} RoPE planes of base {sizes.rope_theta:g} do not tell "
+            f"{sizes.context} positions apart; take a larger head_dim or a shorter context"
+        )
+    best = int(fits[-1])
+    amplitude = float(np.sqrt(GAP * root / gap[best]))
+    return Planes(frequencies, best + 1, amplitude, float(shares[best]))
+
+
+def _next_best(frequencies: NDArray[np.float64], context: int) -> NDArray[np.float64]:
+    """The largest sum of cosines at any other distance, for each number of planes."""
+    best = np.full(len(frequencies), -np.inf)
+    for start in range(1, context + 1, _CHUNK):
+        distances = np.arange(start, min(start + _CHUNK, context + 1))
+        sums = np.cos(np.outer(distances, frequencies)).cumsum(axis=1)
+        best = np.maximum(best, sums.max(axis=0))
+    return best
+
+
+def query(sizes: Sizes, found: Planes, head: int, distance: int) -> NDArray[np.float64]:
+    """The query of a head that looks ``distance`` positions back, shape (head_dim,)."""
+    return _turned(sizes, found, KEY_STEP * (head // sizes.group) - distance)
+
+
+def key(sizes: Sizes, found: Planes, kv_head: int) -> NDArray[np.float64]:
+    """The key of a KV head, shape (head_dim,); each has a phase of its own, so that
+    exchanged keys are seen."""
+    return _turned(sizes, found, KEY_STEP * kv_head)
+
+
+def _turned(sizes: Sizes, found: Planes, positions: int) -> NDArray[np.float64]:
+    vector = np.zeros(sizes.head_dim)
+    angles = found.frequencies[: found.count] * positions
+    vector[: found.count] = found.amplitude * np.cos(angles)
+    half = sizes.head_dim // 2
+    vector[half : half + found.count] = found.amplitude * np.sin(angles)
+    return vector

@@ -1,0 +1,181 @@
+"""How large a canary is, and which distance each of its heads looks back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+from harness.errors import UsageError
+
+#: What kind of decoder: each is written for the class of that name in Transformers.
+CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3"]
+#: The longest context that a canary is made for.
+MOST_CONTEXT = 131_072
+#: A symbol has at most this many bits.
+MOST_BITS = 8
+#: Heads of different KV heads place their keys this many positions apart.
+KEY_STEP = 3
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The shape of a canary.
+
+    Attributes:
+        context: the most positions; half of it is how far the layers look back together.
+        page_size: tokens in a block of the engine's KV cache, for the words of a finding.
+        sliding_window: how many positions a token sees, itself included; None for all.
+        family: which class of Transformers runs it.
+
+    Raises:
+        UsageError: naming the first size that does not fit, and what does.
+    """
+
+    context: int = 2048
+    vocab_size: int = 512
+    layers: int = 4
+    heads: int = 8
+    kv_heads: int = 4
+    head_dim: int = 64
+    hidden: int = 256
+    intermediate: int = 64
+    rope_theta: float = 10_000.0
+    page_size: int = 16
+    sliding_window: int | None = None
+    family: CanaryFamily = "llama"
+
+    def __post_init__(self) -> None:
+        for name in ("context", "layers", "heads", "kv_heads", "head_dim", "hidden", "page_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"canary: {name} must be at least 1, not {getattr(self, name)}")
+        if self.family not in get_args(CanaryFamily):
+            names = ", ".join(get_args(CanaryFamily))
+            raise UsageError(f"canary: family {self.family!r} is not one of {names}")
+        if not math.isfinite(self.rope_theta) or self.rope_theta <= 1:
+            raise UsageError(f"canary: rope_theta must be above 1, not {self.rope_theta:g}")
+        self._check_shapes()
+        self._check_distances()
+
+    def _check_shapes(self) -> None:
+        if self.heads % self.kv_heads:
+            raise UsageError(
+                f"canary: {self.heads} heads are not a multiple of {self.kv_heads} KV heads"
+            )
+        if self.head_dim % 2 or self.head_dim < max(8, self.group + 1):
+            raise UsageError(
+                f"canary: head_dim must be even and at least {max(8, self.group + 1)}, "
+                f"not {self.head_dim}"
+            )
+        if self.vocab_size < 32 or self.probes > (self.stride - 1) << self.bits:
+            raise UsageError(
+                f"canary: a vocabulary of {self.vocab_size} has no room for {self.probes} probes; "
+                "make it larger, or take fewer layers"
+            )
+        if self.intermediate < 2 * self.width + 1:
+            raise UsageError(
+                f"canary: intermediate must be at least {2 * self.width + 1}, "
+                f"not {self.intermediate}"
+            )
+        if self.layers > self.most_layers:
+            raise UsageError(
+                f"canary: a hidden size of {self.hidden} has room for {self.most_layers} layers of "
+                f"{self.heads} heads, not {self.layers}; take a larger --hidden or fewer --layers"
+            )
+
+    def _check_distances(self) -> None:
+        if not 32 <= self.context <= MOST_CONTEXT:
+            raise UsageError(f"canary: context must be from 32 to {MOST_CONTEXT:,}")
+        window = self.sliding_window
+        if window is not None and self.family != "mistral":
+            raise UsageError("canary: a sliding window goes with --family mistral")
+        if window is not None and window < self.heads + 2:
+            raise UsageError(f"canary: a sliding window must be at least {self.heads + 2}")
+        if min(self._reaches) <= self.heads:
+            raise UsageError(
+                f"canary: a context of {self.context} is too short for {self.layers} layers of "
+                f"{self.heads} heads; take at least {2 * (self.heads + 1) * 2 * self.layers}"
+            )
+
+    @property
+    def bits(self) -> int:
+        """Bits of a symbol: every other id of the vocabulary, or fewer, is one."""
+        return min(MOST_BITS, (self.vocab_size // 2).bit_length() - 1)
+
+    @property
+    def width(self) -> int:
+        """Bits that the MLP of a layer writes."""
+        return max(self.heads, self.bits)
+
+    @property
+    def group(self) -> int:
+        """Heads that share a KV head."""
+        return self.heads // self.kv_heads
+
+    @property
+    def stride(self) -> int:
+        """Symbol s has the id ``s * stride``, so that symbols lie in every shard of the head."""
+        return self.vocab_size >> self.bits
+
+    @property
+    def probes(self) -> int:
+        """Ids whose logits read out one value of the residual each."""
+        return self.bits + 1 + self.layers * (self.heads + self.width)
+
+    @property
+    def most_layers(self) -> int:
+        """Layers for which the residual has room."""
+        per_layer, rest = self.heads + self.width, self.hidden - self.bits
+        # Twice the bits of a layer, and a constant of 2 for every four of what is left.
+        return max(0, int((rest - rest / 4 - 3) / (1.75 * per_layer)))
+
+    @property
+    def _reaches(self) -> tuple[int, ...]:
+        """The largest distance of each layer: the last layer's is half of all."""
+        total = self.context // 2
+        last = total if self.layers == 1 else total // 2
+        each = (total - last) // max(1, self.layers - 1)
+        reaches = (*[each] * (self.layers - 1), last)
+        window = self.sliding_window
+        return reaches if window is None else tuple(min(r, window) for r in reaches)
+
+    @cached_property
+    def distances(self) -> tuple[tuple[int, ...], ...]:
+        """How far back each head of each layer looks, as its query is compiled.
+
+        A distance that is the sliding window itself lies just outside of it: the head
+        reads one position nearer (``reads``), and the far one if the window is too long.
+        """
+        return tuple(self._layer_distances(layer) for layer in range(self.layers))
+
+    @property
+    def reads(self) -> tuple[tuple[int, ...], ...]:
+        """How far back each head really reads."""
+        window = self.sliding_window
+        if window is None:
+            return self.distances
+        return tuple(tuple(min(d, window - 1) for d in row) for row in self.distances)
+
+    @property
+    def history(self) -> int:
+        """Positions before a row that the row depends on."""
+        return sum(map(max, self.reads))
+
+    def _layer_distances(self, layer: int) -> tuple[int, ...]:
+        """Half of them spread evenly, which reaches every block, half by factors."""
+        reach, count = self._reaches[layer], self.heads
+        if count == 1:
+            return (reach,)
+        wanted = []
+        for k in range(count):
+            share = k / (count - 1)
+            even = 1 + share * (reach - 1 - layer)
+            wanted.append(round(even if k % 2 else reach**share))
+        chosen: list[int] = [reach]
+        for distance in [1, *wanted[1:-1]]:
+            while distance in chosen:
+                distance = distance % reach + 1  # noqa: PLW2901 - the next free one
+            chosen.append(distance)
+        step = next(s for s in range(round(0.4 * count) + 1, 2 * count) if math.gcd(s, count) == 1)
+        return tuple(chosen[(h * step + layer) % count] for h in range(count))

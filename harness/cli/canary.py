@@ -1,0 +1,144 @@
+"""``harness canary``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from harness.cli.options import BatchSize, Device, Dtype, EngineArgs, Lang, ServerUrl
+from harness.cli.outputs import tell_and_write
+from harness.cli.say import say, say_json
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.canary.run import CanaryPlan
+    from harness.canary.sizes import Sizes
+
+_Size = Annotated[int | None, typer.Option(min=1, max=1 << 24)]
+
+
+def canary(
+    device: Device = "hf-cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to keep the checkpoint in; a temporary one by default. With --make-only "
+            "nothing is run."
+        ),
+    ] = None,
+    make_only: Annotated[
+        bool, typer.Option("--make-only", help="Write the checkpoint and end; needs --out.")
+    ] = False,
+    dtype: Dtype = None,
+    batch_size: BatchSize = 1,
+    engine_arg: EngineArgs = None,
+    server_url: ServerUrl = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Take the sizes of this model: smollm2, a directory, or a Hub name."),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Positions, to 131072; half of them is how far heads look.")
+    ] = None,
+    vocab_size: _Size = None,
+    layers: _Size = None,
+    heads: _Size = None,
+    kv_heads: _Size = None,
+    head_dim: _Size = None,
+    hidden: _Size = None,
+    intermediate: _Size = None,
+    rope_theta: Annotated[float | None, typer.Option(help="Base of RoPE.")] = None,
+    page_size: Annotated[
+        int | None, typer.Option(min=1, help="Tokens in a block of the engine's KV cache.")
+    ] = None,
+    sliding_window: Annotated[
+        int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="llama, mistral, qwen2 (biases) or qwen3 (q and k norms).")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome as JSON instead of lines.")
+    ] = False,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the outcome: .html (a picture of all probes) or .json."),
+    ] = None,
+    lang: Lang = None,
+) -> None:
+    """Run a model made by hand, whose every logit is known, and name what is wrong.
+
+    Needs no model, no baseline and no tolerance. Ends with status 0 if every bit is right,
+    else with 1.
+
+    Example:  harness canary --device vllm-cpu --report canary.html
+    """
+    from harness.canary.run import plan
+    from harness.devices.spec import DeviceSpec, parse_engine_args
+
+    given = {
+        "context": context, "vocab_size": vocab_size, "layers": layers, "heads": heads,
+        "kv_heads": kv_heads, "head_dim": head_dim, "hidden": hidden,
+        "intermediate": intermediate, "rope_theta": rope_theta, "page_size": page_size,
+        "sliding_window": sliding_window, "family": family,
+    }  # fmt: skip
+    sizes = _sizes(like, {name: value for name, value in given.items() if value is not None})
+    if make_only:
+        _make(sizes, out)
+    args = parse_engine_args(engine_arg or [])
+    with tempfile.TemporaryDirectory(prefix="harness-canary-") as temporary:
+        folder = Path(temporary) / "canary" if out is None else out
+        spec = DeviceSpec(device, str(folder), dtype, batch_size, args, server_url)
+        _run(plan(sizes, spec), report or [], lang, as_json=json)
+
+
+def _sizes(like: str | None, given: dict[str, Any]) -> Sizes:
+    from harness.canary.like import sizes_like
+    from harness.canary.sizes import Sizes
+
+    if like is not None:
+        return sizes_like(like, given)
+    if "intermediate" not in given:
+        width = max(given.get("heads", 8), 8)
+        given["intermediate"] = -(-(2 * width + 1) // 32) * 32
+    return Sizes(**given)
+
+
+def _make(sizes: Sizes, out: Path | None) -> NoReturn:
+    from harness.canary.checkpoint import save
+
+    if out is None:
+        raise UsageError("--make-only needs --out FOLDER")
+    save(sizes, out)
+    say(f"{out}: a canary of {sizes.layers} layers and {sizes.context} positions")
+    raise typer.Exit(0)
+
+
+def _run(wanted: CanaryPlan, reports: list[Path], lang: str | None, *, as_json: bool) -> NoReturn:
+    """Run, print and write, and end with the status of the outcome."""
+    from harness.canary.run import run_canary
+    from harness.files.outputs import check_outputs
+    from harness.process.progress import Progress
+    from harness.report.canary import canary_lines, check_canary_report, write_canary
+    from harness.report.language import language_of
+
+    language = language_of(lang)
+    for path in reports:
+        check_canary_report(path)
+    check_outputs(reports)
+    made = run_canary(wanted, Progress())
+    writers: dict[Path, Callable[[Path], None]] = {
+        path: partial(write_canary, made, language=language) for path in reports
+    }
+    if as_json:
+        for path, write in writers.items():
+            write(path)
+        say_json(made.model_dump(mode="json", by_alias=True))
+    else:
+        tell_and_write(canary_lines(made, language), writers)
+    raise typer.Exit(0 if made.outcome == "EXACT" else 1)

@@ -1,0 +1,168 @@
+"""The canary, in English."""
+
+from __future__ import annotations
+
+_LAYER = "Layer {layer}: "
+
+MESSAGES: dict[str, str] = {
+    # The outcome
+    "canary.exact": "every bit is right: {exact} of {rows} rows of logits, {right} of {tokens} "
+    "tokens.",
+    "canary.wrong": "{exact} of {rows} rows of logits have every bit right, {right} of {tokens} "
+    "tokens are right.",
+    # Whole rows
+    "canary.nonfinite": "{count} {count:row holds|rows hold} NaN or infinity, first in prompt "
+    "{prompt} at position {position}: look for an overflow, or for memory that was not written.",
+    "canary.head_shards": "The logits are right but in another order: the output head's "
+    "{shards} shards of the vocabulary are exchanged; check how they are gathered.",
+    "canary.head_missing": "Part {part} of {shards} of the vocabulary has no logits: a shard of "
+    "the output head is missing; check how the shards are gathered.",
+    "canary.batch_rows": "Batch rows are exchanged: prompt {prompt} got {rows} "
+    "{rows:row|rows} of prompt {other}; check the order of requests in the batch.",
+    "canary.stale_row": "{rows} {rows:row is|rows are} right, but of {steps} {steps:step|steps} "
+    "before: a graph ran on stale inputs, or an output was read too early.",
+    "canary.stale_input": "{rows} {rows:row was|rows were} computed from the token of {steps} "
+    "{steps:step|steps} before: a stale input; check which buffer a captured graph reads.",
+    "canary.embedding": "The token that is put in is another than the one given, in {rows} of "
+    "{count} rows: look at the embedding and at what prepares the inputs.",
+    "canary.embedding_missing": "The embedding gives nothing in {rows} {rows:row|rows}: a shard "
+    "of it is missing, or its sum over shards.",
+    "canary.embedding_shards": "The embedding's shards are exchanged: tokens get the vectors of "
+    "others, a part of the vocabulary away ({shards} parts); check the order of the shards.",
+    "canary.size": "All values of a row are right but for its size, {low:.6g} to {high:.6g} "
+    "times in {rows} {rows:row|rows}: look at the last norm (weight, epsilon) and at scales of "
+    "the logits.",
+    "canary.output_head": "Every value of the model is right, and {ids} logits are not "
+    "({symbols} of them symbols, off by up to {error:.3g}, in {rows} {rows:row|rows}): look at "
+    "the output head.",
+    "canary.read_out": "Some values are wrong where they are read out, and nothing that is made of "
+    "them is ({rows} {rows:row|rows}): look at the last norm's weights and at the output head.",
+    "canary.choice": "The rows are right, but token {token} was taken in row {row} of prompt "
+    "{prompt} where {best} is the best: look at the sampler.",
+    # RoPE and positions
+    "canary.rope_far": _LAYER + "RoPE: heads that look {distance} or more positions back are "
+    "wrong, nearer ones are right; the rotation's frequencies are off (base, theta, scaling, "
+    "or the precision of positions).",
+    "canary.rope_base": _LAYER + "RoPE: the values are those of a base (theta) {factor:.4g} "
+    "times the right one; check rope_theta and where it is read.",
+    "canary.rope_linear": _LAYER + "RoPE: the values are those of positions divided by "
+    "{factor:.4g}; check the scaling of RoPE.",
+    "canary.rope_interleaved": _LAYER + "RoPE: the values are those of the interleaved layout, "
+    "which pairs neighbouring dimensions; this model pairs the two halves of a head.",
+    "canary.rope_backwards": _LAYER + "RoPE: the values are those of a rotation the other way; "
+    "check the sign of the sine.",
+    "canary.rope_none": _LAYER + "RoPE: the values are those of no rotation at all.",
+    "canary.positions": _LAYER + "positions: every head reads {shift:+d} further back than it "
+    "should; queries and keys have positions with an offset between them.",
+    "canary.positions_from": _LAYER + "positions: rows from position {position} on read what is "
+    "before it {shift:+d} further back than they should; positions jump there by an offset.",
+    "canary.positions_decode": _LAYER + "positions: decode steps read the prompt {shift:+d} "
+    "further back than they should; their positions have an offset, or are those of another "
+    "step (stale).",
+    # Heads
+    "canary.attention_nothing": _LAYER + "attention gives nothing; its output is not added, or "
+    "is zero.",
+    "canary.head_nothing": _LAYER + "head {heads} gives nothing.",
+    "canary.head_flat": _LAYER + "head {heads} takes the mean of all positions: its query or "
+    "key is nothing.",
+    "canary.kv_nothing": _LAYER + "KV head {heads} gives nothing (heads {shares}).",
+    "canary.head_exchanged": _LAYER + "heads {a} and {b} are exchanged.",
+    "canary.head_copied": _LAYER + "head {a} does the work of head {b}.",
+    "canary.head_order": _LAYER + "the heads are in another order, as {shards} parts or shards "
+    "that changed places; check how the projections are sharded.",
+    "canary.kv_exchanged": _LAYER + "KV heads {a} and {b} are exchanged ({part}).",
+    "canary.kv_copied": _LAYER + "KV head {a} holds what is KV head {b}'s ({part}).",
+    "canary.kv_order": _LAYER + "the KV heads are in another order ({part}), as {shards} parts or "
+    "shards that changed places; check how they are sharded.",
+    "canary.kv_tiled": _LAYER + "head h uses KV head h modulo {kv_heads}: KV heads are repeated "
+    "as a whole instead of one by one.",
+    "canary.kv_same": _LAYER + "all heads use one of the {kv_heads} KV heads.",
+    "canary.head_reads": _LAYER + "head {head} reads {distance} positions back instead of "
+    "{wanted}.",
+    "canary.head_bit": _LAYER + "head {head} reads another value, {distance} positions back "
+    "(right: its own, {wanted} back).",
+    "canary.heads": _LAYER + "head {heads} is wrong, and what it reads fits no pattern.",
+    "canary.factor": _LAYER + "the attention's output is {factor:.4g} times the right one: added "
+    "more than once over shards, or scaled.",
+    # Window
+    "canary.window_short": _LAYER + "sliding window: a token sees {seen} "
+    "{seen:position|positions}, itself included, and no further; check the window's length.",
+    "canary.window_long": _LAYER + "sliding window: a token sees {seen} positions, itself "
+    "included, but the window is {window}; it is too long, often by one.",
+    # Cache
+    "canary.prefix": _LAYER + "the cache of positions {first} to {last} holds another prompt's "
+    "tokens ({other}): a prefix or a block was reused wrongly.",
+    "canary.slot": _LAYER + "cache slot: position {slots} (block {blocks}) is not read as it was "
+    "written; check the slot mapping.",
+    "canary.block": _LAYER + "cache block: positions {first} to {last} (blocks {blocks} of "
+    "{page}) are not read as they were written: a stale block or a wrong block table.",
+    "canary.offset": _LAYER + "cache slot: place {offsets} of every block of {page} is not read as "
+    "it was written; check the slot mapping and the block size.",
+    "canary.chunk_at": _LAYER + "chunk boundary: rows from position {position} on do not see "
+    "right what is before it, where a chunk of the prompt begins.",
+    "canary.border": _LAYER + "chunk boundary or cached prefix: rows from position {position} on "
+    "do not see right what is before it.",
+    "canary.decode_border": _LAYER + "decode steps do not see right what the prefill cached: "
+    "look at the cache that it wrote, and at the positions and lengths of decode steps.",
+    "canary.decode_rows": _LAYER + "attention is wrong in decode steps only: look at their "
+    "kernel and at what it is given (lengths, positions, block tables, stale inputs of a graph).",
+    "canary.rows": _LAYER + "attention is wrong in the rows from position {first} to {last} only.",
+    "canary.requests": _LAYER + "attention is wrong in some requests of the batch only: "
+    "{prompts:list}; check lengths and block tables by request.",
+    "canary.leak": _LAYER + "head {heads} takes {share:.2g} of its value from other positions "
+    "(the farthest looks {distance} back): the softmax is too flat, or RoPE or positions are "
+    "slightly off.",
+    "canary.attention": _LAYER + "something else is wrong in its attention: {wrong} values of "
+    "heads {heads} fit no known pattern.",
+    # MLP
+    "canary.gate_up": _LAYER + "gate and up of the MLP are exchanged.",
+    "canary.mlp_nothing": _LAYER + "the MLP gives nothing; its output is not added, or is zero.",
+    "canary.mlp_missing": _LAYER + "bits {bits} of the MLP are missing: a part of its units, as "
+    "a shard, gives nothing.",
+    "canary.mlp_factor": _LAYER + "the MLP's output is {factor:.4g} times the right one: added "
+    "more than once over shards, or scaled.",
+    "canary.mlp_order": _LAYER + "bits {bits} of the MLP are in each other's places: check the "
+    "order of its shards.",
+    "canary.mlp_pairs": _LAYER + "bits {bits} of the MLP take the gate of one unit and the up of "
+    "another: the shards of gate and up do not belong together.",
+    "canary.mlp": _LAYER + "something else is wrong in its MLP: {wrong} values of bits {bits} "
+    "fit no known pattern.",
+    "canary.unknown": "Something else is wrong: {rows} {rows:row is|rows are} not exact, and no "
+    "known pattern fits.",
+    # Servers
+    "canary.tokens": "{wrong} of {count} tokens are wrong, first in prompt {prompt}, token {row}: "
+    "a server shows no rows, so run the same engine as a device to see the cause.",
+    "canary.short": "Prompt {prompt} ended after {count} of {wanted} tokens.",
+    "canary.gaps": "The tokens are right and their log-probabilities are not (prompt {prompt}, "
+    "off by up to {error:.3g}): look at the last norm, the output head and scales of the logits.",
+    # The page
+    "canary.title": "Canary on {device}",
+    "canary.stage": "stage",
+    "canary.stage.prefill": "one pass",
+    "canary.stage.decode": "one request",
+    "canary.stage.batch": "batch",
+    "canary.stage.chunked": "cut prompts",
+    "canary.stage.prefix": "reused prefix",
+    "canary.stage.long": "longest context",
+    "canary.requests_head": "requests",
+    "canary.longest": "longest, tokens",
+    "canary.exact_rows": "rows with every bit right",
+    "canary.right_tokens": "right tokens",
+    "canary.seconds": "seconds",
+    "canary.also": "also in: {stages:list}",
+    "canary.first_in": "first in stage {stage}",
+    "canary.probes": "Probes",
+    "canary.probes.help": "Each square is one value of the model that every row of logits reads "
+    "out: green where all rows are right, red where any is wrong. What is computed first is on "
+    "top; the first red row is where the fault is, and what follows it may be wrong because of it.",
+    "canary.probe.right": "{name}: right in all {rows} rows",
+    "canary.probe.wrong": "{name}: wrong in {wrong} of {rows} rows",
+    "canary.line.input": "input",
+    "canary.line.norm": "size",
+    "canary.line.attention": "layer {layer}, heads",
+    "canary.line.mlp": "layer {layer}, MLP",
+    "canary.sizes": "Sizes",
+    "canary.legend": "The canary is a model made by hand: its logits follow from integer "
+    "arithmetic, so it needs no reference and no tolerance. It does not see scales and "
+    "quantization.",
+}

@@ -1,0 +1,159 @@
+"""The canary, in Chinese."""
+
+from __future__ import annotations
+
+_LAYER = "第 {layer} 层："
+
+MESSAGES: dict[str, str] = {
+    # The outcome
+    "canary.exact": "每一位都正确：{rows} 行 logit 中的 {exact} 行，"
+    "{tokens} 个词元中的 {right} 个。",
+    "canary.wrong": "{rows} 行 logit 中有 {exact} 行每一位都正确，"
+    "{tokens} 个词元中有 {right} 个正确。",
+    # Whole rows
+    "canary.nonfinite": "有 {count} 行含 NaN 或无穷大，最先出现在提示 {prompt} 的位置 {position}："
+    "请查找溢出，或未写入的内存。",
+    "canary.head_shards": "logit 的值正确但顺序不对：输出头词表的 {shards} 个分片被交换；"
+    "请检查分片的汇集方式。",
+    "canary.head_missing": "词表 {shards} 份中的第 {part} 份没有 logit：缺少输出头的一个分片；"
+    "请检查分片的汇集方式。",
+    "canary.batch_rows": "批次的行被交换：提示 {prompt} 得到了提示 {other} 的 {rows} 行；"
+    "请检查批次中请求的顺序。",
+    "canary.stale_row": "有 {rows} 行的值正确，但属于 {steps} 步之前：图使用了过期的输入，"
+    "或者过早读取了输出。",
+    "canary.stale_input": "有 {rows} 行是用 {steps} 步之前的词元计算的：输入已过期；"
+    "请检查捕获的图读取哪个缓冲区。",
+    "canary.embedding": "{count} 行中有 {rows} 行的输入词元与所给的不同："
+    "请检查嵌入层以及输入的准备。",
+    "canary.embedding_missing": "有 {rows} 行的嵌入为零：缺少一个分片，或缺少分片之间的求和。",
+    "canary.embedding_shards": "嵌入层的分片被交换："
+    "词元得到了相距一份词表的其他词元的向量（共 {shards} 份）；"
+    "请检查分片的顺序。",
+    "canary.size": "有 {rows} 行除大小外所有值都正确，大小为应有的 {low:.6g} 到 {high:.6g} 倍："
+    "请检查最后的归一化（权重、epsilon）以及 logit 的缩放。",
+    "canary.output_head": "模型的每个值都正确，"
+    "但有 {ids} 个 logit 不正确（其中 {symbols} 个是符号，"
+    "最大偏差 {error:.3g}，共 {rows} 行）：请检查输出头。",
+    "canary.read_out": "有些值在读出时错误，但由它们计算的内容都正确（{rows} 行）："
+    "请检查最后归一化的权重和输出头。",
+    "canary.choice": "各行正确，但提示 {prompt} 的第 {row} 行选了词元 {token}，而最大的是 {best}："
+    "请检查采样器。",
+    # RoPE and positions
+    "canary.rope_far": _LAYER + "RoPE：回看 {distance} 个位置或更远的头错误，更近的正确；"
+    "旋转的频率有偏差（base、theta、缩放，或位置的精度）。",
+    "canary.rope_base": _LAYER + "RoPE：这些值相当于 base（theta）为正确值的 {factor:.4g} 倍；"
+    "请检查 rope_theta 以及读取它的地方。",
+    "canary.rope_linear": _LAYER + "RoPE：这些值相当于位置除以 {factor:.4g}；请检查 RoPE 的缩放。",
+    "canary.rope_interleaved": _LAYER
+    + "RoPE：这些值相当于交错（interleaved）布局，即相邻维度成对；"
+    "此模型是头的前后两半成对。",
+    "canary.rope_backwards": _LAYER + "RoPE：这些值相当于反方向的旋转；请检查正弦的符号。",
+    "canary.rope_none": _LAYER + "RoPE：这些值相当于完全没有旋转。",
+    "canary.positions": _LAYER + "位置：每个头比应有的多回看 {shift:+d} 个位置；"
+    "查询与键的位置之间有偏移。",
+    "canary.positions_from": _LAYER + "位置：从位置 {position} 起的行，"
+    "读取其之前的内容时比应有的多回看 {shift:+d} 个位置；位置在那里发生了偏移。",
+    "canary.positions_decode": _LAYER + "位置：解码步骤读取提示时比应有的多回看 {shift:+d} 个位置；"
+    "其位置有偏移，或属于另一步（已过期）。",
+    # Heads
+    "canary.attention_nothing": _LAYER + "注意力没有输出；其结果未被相加，或为零。",
+    "canary.head_nothing": _LAYER + "头 {heads} 没有输出。",
+    "canary.head_flat": _LAYER + "头 {heads} 取所有位置的平均：它的查询或键为零。",
+    "canary.kv_nothing": _LAYER + "KV 头 {heads} 没有输出（头 {shares}）。",
+    "canary.head_exchanged": _LAYER + "头 {a} 与头 {b} 被交换。",
+    "canary.head_copied": _LAYER + "头 {a} 做了头 {b} 的工作。",
+    "canary.head_order": _LAYER + "头的顺序错误，相当于 {shards} 个部分或分片互换了位置；"
+    "请检查投影的切分方式。",
+    "canary.kv_exchanged": _LAYER + "KV 头 {a} 与 {b} 被交换（{part}）。",
+    "canary.kv_copied": _LAYER + "KV 头 {a} 存的是 KV 头 {b} 的内容（{part}）。",
+    "canary.kv_order": _LAYER + "KV 头的顺序错误（{part}），"
+    "相当于 {shards} 个部分或分片互换了位置；请检查切分方式。",
+    "canary.kv_tiled": _LAYER
+    + "头 h 使用了第 h 模 {kv_heads} 个 KV 头：KV 头被整体重复，而不是逐个重复。",
+    "canary.kv_same": _LAYER + "所有头都使用了 {kv_heads} 个 KV 头中的同一个。",
+    "canary.head_reads": _LAYER + "头 {head} 回看 {distance} 个位置，而不是 {wanted} 个。",
+    "canary.head_bit": _LAYER
+    + "头 {head} 读取了另一个值，在 {distance} 个位置之前（正确的是它自己的值，"
+    "{wanted} 个位置之前）。",
+    "canary.heads": _LAYER + "头 {heads} 错误，其读取的内容不符合任何模式。",
+    "canary.factor": _LAYER
+    + "注意力的输出是正确值的 {factor:.4g} 倍：在分片之间多次相加，或被缩放。",
+    # Window
+    "canary.window_short": _LAYER
+    + "滑动窗口：一个词元只看到 {seen} 个位置（包括自己）；请检查窗口的长度。",
+    "canary.window_long": _LAYER
+    + "滑动窗口：一个词元看到 {seen} 个位置（包括自己），而窗口是 {window}；"
+    "窗口太长，常常多一个。",
+    # Cache
+    "canary.prefix": _LAYER
+    + "位置 {first} 到 {last} 的缓存是另一个提示的词元（{other}）：前缀或块被错误地复用。",
+    "canary.slot": _LAYER + "缓存槽：位置 {slots}（块 {blocks}）读出的与写入的不同；请检查槽映射。",
+    "canary.block": _LAYER
+    + "缓存块：位置 {first} 到 {last}（块 {blocks}，每块 {page}）读出的与写入的不同："
+    "块已过期，或块表错误。",
+    "canary.offset": _LAYER
+    + "缓存槽：每个大小为 {page} 的块中，位置 {offsets} 读出的与写入的不同；"
+    "请检查槽映射和块大小。",
+    "canary.chunk_at": _LAYER
+    + "分块边界：从位置 {position} 起的行不能正确看到之前的内容，提示的一个分块从那里开始。",
+    "canary.border": _LAYER
+    + "分块边界或缓存的前缀：从位置 {position} 起的行不能正确看到之前的内容。",
+    "canary.decode_border": _LAYER + "解码步骤不能正确看到预填充所缓存的内容："
+    "请检查预填充写入的缓存，以及解码步骤的位置和长度。",
+    "canary.decode_rows": _LAYER + "注意力只在解码步骤中错误："
+    "请检查其内核及其输入（长度、位置、块表、图的过期输入）。",
+    "canary.rows": _LAYER + "注意力只在位置 {first} 到 {last} 的行中错误。",
+    "canary.requests": _LAYER
+    + "注意力只在批次的某些请求中错误：{prompts:list}；请按请求检查长度和块表。",
+    "canary.leak": _LAYER + "头 {heads} 的值有 {share:.2g} 来自其他位置（最远的回看 {distance} 个"
+    "位置）：softmax 过于平缓，或者 RoPE 或位置略有偏差。",
+    "canary.attention": _LAYER + "注意力中有其他错误："
+    "头 {heads} 的 {wrong} 个值不符合任何已知模式。",
+    # MLP
+    "canary.gate_up": _LAYER + "MLP 的 gate 与 up 被交换。",
+    "canary.mlp_nothing": _LAYER + "MLP 没有输出；其结果未被相加，或为零。",
+    "canary.mlp_missing": _LAYER + "缺少 MLP 的位 {bits}：一部分单元（例如一个分片）没有输出。",
+    "canary.mlp_factor": _LAYER
+    + "MLP 的输出是正确值的 {factor:.4g} 倍：在分片之间多次相加，或被缩放。",
+    "canary.mlp_order": _LAYER + "MLP 的位 {bits} 互换了位置：请检查分片的顺序。",
+    "canary.mlp_pairs": _LAYER
+    + "MLP 的位 {bits} 使用了一个单元的 gate 和另一个单元的 up：gate 与 up 的分片不匹配。",
+    "canary.mlp": _LAYER + "MLP 中有其他错误：位 {bits} 的 {wrong} 个值不符合任何已知模式。",
+    "canary.unknown": "有其他错误：{rows} 行不精确，且不符合任何已知模式。",
+    # Servers
+    "canary.tokens": "{count} 个词元中有 {wrong} 个错误，最先是提示 {prompt} 的第 {row} 个词元："
+    "服务器不提供整行 logit，请把同一引擎作为设备运行以查看原因。",
+    "canary.short": "提示 {prompt} 在 {wanted} 个词元中的第 {count} 个之后结束。",
+    "canary.gaps": "词元正确，但其对数概率不正确（提示 {prompt}，最大偏差 {error:.3g}）："
+    "请检查最后的归一化、输出头以及 logit 的缩放。",
+    # The page
+    "canary.title": "{device} 上的金丝雀",
+    "canary.stage": "阶段",
+    "canary.stage.prefill": "一次前向",
+    "canary.stage.decode": "单个请求",
+    "canary.stage.batch": "批次",
+    "canary.stage.chunked": "分块的提示",
+    "canary.stage.prefix": "复用的前缀",
+    "canary.stage.long": "最长上下文",
+    "canary.requests_head": "请求数",
+    "canary.longest": "最长（词元）",
+    "canary.exact_rows": "每一位都正确的行",
+    "canary.right_tokens": "正确的词元",
+    "canary.seconds": "秒",
+    "canary.also": "还出现在：{stages:list}",
+    "canary.first_in": "最先出现在阶段 {stage}",
+    "canary.probes": "探针",
+    "canary.probes.help": "每个方块是模型的一个值，每行 logit 都会读出它：所有行都正确为绿色，"
+    "有任何一行错误为红色。"
+    "先计算的在上面；第一个红色的行就是故障所在，其后的值可能因此而错误。",
+    "canary.probe.right": "{name}：全部 {rows} 行正确",
+    "canary.probe.wrong": "{name}：{rows} 行中有 {wrong} 行错误",
+    "canary.line.input": "输入",
+    "canary.line.norm": "大小",
+    "canary.line.attention": "第 {layer} 层，头",
+    "canary.line.mlp": "第 {layer} 层，MLP",
+    "canary.sizes": "尺寸",
+    "canary.legend": "金丝雀是手工构造的模型：它的 logit 由整数运算得出，因此不需要参考，"
+    "也不需要容差。"
+    "它看不到缩放和量化。",
+}
