@@ -32,7 +32,7 @@ from harness.baseline.baseline import (
     equals_reference,
 )
 from harness.baseline.controls import disagreement
-from harness.errors import BaselineError
+from harness.errors import BaselineError, HarnessError
 from harness.recording.format import Recording, load_recording
 
 DEFAULT_FOLDER = Path("baselines")
@@ -111,8 +111,8 @@ def put_in_place(folder: Path) -> None:
     """Swap the finished staging folder in, whole; the user's files of the old one move over.
 
     Raises:
-        BaselineError: if the folder cannot be written, or holds an arm that the harness did
-            not write; the earlier baseline stays.
+        HarnessError: if the folder cannot be written; the earlier baseline stays.
+        BaselineError: if it holds an arm that the harness did not write; likewise.
     """
     staging, old = staging_folder(folder), _old(folder)
     check_place(folder)
@@ -126,7 +126,7 @@ def put_in_place(folder: Path) -> None:
         os.rename(staging, folder)
     except OSError as error:
         recover(folder)
-        raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise HarnessError(f"{folder}: cannot be written ({error.strerror})") from error
     with contextlib.suppress(OSError):
         if old.is_dir():
             carry_over(old, folder)

@@ -97,8 +97,9 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     hidden folder beside the baseline's folder.
 
     Raises:
-        BaselineError: if fewer than two controls differ from the reference,
-            if its logits are not finite, or the place cannot be written.
+        BaselineError: if fewer than two controls differ from the reference, or if its logits
+            are not finite.
+        HarnessError: if the place cannot be written, among others.
     """
     target = _target(plan, plan.spec, progress)
     plan = replace(plan, subject=target.subject)
@@ -113,7 +114,7 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     try:
         make_folder(staging)
     except OSError as error:
-        raise BaselineError(
+        raise HarnessError(
             f"{folder}: cannot be written ({error.strerror}); choose another --baseline-dir"
         ) from error
     if plan.context is not None and target.dtype == "float32":
@@ -144,7 +145,7 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
                 stray.unlink()
             unmark(stray)
     except OSError as error:
-        raise BaselineError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise HarnessError(f"{folder}: cannot be written ({error.strerror})") from error
     put_in_place(folder)
 
 

@@ -18,7 +18,7 @@ from harness.baseline.folder import (
     resolve,
     staging_folder,
 )
-from harness.errors import BaselineError, ChecksumError
+from harness.errors import BaselineError, ChecksumError, HarnessError
 from harness.model.settings import GenerationSettings
 from harness.recording.format import (
     PromptRecord,
@@ -155,7 +155,7 @@ def test_a_swap_that_fails_leaves_the_old_baseline(
         rename(source, target)
 
     monkeypatch.setattr("harness.baseline.folder.os.rename", refuse)
-    with pytest.raises(BaselineError, match="cannot be written"):
+    with pytest.raises(HarnessError, match="cannot be written"):
         put_in_place(FOLDER)
     assert equals_reference(load_baseline(FOLDER).reference, baseline.reference)
 

@@ -169,12 +169,14 @@ FUSE = ("checkpoint", "fuse", "--input_dir", "model", "--output_dir", "fused")
 PLUGIN = ("-q", "-p", "no:cacheprovider", "-p", "harness.plugin", "--suite=s.yaml")
 CASES = {
     "record": Case(_record("a.json"), sample=9),
-    "record over another": Case(_record("a.json"), (_record("a.json", "--engine-arg=seed=4"),)),
+    "record over another": Case(
+        _record("a.json"), (_record("a.json", "--engine-arg=seed=4"),), step=5
+    ),
     "baseline make": Case((*MAKE, "--baseline-dir", "b"), step=9),
     "baseline make over another": Case(MAKE, step=9),
     "baseline prune": Case(("baseline", "prune", "--yes"), prepare=_left_arms, sample=3),
     "compare": Case(COMPARE, (_record("a.json"),), sample=7),
-    "compare over another": Case(COMPARE, (_record("a.json"), COMPARE)),
+    "compare over another": Case(COMPARE, (_record("a.json"), COMPARE), step=5),
     "report": Case(("report", "x.json", "--out", "y.html"), (_record("a.json"), COMPARE), sample=4),
     "bench": Case((*BENCH, "--report", "b.md")),
     "checkpoint fuse": Case(FUSE, prepare=_checkpoint),
