@@ -1,12 +1,13 @@
 """What does quantization cost? Each format that vLLM's CPU engine runs, against its original.
 
     python benchmarks/quantized.py --vllm-python PYTHON --work FOLDER \
-        --out benchmarks/results/quantized.jsonl
+        --out benchmarks/results/quantized.jsonl [--model M --suite S --baseline B]
 
-Every linear of the embedded model's layers is rounded to the nearest value, without any data,
-and packed as the format says; embedding and norms stay as they are. vLLM's CPU engine records
-the suite, and `harness compare --allow-weights` judges it against the committed baseline of the
-original. A line of JSON for each format says how; where a format does not run, why.
+Every linear of the model's layers (by default the embedded one) is rounded to the nearest
+value, without any data, and packed as the format says; embedding and norms stay as they are.
+vLLM's CPU engine records the suite, and `harness compare --allow-weights` judges it against a
+baseline of the original. A line of JSON for each format says how; where a format does not
+run, why.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from harness.model.find import find_model
 
 ROOT = Path(__file__).parents[1]
-MODEL, DTYPE = "smollm2", "bfloat16"
+DTYPE = "bfloat16"
 GROUP = 64
 #: Where AWQ puts each of eight numbers in an integer.
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
@@ -172,7 +173,8 @@ FORMATS: dict[str, Format] = {
 def quantize(source: Path, folder: Path, form: Format) -> None:
     """A copy of a checkpoint in a format."""
     shutil.rmtree(folder, ignore_errors=True)
-    weights = load_file(source / "model.safetensors")
+    [file] = source.glob("*.safetensors")
+    weights = load_file(file)
     kept: Tensors = {}
     for name, weight in weights.items():
         if LINEAR.fullmatch(name):
@@ -203,9 +205,10 @@ def harness(python: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def measured(name: str, folder: Path, python: str, suite: str) -> dict[str, Any]:
+def measured(name: str, folder: Path, python: str, suite: str, baseline: str) -> dict[str, Any]:
     """What inspect, vLLM and the verdict say of a format."""
-    status, said = harness(sys.executable, "checkpoint", "inspect", str(folder), "--json")
+    look = ("checkpoint", "inspect", "--no-load", str(folder), "--json")
+    status, said = harness(sys.executable, *look)
     told = json.loads(said[said.index("{") :])
     row = {
         "format": name,
@@ -214,12 +217,11 @@ def measured(name: str, folder: Path, python: str, suite: str) -> dict[str, Any]
         "quantization": told["quantization"],
     }
     recording, alignment = folder.with_suffix(".json"), folder.with_suffix(".of.json")
-    baseline = f"baselines/{MODEL}/{suite}/{DTYPE}"
     status, said = harness(
         python,
         *("record", "--device", "vllm-cpu", "--model", str(folder), "--suite", suite),
         *("--context", baseline, "--out", str(recording), "--dtype", DTYPE),
-        *("--engine-arg", "enforce_eager=true", "--batch-size", "8"),
+        *("--engine-arg", "max_model_len=256", "--batch-size", "8"),
     )
     if status != 0:
         return {**row, "why_not": said.strip().splitlines()[-1]}
@@ -246,17 +248,20 @@ def main() -> None:
     parser.add_argument("--vllm-python", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2")
     parser.add_argument("--suite", default="mixed")
+    parser.add_argument("--baseline", default=f"baselines/smollm2/mixed/{DTYPE}")
     parser.add_argument("--only", default=",".join(FORMATS))
     asked = parser.parse_args()
-    source = Path(find_model(MODEL, progress=print).path)
+    model = find_model(asked.model, progress=print)
+    source = Path(model.path)
     asked.work.mkdir(parents=True, exist_ok=True)
     for name in asked.only.split(","):
         folder = asked.work.resolve() / name
         quantize(source, folder, FORMATS[name])
-        row = measured(name, folder, asked.vllm_python, asked.suite)
+        row = measured(name, folder, asked.vllm_python, asked.suite, asked.baseline)
         with asked.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"model": MODEL, "suite": asked.suite, **row}) + "\n")
+            file.write(json.dumps({"model": model.slug, **row}) + "\n")
         print(name, row.get("said") or row.get("why_not"), flush=True)
 
 

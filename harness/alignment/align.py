@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,8 @@ def compare(
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
     compared = comparability(candidate, baseline.reference, allow)
-    outcome, scope, own = _refuse(compared), None, itself(candidate, baseline) if alone else ()
+    outcome, scope = _refuse(compared, candidate, baseline.reference), None
+    own = itself(candidate, baseline) if alone else ()
     if compared.comparable:
         if not alone:
             refuse_arm(candidate, baseline, candidate_file)
@@ -97,15 +98,9 @@ def compare(
             else _judge(candidate, baseline, compared, diagnosis)
         )
         scope = None if texts else scope_of(candidate, baseline)
-    else:
-        said = refusal(outcome.message, compared, candidate, baseline.reference)
-        outcome = replace(outcome, message=said)
     routes = split_by_routes(candidate, baseline, outcome.prompts)
-    unsteady = unsteady_warnings(candidate, baseline.reference)
-    warnings = (
-        *(*own, *unsteady, *outcome.warnings),
-        *(*_of_scope(scope), *route_remarks(routes)),
-    )
+    own = (*own, *unsteady_warnings(candidate, baseline.reference))
+    warnings = (*own, *outcome.warnings, *_of_scope(scope), *route_remarks(routes))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),
@@ -136,11 +131,12 @@ def _of_scope(scope: Scope | None) -> tuple[Message, ...]:
     return () if warning is None else (warning,)
 
 
-def _refuse(compared: Comparability) -> _Outcome:
+def _refuse(compared: Comparability, candidate: Recording, reference: Recording) -> _Outcome:
     verdict: Verdict = "NOT_COMPARABLE"
+    said = message_of(verdict, compared, _NO_INTERVAL, (), 0, 0)
     return _Outcome(
         verdict=verdict,
-        message=message_of(verdict, compared, _NO_INTERVAL, (), 0, 0),
+        message=refusal(said, compared, candidate, reference),
         error_ratio=_NO_INTERVAL,
         top_k_error_ratio=_NO_INTERVAL,
         gates=(),

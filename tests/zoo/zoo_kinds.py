@@ -54,9 +54,18 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     **{kind: {} for kind in ("glm4_moe", "granitemoe", "granitemoeshared", "olmoe", "phimoe")},
     **{kind: {} for kind in ("ernie4_5_moe", "hunyuan_v1_moe")},
-    "gpt_oss": _PLAIN_ROPE,
+    # vLLM takes no gpt-oss without YaRN.
+    "gpt_oss": {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 150000.0, "factor": 2.0},
+            **{"original_max_position_embeddings": 128, "beta_fast": 32.0, "beta_slow": 1.0},
+            "truncate": False,
+        },
+    },
     # Latent attention.
-    **{kind: {"num_key_value_heads": 4} for kind in ("deepseek_v2", "deepseek_v3")},
+    "deepseek_v2": {"num_key_value_heads": 4},
+    # vLLM looks here for the routers' bias; Transformers has no such field.
+    "deepseek_v3": {"num_key_value_heads": 4, "topk_method": "noaux_tc"},
     # State spaces, and mixed with attention.
     "mamba": {},
     "mamba2": {"num_heads": 8, "n_groups": 1, "expand": 2, "head_dim": 32},

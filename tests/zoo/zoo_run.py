@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ ROOT = HERE.parents[1]
 PROMPTS, NEW_TOKENS = 24, 6
 #: Seconds that one step may take; the longest is an engine that compiles.
 LIMIT_S = 420.0
+#: With the lowest instruction set no arm of a baseline asks for a process of its own.
+LOWEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
 #: A baseline that SDPA cannot make is made with eager attention.
 EAGER = ("--engine-arg", "attention=eager")
 SMALL_ENGINE = ("--engine-arg", "max_model_len=128", "--engine-arg", "enforce_eager=true")
@@ -50,10 +53,15 @@ class Ran:
 
 
 class Worker:
-    """A process of ``zoo_worker.py``, begun again where it ended or did not end."""
+    """A process of ``zoo_worker.py``, begun again where it ended or did not end.
 
-    def __init__(self, python: str) -> None:
+    Args:
+        more: of its environment.
+    """
+
+    def __init__(self, python: str, more: Mapping[str, str] | None = None) -> None:
         self._python = python
+        self._more = dict(more or {})
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, folder: Path, *argv: str) -> Ran:
@@ -81,7 +89,7 @@ class Worker:
     def _begun(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "NO_COLOR": "1", "COLUMNS": "250"}
-        environment |= {"TOKENIZERS_PARALLELISM": "false"}
+        environment |= {"TOKENIZERS_PARALLELISM": "false", **self._more}
         return subprocess.Popen(
             [self._python, str(HERE / "zoo_worker.py")],
             env=environment,
@@ -249,7 +257,7 @@ def main() -> None:
     done = finished(asked.out)
     if not asked.out.exists():
         asked.out.write_text(json.dumps(versions(asked.vllm_python)) + "\n", "utf-8")
-    workers = Worker(sys.executable), Worker(asked.vllm_python)
+    workers = Worker(sys.executable, LOWEST), Worker(asked.vllm_python)
     for kind in asked.only.split(","):
         if kind in done:
             continue

@@ -136,6 +136,7 @@ def test_the_example_of_a_suite_loads_and_shows_every_key(tmp_path: Path) -> Non
     given = {f.name for p in suite.prompts for f in fields(p) if getattr(p, f.name) is not None}
     assert given == {f.name for f in fields(Prompt)}
     keys = {f"generation.{f.name}" for f in fields(Generation)} | {"prompts[].repeat", "matrix"}
+    keys |= set(suite.chat.content())
     keys |= {f"prompts[].{name}" for name in given - {"line"}}
     assert keys == set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
 
