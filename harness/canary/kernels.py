@@ -107,11 +107,12 @@ def fitting_rope(cells: Cells) -> Rope | None:
     for rope in (Rope("interleaved"), Rope("backwards"), Rope("none")):
         if _explains(_share(some, found, rope), some):
             return rope
-    for kind, factors in (("linear", _LINEAR), ("base", np.geomspace(1 / 64, 64, 73))):
-        best = _best(some, found, kind, factors)
-        if best is not None:
-            return best
-    return None
+    searched = [
+        _best(some, found, kind, factors)
+        for kind, factors in (("base", np.geomspace(1 / 64, 64, 73)), ("linear", _LINEAR))
+    ]
+    rope, share = max(searched, key=lambda pair: pair[1])
+    return rope if _explains(share, some) else None
 
 
 _LINEAR = np.unique(
@@ -119,8 +120,10 @@ _LINEAR = np.unique(
 )
 
 
-def _best(cells: Cells, found: Planes, kind: str, factors: NDArray[np.float64]) -> Rope | None:
-    """Search factors, then more finely around the best."""
+def _best(
+    cells: Cells, found: Planes, kind: str, factors: NDArray[np.float64]
+) -> tuple[Rope, float]:
+    """The factor that explains most, and the share of wrong cells that it explains."""
     width = float(np.log(factors[1] / factors[0])) if kind == "base" else 0.02
     centre, share = 1.0, 0.0
     for _ in range(4):
@@ -132,7 +135,7 @@ def _best(cells: Cells, found: Planes, kind: str, factors: NDArray[np.float64]) 
             break
         factors = centre * np.exp(np.linspace(-width, width, 13))
         width /= 5
-    return Rope(kind, centre) if _explains(share, cells) else None
+    return Rope(kind, centre), share
 
 
 def _sample(cells: Cells) -> Cells:

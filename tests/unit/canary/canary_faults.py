@@ -283,7 +283,7 @@ class NoMlp(NumpyEngine):
 class HalfAnMlp(NumpyEngine):
     def x_mlp(self, layer: int, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
         made = super().x_mlp(layer, gate, up)
-        made[:, :6] = 0
+        made[:, : made.shape[1] // 2] = 0
         return made
 
 
