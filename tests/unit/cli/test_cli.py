@@ -15,7 +15,9 @@ SUITE = ("--suite", "s.yaml")
 BASELINE = "baselines/fake/s/bfloat16"
 COMMANDS = {
     "record",
+    "canary",
     "compare",
+    "merge",
     "verify",
     "report",
     "serve",
@@ -227,7 +229,10 @@ def test_debug_shows_the_traceback(project_folder: Path) -> None:
             "is not of the form K=V",
         ),
         (("report", "no.json", "--out", "r.html"), "no.json: cannot be read"),
-        (("report", f"{BASELINE}/oracle.json", "--out", "r.html"), "schema"),
+        (
+            ("report", f"{BASELINE}/oracle.json", f"{BASELINE}/reference.json", "--out", "r.html"),
+            "schema",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_status_two(
