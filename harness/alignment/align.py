@@ -87,19 +87,19 @@ def compare(
         baseline = Baseline(reference=baseline)
     compared = comparability(candidate, baseline.reference, allow)
     outcome, scope = _refuse(compared, candidate, baseline.reference), None
-    own = itself(candidate, baseline) if alone else ()
     if compared.comparable:
         if not alone:
             refuse_arm(candidate, baseline, candidate_file)
-        texts = candidate.text_only or baseline.reference.text_only
-        outcome = (
-            _judge_texts(candidate, baseline, compared)
-            if texts
-            else _judge(candidate, baseline, compared, diagnosis)
-        )
-        scope = None if texts else scope_of(candidate, baseline)
+        if candidate.text_only or baseline.reference.text_only:
+            outcome = _judge_texts(candidate, baseline, compared)
+        else:
+            outcome = _judge(candidate, baseline, compared, diagnosis)
+            scope = scope_of(candidate, baseline)
     routes = split_by_routes(candidate, baseline, outcome.prompts)
-    own = (*own, *unsteady_warnings(candidate, baseline.reference))
+    own = (
+        *(itself(candidate, baseline) if alone else ()),
+        *unsteady_warnings(candidate, baseline.reference),
+    )
     warnings = (*own, *outcome.warnings, *_of_scope(scope), *route_remarks(routes))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(

@@ -28,6 +28,8 @@ SIZES: dict[str, Any] = {
 
 #: Where the class's own stretches a context that is longer than these models have.
 _PLAIN_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
+#: The sizes of a latent that vLLM's CPU engine has a kernel for.
+_LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
 #: What a type needs beside that. vLLM's own classes run most of them; for a few it takes
 #: Transformers' class, or none.
 KINDS: dict[str, dict[str, Any]] = {
@@ -63,9 +65,9 @@ KINDS: dict[str, dict[str, Any]] = {
         },
     },
     # Latent attention.
-    "deepseek_v2": {"num_key_value_heads": 4},
+    "deepseek_v2": _LATENT,
     # vLLM looks here for the routers' bias; Transformers has no such field.
-    "deepseek_v3": {"num_key_value_heads": 4, "topk_method": "noaux_tc"},
+    "deepseek_v3": {**_LATENT, "topk_method": "noaux_tc"},
     # State spaces, and mixed with attention.
     "mamba": {},
     "mamba2": {"num_heads": 8, "n_groups": 1, "expand": 2, "head_dim": 32},
