@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.canary.cells import Cells, cells
 from harness.canary.evidence import convincing
-from harness.canary.fits import Exchange, Fit, exchanges, explains, fits
+from harness.canary.fits import NEAREST, Exchange, Fit, exchanges, explains, fits
 from harness.canary.kernels import fitting_rope, windows
 from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
@@ -123,11 +123,15 @@ def _distances(fitted: Fits) -> dict[int, int]:
 
 def _shifted(found: Cells, fitted: Fits) -> Named | None:
     """Every head reads as much further back."""
-    reads = found.sizes.reads[found.layer]
-    shifts = {distance - reads[head] for head, distance in _distances(fitted).items()}
-    if len(fitted) < found.sizes.heads or len(shifts) != 1 or found.sizes.heads == 1:
-        return None
-    return named("positions", found.layer, shift=shifts.pop())
+    sizes, layer, clear = found.sizes, found.layer, _distances(fitted)
+    reads, nominal = sizes.reads[layer], sizes.distances[layer]
+    shifts = sorted({distance - reads[head] for head, distance in clear.items()})
+    for shift in shifts if len(fitted) > 1 else ():
+        moved = {h: d + shift for h, d in enumerate(nominal) if d + shift >= -NEAREST}
+        enough = len(moved.keys() & clear.keys()) > 1 and 2 * len(moved) > sizes.heads
+        if enough and all(max(d, 0) == clear.get(h, reads[h]) for h, d in moved.items()):
+            return named("positions", layer, shift=shift)
+    return None
 
 
 def _window(found: Cells, fitted: Fits) -> Named | None:
@@ -162,6 +166,9 @@ def _one_reads(found: Cells, fitted: Fits) -> Named | None:
     wanted = found.sizes.reads[found.layer][head]
     own = int(found.own_bit[found.head == head][0])
     cause = "head_reads" if fit.bit == own else "head_bit"
+    if cause == "head_reads" and wanted == 0:
+        seen = "stale_length" if fit.distance > 0 else "causal"
+        return named(seen, found.layer, count=abs(fit.distance))
     return named(cause, found.layer, head=head, distance=fit.distance, wanted=wanted)
 
 
@@ -170,9 +177,11 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     where = region(found)
     kind = None if where is None else where.kind
     wrong_heads = np.isin(found.head, tuple(fitted))
-    prompt = _other_prompt(found.of(wrong_heads if where is None else where.mask), around)
-    if prompt is not None:
-        return prompt
+    known = _other_prompt(found.of(wrong_heads if where is None else where.mask), around)
+    if known is None and _frozen(found):
+        known = named("positions_frozen", found.layer)
+    if known is not None:
+        return known
     if where is not None and kind in ("slots", "blocks", "sources", "offset"):
         return _sources(found, where)
     if where is not None and kind in ("crossing", "decode"):
@@ -183,8 +192,7 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     if kind in ("distance", "heads"):
         window = _window(found, fitted) if len(_distances(fitted)) > len(fitted) / 2 else None
         few = len(fitted) < found.sizes.heads
-        heads = named("heads", found.layer, heads=listed(tuple(fitted))) if few else None
-        return window or heads
+        return window or (_some_heads(found, fitted) if few else None)
     return _only_rows(found, where, around)
 
 
@@ -219,12 +227,28 @@ def _crossing(found: Cells, where: Region, around: Around) -> Named | None:
     return named("chunk_at" if on_chunk else "border", layer, position=border)
 
 
+def _frozen(found: Cells) -> bool:
+    """Whether decode steps have the position of the first of them."""
+    ends = np.asarray([r.prompt_tokens for r in found.requests])
+    late = found.of(found.row > ends[found.request] + 1)
+    late = late.of(late.row - late.source > late.row - ends[late.request] + 1)
+    first = ends[late.request] - (late.row - late.source)
+    shares = [late.agrees(late.at(first + c, late.own_bit)) for c in (-1, 0, 1)]
+    return any(convincing(share, len(late.row), len(shares)) for share in shares)
+
+
 def _common_shift(found: Cells) -> int | None:
     """By how much further back than they should all cells read."""
     shifts = [s for s in range(-_FARTHEST, _FARTHEST + 1) if s]
     shares = [found.agrees(found.at(found.source - s, found.own_bit)) for s in shifts]
     best = int(np.argmax(shares))
     return shifts[best] if convincing(shares[best], len(found.row), len(shifts)) else None
+
+
+def _some_heads(found: Cells, fitted: Fits) -> Named:
+    reads = found.sizes.reads[found.layer]
+    distances = tuple(reads[h] for h in fitted)
+    return named("heads", found.layer, heads=listed(tuple(fitted)), distances=listed(distances))
 
 
 def _only_rows(found: Cells, where: Region, around: Around) -> Named:

@@ -155,6 +155,10 @@ def _from_elsewhere(
         ]
         if np.mean(right) >= _AGREE:
             return named("stale_input", steps=steps, rows=len(bad))
+    lent = {places[i][0] for i in bad}
+    one = all(len({int(actual[i]) for i in bad if places[i][0] == n}) == 1 for n in lent)
+    if one and (actual[bad] >= 0).all():
+        return named("frozen_input", rows=len(bad))
     found = {
         _lender(symbols, number, actual, places, bad) for number in {places[i][0] for i in bad}
     }

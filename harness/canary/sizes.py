@@ -17,6 +17,8 @@ MOST_CONTEXT = 131_072
 MOST_BITS = 8
 #: Heads of different KV heads place their keys this many positions apart.
 KEY_STEP = 3
+#: With so many heads one asks for the next token.
+_HEADS_FOR_THE_NEXT = 4
 
 
 @dataclass(frozen=True)
@@ -144,18 +146,18 @@ class Sizes:
     def distances(self) -> tuple[tuple[int, ...], ...]:
         """How far back each head of each layer looks, as its query is compiled.
 
-        A distance that is the sliding window itself lies just outside of it: the head
-        reads one position nearer (``reads``), and the far one if the window is too long.
+        Two kinds of heads ask for what they must not see, and read what is nearest to it
+        (``reads``): a distance that is the sliding window itself lies just outside of it, and
+        -1 is the next token. They show a window that is too long, and a causal mask that is
+        missing.
         """
         return tuple(self._layer_distances(layer) for layer in range(self.layers))
 
     @property
     def reads(self) -> tuple[tuple[int, ...], ...]:
         """How far back each head really reads."""
-        window = self.sliding_window
-        if window is None:
-            return self.distances
-        return tuple(tuple(min(d, window - 1) for d in row) for row in self.distances)
+        most = self.context if self.sliding_window is None else self.sliding_window - 1
+        return tuple(tuple(min(max(d, 0), most) for d in row) for row in self.distances)
 
     @property
     def history(self) -> int:
@@ -177,5 +179,7 @@ class Sizes:
             while distance in chosen:
                 distance = distance % reach + 1  # noqa: PLW2901 - the next free one
             chosen.append(distance)
+        if layer == 0 and count >= _HEADS_FOR_THE_NEXT:
+            chosen[chosen.index(1)] = -1
         step = next(s for s in range(round(0.4 * count) + 1, 2 * count) if math.gcd(s, count) == 1)
         return tuple(chosen[(h * step + layer) % count] for h in range(count))

@@ -20,31 +20,47 @@ if TYPE_CHECKING:
     from harness.canary.sizes import Sizes
 
 _Size = Annotated[int | None, typer.Option(min=1, max=1 << 24)]
+_Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder to keep the checkpoint in; a temporary one by default."),
+]
+_MakeOnly = Annotated[
+    bool, typer.Option("--make-only", help="Write the checkpoint and end; needs --out.")
+]
+_Like = Annotated[
+    str | None,
+    typer.Option(help="Take the sizes of this model: smollm2, a directory, or a Hub name."),
+]
+_Context = Annotated[
+    int | None, typer.Option(help="Positions, to 131072; half of them is how far heads look.")
+]
+_Base = Annotated[float | None, typer.Option(help="Base of RoPE.")]
+_Page = Annotated[
+    int | None, typer.Option(min=1, help="Tokens in a block of the engine's KV cache.")
+]
+_Window = Annotated[
+    int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral.")
+]
+_Family = Annotated[
+    str | None, typer.Option(help="llama, mistral, qwen2 (biases) or qwen3 (q and k norms).")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, not as lines.")]
+_Report = Annotated[
+    list[Path] | None,
+    typer.Option(help="Write the outcome: .html (a picture of all probes) or .json."),
+]
 
 
 def canary(
     device: Device = "hf-cpu",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder to keep the checkpoint in; a temporary one by default. With --make-only "
-            "nothing is run."
-        ),
-    ] = None,
-    make_only: Annotated[
-        bool, typer.Option("--make-only", help="Write the checkpoint and end; needs --out.")
-    ] = False,
+    out: _Out = None,
+    make_only: _MakeOnly = False,
     dtype: Dtype = None,
     batch_size: BatchSize = 1,
     engine_arg: EngineArgs = None,
     server_url: ServerUrl = None,
-    like: Annotated[
-        str | None,
-        typer.Option(help="Take the sizes of this model: smollm2, a directory, or a Hub name."),
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(help="Positions, to 131072; half of them is how far heads look.")
-    ] = None,
+    like: _Like = None,
+    context: _Context = None,
     vocab_size: _Size = None,
     layers: _Size = None,
     heads: _Size = None,
@@ -52,23 +68,12 @@ def canary(
     head_dim: _Size = None,
     hidden: _Size = None,
     intermediate: _Size = None,
-    rope_theta: Annotated[float | None, typer.Option(help="Base of RoPE.")] = None,
-    page_size: Annotated[
-        int | None, typer.Option(min=1, help="Tokens in a block of the engine's KV cache.")
-    ] = None,
-    sliding_window: Annotated[
-        int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral.")
-    ] = None,
-    family: Annotated[
-        str | None, typer.Option(help="llama, mistral, qwen2 (biases) or qwen3 (q and k norms).")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON instead of lines.")
-    ] = False,
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write the outcome: .html (a picture of all probes) or .json."),
-    ] = None,
+    rope_theta: _Base = None,
+    page_size: _Page = None,
+    sliding_window: _Window = None,
+    family: _Family = None,
+    json: _Json = False,
+    report: _Report = None,
     lang: Lang = None,
 ) -> None:
     """Run a model made by hand, whose every logit is known, and name what is wrong.

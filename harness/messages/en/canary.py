@@ -23,6 +23,8 @@ MESSAGES: dict[str, str] = {
     "before: a graph ran on stale inputs, or an output was read too early.",
     "canary.stale_input": "{rows} {rows:row was|rows were} computed from the token of {steps} "
     "{steps:step|steps} before: a stale input; check which buffer a captured graph reads.",
+    "canary.frozen_input": "{rows} {rows:row was|rows were} all computed from one and the same "
+    "token: a stale input; check which buffer a captured graph reads.",
     "canary.embedding": "The token that is put in is another than the one given, in {rows} of "
     "{count} rows: look at the embedding and at what prepares the inputs.",
     "canary.embedding_missing": "The embedding gives nothing in {rows} {rows:row|rows}: a shard "
@@ -81,10 +83,14 @@ MESSAGES: dict[str, str] = {
     "{wanted}.",
     "canary.head_bit": _LAYER + "head {head} reads another value, {distance} positions back "
     "(right: its own, {wanted} back).",
-    "canary.heads": _LAYER + "head {heads} is wrong, and what it reads fits no pattern.",
+    "canary.heads": _LAYER + "head {heads} ({distances} back) is wrong, and what it reads fits no "
+    "pattern.",
     "canary.factor": _LAYER + "the attention's output is {factor:.4g} times the right one: added "
     "more than once over shards, or scaled.",
     # Window
+    "canary.causal": _LAYER + "causal mask: a token sees {count} {count:position|positions} ahead.",
+    "canary.stale_length": _LAYER + "a token does not see itself, but what is {count} "
+    "{count:position|positions} back: the sequence length or the newest token's slot is stale.",
     "canary.window_short": _LAYER + "sliding window: a token sees {seen} "
     "{seen:position|positions}, itself included, and no further; check the window's length.",
     "canary.window_long": _LAYER + "sliding window: a token sees {seen} positions, itself "
@@ -102,6 +108,8 @@ MESSAGES: dict[str, str] = {
     "right what is before it, where a chunk of the prompt begins.",
     "canary.border": _LAYER + "chunk boundary or cached prefix: rows from position {position} on "
     "do not see right what is before it.",
+    "canary.positions_frozen": _LAYER + "positions: all decode steps have one and the same "
+    "position: it is stale; check what a captured graph reads.",
     "canary.decode_border": _LAYER + "decode steps do not see right what the prefill cached: "
     "look at the cache that it wrote, and at the positions and lengths of decode steps.",
     "canary.decode_rows": _LAYER + "attention is wrong in decode steps only: look at their "

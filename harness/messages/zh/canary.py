@@ -23,6 +23,8 @@ MESSAGES: dict[str, str] = {
     "或者过早读取了输出。",
     "canary.stale_input": "有 {rows} 行是用 {steps} 步之前的词元计算的：输入已过期；"
     "请检查捕获的图读取哪个缓冲区。",
+    "canary.frozen_input": "有 {rows} 行都是用同一个词元计算的：输入已过期；"
+    "请检查捕获的图读取哪个缓冲区。",
     "canary.embedding": "{count} 行中有 {rows} 行的输入词元与所给的不同："
     "请检查嵌入层以及输入的准备。",
     "canary.embedding_missing": "有 {rows} 行的嵌入为零：缺少一个分片，或缺少分片之间的求和。",
@@ -75,10 +77,13 @@ MESSAGES: dict[str, str] = {
     "canary.head_bit": _LAYER
     + "头 {head} 读取了另一个值，在 {distance} 个位置之前（正确的是它自己的值，"
     "{wanted} 个位置之前）。",
-    "canary.heads": _LAYER + "头 {heads} 错误，其读取的内容不符合任何模式。",
+    "canary.heads": _LAYER + "头 {heads}（回看 {distances}）错误，其读取的内容不符合任何模式。",
     "canary.factor": _LAYER
     + "注意力的输出是正确值的 {factor:.4g} 倍：在分片之间多次相加，或被缩放。",
     # Window
+    "canary.causal": _LAYER + "因果掩码：一个词元看到了之后 {count} 个位置。",
+    "canary.stale_length": _LAYER + "一个词元看不到自己，而是看到 {count} 个位置之前："
+    "序列长度或最新词元的槽已过期。",
     "canary.window_short": _LAYER
     + "滑动窗口：一个词元只看到 {seen} 个位置（包括自己）；请检查窗口的长度。",
     "canary.window_long": _LAYER
@@ -98,6 +103,8 @@ MESSAGES: dict[str, str] = {
     + "分块边界：从位置 {position} 起的行不能正确看到之前的内容，提示的一个分块从那里开始。",
     "canary.border": _LAYER
     + "分块边界或缓存的前缀：从位置 {position} 起的行不能正确看到之前的内容。",
+    "canary.positions_frozen": _LAYER + "位置：所有解码步骤的位置都相同：位置已过期；"
+    "请检查捕获的图读取的内容。",
     "canary.decode_border": _LAYER + "解码步骤不能正确看到预填充所缓存的内容："
     "请检查预填充写入的缓存，以及解码步骤的位置和长度。",
     "canary.decode_rows": _LAYER + "注意力只在解码步骤中错误："

@@ -7,6 +7,7 @@ from numpy_engine import NumpyEngine
 
 #: Faults that show only where several requests run, or prompts are cut.
 TOGETHER = {"PrefixOfAnother", "RowsExchanged", "RowsRotated", "InputsExchanged"}
+TOGETHER |= {"TableOfAnother", "FirstRowForAll"}
 #: Name of the fault: the engine, and the causes of which one must be named.
 FAULTS: dict[str, tuple[type[NumpyEngine], set[str]]] = {}
 
@@ -342,6 +343,80 @@ class BiasOfTheHead(NumpyEngine):
     def x_logits(self, logits: np.ndarray) -> np.ndarray:
         logits[:, 6] += 0.5
         return logits
+
+
+@fault("stale_length")
+class LengthOneShort(NumpyEngine):
+    """A decode step does not see its own token."""
+
+    def x_visible(self, layer: int, run, rows, keys):
+        seen = super().x_visible(layer, run, rows, keys)
+        return seen & (keys < rows) if len(rows) == 1 else seen
+
+
+@fault("causal")
+class NoCausalMask(NumpyEngine):
+    def x_visible(self, layer: int, run, rows, keys):
+        return np.broadcast_to(keys >= 0, np.broadcast_shapes(rows.shape, keys.shape))
+
+
+@fault("prefix")
+class TableOfAnother(NumpyEngine):
+    """A request of the batch reads through the block table of another."""
+
+    def x_table(self, layer: int, run) -> list[int]:
+        self.runs = getattr(self, "runs", {}) | {run.request.prompt_id: run}
+        other = self.runs.get("batch 0")
+        if run.request.prompt_id != "batch 1" or other is None or not run.tokens:
+            return run.table
+        count = len(run.table) - 3
+        return other.table[:count] + run.table[count:]
+
+
+@fault("block")
+class DecodeIsNotKept(NumpyEngine):
+    """Keys and values of decode steps go nowhere."""
+
+    def x_slot(self, layer: int, run, position: int):
+        block, place = super().x_slot(layer, run, position)
+        late = position >= len(run.request.prompt_token_ids)
+        return (self.keys.shape[1] - 1 if late else block), place
+
+
+@fault("stale_input")
+class InputOfTwoStepsBefore(NumpyEngine):
+    def x_inputs(self, run, positions, ids):
+        return np.asarray(run.ids)[positions - 2] if len(ids) == 1 else ids
+
+
+@fault("frozen_input")
+class InputOfTheCapture(NumpyEngine):
+    """Every decode step but the first runs on the token of the first."""
+
+    def x_inputs(self, run, positions, ids):
+        first = len(run.request.prompt_token_ids)
+        return np.asarray(run.ids)[[first]] if len(ids) == 1 and len(run.tokens) > 1 else ids
+
+
+@fault("positions_frozen")
+class PositionOfTheCapture(NumpyEngine):
+    def x_positions(self, run, positions, what):
+        first = len(run.request.prompt_token_ids)
+        return np.asarray([first]) if len(positions) == 1 else positions
+
+
+@fault("batch_rows")
+class FirstRowForAll(NumpyEngine):
+    def x_rows(self, step) -> None:
+        for run in step[1:]:
+            run.rows[-1] = step[0].rows[-1]
+
+
+@fault("block")
+class DecodeSeesTheNewestHalf(NumpyEngine):
+    def x_visible(self, layer: int, run, rows, keys):
+        seen = super().x_visible(layer, run, rows, keys)
+        return seen & (keys >= 96) if len(rows) == 1 else seen
 
 
 @fault("unknown", "attention", "heads", "rows")

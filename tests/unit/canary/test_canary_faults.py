@@ -31,6 +31,7 @@ QUICK = (
     "shards_of_heads", "slot_lost", "block_lost", "StaleBlock", "WrongTable", "PrefixOfAnother",
     "ChunkForgets", "window_where_there_is_none_40", "RowsExchanged", "StaleInput", "StaleRow",
     "GateUp", "HeadShards", "EmbeddingShards", "LastNorm", "Noise",
+    "LengthOneShort", "NoCausalMask", "InputOfTheCapture",
 )  # fmt: skip
 
 

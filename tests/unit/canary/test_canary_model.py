@@ -71,7 +71,7 @@ def test_a_head_copies_the_bit_of_the_token_at_its_distance() -> None:
         return first * other
 
     def copied(layer: int, head: int, position: int) -> int:
-        back = sizes.distances[layer][head]
+        back = sizes.reads[layer][head]
         return value(layer, head_bits(sizes, layer)[head], position - back)
 
     found, last = states(sizes, ids), len(ids) - 1

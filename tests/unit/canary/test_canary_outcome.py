@@ -11,6 +11,7 @@ import pytest
 from test_canary_faults import SMALL, named
 from typer.testing import CliRunner
 
+import harness
 from harness.canary.checkpoint import save
 from harness.canary.like import sizes_like
 from harness.canary.result import Canary, load_canary, save_canary
@@ -50,6 +51,18 @@ def test_lines_and_page_name_the_cause_in_both_languages(
 def test_both_tables_have_the_same_causes_in_the_same_order() -> None:
     names = [[k for k in MESSAGES[lang] if k.startswith("canary.")] for lang in ("en", "zh")]
     assert names[0] == names[1]
+
+
+def test_every_cause_with_a_text_is_named_somewhere() -> None:
+    root = Path(harness.__file__).parent
+    files = [*(root / "canary").glob("*.py"), *(root / "report").rglob("canary*")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files).replace("'", '"')
+    built = ("rope_", "head_", "kv_", "stage.", "line.", "probe.")
+    built += ("exact_rows", "longest", "right_tokens", "seconds", "requests_head")
+    for key in MESSAGES["en"]:
+        name = key.removeprefix("canary.")
+        if name != key and not name.startswith(built):
+            assert f'"{name}"' in text or f'"{key}"' in text, key
 
 
 def test_the_command_makes_a_checkpoint_that_can_be_served(tmp_path: Path) -> None:

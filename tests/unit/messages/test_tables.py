@@ -83,6 +83,7 @@ def test_every_key_is_used_somewhere() -> None:
         "bench.head.",
         "cause.",
     )
+    built += ("canary.",)  # of a cause; test_canary_outcome looks for each
     built += ("candidate", "reference", "oracle", "control")  # roles of arms
     #: Parts of a load that some engines tell.
     told = ("profiling and KV cache", "not timed by the engine", "not compiled (enforce_eager)")
