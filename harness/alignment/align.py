@@ -96,11 +96,9 @@ def compare(
             outcome = _judge(candidate, baseline, compared, diagnosis)
             scope = scope_of(candidate, baseline)
     routes = split_by_routes(candidate, baseline, outcome.prompts)
-    own = (
-        *(itself(candidate, baseline) if alone else ()),
-        *unsteady_warnings(candidate, baseline.reference),
-    )
-    warnings = (*own, *outcome.warnings, *_of_scope(scope), *route_remarks(routes))
+    own = itself(candidate, baseline) if alone else ()
+    unsteady = unsteady_warnings(candidate, baseline.reference)
+    after = (*outcome.warnings, *_of_scope(scope), *route_remarks(routes))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
         created=utc_now(),
@@ -117,7 +115,7 @@ def compare(
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**candidate.pieces, **baseline.reference.pieces},
-        remarks=tuple(map(remark, warnings)),
+        remarks=tuple(map(remark, (*own, *unsteady, *after))),
         reproduce=tuple(reproduce),
         scope=scope,
         power=outcome.power,
