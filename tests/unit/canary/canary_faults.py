@@ -7,7 +7,7 @@ from numpy_engine import NumpyEngine
 
 #: Faults that show only where several requests run, or prompts are cut.
 TOGETHER = {"PrefixOfAnother", "RowsExchanged", "RowsRotated", "InputsExchanged"}
-TOGETHER |= {"TableOfAnother", "FirstRowForAll"}
+TOGETHER |= {"TableOfAnother", "FirstRowForAll", "DecodeSeesTheNewestHalf"}
 #: Name of the fault: the engine, and the causes of which one must be named.
 FAULTS: dict[str, tuple[type[NumpyEngine], set[str]]] = {}
 
