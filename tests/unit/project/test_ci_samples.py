@@ -13,6 +13,7 @@ import yaml
 from harness.baseline.folder import baseline_folder
 from harness.cli.main import main
 from harness.model.model import Model
+from harness.session.pytest_options import OPTIONS
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = sorted((ROOT / "docs/ci").glob("*.yml"))
@@ -39,9 +40,11 @@ def test_every_option_of_a_sample_is_one_of_ours(path: Path) -> None:
     for module in Path(cli.__file__).parent.glob("*.py"):
         names = re.findall(r"^    (\w+): ", module.read_text("utf-8"), re.MULTILINE)
         known |= {f"--{name.replace('_', '-')}" for name in names}
+    known |= {name for name, _, _ in OPTIONS}
     known |= {"--junit-xml", "--version"}
     for command in commands(path):
-        options = {word.split("=")[0] for word in shlex.split(command) if word.startswith("--")}
+        words = shlex.split(re.sub(r"\$\{\{.*?\}\}", "X", command))
+        options = {word.split("=")[0] for word in words if word.startswith("--")}
         assert options <= known, command
 
 
