@@ -18,7 +18,7 @@ from harness.devices.base import Completion, Request
 from harness.errors import MissingDependency
 from harness.statistics.rows import squared_norm
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.nightly]
 
 needed("torch", "transformers")
 

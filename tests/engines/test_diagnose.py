@@ -132,6 +132,7 @@ def test_the_arms_scores_beside_the_baseline_are_used(folder: Path) -> None:
     assert 1.05 < best["explanations"][0]["size"]["value"] < 1.15
 
 
+@pytest.mark.nightly
 def test_the_cause_is_named_from_what_a_server_lists(folder: Path) -> None:
     """The recordings as a server would have told them: 20 log-probabilities of each position."""
     for name, status in (("wrong", 1), ("good", 0)):

@@ -68,7 +68,7 @@ def test_a_process_that_ends_is_begun_again(tmp_path: Path) -> None:
     again = worker.run(tmp_path, "baseline", "list", "--baseline-dir", str(tmp_path))
     assert isinstance(again, Ran)
     assert again.status == 0
-    worker._process.kill()
+    worker.close()
 
 
 @pytest.mark.engine

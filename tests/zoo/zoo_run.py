@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Worker:
     def run(self, folder: Path, *argv: str) -> Ran:
         """One command, in the folder of its architecture."""
         if self._process is None or self._process.poll() is not None:
+            self.close()
             self._process = self._begun()
         process = self._process
         assert process.stdin is not None
@@ -83,8 +85,21 @@ class Worker:
             told = json.loads(answer)
             return Ran(told["status"], told["said"])
         status = process.wait()
-        self._process = None
+        self.close()
         return Ran(status, f"the process ended with status {status}")
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was not written any more
+                    pipe.close()
 
     def _begun(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}

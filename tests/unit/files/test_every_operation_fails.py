@@ -15,6 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,14 @@ class _Ended:
     err: str
 
 
+class _Stopped(datetime):
+    """A clock that stands."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> _Stopped:
+        return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+
 class _World:
     """A folder for each try, made like the first."""
 
@@ -243,6 +252,8 @@ class _World:
         self, case: Case, run: Command, pytester: pytest.Pytester, patch: pytest.MonkeyPatch
     ) -> None:
         self.case, self.run, self.pytester, self.patch = case, run, pytester, patch
+        # A file that is written again holds the same time, whatever the clock says.
+        patch.setattr("harness.files.timestamp.datetime", _Stopped)
         self.first, self.root = Path.cwd(), Path.cwd().parent / "faults"
         (self.first / "notes.txt").write_text("the user's")
         self._state("made")
