@@ -8,7 +8,7 @@ the process is the signal's, whatever comes out of that.
     nothing is open yet, or any more    one line, and the process ends
     ``working()``                       KeyboardInterrupt, in the main thread, once
     ``held()``                          not now: it is raised when the block has ended
-    a module is being imported          it is raised when that is done, or after 5 seconds
+    a module is being imported          it is raised when that is done, or after 2 seconds
 
 What is closed after the first signal is not disturbed by a second one. A second
 one after a second or more ends the process at once: files are whole or absent
@@ -33,7 +33,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds within which a second signal is the first again: ``timeout`` and terminals send two.
 _SAME_S = 1.0
 #: How long a signal waits for an import, in seconds.
-_IMPORT_S = 5.0
+_IMPORT_S = 2.0
 _AGAIN_S = 0.02
 _IMPORTING = "<frozen importlib._bootstrap>"
 
