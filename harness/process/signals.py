@@ -217,6 +217,8 @@ def _arrived(number: int, frame: FrameType | None) -> None:
         _state.first, _state.at = number, now
     elif _state.again:
         _state.again = False
+        if _state.held:
+            return  # it is being told, or is raised when the block has ended
     elif now - _state.at < _SAME_S:
         return
     else:
