@@ -13,6 +13,8 @@ from harness.suite.suite import Suite
 #: Parts of a recording in which shards of one run are equal, as a reader knows them.
 _EQUAL = ("schema_", "device", "dtype", "model", "suite", "settings", "overridden", "engine",
           "environment")  # fmt: skip
+#: What of them is told of a shard's own prompts.
+_OF_PROMPTS = {"suite": {"unsteady"}}
 
 
 def merge(parts: Mapping[str, Recording], suite: Suite) -> Recording:
@@ -42,6 +44,12 @@ def merge(parts: Mapping[str, Recording], suite: Suite) -> Recording:
         )
     prompts = _prompts(parts)
     order = [prompt.id for prompt in whole.prompts]
+    foreign = sorted(prompts.keys() - set(order))
+    if foreign:
+        raise UsageError(
+            f"{_short(', '.join(foreign), 200)}: recorded, and not in suite {suite.name}; name the "
+            "suite that was recorded with --suite"
+        )
     missing = [id_ for id_ in order if id_ not in prompts]
     if missing:
         shown = _short(", ".join(missing), 200)
@@ -49,10 +57,12 @@ def merge(parts: Mapping[str, Recording], suite: Suite) -> Recording:
             f"{len(missing)} of {len(order)} prompts of suite {suite.name} are in none of the "
             f"recordings ({shown}); name the missing shards too"
         )
+    unsteady = {k: v for part in parts.values() for k, v in (part.suite.unsteady or {}).items()}
     pieces = {token: text for part in parts.values() for token, text in part.pieces.items()}
     return first.model_copy(
         update={
             "created": min(part.created for part in parts.values()),
+            "suite": first.suite.model_copy(update={"unsteady": unsteady or None}),
             "load": _largest([part.load for part in parts.values()]),
             "prompts": tuple(prompts[id_] for id_ in order),
             "repeats": _repeats(parts, order),
@@ -63,10 +73,10 @@ def merge(parts: Mapping[str, Recording], suite: Suite) -> Recording:
 
 def _refuse_difference(first_name: str, first: Recording, name: str, other: Recording) -> None:
     for field in _EQUAL:
-        mine, theirs = getattr(first, field), getattr(other, field)
+        mine, theirs = (_plain(getattr(part, field), field) for part in (first, other))
         if mine == theirs:
             continue
-        where, a, b = _where(field.rstrip("_"), _plain(mine), _plain(theirs))
+        where, a, b = _where(field.rstrip("_"), mine, theirs)
         raise UsageError(
             f"{name}: {where} is {_short(str(b))}, and {_short(str(a))} in "
             f"{first_name}; only shards of one run can be merged"
@@ -77,8 +87,10 @@ def _short(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _plain(value: Any) -> Any:
-    return value.model_dump() if hasattr(value, "model_dump") else value
+def _plain(value: Any, field: str) -> Any:
+    if not hasattr(value, "model_dump"):
+        return value
+    return value.model_dump(exclude=_OF_PROMPTS.get(field))
 
 
 def _where(name: str, a: Any, b: Any) -> tuple[str, Any, Any]:

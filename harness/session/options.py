@@ -83,12 +83,13 @@ class RunOptions:
         """Whether a missing baseline is an error on a reference device too.
 
         In CI it is a mistake, as of a model's name, unless it is being made: one made there
-        would be thrown away, and the run would have held the device against itself.
+        would be thrown away, and the run would have held the device against itself. With a
+        context the run holds that recording against it, of whatever machine.
         """
         if self.require_baseline is not None:
             return self.require_baseline
         in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-        return in_ci and not self.update_baselines
+        return in_ci and not self.update_baselines and self.context is None
 
     def command(self, prompt_id: str | None = None) -> str:
         """The command that repeats this run, or one prompt of it."""
@@ -137,10 +138,11 @@ class RunOptions:
         """The commands that join the recordings of all shards, and judge the whole."""
         assert self.shard is not None
         stem = recording.name.removesuffix(f"{shard_suffix(self.shard)}.json")
-        shards = f"{recording.parent.as_posix()}/{stem}-shard-*-of-{self.shard.of}.json"
+        first = shlex.quote(f"{recording.parent.as_posix()}/{stem}-shard-")
+        shards = f"{first}*-of-{self.shard.of}.json"  # for the shell to find
         whole = recording.with_name(f"{stem}.json").as_posix()
-        start = shlex.join(self.harness)
-        return f"{start} merge {shards} --suite {shlex.quote(self.suite)} --out {whole}"
+        more = shlex.join(["--suite", self.suite, "--out", whole])
+        return f"{shlex.join(self.harness)} merge {shards} {more}"
 
     @property
     def harness(self) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ class Reported:
                 f"with: {prepared.run.options.remaking_command()}"
             )
         options = prepared.run.options
-        if options.shard is not None and not self.judged.recorded.stale:
+        recorded = self.judged.recorded
+        if options.shard is not None and not recorded.stale and not prepared.run.is_selection:
             merging = options.merging_command(prepared.recording_file)
             lines.append(f"shard {options.shard}; when all have run, judge the whole: {merging}")
         return lines + [f"report: {path.as_posix()}" for path in self.files]

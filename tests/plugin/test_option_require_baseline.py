@@ -45,6 +45,15 @@ def test_it_is_made_elsewhere_and_where_it_is_asked_for(
     empty_project.run("fake-reference", *options).assert_outcomes(**HELD)
 
 
+def test_a_recording_that_went_first_gets_its_baseline(
+    empty_project: PluginProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_project.run("fake", "--engine-arg=seed=4")
+    monkeypatch.setenv("CI", "true")
+    kept = empty_project.recording.rename(empty_project.path / "port.json")
+    empty_project.run("fake-reference", f"--context={kept.name}").assert_outcomes(**HELD)
+
+
 def test_one_that_is_there_is_used(project: PluginProject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     project.run("fake").assert_outcomes(**HELD)

@@ -54,7 +54,8 @@ def test_a_broken_part_fails(project: PluginProject) -> None:
 def test_a_selection_of_a_part_does_not_replace_it(project: PluginProject) -> None:
     project.run("fake", SEED, "--shard=1/2")
     before = (project.path / "reports/fake-s-bfloat16-fake-shard-1-of-2.json").read_bytes()
-    project.run("fake", SEED, "--shard=1/2", "-k", "test_prompt and alpha")
+    selected = project.run("fake", SEED, "--shard=1/2", "-k", "test_prompt and alpha")
+    selected.stdout.no_fnmatch_line("*judge the whole*")
     after = (project.path / "reports/fake-s-bfloat16-fake-shard-1-of-2.json").read_bytes()
     assert before == after
     assert (project.path / "reports/fake-s-bfloat16-fake-shard-1-of-2-selected.json").exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo_kinds import KINDS, SIZES
 
-#: Its own meaning hangs on its values, so random ones are no model.
+#: With random values of these a model computes nothing sensible: they keep their own.
 _KEEP = ("A_log", "dt_bias", "inv_freq", "e_score_correction_bias")
 
 

@@ -135,6 +135,24 @@ def test_a_suite_that_has_changed_since_is_refused() -> None:
         merge(shards(2), SUITE.with_max_new_tokens(9))
 
 
+def test_chats_that_another_day_would_change_are_told_of_the_whole() -> None:
+    parts = shards(2)
+    for name, ids in (("1.json", {"p0": "date"}), ("2.json", {"p1": "date", "p3": "chance"})):
+        facts = parts[name].suite.model_copy(update={"unsteady": ids})
+        parts[name] = parts[name].model_copy(update={"suite": facts})
+    assert merge(parts, SUITE).suite.unsteady == {"p0": "date", "p1": "date", "p3": "chance"}
+    assert merge(shards(2), SUITE).suite.unsteady is None
+
+
+def test_a_prompt_that_the_suite_does_not_have_is_refused() -> None:
+    parts = shards(2)
+    strange = parts["2.json"].prompts[0].model_copy(update={"id": "elsewhere"})
+    prompts = (strange, *parts["2.json"].prompts[1:])
+    parts["2.json"] = parts["2.json"].model_copy(update={"prompts": prompts})
+    with pytest.raises(UsageError, match="elsewhere: recorded, and not in suite"):
+        merge(parts, SUITE)
+
+
 def test_evidence_of_an_unsteady_device_is_kept() -> None:
     parts = shards(2)
     repeat = Repeat(
