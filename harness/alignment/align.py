@@ -17,6 +17,7 @@ from harness.alignment.figures import performance
 from harness.alignment.gates import GATES, determinism_gate, not_run
 from harness.alignment.gates.decide import FEW_PROMPTS
 from harness.alignment.gates.local import standing_out
+from harness.alignment.gates.routes import routes_gate
 from harness.alignment.gates.stops import STOPS, stops_gate
 from harness.alignment.gates.systematic import systematic_gate
 from harness.alignment.identity import itself, refuse_arm, same_error
@@ -56,6 +57,7 @@ class _Outcome:
     prompts: tuple[PromptAlignment, ...]
     warnings: tuple[Message, ...] = ()
     power: Power | None = None
+    kept: int | None = None
 
 
 def compare(
@@ -95,7 +97,7 @@ def compare(
         else:
             outcome = _judge(candidate, baseline, compared, diagnosis)
             scope = scope_of(candidate, baseline)
-    routes = split_by_routes(candidate, baseline, outcome.prompts)
+    routes = split_by_routes(candidate, baseline, outcome.prompts, outcome.kept)
     own = itself(candidate, baseline) if alone else ()
     unsteady = unsteady_warnings(candidate, baseline.reference)
     after = (*outcome.warnings, *_of_scope(scope), *route_remarks(routes))
@@ -161,7 +163,12 @@ def evidence_of(
         floor: ``noise_floor(baseline)``, where it is known already.
     """
     floor = floor or noise_floor(baseline)
-    return gather([hold(p, baseline, candidate.dtype) for p in candidate.prompts], floor)
+    return gather(_held(candidate, baseline, floor), floor)
+
+
+def _held(candidate: Recording, baseline: Baseline, floor: NoiseFloor | None) -> list[Held]:
+    routes = None if floor is None else floor.routes
+    return [hold(p, baseline, candidate.dtype, routes) for p in candidate.prompts]
 
 
 def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
@@ -197,7 +204,7 @@ def _judge(
     diagnosis: Diagnosis | None,
 ) -> _Outcome:
     floor = noise_floor(baseline)
-    held = [hold(p, baseline, candidate.dtype) for p in candidate.prompts]
+    held = _held(candidate, baseline, floor)
     evidence = gather(held, floor)
     positions = int(evidence.positions.sum())
     if not positions:
@@ -219,6 +226,7 @@ def _judge(
             *_of_diagnosis(diagnosis),
             _determinism(candidate, limits, held),
             stops_gate(endings, len(held)),
+            *_of_routes(held, floor),
         ),
         scales=None if floor is None else floor.scales,
     )
@@ -241,7 +249,14 @@ def _judge(
         ),
         warnings=_warnings(candidate, compared, judgement.gates, same_error(held, baseline)),
         power=_power(evidence, held, floor),
+        kept=sum(min(h.kept, len(h.chosen)) for h in held),
     )
+
+
+def _of_routes(held: Sequence[Held], floor: NoiseFloor | None) -> tuple[Gate, ...]:
+    if floor is None or floor.routes is None:
+        return ()
+    return (routes_gate({h.id: h.departure for h in held}, floor.routes, floor.limit),)
 
 
 def _of_diagnosis(diagnosis: Diagnosis | None) -> tuple[Gate, ...]:

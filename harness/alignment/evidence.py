@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 
 from harness.baseline.controls import RatioLimit
 from harness.baseline.floor import LARGE, NoiseFloor, PromptFloor, relative_push
+from harness.baseline.routing import Departure
 from harness.baseline.scales import ArmRows, Scales, scales_of
 from harness.statistics.directions import bounded
 from harness.statistics.margins import Margins
 from harness.statistics.noise import top_k_squared_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
 
+#: More than any prompt has.
+MOST_ROWS = 2**31
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")
 #: The parts of a suite whose scale is judged apart.
@@ -50,6 +53,9 @@ class Held:
         unjudged_nonfinite: rows with NaN or infinities among those that the
             candidate computed and that are not judged: of its own run beyond
             another token, of a forced run before it.
+        departure: where the candidate left the oracle's routes, if both tell theirs.
+        kept: how many rows come before routes that are not the oracle's. Errors and
+            margins of the others are not judged where the arms have too few such rows.
     """
 
     id: str
@@ -65,6 +71,8 @@ class Held:
     unchosen: NDArray[np.bool_]
     astray: NDArray[np.bool_]
     unjudged_nonfinite: int = 0
+    departure: Departure | None = None
+    kept: int = MOST_ROWS
 
     @property
     def nonfinite(self) -> NDArray[np.bool_]:
@@ -288,29 +296,30 @@ def _errors(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
     no_rows, at = np.zeros(0, np.bool_), np.zeros(0, np.int64)
     none = summed(nothing, nothing[0], no_rows, no_rows)
     none |= {"top_error": 0.0, "top_reference": 0.0, "at": at}
-    truth, n = held.truth, len(held.chosen)
-    if truth is None or not held.usable or not n:
+    n = min(len(held.chosen), held.kept)
+    if held.truth is None or not held.usable or not n:
         return none
-    (top, top_reference), _ = top_k_squared_errors([held.rows, held.reference], truth)
+    rows, reference, truth = held.rows[:n], held.reference[:n], held.truth[:n]
+    (top, top_reference), _ = top_k_squared_errors([rows, reference], truth)
     none |= {"top_error": float(top.sum()), "top_reference": float(top_reference.sum())}
-    if held.rows.sketch is None or held.reference.sketch is None or truth.sketch is None:
+    if rows.sketch is None or reference.sketch is None or truth.sketch is None:
         return none
     oracle = truth.sketch.astype(np.float64)
     known = (
-        (held.reference.sketch.astype(np.float64) - oracle)[None]
+        (reference.sketch.astype(np.float64) - oracle)[None]
         if floor is None
         else floor.arms.error[:, floor.arms.positions < n]
     )
-    errors = np.concatenate([known, (held.rows.sketch - oracle)[None]])
+    errors = np.concatenate([known, (rows.sketch - oracle)[None]])
     half = np.arange(n) < held.expected / 2
-    return none | summed(errors, oracle, held.prefill, half) | {"at": np.arange(n)}
+    return none | summed(errors, oracle, held.prefill[:n], half) | {"at": np.arange(n)}
 
 
 def _counts(held: Held, floor: PromptFloor | None, limit: RatioLimit) -> dict[str, Any]:
     """Counts of positions; without a floor nothing is large or predicted."""
     n = len(held.chosen)
     push, large, seen, predicted = np.zeros(n), np.zeros(2), np.zeros((2, n)), np.zeros((n, 2))
-    fine = ~held.nonfinite
+    fine = ~held.nonfinite & (np.arange(n) < held.kept)
     if floor is not None:
         noise = floor.noise[:n]
         push = np.where(fine, relative_push(held.found, floor.unit[:n], noise), 0.0)
@@ -324,7 +333,7 @@ def _counts(held: Held, floor: PromptFloor | None, limit: RatioLimit) -> dict[st
         "control_flips": float(seen[1][fine].sum()),
         "predicted": predicted[fine].sum(axis=0),
         "push": push,
-        "flipped": np.asarray(held.found.flip),
+        "flipped": np.asarray(held.found.flip & fine),
     }
 
 

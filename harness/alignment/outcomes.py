@@ -20,7 +20,9 @@ ALIGNED: frozenset[Verdict] = frozenset({"BIT_EXACT", "TOKEN_EXACT", "EQUIVALENT
 NO_JUDGEMENT: frozenset[Verdict] = frozenset({"INCONCLUSIVE", "NOT_COMPARABLE"})
 
 Status = Literal["PASS", "WARN", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
-PointClass = Literal["EXACT", "TIE", "NEAR_TIE", "SILENT_DRIFT", "DIVERGENT", "NONFINITE"]
+PointClass = Literal[
+    "EXACT", "TIE", "NEAR_TIE", "REROUTED", "SILENT_DRIFT", "DIVERGENT", "NONFINITE"
+]
 #: The classes that fail the point guard.
 FAILING: frozenset[PointClass] = frozenset({"SILENT_DRIFT", "DIVERGENT", "NONFINITE"})
 

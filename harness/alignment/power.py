@@ -70,7 +70,7 @@ def power_before(baseline: Baseline) -> Power | None:
         return None
     control = next(iter(baseline.controls.values()))
     noise = np.concatenate([p.noise for p in floor.prompts.values()])
-    held = [hold(p, baseline, control.dtype) for p in control.prompts]
+    held = [hold(p, baseline, control.dtype, floor.routes) for p in control.prompts]
     return power_of(gather(held, floor), floor.scales, noise)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,11 @@ from harness.alignment.prompt_result import Finding, Positions, PromptAlignment
 from harness.alignment.verdict import prompt_verdict
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import arm_rows, choices
+from harness.baseline.routing import Departure, RouteNoise, alike, departure, of_rows
 from harness.recording.format import SHOWN_TOP, PromptRecord, Run
 from harness.statistics.margins import margins
 from harness.statistics.noise import FRACTION_BITS, below_the_best, rms_error
+from harness.statistics.routes import Routes
 from harness.statistics.rows import RowStatistics, concatenate
 
 
@@ -29,11 +33,14 @@ def common_context(run: Run, context: Sequence[int]) -> int:
     return most
 
 
-def hold(mine: PromptRecord, baseline: Baseline, dtype: str) -> Held:
+def hold(
+    mine: PromptRecord, baseline: Baseline, dtype: str, routes: RouteNoise | None = None
+) -> Held:
     """Put a candidate's prompt beside the baseline's, after the same tokens.
 
     Args:
         dtype: the candidate's.
+        routes: of the baseline's noise floor.
     """
     theirs = baseline.reference.prompt(mine.id)
     assert theirs is not None  # comparability has refused otherwise
@@ -45,6 +52,7 @@ def hold(mine: PromptRecord, baseline: Baseline, dtype: str) -> Held:
     seen = sum(_broken(run) for run in (mine.free, mine.forced) if run is not None)
     base = reference.rows[:n]
     truth = None if baseline.oracle is None else arm_rows(baseline.oracle, theirs)[:n]
+    departed = None if routes is None else departed_from(mine, context, routes.truth[mine.id])
     return Held(
         id=mine.id,
         rows=rows,
@@ -60,7 +68,30 @@ def hold(mine: PromptRecord, baseline: Baseline, dtype: str) -> Held:
         astray=_astray(mine.free, own_dtype),
         # The forced row, which the free run's replaces, was computed too.
         unjudged_nonfinite=seen - int((rows.nonfinite > 0).sum()),
+        departure=departed,
+        kept=n if routes is None else routes.kept(mine.id, n, departed),
     )
+
+
+def departed_from(mine: PromptRecord, context: Sequence[int], truth: Routes) -> Departure | None:
+    """Where a prompt's rows, those that ``followed`` gives, left the oracle's routes; None
+    where the device does not tell."""
+    run = mine.on(context)
+    parts = [(run, common_context(run, context))]
+    if mine.free is not None and run is not mine.free:
+        parts.insert(0, (mine.free, common_context(mine.free, context)))
+    found: list[Departure] = []
+    for part, rows in parts:
+        told = of_rows(part, rows)
+        followed_by = truth[: len(truth) - len(context) + rows]
+        pair = [] if told is None else alike([told, followed_by])
+        if not pair:
+            return None
+        found.append(departure(pair[0], pair[1], rows))
+    moved = [d for d in found if d.tokens]
+    if not moved:
+        return Departure(parts[-1][1], math.nan, 0)
+    return replace(min(moved, key=lambda d: d.row), tokens=max(d.tokens for d in moved))
 
 
 def _astray(free: Run | None, dtype: str) -> NDArray[np.bool_]:
@@ -128,7 +159,7 @@ def _prefill(run: Run) -> NDArray[np.bool_]:
 def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass | None]:
     """Without a tolerance only bit-equal rows and non-finite rows are known."""
     if limit is not None:
-        found = classify(held.found, limit, held.nonfinite, held.unchosen)
+        found = classify(held.found, limit, held.nonfinite, held.unchosen, held.kept)
         # Where only the reference is broken, nothing judges the candidate.
         gone = held.nonfinite & (held.rows.nonfinite == 0)
         return [None if unjudged else c for c, unjudged in zip(found, gone, strict=True)]

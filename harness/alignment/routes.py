@@ -16,17 +16,24 @@ from harness.alignment.prompt_result import PromptAlignment
 from harness.alignment.prompts import common_context
 from harness.alignment.result import RouteSplit
 from harness.baseline.baseline import Baseline
+from harness.baseline.routing import row_routes
 from harness.messages.message import Message, message
 from harness.recording.format import PromptRecord, Recording
 from harness.statistics.routes import Routes, joined
 
 
 def split_by_routes(
-    candidate: Recording, baseline: Baseline, prompts: Sequence[PromptAlignment]
+    candidate: Recording,
+    baseline: Baseline,
+    prompts: Sequence[PromptAlignment],
+    kept: int | None = None,
 ) -> RouteSplit | None:
     """Rows whose routes are the oracle's in candidate and reference, apart from the others.
 
     None where the model has no routers, or an arm or the candidate does not tell its routes.
+
+    Args:
+        kept: how many rows' errors and margins are judged.
     """
     parts = [_of_prompt(candidate.prompt(p.id), baseline, p) for p in prompts]
     if not parts or any(part is None for part in parts):
@@ -55,6 +62,7 @@ def split_by_routes(
         candidate_margin=_widest(moved, truth),
         reference_margin=_widest(moved_too, truth),
         median_margin=None if truth.margin is None else float(np.median(truth.margin)),
+        judged=kept,
     )
 
 
@@ -86,6 +94,8 @@ def route_remarks(split: RouteSplit | None) -> Iterator[Message]:
         )
     if split.failing:
         yield message("routes.failing", failing=split.failing, other=split.failing_other)
+    if split.judged is not None and split.judged < split.rows:
+        yield message("routes.judged", left=split.rows - split.judged, rows=split.rows)
     margins = ("candidate_margin", "reference_margin", "median_margin")
     if all(values[name] is not None for name in margins):
         yield message("routes.margins", **{name: values[name] for name in margins})
@@ -99,7 +109,7 @@ def _of_prompt(
     if mine is None or theirs is None or oracle is None:
         return None
     own = _followed(mine, theirs.run.token_ids)
-    base, truth = theirs.run.routes, oracle.run.routes
+    base, truth = (row_routes(arm.on(theirs.run.token_ids)) for arm in (theirs, oracle))
     n = len(aligned.positions.class_)
     if own is None or base is None or truth is None or min(map(len, (own, base, truth))) < n:
         return None
@@ -110,12 +120,14 @@ def _followed(mine: PromptRecord, context: Sequence[int]) -> Routes | None:
     """The routes of the rows that are judged: of the free run while it follows the context,
     then of the forced run."""
     run = mine.on(context)
+    forced = row_routes(run)
     if mine.free is None or run is mine.free:
-        return run.routes
-    if run.routes is None or mine.free.routes is None:
+        return forced
+    free = row_routes(mine.free)
+    if forced is None or free is None:
         return None
     own = common_context(mine.free, context)
-    return joined([mine.free.routes[:own], run.routes[own:]])
+    return joined([free[:own], forced[own:]])
 
 
 def _moved(arm: Routes, truth: Routes) -> NDArray[np.bool_]:

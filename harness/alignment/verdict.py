@@ -88,7 +88,7 @@ def _by_positions(
         return "DRIFT"
     if not complete or None in classes:
         return "INCONCLUSIVE"
-    return "EQUIVALENT" if {"TIE", "NEAR_TIE"}.intersection(classes) else "TOKEN_EXACT"
+    return "EQUIVALENT" if {"TIE", "NEAR_TIE", "REROUTED"}.intersection(classes) else "TOKEN_EXACT"
 
 
 def message_of(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.baseline.baseline import MIN_CONTROLS, Baseline
 from harness.baseline.controls import RatioLimit, disagreement, ratio_limit
+from harness.baseline.routing import RouteNoise, route_noise
 from harness.baseline.scales import ArmRows, Scales, scales_of
 from harness.recording.format import PromptRecord, Recording, Run
 from harness.statistics.margins import Margins, margins
@@ -57,12 +58,14 @@ class NoiseFloor:
         controls: how many controls it was seen in.
         limit: of error ratios.
         scales: of the guards, from all prompts.
+        routes: of a mixture of experts whose arms all tell them.
     """
 
     prompts: Mapping[str, PromptFloor]
     controls: int
     limit: RatioLimit
     scales: Scales
+    routes: RouteNoise | None = None
 
     def tolerances(self) -> dict[str, NDArray[np.float64]]:
         """``tau_t`` of every position of every prompt, logits."""
@@ -97,13 +100,15 @@ def noise_floor(baseline: Baseline) -> NoiseFloor | None:
     if not has_noise_floor(baseline):
         return None
     limit = ratio_limit(sound, baseline.reference, oracle)
-    seen = {p.id: _seen(p, baseline, oracle, limit) for p in baseline.reference.prompts}
+    routes = route_noise(baseline, limit)
+    seen = {p.id: _seen(p, baseline, oracle, limit, routes) for p in baseline.reference.prompts}
     scale = _shift_scale(list(seen.values()))
     return NoiseFloor(
         {i: _prompt_floor(s, scale, limit) for i, s in seen.items()},
         len(sound),
         limit,
         scales_of([s.arms for s in seen.values()], limit),
+        routes,
     )
 
 
@@ -141,12 +146,20 @@ class _Seen:
     flips: NDArray[np.bool_]
 
 
-def _seen(prompt: PromptRecord, baseline: Baseline, oracle: Recording, limit: RatioLimit) -> _Seen:
+def _seen(
+    prompt: PromptRecord,
+    baseline: Baseline,
+    oracle: Recording,
+    limit: RatioLimit,
+    routes: RouteNoise | None,
+) -> _Seen:
     reference, chosen = prompt.run.rows, choices(prompt.run)
     unit = row_spacing(baseline.reference.dtype, reference)
     controls = [arm_rows(c, prompt) for c in baseline.controls.values()]
     truth = arm_rows(oracle, prompt)
     finite = np.all([rows.nonfinite == 0 for rows in (reference, truth, *controls)], axis=0)
+    if routes is not None:
+        finite &= np.arange(len(finite)) < routes.kept(prompt.id, len(finite), None)
     errors = top_k_rms_errors([reference, *controls], truth)
     found = [margins(reference, a, chosen, a.top_ids[:, 0].astype(np.int64)) for a in controls]
     shifts = [

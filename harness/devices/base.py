@@ -107,7 +107,8 @@ class Completion:
         text: the output of a device that names no tokens; ``token_ids`` is
             then empty and ``rows`` None.
         finish: with the stop ``other``, what the server called it.
-        routes: of a mixture of experts, one row per token; None where the device does not tell.
+        routes: of a mixture of experts, one for each row, and before them those of the prompt's
+            earlier tokens, all or none; None where the device does not tell.
     """
 
     prompt_id: str

@@ -150,8 +150,10 @@ def judged_prompts(candidate: Recording, baseline: Baseline, floor: NoiseFloor) 
     for reference in baseline.reference.prompts:
         if reference.id not in mine:
             continue
-        held = hold(mine[reference.id], baseline, candidate.dtype)
+        held = hold(mine[reference.id], baseline, candidate.dtype, floor.routes)
         n = len(held.chosen)
+        if held.kept < n:
+            continue  # other experts: the oracle's gradients say nothing of these rows
         there = floor.prompts[held.id].arms.positions < n
         if n and held.usable and int(there.sum()) == n:
             given = (*reference.prompt_token_ids, *reference.run.token_ids[: n - 1])

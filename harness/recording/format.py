@@ -173,7 +173,8 @@ class Run(StrictModel):
     gave no log-probabilities, so the run has its text but no rows; it has token
     ids if the device named them.
     ``finish``: with the stop ``other``, what the server called it. ``routes``: of a
-    mixture of experts, one row per token, where the device tells them.
+    mixture of experts, where the device tells them: one for each row, and before them those
+    of the prompt's earlier tokens, all or none.
     """
 
     replay: Replay
@@ -205,8 +206,8 @@ class Run(StrictModel):
             raise ValueError("a text_only run must not have margins or rows")
         if not self.text_only and not len(self.token_ids) == len(self.rows) == len(self.margins):
             raise ValueError("token_ids, margins and rows differ in length")
-        if self.routes is not None and len(self.routes) != len(self.rows):
-            raise ValueError("routes and rows differ in length")
+        if self.routes is not None and len(self.routes) < len(self.rows):
+            raise ValueError("fewer routes than rows")
         return self
 
     @model_serializer(mode="wrap")
@@ -245,6 +246,16 @@ class PromptRecord(StrictModel):
             raise ValueError("free must hold a free run")
         if self.forced is not None and self.forced.replay == "free":
             raise ValueError("forced must hold a forced run")
+        return self
+
+    @model_validator(mode="after")
+    def _routes_are_of_all_or_no_prompt_tokens(self) -> PromptRecord:
+        known = (0, max(len(self.prompt_token_ids) - 1, 0))
+        for run in (self.free, self.forced):
+            if run is None or run.routes is None:
+                continue
+            if len(run.routes) - len(run.rows) not in known:
+                raise ValueError("routes are neither of the rows nor of prompt and rows")
         return self
 
     @property

@@ -238,3 +238,23 @@ def _within(t: float, degrees: int) -> float:
         term *= (k - 1) / k * cosine * cosine
         total += term
     return 2.0 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def chance_of_more(mine: int, theirs: int, share: float) -> float:
+    """The chance of at least ``mine`` of all events, if each is mine with probability ``share``.
+
+    The exact test of two Poisson counts (Przyborowski and Wilenski, 1940): given their sum, one
+    of them is binomial. Two-sided confidence c is reached where this is below ``(1 - c) / 2``.
+    """
+    total = mine + theirs
+    if not mine:
+        return 1.0
+    logs = [
+        math.lgamma(total + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(total - k + 1)
+        + k * math.log(share)
+        + (total - k) * math.log1p(-share)
+        for k in range(mine, total + 1)
+    ]
+    return min(sum(map(math.exp, logs)), 1.0)

@@ -21,6 +21,7 @@ from factories import (
     nearly,
     text_run,
     told_rows,
+    with_routes,
 )
 
 from harness.alignment.align import compare
@@ -127,6 +128,24 @@ def _routed() -> Iterator[Alignment]:
     )
     for fault, flip in (("none", False), ("scale", True)):
         yield compare(_with_routes(made(seed=9, fault=fault), flip=flip), told)
+    yield from _departing()
+
+
+def _departing() -> Iterator[Alignment]:
+    """Gates of routes: nothing told, at narrow and wide margins, often, and without margins."""
+    assert BASELINE.oracle is not None
+    first, plain = BASELINE.reference.prompts[0].id, made(seed=9)
+    every = {(p.id, 0): 1 for p in BASELINE.reference.prompts}
+    for margin in (True, False):
+        arms = replace(
+            BASELINE,
+            reference=with_routes(BASELINE.reference),
+            oracle=with_routes(BASELINE.oracle, {}, margin),
+            controls={n: with_routes(c) for n, c in BASELINE.controls.items()},
+        )
+        yield compare(plain, arms)
+        for flips in ({}, {(first, 0): 1}, {(first, 1): 1}, every):
+            yield compare(with_routes(plain, flips), arms)
 
 
 def _with_routes(recording: Recording, *, flip: bool = False) -> Recording:

@@ -23,6 +23,7 @@ from harness.messages.statement import Remark
 from harness.model.facts import ModelFacts
 from harness.recording.context import Context
 from harness.recording.format import (
+    ROUTED_SCHEMA,
     PromptRecord,
     Recording,
     Repeat,
@@ -33,6 +34,7 @@ from harness.recording.format import (
 )
 from harness.recording.recorder import Options, record
 from harness.statistics.intervals import Interval
+from harness.statistics.routes import Routes
 from harness.statistics.rows import (
     NO_TOKEN,
     SKETCH_WIDTH,
@@ -355,6 +357,31 @@ def fake_baseline(suite: Suite) -> Baseline:
         for seed in (1, 2)
     }
     return Baseline(reference, oracle, controls)
+
+
+def with_routes(
+    recording: Recording, flips: Mapping[tuple[str, int], int] = {}, margin: bool = True
+) -> Recording:
+    """The recording with routes of three layers: 7 everywhere, and 8 from the layer that
+    ``flips`` names, by prompt and row. Margins are 0.5, but 0.01 in row 0."""
+
+    def told(run: Run | None, name: str) -> Run | None:
+        if run is None:
+            return None
+        n = len(run.rows)
+        chosen = np.full((n, 3), 7, np.uint16)
+        for (prompt, row), layer in flips.items():
+            if prompt == name and row < n:
+                chosen[row, layer:] = 8
+        margins = np.full((n, 3), 0.5, np.float32)
+        margins[0] = 0.01
+        return run.model_copy(update={"routes": Routes(chosen, margins if margin else None)})
+
+    prompts = tuple(
+        p.model_copy(update={"free": told(p.free, p.id), "forced": told(p.forced, p.id)})
+        for p in recording.prompts
+    )
+    return recording.model_copy(update={"prompts": prompts, "schema_": ROUTED_SCHEMA})
 
 
 def diagnosed(finding: Finding, text: str | None = None) -> Diagnosis:

@@ -18,6 +18,7 @@ def classify(
     tolerance: NDArray[np.float64],
     nonfinite: NDArray[np.bool_],
     unchosen: NDArray[np.bool_],
+    kept: int | None = None,
 ) -> list[PointClass]:
     """The point-guard class of every position.
 
@@ -27,14 +28,21 @@ def classify(
         nonfinite: bool (n,), whether either row holds NaN or infinities.
         unchosen: bool (n,), whether the candidate took another token than the best
             of its own row.
+        kept: how many rows come before routes that are not the oracle's; None for all.
     """
     # A greedy choice flips only where the shift outweighs the margin.
     unexplained = margins.flip & (margins.margin > tolerance)
     beyond = (np.abs(margins.shift) > tolerance) | unexplained | unchosen
     classes: list[PointClass] = []
-    for bad, flip, far, margin in zip(nonfinite, margins.flip, beyond, margins.margin, strict=True):
+    known = len(beyond) if kept is None else kept
+    rerouted = (np.arange(len(beyond)) >= known) & ~unchosen
+    for bad, flip, far, margin, other in zip(
+        nonfinite, margins.flip, beyond, margins.margin, rerouted, strict=True
+    ):
         if bad:
             classes.append("NONFINITE")
+        elif far and other:
+            classes.append("REROUTED")
         elif far:
             classes.append("DIVERGENT" if flip else "SILENT_DRIFT")
         elif flip:

@@ -288,7 +288,7 @@ class HfDevice:
                 token = forced[len(record.token_ids)]
             else:
                 token = NO_CHOICE if best is None else best
-            record.add(token, row, self._routers.take(1))
+            record.add(token, row, self._routers.take())
             on_token()
             if forced is None and best is None:
                 stop = "nonfinite"
@@ -307,7 +307,7 @@ class HfDevice:
         logits, _ = self._forward(given, len(forced), None, use_cache=False)
         self._synchronize()
         seconds = time.perf_counter() - started
-        routes = self._routers.take(len(forced))
+        routes = self._routers.take()
         on_token()
         return Completion(
             prompt_id=request.prompt_id,
@@ -316,7 +316,9 @@ class HfDevice:
             rows=None if request.keep == "nothing" else self._statistics(logits),
             timings=Timings(ttft_s=seconds, itl_s=(), e2e_s=seconds),
             logits=self._on_host(logits) if request.keep == "full" else None,
-            routes=None if request.keep == "nothing" else routes,
+            routes=None
+            if request.keep == "nothing" or routes is None
+            else routes.of(len(forced), len(request.prompt_token_ids)),
         )
 
     def _statistics(self, logits: Any) -> RowStatistics:
@@ -421,7 +423,8 @@ class _Record:
     def completion(self, stop: Stop) -> Completion:
         gaps = np.diff(self._stamps).tolist() or [time.perf_counter() - self._stamps[0]]
         full = self._request.keep == "full" and self._logits
-        whole = len(self._routes) == len(self._rows)
+        routes = joined(self._routes) if len(self._routes) == len(self._rows) else None
+        prompt = len(self._request.prompt_token_ids)
         return Completion(
             prompt_id=self._request.prompt_id,
             token_ids=tuple(self.token_ids),
@@ -429,5 +432,5 @@ class _Record:
             rows=None if self._request.keep == "nothing" else concatenate(self._rows),
             timings=Timings(gaps[0], tuple(gaps[1:]), sum(gaps)),
             logits=np.stack(self._logits) if full else None,
-            routes=joined(self._routes) if whole else None,
+            routes=None if routes is None else routes.of(len(self._rows), prompt),
         )

@@ -32,20 +32,20 @@ class Routers:
             router.register_forward_hook(self._hook(number, block, model.config))
             self._count += 1
 
-    def take(self, keep: int) -> Routes | None:
-        """The routes of the last ``keep`` tokens of the last pass; None where a router was
-        not run, did not say, or ran on other tokens too."""
+    def take(self) -> Routes | None:
+        """The routes of all tokens of the last pass; None where a router was not run, did not
+        say, or ran on fewer tokens than another."""
         seen, self._seen = self._seen, {}
         if not self._count or len(seen) < self._count:
             return None
         chosen, margins = [], []
         for number in range(self._count):
             ids, logits = seen[number]
-            if len(ids) < keep:
-                return None
-            indices = ids[-keep:].cpu().numpy()
+            indices = ids.cpu().numpy()
             chosen.append(set_hashes(indices))
-            margins.append(None if logits is None else _margins(_floats(logits[-keep:]), indices))
+            margins.append(None if logits is None else _margins(_floats(logits), indices))
+        if len({len(tokens) for tokens in chosen}) != 1:
+            return None
         told = [m for m in margins if m is not None]
         whole = len(told) == len(margins)
         return Routes(np.stack(chosen, 1), np.stack(told, 1) if whole else None)

@@ -57,6 +57,11 @@ class Order:
         return cls(order["file"], order["width"], order["rows"], forced, order["routed"])
 
     @property
+    def prompt_file(self) -> str:
+        """Where the routes of the prompt's tokens go."""
+        return f"{self.file}.prompt"
+
+    @property
     def record(self) -> np.dtype[np.void]:
         """One entry of the file: which token, its clock reading in seconds, its row, and its
         routes, if any are ``told``."""
@@ -80,7 +85,7 @@ class RowCapture:
         writes: False in all workers but one, where several share a model: each
             sees every row, and each must force the same token.
         clock: seconds, monotonic and shared by all processes of the host.
-        routes: the routes of the last token of the step, uint16 (layers,), or None.
+        routes: the routes of the tokens of the step, uint16 (tokens, layers), or None.
     """
 
     def __init__(
@@ -157,8 +162,11 @@ class _Seat:
             if len(row) < self.order.width:
                 raise ValueError(f"a row of {len(row)} logits, not {self.order.width}")
             record["row"] = row[: self.order.width]
-        if routes is not None and len(routes) == self.order.routed:
-            record["told"], record["routes"] = True, routes
+        if routes is not None and routes.shape[1] == self.order.routed:
+            record["told"], record["routes"] = True, routes[-1]
+            if not len(self.output):  # of a long prompt each piece comes here
+                with open(self.order.prompt_file, "ab") as file:
+                    file.write(routes.tobytes())
         # vLLM does not tell a processor that the last request ended, so no file stays open.
         with open(self.order.file, "ab") as file:
             file.write(record.tobytes())
@@ -169,12 +177,14 @@ class Captured:
     """The results of a request: for each token its clock reading and its row.
 
     ``rows`` is float32, shape (tokens, width), or None where none were kept; ``routes``
-    uint16, shape (tokens, layers), or None where they are not known of every token.
+    uint16, shape (tokens, layers), or None where they are not known of every token;
+    ``before`` the same of the prompt's tokens before the last that the engine computed.
     """
 
     stamps: tuple[float, ...]
     rows: NDArray[np.float32] | None
     routes: NDArray[np.uint16] | None = None
+    before: NDArray[np.uint16] | None = None
 
 
 def collect(order: Order, tokens: int) -> Captured:
@@ -201,11 +211,20 @@ def collect(order: Order, tokens: int) -> Captured:
     chosen = records[[last[t] for t in range(tokens)]]
     stamps = tuple(float(stamp) for stamp in chosen["stamp"])
     told = bool(order.routed) and bool(chosen["told"].all())
+    before = _before(order) if told else None
+    Path(order.prompt_file).unlink(missing_ok=True)
     return Captured(
         stamps,
         np.ascontiguousarray(chosen["row"]) if order.rows else None,
         np.ascontiguousarray(chosen["routes"]) if told else None,
+        before,
     )
+
+
+def _before(order: Order) -> NDArray[np.uint16]:
+    """The routes of the prompt's tokens but the last that the engine computed."""
+    routes = np.fromfile(order.prompt_file, "<u2").reshape(-1, order.routed)
+    return np.asarray(routes[:-1])
 
 
 def _on_host(rows: Any) -> NDArray[np.float32]:

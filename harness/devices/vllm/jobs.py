@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.base import NO_CHOICE, Completion, Request, Stop, Timings
-from harness.devices.vllm.capture import Order, collect
+from harness.devices.vllm.capture import Captured, Order, collect
 from harness.statistics.routes import Routes, joined
 from harness.statistics.rows import RowStatistics, concatenate, row_statistics
 
@@ -94,8 +94,6 @@ class Job:
         blocks = [each.rows for each in captured if each.rows is not None]
         logits = np.concatenate(blocks) if blocks else None
         rows = None if logits is None else _statistics(logits, pool)
-        routes = [Routes(each.routes) for each in captured if each.routes is not None]
-        known = joined(routes) if len(routes) == len(captured) else None
         tokens, stop = self._outcome(rows)
         n = len(tokens)
         return Completion(
@@ -105,8 +103,17 @@ class Job:
             rows=None if rows is None else rows[:n],
             timings=self._timings(captured[0].stamps[:n]),
             logits=logits[:n] if logits is not None and self.request.keep == "full" else None,
-            routes=None if known is None else known[:n],
+            routes=self._routes(captured, n),
         )
+
+    def _routes(self, captured: list[Captured], n: int) -> Routes | None:
+        """Those of the first n rows, and of the prompt where the engine computed all of it."""
+        routes = [Routes(each.routes[:n]) for each in captured if each.routes is not None]
+        before = captured[0].before
+        if len(routes) < len(captured) or before is None:
+            return None
+        known = joined(routes if not len(before) else [Routes(before), *routes])
+        return None if known is None else known.of(n, len(self.request.prompt_token_ids))
 
     def _outcome(self, rows: RowStatistics | None) -> tuple[tuple[int, ...], Stop]:
         if self.request.forced_token_ids is not None:

@@ -17,7 +17,7 @@ from harness.statistics.routes import set_hashes
 
 
 class WatchedRouters:
-    """The routers of a worker's model, and the last token that each has routed."""
+    """The routers of a worker's model, and the tokens that each routed last."""
 
     def __init__(self) -> None:
         self._last: dict[int, Any] = {}
@@ -37,18 +37,19 @@ class WatchedRouters:
         return self.layers
 
     def take(self) -> NDArray[np.uint16] | None:
-        """A hash of the experts of the last token of the last step, uint16 (layers,); None
-        where not every router was run."""
+        """A hash of the experts of each token of the last step, uint16 (tokens, layers); None
+        where not every router was run on all of them."""
         last, self._last = self._last, {}
         if not self.layers or len(last) != self.layers:
             return None
-        return np.array([set_hashes(last[n].cpu().numpy()) for n in range(self.layers)], np.uint16)
+        routes = [set_hashes(last[n].cpu().numpy()) for n in range(self.layers)]
+        return np.stack(routes, 1) if len({len(tokens) for tokens in routes}) == 1 else None
 
     def _keep(self, number: int, experts: Any) -> None:
         """Called by a router with shape (tokens, k); a batch of one request has its last token
         last."""
         if len(experts):
-            self._last[number] = experts[-1].detach().clone()
+            self._last[number] = experts.detach().clone()
 
 
 #: Of this process: its model's facts and its processor of logits come to it by separate ways.

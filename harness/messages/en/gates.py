@@ -202,6 +202,20 @@ MESSAGES: dict[str, str] = {
     "coverage.ended": "{prompts} {prompts:prompt was|prompts were} stopped elsewhere without "
     "another token (compare the eos ids of both)",
     # Stops and lengths
+    "gate.routes.same": "Every router chose the oracle's experts in all {prompts} "
+    "{prompts:prompt|prompts}.",
+    "gate.routes.pass": "Routers left the oracle's choice in {departed} of {prompts} "
+    "{prompts:prompt|prompts}, first at router margins of at most {margin:.3g} logits; the arms' "
+    "noise explains up to {widest:.3g}.",
+    "gate.routes.untold": "Routers left the oracle's choice in {departed} of {prompts} "
+    "{prompts:prompt|prompts}, no more often than in the arms; the oracle tells no margins.",
+    "gate.routes.margin": "In {beyond} of {prompts} {prompts:prompt|prompts} a router first left "
+    "the oracle's choice at a margin that noise does not explain: {margin:.3g} logits in {prompt}, "
+    "and the arms' noise explains up to {widest:.3g}.",
+    "gate.routes.more": "Routers chose other experts than the oracle's for {tokens} "
+    "{tokens:token|tokens}, where those of the arms do for {arms:.3g}: more than noise explains.",
+    "gate.routes.missing": "The device does not tell the routes of every prompt. A correct row "
+    "whose route flipped can then fail a guard; run one request at a time and without graphs.",
     "gate.stops.pass": "{prompts} {prompts:prompt|prompts} ended as the recording says.",
     "gate.stops.wrong": "The ends of {wrong} of {prompts} {prompts:prompt|prompts} do not fit the "
     "tokens: {reasons:list}.",

@@ -53,9 +53,12 @@ MESSAGES: dict[str, str] = {
     "in which both have the oracle's routes, and {other:.2f} times in the other {others}.",
     "routes.failing": "Of {failing} {failing:position|positions} that {failing:fails|fail}, "
     "{other} {other:is|are} where a route is another one.",
-    "routes.margins": "The widest router margin at which a route flipped is "
-    "{candidate_margin:.3g} logits (the reference: {reference_margin:.3g}); half of all margins "
-    "are below {median_margin:.3g}.",
+    "routes.judged": "{left} of {rows} {rows:row|rows} follow other experts than the oracle's, in "
+    "the candidate or an arm. The arms have too few such rows to show how far they go, so their "
+    "errors and margins are not judged.",
+    "routes.margins": "The widest router margin at which a route flipped is {candidate_margin:.3g}"
+    " logits (the reference: {reference_margin:.3g}); half of all margins are below "
+    "{median_margin:.3g}.",
     "warning.few_prompts": "The suite has {prompts} {prompts:prompt|prompts}: too few to judge "
     "prefill and decode separately, or to find faults in few places; use at least {enough} prompts "
     "for both.",

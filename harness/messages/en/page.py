@@ -104,6 +104,7 @@ MESSAGES: dict[str, str] = {
     "asks.masks": "Candidate and reference take the same ids out of their rows.",
     "asks.coverage": "Every position of the baseline was judged.",
     "asks.determinism": "The device repeats its own results.",
+    "asks.routes": "Routers of experts leave the oracle's choice no further than the arms' do.",
     "asks.stops": "Each run ended as its recording says: stop, length and eos ids.",
     "asks.exceedance": "How often margins move far, against the controls.",
     "asks.flip_calibration": "Flips against the number that margins and noise predict.",
@@ -183,6 +184,8 @@ MESSAGES: dict[str, str] = {
     "class.EXACT": "Same token, and the margin moved no further than the tolerance.",
     "class.TIE": "The reference's two best tokens are exactly equal; either is right.",
     "class.NEAR_TIE": "Another token, explained by noise: the shift is within the tolerance.",
+    "class.REROUTED": "Moved further than the tolerance, after a router took other experts at a "
+    "margin that noise explains: not judged.",
     "class.SILENT_DRIFT": "Same token, but the margin moved further than noise explains.",
     "class.DIVERGENT": "Another token that noise cannot explain.",
     "class.NONFINITE": "NaN or infinite logits.",

@@ -165,6 +165,18 @@ MESSAGES: dict[str, str] = {
     "coverage.diverged": "{prompts} 个提示只判定到分叉处（请用 --context 记录，以重放其余部分）",
     "coverage.ended": "{prompts} 个提示在别处结束而没有不同的词元（请比较双方的 eos id）",
     # 停止与长度
+    "gate.routes.same": "在全部 {prompts} 个提示中，每个路由器都选择了与 oracle 相同的专家。",
+    "gate.routes.pass": "在 {prompts} 个提示中有 {departed} 个的路由器偏离了 oracle 的选择，首次偏"
+    "离处的路由间隔最大为 {margin:.3g} logit；各基线臂的噪声可解释到 {widest:.3g}。",
+    "gate.routes.untold": "在 {prompts} 个提示中有 {departed} 个的路由器偏离了 oracle 的选择，不比"
+    "各基线臂更频繁；oracle 未给出路由间隔。",
+    "gate.routes.margin": "在 {prompts} 个提示中有 {beyond} 个的路由器首次偏离 oracle 的选择时，其"
+    "间隔无法用噪声解释：{prompt} 中为 {margin:.3g} logit，而各基线臂的噪声只能解释到 {widest:.3g}"
+    "。",
+    "gate.routes.more": "路由器为 {tokens} 个词元选择了与 oracle 不同的专家，而各基线臂为 "
+    "{arms:.3g} 个：超出噪声所能解释的数量。",
+    "gate.routes.missing": "设备没有给出每个提示的路由。此时路由翻转的正确行也可能使某个门限失败；"
+    "请逐个运行请求，且不使用计算图。",
     "gate.stops.pass": "{prompts} 个提示的结束方式与记录所述一致。",
     "gate.stops.wrong": "{prompts} 个提示中有 {wrong} 个的结束方式与词元不符：{reasons:list}。",
     "stops.short": "{runs} 次运行过早因长度而停止（提示 {prompt}：{limit} 个词元中的 {tokens} 个）",

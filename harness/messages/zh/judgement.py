@@ -42,13 +42,15 @@ MESSAGES: dict[str, str] = {
     "请在测试集中写明 date：{ids}。",
     "warning.drawn": "对话模板在 {prompts} 个提示中随机取值，每次运行的词元 id 都不同；请修改模板："
     "{ids}。",
-    "routes.same": "在全部 {rows} 行中，{layers} 层的路由器都选择了与 oracle 相同的专家，参考也"
-    "是如此。",
+    "routes.same": "在全部 {rows} 行中，{layers} 层的路由器都选择了与 oracle 相同的专家，参考也是"
+    "如此。",
     "routes.other": "在 {rows} 行中有 {flips} 行的路由器选择了与 oracle 不同的专家（参考："
     "{reference} 行）。",
-    "routes.ratios": "在两者路由均与 oracle 相同的 {rows} 行中，误差为参考的 {same:.2f} 倍；在其余 "
-    "{others} 行中为 {other:.2f} 倍。",
+    "routes.ratios": "在两者路由均与 oracle 相同的 {rows} 行中，误差为参考的 {same:.2f} 倍；在其余"
+    " {others} 行中为 {other:.2f} 倍。",
     "routes.failing": "在 {failing} 个未通过的位置中，有 {other} 个的路由不同。",
+    "routes.judged": "在 {rows} 行中有 {left} 行位于候选或某个基线臂选择了与 oracle 不同的专家之后"
+    "。各基线臂的这类行太少，无法表明其误差可达多大，因此不判定它们的误差与领先量。",
     "routes.margins": "发生路由翻转的最大路由间隔为 {candidate_margin:.3g} logit（参考："
     "{reference_margin:.3g}）；一半的间隔小于 {median_margin:.3g}。",
     "warning.few_prompts": "测试集只有 {prompts} 个提示：不足以分别判定 prefill 与 decode，也不足以"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
-from factories import fake_baseline, fake_record, fake_suite
+from factories import fake_baseline, fake_record, fake_suite, with_routes
 
 from harness.alignment.align import compare
 from harness.baseline.baseline import Baseline
 from harness.devices.fake import FakeDevice
 from harness.recording.context import Context
-from harness.recording.format import ROUTED_SCHEMA, Recording, Run
+from harness.recording.format import Recording
 from harness.recording.recorder import Options
 from harness.statistics.routes import Routes
 
@@ -32,42 +31,19 @@ def made() -> Recording:
     return fake_record(FakeDevice(seed=9), SUITE, Options(context=Context.of(arms().reference)))
 
 
-def routed(recording: Recording, flips: dict[tuple[str, int], int], margin: bool = True) -> Any:
-    """The recording with routes: 7 everywhere, and 8 from the layer that ``flips`` names, by
-    prompt and row. Margins are 0.5, but 0.01 in row 0."""
-
-    def told(run: Run | None, name: str) -> Run | None:
-        if run is None:
-            return None
-        n = len(run.rows)
-        chosen = np.full((n, LAYERS), 7, np.uint16)
-        for (prompt, row), layer in flips.items():
-            if prompt == name and row < n:
-                chosen[row, layer:] = 8
-        margins = np.full((n, LAYERS), 0.5, np.float32)
-        margins[0] = 0.01
-        return run.model_copy(update={"routes": Routes(chosen, margins if margin else None)})
-
-    prompts = tuple(
-        p.model_copy(update={"free": told(p.free, p.id), "forced": told(p.forced, p.id)})
-        for p in recording.prompts
-    )
-    return recording.model_copy(update={"prompts": prompts, "schema_": ROUTED_SCHEMA})
-
-
 def baseline(reference: dict[tuple[str, int], int], margin: bool = True) -> Baseline:
     found = arms()
     assert found.oracle is not None
     return replace(
         found,
-        reference=routed(found.reference, reference),
-        oracle=routed(found.oracle, {}, margin),
+        reference=with_routes(found.reference, reference),
+        oracle=with_routes(found.oracle, {}, margin),
     )
 
 
 def test_rows_are_split_by_the_oracles_routes() -> None:
     mine = {("p1", 0): 1, ("p2", 3): 0, ("p3", 2): 2}
-    found = compare(routed(made(), mine), baseline({("p1", 0): 1, ("p7", 0): 0})).routes
+    found = compare(with_routes(made(), mine), baseline({("p1", 0): 1, ("p7", 0): 0})).routes
     assert found is not None
     assert (found.layers, found.rows) == (LAYERS, 72)
     assert (found.candidate_flips, found.reference_flips, found.same_rows) == (3, 2, 68)
@@ -81,7 +57,7 @@ def test_rows_are_split_by_the_oracles_routes() -> None:
 def test_the_ratios_are_of_the_rows_that_they_are_said_to_be_of() -> None:
     """Against the figures of the whole: their squares add up."""
     mine = {("p4", k): 0 for k in range(6)}
-    aligned = compare(routed(made(), mine), baseline({}))
+    aligned = compare(with_routes(made(), mine), baseline({}))
     assert aligned.routes is not None
     rows = [p.positions for p in aligned.prompts if p.id == "p4"]
     own = np.concatenate([np.array(r.error, float) for r in rows])
@@ -91,7 +67,7 @@ def test_the_ratios_are_of_the_rows_that_they_are_said_to_be_of() -> None:
 
 
 def test_without_a_flip_one_sentence_says_so() -> None:
-    aligned = compare(routed(made(), {}), baseline({}))
+    aligned = compare(with_routes(made(), {}), baseline({}))
     told = [s for s in aligned.warnings if "router" in s.lower()]
     assert told == [
         "Every router of 3 layers chose the oracle's experts in all 72 rows, in the reference too."
@@ -102,7 +78,7 @@ def test_without_a_flip_one_sentence_says_so() -> None:
 
 
 def test_margins_are_left_out_where_the_oracle_does_not_tell_them() -> None:
-    found = compare(routed(made(), {("p1", 1): 0}), baseline({}, margin=False))
+    found = compare(with_routes(made(), {("p1", 1): 0}), baseline({}, margin=False))
     assert found.routes is not None
     assert (found.routes.candidate_margin, found.routes.median_margin) == (None, None)
     assert not any("margin at which" in s for s in found.warnings)
@@ -111,8 +87,8 @@ def test_margins_are_left_out_where_the_oracle_does_not_tell_them() -> None:
 def test_nothing_is_said_where_a_side_does_not_tell_its_routes() -> None:
     assert compare(made(), arms()).routes is None
     assert compare(made(), baseline({})).routes is None
-    assert compare(routed(made(), {}), arms()).routes is None
-    partly = routed(made(), {})
+    assert compare(with_routes(made(), {}), arms()).routes is None
+    partly = with_routes(made(), {})
     first = partly.prompts[0]
     bare = first.model_copy(
         update={
@@ -125,7 +101,7 @@ def test_nothing_is_said_where_a_side_does_not_tell_its_routes() -> None:
 
 
 def test_another_count_of_layers_is_another_model_and_is_not_split() -> None:
-    other = routed(made(), {})
+    other = with_routes(made(), {})
     cut = tuple(
         p.model_copy(
             update={

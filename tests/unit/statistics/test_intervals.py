@@ -10,6 +10,7 @@ import pytest
 from harness.alignment.gates.decide import held_below
 from harness.statistics.intervals import (
     Estimate,
+    chance_of_more,
     error_ratio,
     freedom_of,
     geometric_ratio,
@@ -267,3 +268,12 @@ def test_a_jackknife_of_means_is_their_standard_error() -> None:
     values = np.random.default_rng(4).normal(size=9)
     left_out = (values.sum() - values) / 8
     assert jackknife_error(left_out) == pytest.approx(values.std(ddof=1) / 3)
+
+
+def test_two_counts_are_held_against_each_other_exactly() -> None:
+    """Binomial tails that are easy by hand."""
+    assert chance_of_more(0, 5, 0.25) == 1.0
+    assert chance_of_more(3, 0, 0.25) == pytest.approx(0.25**3)
+    assert chance_of_more(1, 1, 0.5) == pytest.approx(0.75)
+    assert chance_of_more(2, 2, 0.5) == pytest.approx(11 / 16)
+    assert chance_of_more(200, 600, 0.25) == pytest.approx(0.51, abs=0.03)
