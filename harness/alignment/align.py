@@ -57,7 +57,7 @@ class _Outcome:
     prompts: tuple[PromptAlignment, ...]
     warnings: tuple[Message, ...] = ()
     power: Power | None = None
-    kept: int | None = None
+    judged: int | None = None
 
 
 def compare(
@@ -97,7 +97,7 @@ def compare(
         else:
             outcome = _judge(candidate, baseline, compared, diagnosis)
             scope = scope_of(candidate, baseline)
-    routes = split_by_routes(candidate, baseline, outcome.prompts, outcome.kept)
+    routes = split_by_routes(candidate, baseline, outcome.prompts, outcome.judged)
     own = itself(candidate, baseline) if alone else ()
     unsteady = unsteady_warnings(candidate, baseline.reference)
     after = (*outcome.warnings, *_of_scope(scope), *route_remarks(routes))
@@ -249,7 +249,7 @@ def _judge(
         ),
         warnings=_warnings(candidate, compared, judgement.gates, same_error(held, baseline)),
         power=_power(evidence, held, floor),
-        kept=sum(min(h.kept, len(h.chosen)) for h in held),
+        judged=sum(len(h.chosen) - int(h.left_out.sum()) for h in held),
     )
 
 

@@ -25,8 +25,6 @@ from harness.statistics.margins import Margins
 from harness.statistics.noise import top_k_squared_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
 
-#: More than any prompt has.
-MOST_ROWS = 2**31
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")
 #: The parts of a suite whose scale is judged apart.
@@ -54,8 +52,8 @@ class Held:
             candidate computed and that are not judged: of its own run beyond
             another token, of a forced run before it.
         departure: where the candidate left the oracle's routes, if both tell theirs.
-        kept: how many rows come before routes that are not the oracle's. Errors and
-            margins of the others are not judged where the arms have too few such rows.
+        judged: bool (n,), the rows whose errors and margins are judged; None for all. A
+            mixture's row of other experts than the oracle's is not, see ``baseline.routing``.
     """
 
     id: str
@@ -72,7 +70,13 @@ class Held:
     astray: NDArray[np.bool_]
     unjudged_nonfinite: int = 0
     departure: Departure | None = None
-    kept: int = MOST_ROWS
+    judged: NDArray[np.bool_] | None = None
+
+    @property
+    def left_out(self) -> NDArray[np.bool_]:
+        """bool (n,), the rows whose errors and margins are not judged."""
+        nothing = np.zeros(len(self.chosen), np.bool_)
+        return nothing if self.judged is None else np.logical_not(self.judged)
 
     @property
     def nonfinite(self) -> NDArray[np.bool_]:
@@ -296,10 +300,11 @@ def _errors(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
     no_rows, at = np.zeros(0, np.bool_), np.zeros(0, np.int64)
     none = summed(nothing, nothing[0], no_rows, no_rows)
     none |= {"top_error": 0.0, "top_reference": 0.0, "at": at}
-    n = min(len(held.chosen), held.kept)
-    if held.truth is None or not held.usable or not n:
+    kept = ~held.left_out
+    at = np.flatnonzero(kept)
+    if held.truth is None or not held.usable or not len(at):
         return none
-    rows, reference, truth = held.rows[:n], held.reference[:n], held.truth[:n]
+    rows, reference, truth = held.rows[kept], held.reference[kept], held.truth[kept]
     (top, top_reference), _ = top_k_squared_errors([rows, reference], truth)
     none |= {"top_error": float(top.sum()), "top_reference": float(top_reference.sum())}
     if rows.sketch is None or reference.sketch is None or truth.sketch is None:
@@ -308,18 +313,18 @@ def _errors(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
     known = (
         (reference.sketch.astype(np.float64) - oracle)[None]
         if floor is None
-        else floor.arms.error[:, floor.arms.positions < n]
+        else floor.arms.error[:, np.isin(floor.arms.positions, at)]
     )
     errors = np.concatenate([known, (rows.sketch - oracle)[None]])
-    half = np.arange(n) < held.expected / 2
-    return none | summed(errors, oracle, held.prefill[:n], half) | {"at": np.arange(n)}
+    half = at < held.expected / 2
+    return none | summed(errors, oracle, held.prefill[kept], half) | {"at": at}
 
 
 def _counts(held: Held, floor: PromptFloor | None, limit: RatioLimit) -> dict[str, Any]:
     """Counts of positions; without a floor nothing is large or predicted."""
     n = len(held.chosen)
     push, large, seen, predicted = np.zeros(n), np.zeros(2), np.zeros((2, n)), np.zeros((n, 2))
-    fine = ~held.nonfinite & (np.arange(n) < held.kept)
+    fine = ~(held.nonfinite | held.left_out)
     if floor is not None:
         noise = floor.noise[:n]
         push = np.where(fine, relative_push(held.found, floor.unit[:n], noise), 0.0)

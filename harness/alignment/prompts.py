@@ -69,7 +69,7 @@ def hold(
         # The forced row, which the free run's replaces, was computed too.
         unjudged_nonfinite=seen - int((rows.nonfinite > 0).sum()),
         departure=departed,
-        kept=n if routes is None else routes.kept(mine.id, n, departed),
+        judged=None if routes is None else routes.judged(mine.id, n, departed),
     )
 
 
@@ -88,10 +88,13 @@ def departed_from(mine: PromptRecord, context: Sequence[int], truth: Routes) -> 
         if not pair:
             return None
         found.append(departure(pair[0], pair[1], rows))
+    head = found[0].other
+    other = np.concatenate([head, found[-1].other[len(head) :]])
     moved = [d for d in found if d.tokens]
     if not moved:
-        return Departure(parts[-1][1], math.nan, 0)
-    return replace(min(moved, key=lambda d: d.row), tokens=max(d.tokens for d in moved))
+        return Departure(len(other), math.nan, 0, other)
+    first = min(moved, key=lambda d: d.row)
+    return replace(first, tokens=max(d.tokens for d in moved), other=other)
 
 
 def _astray(free: Run | None, dtype: str) -> NDArray[np.bool_]:
@@ -159,7 +162,7 @@ def _prefill(run: Run) -> NDArray[np.bool_]:
 def _classes(held: Held, limit: NDArray[np.float64] | None) -> list[PointClass | None]:
     """Without a tolerance only bit-equal rows and non-finite rows are known."""
     if limit is not None:
-        found = classify(held.found, limit, held.nonfinite, held.unchosen, held.kept)
+        found = classify(held.found, limit, held.nonfinite, held.unchosen, held.left_out)
         # Where only the reference is broken, nothing judges the candidate.
         gone = held.nonfinite & (held.rows.nonfinite == 0)
         return [None if unjudged else c for c, unjudged in zip(found, gone, strict=True)]

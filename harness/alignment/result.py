@@ -219,8 +219,7 @@ class RouteSplit(StrictModel):
         candidate_margin, reference_margin: the widest margin of the oracle's routers, in
             logits, at which a route flipped; 0 without a flip, None where margins are not told.
         median_margin: of all routers and rows.
-        judged: rows whose errors and margins are judged: those before routes that are not the
-            oracle's, where the arms have too few others to show how far such rows go. None in
+        judged: rows whose errors and margins are judged, see ``baseline.routing``; None in
             older files.
     """
 

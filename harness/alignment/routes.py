@@ -26,14 +26,14 @@ def split_by_routes(
     candidate: Recording,
     baseline: Baseline,
     prompts: Sequence[PromptAlignment],
-    kept: int | None = None,
+    judged: int | None = None,
 ) -> RouteSplit | None:
     """Rows whose routes are the oracle's in candidate and reference, apart from the others.
 
     None where the model has no routers, or an arm or the candidate does not tell its routes.
 
     Args:
-        kept: how many rows' errors and margins are judged.
+        judged: how many rows' errors and margins are judged.
     """
     parts = [_of_prompt(candidate.prompt(p.id), baseline, p) for p in prompts]
     if not parts or any(part is None for part in parts):
@@ -62,7 +62,7 @@ def split_by_routes(
         candidate_margin=_widest(moved, truth),
         reference_margin=_widest(moved_too, truth),
         median_margin=None if truth.margin is None else float(np.median(truth.margin)),
-        judged=kept,
+        judged=judged,
     )
 
 

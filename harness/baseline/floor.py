@@ -90,8 +90,12 @@ def arm_rows(arm: Recording, prompt: PromptRecord) -> RowStatistics:
     return record.on(prompt.run.token_ids).rows
 
 
-def noise_floor(baseline: Baseline) -> NoiseFloor | None:
-    """The floor of a baseline; None without an oracle and enough sound controls."""
+def noise_floor(baseline: Baseline, *, every_row: bool = False) -> NoiseFloor | None:
+    """The floor of a baseline; None without an oracle and enough sound controls.
+
+    Args:
+        every_row: also of the rows that a mixture's routes leave out.
+    """
     oracle = baseline.oracle
     if oracle is None:
         return None
@@ -100,7 +104,7 @@ def noise_floor(baseline: Baseline) -> NoiseFloor | None:
     if not has_noise_floor(baseline):
         return None
     limit = ratio_limit(sound, baseline.reference, oracle)
-    routes = route_noise(baseline, limit)
+    routes = None if every_row else route_noise(baseline, limit)
     seen = {p.id: _seen(p, baseline, oracle, limit, routes) for p in baseline.reference.prompts}
     scale = _shift_scale(list(seen.values()))
     return NoiseFloor(
@@ -159,7 +163,7 @@ def _seen(
     truth = arm_rows(oracle, prompt)
     finite = np.all([rows.nonfinite == 0 for rows in (reference, truth, *controls)], axis=0)
     if routes is not None:
-        finite &= np.arange(len(finite)) < routes.kept(prompt.id, len(finite), None)
+        finite &= routes.judged(prompt.id, len(finite), None)
     errors = top_k_rms_errors([reference, *controls], truth)
     found = [margins(reference, a, chosen, a.top_ids[:, 0].astype(np.int64)) for a in controls]
     shifts = [

@@ -3,31 +3,35 @@ the arms of a baseline left them often enough to show how far such rows go.
 
 A router takes the experts with the largest logits. Where two are nearly alike rounding takes
 another one, and that row, and those that attend to it, differ by far more than rounding does
-elsewhere. In a large mixture every prompt of every arm has such rows, so the arms' own rows
-show how large they may be. In a small one an arm may have none, and a candidate's first one
-would be called a fault.
+elsewhere. Few rows that are far out set no limit: a candidate's first one would be called a
+fault. So rows are left out as long as enough are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.baseline.baseline import Baseline
 from harness.baseline.controls import RatioLimit
 from harness.recording.format import Run
 from harness.statistics.routes import Routes, joined, left, router_noise, tried, widest_flip
 
-#: With so many prompts of arms whose routes are the oracle's no more, their rows show how far
-#: such rows go.
-ENOUGH = 20
+#: Rows are left out where all arms together keep at least these shares of them: all rows after
+#: a departure, or else those whose own token has other experts. Where even those are common,
+#: the arms' rows show how far such rows go.
+KEEPS_AFTER, KEEPS_OTHER = 0.1, 0.25
 #: How many flips of a correct suite are expected beyond the widest margin: a chance, since it
 #: is far below 1.
 FLIP_CHANCE = 1e-3
 #: The noise of single tokens and layers may be so many times the fitted one.
-ROUTER_HEADROOM = 2.0
+ROUTER_HEADROOM = 1.5
+
+LeftOut = Literal["after", "other", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +43,13 @@ class Departure:
             number of rows where there is none.
         margin: of the oracle's router at the first token that moved, logits; NaN without one.
         tokens: how many tokens moved, of prompt and output.
+        other: bool (rows,), the rows whose own token moved.
     """
 
     row: int
     margin: float
     tokens: int
+    other: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,28 +62,27 @@ class RouteNoise:
         noise: the deviation of a router's margin by rounding, logits: at most (98 %). None where
             the oracle tells no margins.
         widest: the margin beyond which no correct device flips; None as above.
-        rare: whether too few of the arms' prompts departed to show how far rows then go.
+        left_out: which rows are not judged by errors and margins: ``after`` a departure of
+            the candidate or an arm, with ``other`` experts in one of them, or ``none``.
     """
 
     truth: Mapping[str, Routes]
     arms: Mapping[str, tuple[Departure, ...]]
     noise: float | None
     widest: float | None
-    rare: bool
+    left_out: LeftOut
 
-    def kept(self, prompt: str, rows: int, own: Departure | None) -> int:
-        """How many of a candidate's rows come before its routes, or an arm's, are not the
-        oracle's; all, where such rows are common, or where rounding does not explain it.
+    def judged(self, prompt: str, rows: int, own: Departure | None) -> NDArray[np.bool_]:
+        """bool (rows,), the rows of a prompt that are judged by their errors and margins. What
+        rounding does not explain leaves nothing out.
 
         Args:
             own: the candidate's; None where it does not tell.
         """
-        if not self.rare:
-            return rows
-        first = [d.row for d in self.arms[prompt]]
+        found = [*self.arms[prompt]]
         if own is not None and self.explained(own):
-            first.append(own.row)
-        return min(rows, *first)
+            found.append(own)
+        return _judged(found, rows, self.left_out)
 
     def explained(self, departure: Departure) -> bool:
         """Whether rounding explains that a run left the oracle's routes there."""
@@ -99,10 +104,29 @@ def route_noise(baseline: Baseline, limit: RatioLimit) -> RouteNoise | None:
         truth[prompt.id], paths[prompt.id] = known[1], (known[0], *known[2:])
     rows = {p.id: len(p.run.token_ids) for p in baseline.reference.prompts}
     arms = {i: tuple(departure(a, truth[i], rows[i]) for a in paths[i]) for i in truth}
-    departed = sum(d.tokens > 0 for found in arms.values() for d in found)
-    number = sum(map(len, arms.values()))
     noise, widest = _margins(truth, paths, limit)
-    return RouteNoise(truth, arms, noise, widest, rare=departed < min(ENOUGH, number))
+    return RouteNoise(truth, arms, noise, widest, _left_out(arms, rows))
+
+
+def _left_out(arms: Mapping[str, Sequence[Departure]], rows: Mapping[str, int]) -> LeftOut:
+    every = sum(rows.values())
+    choices: tuple[tuple[LeftOut, float], ...] = (("after", KEEPS_AFTER), ("other", KEEPS_OTHER))
+    for which, share in choices:
+        kept = sum(int(_judged(found, rows[i], which).sum()) for i, found in arms.items())
+        if kept >= share * every:
+            return which
+    return "none"
+
+
+def _judged(found: Sequence[Departure], rows: int, left_out: LeftOut) -> NDArray[np.bool_]:
+    kept = np.ones(rows, np.bool_)
+    for each in found:
+        if left_out == "after":
+            kept[each.row :] = False
+        elif left_out == "other":
+            n = min(rows, len(each.other))
+            kept[:n] &= ~each.other[:n]
+    return kept
 
 
 def _margins(
@@ -141,8 +165,8 @@ def alike(runs: Sequence[Routes]) -> list[Routes]:
 def departure(arm: Routes, truth: Routes, rows: int) -> Departure:
     """Where an arm left the truth; the last ``rows`` tokens have rows."""
     moved, margin = left(arm, truth)
-    if not moved.any():
-        return Departure(rows, float("nan"), 0)
-    first = int(np.argmax(moved))
     before = len(moved) - rows
-    return Departure(max(first - before, 0), float(margin[first]), int(moved.sum()))
+    if not moved.any():
+        return Departure(rows, float("nan"), 0, moved[before:])
+    first = int(np.argmax(moved))
+    return Departure(max(first - before, 0), float(margin[first]), int(moved.sum()), moved[before:])

@@ -57,18 +57,24 @@ def inspect(
 ) -> None:
     """Hold config.json, weights and tokenizer against each other.
 
-    Reads headers only. Ends with status 1 when something is wrong.
+    Reads headers only. Ends with status 1 when something is wrong. A GGUF file, or a folder of
+    its parts, is held against itself.
 
     Example:  harness checkpoint inspect ./BitCPM4-CANN-1B
     """
+    from harness.checkpoint.gguf import gguf_files, inspect_gguf
     from harness.checkpoint.inspect import inspect as look
     from harness.model.find import find_model
 
     note = _note if values else None
-    found = find_model(model, progress=_note)
-    inspection = look(found, head_dim=head_dim, values=values, progress=note)
-    if load:
-        inspection = _with_load(inspection, found)
+    packed = gguf_files(Path(model).expanduser())
+    if packed:
+        inspection = inspect_gguf(packed)
+    else:
+        found = find_model(model, progress=_note)
+        inspection = look(found, head_dim=head_dim, values=values, progress=note)
+        if load:
+            inspection = _with_load(inspection, found)
     if json:
         say_json(inspection.as_json())
     else:
@@ -210,7 +216,8 @@ def _note(text: str) -> None:
 
 
 def _inspection_lines(inspection: Inspection) -> Iterator[str]:
-    known = "" if inspection.known_as else " (not among the families that are known)"
+    packed = inspection.quantization == "GGUF"
+    known = "" if inspection.known_as or packed else " (not among the families that are known)"
     yield f"{inspection.folder}: {inspection.family}{known}, {inspection.tensors} tensors"
     dtypes = ", ".join(
         f"{name} {count / 2**30:.2f} GiB" for name, count in inspection.dtypes.items()
@@ -224,7 +231,7 @@ def _inspection_lines(inspection: Inspection) -> Iterator[str]:
         yield f"shapes: those of {inspection.same_shapes_as}"
     if inspection.fields:
         yield ""
-        rows = [("field", "config.json", "weights", "", "")]
+        rows = [("field", "its keys" if packed else "config.json", "weights", "", "")]
         words = {"unknown": "cannot be told"}
         for field in inspection.fields:
             stated, true = _shown(field.config), _shown(field.weights)

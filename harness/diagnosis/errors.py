@@ -150,10 +150,8 @@ def judged_prompts(candidate: Recording, baseline: Baseline, floor: NoiseFloor) 
     for reference in baseline.reference.prompts:
         if reference.id not in mine:
             continue
-        held = hold(mine[reference.id], baseline, candidate.dtype, floor.routes)
+        held = hold(mine[reference.id], baseline, candidate.dtype)
         n = len(held.chosen)
-        if held.kept < n:
-            continue  # other experts: the oracle's gradients say nothing of these rows
         there = floor.prompts[held.id].arms.positions < n
         if n and held.usable and int(there.sum()) == n:
             given = (*reference.prompt_token_ids, *reference.run.token_ids[: n - 1])
@@ -166,7 +164,7 @@ def floor_of(baseline: Baseline) -> NoiseFloor:
     Raises:
         UsageError: where the baseline has none.
     """
-    floor = noise_floor(baseline)
+    floor = noise_floor(baseline, every_row=True)
     if floor is None:
         raise UsageError("a diagnosis needs a baseline with an oracle and two controls")
     return floor

@@ -117,7 +117,7 @@ def _refuse_other_kinds(name: str, path: str) -> None:
         raise ModelError(
             f"model {name!r}: {path} holds {packed[0]}, weights quantized as GGUF for llama.cpp, "
             "and no config.json; give the Transformers checkpoint that it was made of, or serve "
-            "it with llama-server and use --device server"
+            "it with llama-server and use --device server (harness checkpoint inspect looks at it)"
         )
 
 

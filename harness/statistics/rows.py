@@ -85,7 +85,7 @@ class RowStatistics:
     def __len__(self) -> int:
         return len(self.top_ids)
 
-    def __getitem__(self, index: slice) -> RowStatistics:
+    def __getitem__(self, index: slice | NDArray[np.bool_]) -> RowStatistics:
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
         taken: dict[str, Any] = {n: None if c is None else c[index] for n, c in columns.items()}
         return RowStatistics(**taken)

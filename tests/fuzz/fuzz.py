@@ -28,7 +28,8 @@ from typing import Any
 import atheris
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit"), str(ROOT / "tests/unit/diagnosis")]
+UNIT = ROOT / "tests" / "unit"
+sys.path[:0] = [str(ROOT), str(UNIT), str(UNIT / "diagnosis"), str(UNIT / "checkpoint")]
 os.environ |= {"HF_HUB_OFFLINE": "1", "HARNESS_STEP_LIMIT": "2"}
 with atheris.instrument_imports(include=["harness", "yaml", "jinja2"]):
     import readers

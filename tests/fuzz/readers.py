@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from typing import Any
 
 import checkpoints
 from factories import fake_baseline, fake_record, fake_suite
+from gguf_models import Model as Packed
 
 from harness.alignment.align import compare
 from harness.alignment.result import load_alignment
+from harness.checkpoint.gguf import gguf_files, inspect_gguf
 from harness.checkpoint.headers import read_headers
 from harness.checkpoint.inspect import inspect
 from harness.checkpoint.torchfile import torch_entries
@@ -127,6 +130,18 @@ def _checkpoint(place: Path) -> bytes:
     path = place / "model.safetensors"
     checkpoints.write_safetensors(path, checkpoints.latents())
     return path.read_bytes()
+
+
+def _ggufs() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "m.gguf"
+        models = (Packed(), Packed().stating(split__count=2, llama__block_count=None))
+        return [model.file(path).read_bytes() for model in models]
+
+
+def _gguf(data: bytes, place: Path) -> None:
+    (place / "m.gguf").write_bytes(data)
+    inspect_gguf(gguf_files(place / "m.gguf"))
 
 
 def _safetensors() -> list[bytes]:
@@ -345,6 +360,7 @@ READERS = {
     "alignment": Reader(_alignments, _alignment),
     "suite": Reader(_suites, _suite),
     "safetensors": Reader(_safetensors, _as_safetensors),
+    "gguf": Reader(_ggufs, _gguf),
     "pickle": Reader(_pickles, _torch),
     "tokenizer": Reader(_tokenizers, _tokenizer),
     "config": Reader(_configs, _config),

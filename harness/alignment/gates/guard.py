@@ -18,7 +18,7 @@ def classify(
     tolerance: NDArray[np.float64],
     nonfinite: NDArray[np.bool_],
     unchosen: NDArray[np.bool_],
-    kept: int | None = None,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> list[PointClass]:
     """The point-guard class of every position.
 
@@ -28,14 +28,13 @@ def classify(
         nonfinite: bool (n,), whether either row holds NaN or infinities.
         unchosen: bool (n,), whether the candidate took another token than the best
             of its own row.
-        kept: how many rows come before routes that are not the oracle's; None for all.
+        left_out: bool (n,), rows of other experts than the oracle's.
     """
     # A greedy choice flips only where the shift outweighs the margin.
     unexplained = margins.flip & (margins.margin > tolerance)
     beyond = (np.abs(margins.shift) > tolerance) | unexplained | unchosen
     classes: list[PointClass] = []
-    known = len(beyond) if kept is None else kept
-    rerouted = (np.arange(len(beyond)) >= known) & ~unchosen
+    rerouted = np.zeros_like(unchosen) if left_out is None else left_out & ~unchosen
     for bad, flip, far, margin, other in zip(
         nonfinite, margins.flip, beyond, margins.margin, rerouted, strict=True
     ):

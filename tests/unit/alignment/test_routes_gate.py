@@ -140,5 +140,5 @@ def test_no_prompt_is_not_a_pass() -> None:
     noise = route_noise(baseline(), RatioLimit())
     assert noise is not None
     assert routes_gate({}, noise, RatioLimit()).status == "NOT_RUN"
-    told = {"p0": Departure(TOKENS, float("nan"), 0), "p1": None}
+    told = {"p0": Departure(TOKENS, float("nan"), 0, np.zeros(TOKENS, np.bool_)), "p1": None}
     assert routes_gate(told, noise, RatioLimit()).status == "NOT_RUN"

@@ -44,58 +44,56 @@ def noise(flips: dict[str, dict[tuple[str, int], int]], margin: bool = True) -> 
     return found
 
 
-def test_without_a_departure_they_are_rare_and_every_row_is_kept() -> None:
+def at(row: int, margin: float = 0.009) -> Departure:
+    """A candidate's, of one row."""
+    return Departure(row, margin, 1, np.arange(TOKENS) == row)
+
+
+def test_without_a_departure_every_row_is_judged() -> None:
     found = noise({})
-    assert found.rare
-    assert found.kept("p3", TOKENS, None) == TOKENS
+    assert found.left_out == "after"
+    assert found.judged("p3", TOKENS, None).all()
     assert all((d.row, d.tokens) == (TOKENS, 0) for d in found.arms["p3"])
     assert found.noise is not None
     assert 0.0 < found.noise < 0.1
 
 
-def test_rows_after_a_rare_departure_of_an_arm_or_of_the_candidate_are_not_kept() -> None:
+def test_rows_after_a_departure_of_an_arm_or_of_the_candidate_are_left_out() -> None:
     found = noise({"control-1": {("p3", 4): 1}})
-    assert found.kept("p3", TOKENS, None) == 4
-    assert found.kept("p3", TOKENS, Departure(2, 0.009, 1)) == 2
-    assert found.kept("p3", 3, Departure(5, 0.009, 1)) == 3
-    assert found.kept("p4", TOKENS, Departure(0, 0.009, 3)) == 0
+    assert found.judged("p3", TOKENS, None).tolist() == [True] * 4 + [False] * 2
+    assert found.judged("p3", TOKENS, at(2)).tolist() == [True] * 2 + [False] * 4
+    assert found.judged("p3", 3, at(5)).tolist() == [True] * 3
+    assert not found.judged("p4", TOKENS, at(0)).any()
 
 
-def test_a_departure_at_a_wide_margin_excuses_nothing() -> None:
+def test_a_departure_at_a_wide_margin_leaves_nothing_out() -> None:
     found = noise({})
     assert found.widest is not None
     assert found.widest < 0.5
-    far = Departure(1, 0.5, 1)
+    far = at(1, margin=0.5)
     assert not found.explained(far)
-    assert found.kept("p3", TOKENS, far) == TOKENS
-    assert found.explained(Departure(TOKENS, math.nan, 0))
+    assert found.judged("p3", TOKENS, far).all()
+    assert found.explained(at(TOKENS, margin=math.nan))
 
 
-def test_where_arms_depart_often_their_rows_show_how_far_such_rows_go() -> None:
-    often = {(f"p{k}", 2): 0 for k in range(PROMPTS)}
-    found = noise({"reference": often, "control-1": often})
-    assert not found.rare
-    assert found.kept("p3", TOKENS, Departure(2, 0.009, 1)) == TOKENS
+def test_where_all_prompts_depart_early_the_rows_of_other_experts_are_left_out() -> None:
+    early = {(f"p{k}", 0): 0 for k in range(PROMPTS)}
+    found = noise({"reference": early, "control-1": early, "control-2": early})
+    assert found.left_out == "other"
+    assert found.judged("p3", TOKENS, at(2)).tolist() == [False, True, False, True, True, True]
 
 
-def test_few_prompts_of_which_all_depart_are_often_too() -> None:
-    part = replace(routed({}), reference=routed({}).reference)
-    every = {(f"p{k}", 2): 0 for k in range(PROMPTS)}
-    flips = {"reference": every, "control-1": every, "control-2": every}
-    first = routed(flips)
-    kept = first.reference.prompts[:3]
-    few = replace(part, reference=first.reference.model_copy(update={"prompts": kept}))
-    few = replace(few, oracle=first.oracle, controls=first.controls)
-    found = route_noise(few, LIMIT)
-    assert found is not None
-    assert sum(map(len, found.arms.values())) == 9
-    assert not found.rare
+def test_where_nearly_all_rows_have_other_experts_none_is_left_out() -> None:
+    every = {(f"p{k}", n): 0 for k in range(PROMPTS) for n in range(TOKENS - 1)}
+    found = noise({"control-1": every})
+    assert found.left_out == "none"
+    assert found.judged("p3", TOKENS, at(2)).all()
 
 
 def test_without_margins_any_departure_may_be_rounding() -> None:
     found = noise({"reference": {("p1", 1): 0}}, margin=False)
     assert (found.noise, found.widest) == (None, None)
-    assert found.explained(Departure(0, math.nan, 1))
+    assert found.explained(at(0, margin=math.nan))
 
 
 def test_an_arm_that_does_not_tell_leaves_nothing_to_say() -> None:
@@ -133,6 +131,7 @@ def test_the_first_row_that_follows_another_choice(
 ) -> None:
     found = departure(told(arm), told([7] * 5), rows=2)
     assert (found.row, found.tokens) == (row, tokens)
+    assert found.other.tolist() == [a != 7 for a in arm[-2:]]
     assert found.margin == pytest.approx(margin, nan_ok=True)
 
 
