@@ -216,6 +216,8 @@ def _judge(
     run = {h.id for h in held}
     left_out = [p for p in baseline.reference.prompts if p.id not in run]
     endings = endings_of(candidate)
+    determinism = _determinism(candidate, limits, held)
+    ends = stops_gate(endings, len(held))
     judgement = judge(
         evidence,
         has_oracle=baseline.oracle is not None,
@@ -224,8 +226,8 @@ def _judge(
         missing=sum(len(p.run.token_ids) for p in left_out),
         more=(
             *_of_diagnosis(diagnosis),
-            _determinism(candidate, limits, held),
-            stops_gate(endings, len(held)),
+            determinism,
+            ends,
             *_of_routes(held, floor),
         ),
         scales=None if floor is None else floor.scales,
