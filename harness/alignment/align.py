@@ -224,12 +224,7 @@ def _judge(
         why_no_ratio=_why_no_ratio(baseline, held),
         missing_prompts=len(left_out),
         missing=sum(len(p.run.token_ids) for p in left_out),
-        more=(
-            *_of_diagnosis(diagnosis),
-            determinism,
-            ends,
-            *_of_routes(held, floor),
-        ),
+        more=(*_of_diagnosis(diagnosis), determinism, ends, *_of_routes(held, floor)),
         scales=None if floor is None else floor.scales,
     )
     standing = {} if floor is None else standing_out(evidence, floor.scales)
