@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.alignment.gates import GATES
+from harness.alignment.gates.routes import ROUTES
 from harness.alignment.gates.stops import STOPS
 from harness.alignment.outcomes import ALIGNED
 from harness.alignment.result import Alignment, Gate
@@ -35,8 +36,12 @@ def test_stops(alignment: Alignment, request: pytest.FixtureRequest) -> None:
 
 
 def test_verdict(alignment: Alignment, request: pytest.FixtureRequest) -> None:
-    """The verdict is one of the aligned ones."""
+    """The verdict is one of the aligned ones. Of a mixture of experts it carries the gate of
+    routes, which other models do not have."""
     request.node.user_properties.extend(alignment_properties(alignment))
+    for gate in alignment.gates:
+        if gate.name == ROUTES:
+            request.node.user_properties.extend(gate_properties(gate))
     if alignment.verdict not in ALIGNED:
         pytest.fail(f"{alignment.verdict}: {alignment.sentence}", pytrace=False)
 
