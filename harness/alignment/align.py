@@ -160,10 +160,18 @@ def evidence_of(
 
     Args:
         candidate: comparable with the baseline (see ``compare``, which checks).
-        floor: ``noise_floor(baseline)``, where it is known already.
+        floor: ``noise_floor(baseline)``, where it is known already; of a mixture whose routes
+            the candidate does not tell, with ``every_row``.
     """
-    floor = floor or noise_floor(baseline)
+    floor = floor or _floor(candidate, baseline)
     return gather(_held(candidate, baseline, floor), floor)
+
+
+def _floor(candidate: Recording, baseline: Baseline) -> NoiseFloor | None:
+    """The arms' noise: of all rows, where the candidate does not tell which of its own have
+    other experts."""
+    told = all(run.routes is not None for run in candidate.runs)
+    return noise_floor(baseline, every_row=not told)
 
 
 def _held(candidate: Recording, baseline: Baseline, floor: NoiseFloor | None) -> list[Held]:
@@ -203,7 +211,7 @@ def _judge(
     compared: Comparability,
     diagnosis: Diagnosis | None,
 ) -> _Outcome:
-    floor = noise_floor(baseline)
+    floor = _floor(candidate, baseline)
     held = _held(candidate, baseline, floor)
     evidence = gather(held, floor)
     positions = int(evidence.positions.sum())

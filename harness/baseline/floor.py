@@ -94,7 +94,8 @@ def noise_floor(baseline: Baseline, *, every_row: bool = False) -> NoiseFloor | 
     """The floor of a baseline; None without an oracle and enough sound controls.
 
     Args:
-        every_row: also of the rows that a mixture's routes leave out.
+        every_row: also of the rows that a mixture's routes leave out, as for a candidate that
+            does not tell its own.
     """
     oracle = baseline.oracle
     if oracle is None:
@@ -104,7 +105,9 @@ def noise_floor(baseline: Baseline, *, every_row: bool = False) -> NoiseFloor | 
     if not has_noise_floor(baseline):
         return None
     limit = ratio_limit(sound, baseline.reference, oracle)
-    routes = None if every_row else route_noise(baseline, limit)
+    routes = route_noise(baseline, limit)
+    if routes is not None and every_row:
+        routes = replace(routes, left_out="none")
     seen = {p.id: _seen(p, baseline, oracle, limit, routes) for p in baseline.reference.prompts}
     scale = _shift_scale(list(seen.values()))
     return NoiseFloor(

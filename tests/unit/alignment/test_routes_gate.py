@@ -142,3 +142,12 @@ def test_no_prompt_is_not_a_pass() -> None:
     assert routes_gate({}, noise, RatioLimit()).status == "NOT_RUN"
     told = {"p0": Departure(TOKENS, float("nan"), 0, np.zeros(TOKENS, np.bool_)), "p1": None}
     assert routes_gate(told, noise, RatioLimit()).status == "NOT_RUN"
+
+
+def test_a_device_that_does_not_tell_is_held_against_all_rows_of_the_arms() -> None:
+    """Else the arms' own departures would widen nothing, and the device's would stand out."""
+    found = baseline()
+    arm = with_routes(found.controls["control-1"], {("p4", 0): 1})
+    told = replace(found, controls={**found.controls, "control-1": arm})
+    assert evidence_of(with_routes(made()), told).rows.sum() == (PROMPTS - 1) * TOKENS
+    assert evidence_of(made(), told).rows.sum() == PROMPTS * TOKENS
