@@ -83,6 +83,7 @@ def draw(world: World, random: np.random.Generator) -> Evidence:
         limit=RatioLimit(),
         positions=np.full(p, n),
         expected=np.full(p, n),
+        left_out=np.zeros(p, np.int64),
         top_error=np.sum(noise[-1, ..., DRAWN:] ** 2, axis=(1, 2)),
         top_reference=np.sum(noise[0, ..., DRAWN:] ** 2, axis=(1, 2)),
         **no_masks(p),

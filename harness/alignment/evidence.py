@@ -115,7 +115,8 @@ class Evidence:
         controls: how many controls measured the noise; without any, most gates
             are not run.
         limit: of error ratios.
-        positions: judged, ``expected``: of the context.
+        positions: compared, ``expected``: of the context; ``left_out``: of those compared,
+            rows whose errors and margins are not judged, see ``Held.judged``.
         rows: int (p, 2), rows by path that carry errors.
         error, reference_error: float64 (p, 2), squared errors against the
             oracle over the vocabulary, by path.
@@ -163,6 +164,7 @@ class Evidence:
     limit: RatioLimit
     positions: NDArray[np.int64]
     expected: NDArray[np.int64]
+    left_out: NDArray[np.int64]
     rows: NDArray[np.int64]
     error: NDArray[np.float64]
     reference_error: NDArray[np.float64]
@@ -206,6 +208,11 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """int (p,), rows whose margins are judged."""
+        return np.asarray(self.positions - self.left_out)
 
     def scales(self) -> Scales:
         """The scales of these prompts alone, as if they were the baseline."""
@@ -347,6 +354,7 @@ def _conduct(held: Held) -> dict[str, Any]:
     bad, below = held.rows.nonfinite > 0, held.astray
     return {
         "positions": len(held.chosen),
+        "left_out": int(held.left_out.sum()),
         "expected": held.expected,
         "nonfinite": int(bad.sum()),
         "reference_nonfinite": int((held.reference.nonfinite > 0).sum()),

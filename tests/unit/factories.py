@@ -225,7 +225,8 @@ def evidence(prompts: int = 20, **changes: Any) -> Evidence:
         "control_flips": ones,
         "predicted": np.tile([1.0, 1.5], (prompts, 1)),
         **dict.fromkeys(
-            ("nonfinite", "unjudged_nonfinite", "reference_nonfinite", "unchosen"), whole
+            ("nonfinite", "unjudged_nonfinite", "reference_nonfinite", "unchosen", "left_out"),
+            whole,
         ),
         **dict.fromkeys(("first_nonfinite", "first_unchosen"), whole - 1),
         "chosen": whole + 10,

@@ -64,7 +64,7 @@ def exceedance_gate(evidence: Evidence) -> Gate:
     # One more event than was seen: no event seen does not mean that none can occur.
     seen = evidence.control_large + 1.0 / (controls * max(prompts, 1))
     plain, inflated = (count_ratio(evidence.large[:, i], seen, events + 1.0) for i in range(2))
-    share = 100.0 / max(float(evidence.positions.sum()), 1.0)
+    share = 100.0 / max(float(evidence.judged.sum()), 1.0)
     mine, theirs = float(evidence.large[:, 0].sum()), float(evidence.control_large.sum())
     values: dict[str, Value] = {
         "large": LARGE,

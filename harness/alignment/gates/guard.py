@@ -65,7 +65,7 @@ def failing_positions(evidence: Evidence, kappa: float) -> dict[PointClass, int]
 
 def point_guard(evidence: Evidence, scales: Scales) -> Gate:
     """FAIL on any position whose margin moved more than noise explains."""
-    counts, positions = failing_positions(evidence, scales.kappa), int(evidence.positions.sum())
+    counts, positions = failing_positions(evidence, scales.kappa), int(evidence.judged.sum())
     failing, flips = sum(counts.values()), int(evidence.flips.sum())
     judged = evidence.controls > 0
     status: Status = "FAIL" if failing else "PASS"

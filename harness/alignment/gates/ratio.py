@@ -32,7 +32,7 @@ def whole_ratio(evidence: Evidence) -> Estimate:
 
 def top_k_ratio(evidence: Evidence) -> Estimate:
     """Among the ids that the oracle finds likeliest."""
-    rows = evidence.positions.astype(np.float64)
+    rows = evidence.judged.astype(np.float64)
     return geometric_ratio(evidence.top_error, evidence.top_reference, rows)
 
 
@@ -49,7 +49,7 @@ def ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
 
 def top_k_ratio_gate(evidence: Evidence, missing: Message | None) -> Gate:
     """The error among the tokens that decide the choice."""
-    rows = int(evidence.positions.sum())
+    rows = int(evidence.judged.sum())
     ratio = top_k_ratio(evidence)
     return error_ratio_gate(
         "top_k_error_ratio", "where.top_k", ratio, rows, missing, evidence.limit

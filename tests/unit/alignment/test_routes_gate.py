@@ -151,3 +151,10 @@ def test_a_device_that_does_not_tell_is_held_against_all_rows_of_the_arms() -> N
     told = replace(found, controls={**found.controls, "control-1": arm})
     assert evidence_of(with_routes(made()), told).rows.sum() == (PROMPTS - 1) * TOKENS
     assert evidence_of(made(), told).rows.sum() == PROMPTS * TOKENS
+
+
+def test_no_sentence_counts_rows_that_are_not_judged() -> None:
+    found = compare(with_routes(made(), {("p4", 0): 1}), baseline())
+    point = gate(found, "point_guard").message
+    assert point is not None
+    assert point.values["positions"] == (PROMPTS - 1) * TOKENS
