@@ -160,23 +160,23 @@ def evidence_of(
 
     Args:
         candidate: comparable with the baseline (see ``compare``, which checks).
-        floor: ``noise_floor(baseline)``, where it is known already; of a mixture whose routes
-            the candidate does not tell, with ``every_row``.
+        floor: ``noise_floor(baseline)``, where it is known already.
     """
-    floor = floor or _floor(candidate, baseline)
-    return gather(_held(candidate, baseline, floor), floor)
+    floor, held = _beside_the_arms(candidate, baseline, floor)
+    return gather(held, floor)
 
 
-def _floor(candidate: Recording, baseline: Baseline) -> NoiseFloor | None:
-    """The arms' noise: of all rows, where the candidate does not tell which of its own have
-    other experts."""
-    told = all(run.routes is not None for run in candidate.runs)
-    return noise_floor(baseline, every_row=not told)
-
-
-def _held(candidate: Recording, baseline: Baseline, floor: NoiseFloor | None) -> list[Held]:
+def _beside_the_arms(
+    candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None
+) -> tuple[NoiseFloor | None, list[Held]]:
+    """The arms' noise and the candidate's rows beside it: all rows, where the candidate does
+    not tell which of its own have other experts."""
+    floor = floor or noise_floor(baseline)
     routes = None if floor is None else floor.routes
-    return [hold(p, baseline, candidate.dtype, routes) for p in candidate.prompts]
+    held = [hold(p, baseline, candidate.dtype, routes) for p in candidate.prompts]
+    if routes is None or routes.left_out == "none" or all(h.departure for h in held):
+        return floor, held
+    return _beside_the_arms(candidate, baseline, noise_floor(baseline, every_row=True))
 
 
 def _judge_texts(candidate: Recording, baseline: Baseline, compared: Comparability) -> _Outcome:
@@ -211,8 +211,7 @@ def _judge(
     compared: Comparability,
     diagnosis: Diagnosis | None,
 ) -> _Outcome:
-    floor = _floor(candidate, baseline)
-    held = _held(candidate, baseline, floor)
+    floor, held = _beside_the_arms(candidate, baseline)
     evidence = gather(held, floor)
     positions = int(evidence.positions.sum())
     if not positions:
