@@ -17,6 +17,8 @@ MOST_CONTEXT = 131_072
 MOST_BITS = 8
 #: Heads of different KV heads place their keys this many positions apart.
 KEY_STEP = 3
+#: The MLP's units are a multiple of this, unless their number is given.
+_UNITS = 32
 #: With so many heads one asks for the next token.
 _HEADS_FOR_THE_NEXT = 4
 
@@ -28,6 +30,7 @@ class Sizes:
     Attributes:
         context: the most positions; half of it is how far the layers look back together.
         page_size: tokens in a block of the engine's KV cache, for the words of a finding.
+        intermediate: units of the MLP; 0 takes as many as its bits need.
         sliding_window: how many positions a token sees, itself included; None for all.
         family: which class of Transformers runs it.
 
@@ -42,7 +45,7 @@ class Sizes:
     kv_heads: int = 4
     head_dim: int = 64
     hidden: int = 256
-    intermediate: int = 64
+    intermediate: int = 0
     rope_theta: float = 10_000.0
     page_size: int = 16
     sliding_window: int | None = None
@@ -57,6 +60,8 @@ class Sizes:
             raise UsageError(f"canary: family {self.family!r} is not one of {names}")
         if not math.isfinite(self.rope_theta) or self.rope_theta <= 1:
             raise UsageError(f"canary: rope_theta must be above 1, not {self.rope_theta:g}")
+        if self.intermediate == 0:
+            object.__setattr__(self, "intermediate", -(-self.units // _UNITS) * _UNITS)
         self._check_shapes()
         self._check_distances()
 
@@ -75,10 +80,9 @@ class Sizes:
                 f"canary: a vocabulary of {self.vocab_size} has no room for {self.probes} probes; "
                 "make it larger, or take fewer layers"
             )
-        if self.intermediate < 2 * self.width + 1:
+        if self.intermediate < self.units:
             raise UsageError(
-                f"canary: intermediate must be at least {2 * self.width + 1}, "
-                f"not {self.intermediate}"
+                f"canary: intermediate must be at least {self.units}, not {self.intermediate}"
             )
         if self.layers > self.most_layers:
             raise UsageError(
@@ -109,6 +113,11 @@ class Sizes:
     def width(self) -> int:
         """Bits that the MLP of a layer writes."""
         return max(self.heads, self.bits)
+
+    @property
+    def units(self) -> int:
+        """Units that the MLP of a layer needs: two for each bit, and one that empties the room."""
+        return 2 * self.width + 1
 
     @property
     def group(self) -> int:

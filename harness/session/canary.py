@@ -6,8 +6,9 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+from harness.canary.plan import plan
 from harness.canary.result import Canary
-from harness.canary.run import plan, run_canary
+from harness.canary.run import run_canary
 from harness.canary.sizes import Sizes
 from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError

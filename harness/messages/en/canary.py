@@ -152,6 +152,18 @@ MESSAGES: dict[str, str] = {
     "canary.stage.chunked": "cut prompts",
     "canary.stage.prefix": "reused prefix",
     "canary.stage.long": "longest context",
+    "canary.stage.aborted": "mixed lengths after aborted requests",
+    "canary.stage.preempted": "full cache",
+    "canary.stage.after": "one request, afterwards",
+    "canary.dropped": "{count} {count:request|requests} aborted before",
+    "canary.preemptions": "{count} {count:preemption|preemptions}",
+    "canary.preemptions.none": "Preemption was not tested: no request lost its cache, by the "
+    "engine's own count.",
+    "canary.preemptions.uncounted": "Preemption was not tested: {device} does not count it.",
+    "canary.soak.right": "Soak: every bit was right in {rounds} {rounds:round|rounds}, "
+    "{seconds:.0f} s.",
+    "canary.soak.wrong": "Soak: the first wrong bit came in round {first}, after {after:.0f} s; "
+    "{wrong} of {rounds} {rounds:round|rounds} had wrong bits.",
     "canary.requests_head": "requests",
     "canary.longest": "longest, tokens",
     "canary.exact_rows": "rows with every bit right",
