@@ -106,8 +106,9 @@ MESSAGES: dict[str, str] = {
     "it was written; check the slot mapping and the block size.",
     "canary.chunk_at": _LAYER + "chunk boundary: rows from position {position} on do not see "
     "right what is before it, where a chunk of the prompt begins.",
-    "canary.border": _LAYER + "chunk boundary or cached prefix: rows from position {position} on "
-    "do not see right what is before it.",
+    "canary.border": _LAYER
+    + "chunk boundary, cached prefix or resumed request: rows from position "
+    "{position} on do not see right what is before it.",
     "canary.positions_frozen": _LAYER + "positions: all decode steps have one and the same "
     "position: it is stale; check what a captured graph reads.",
     "canary.decode_border": _LAYER + "decode steps do not see right what the prefill cached: "

@@ -102,7 +102,7 @@ MESSAGES: dict[str, str] = {
     "canary.chunk_at": _LAYER
     + "分块边界：从位置 {position} 起的行不能正确看到之前的内容，提示的一个分块从那里开始。",
     "canary.border": _LAYER
-    + "分块边界或缓存的前缀：从位置 {position} 起的行不能正确看到之前的内容。",
+    + "分块边界、缓存的前缀或恢复的请求：从位置 {position} 起的行不能正确看到之前的内容。",
     "canary.positions_frozen": _LAYER + "位置：所有解码步骤的位置都相同：位置已过期；"
     "请检查捕获的图读取的内容。",
     "canary.decode_border": _LAYER + "解码步骤不能正确看到预填充所缓存的内容："

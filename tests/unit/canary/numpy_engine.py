@@ -63,16 +63,16 @@ class NumpyEngine:
 
     def __init__(
         self, folder: Path, dtype: str = "float32", *, budget: int = 10**9, page: int = 16,
-        batch: int = 1, prefix: bool = False,
+        batch: int = 1, prefix: bool = False, room: int = 10**9,
     ) -> None:  # fmt: skip
         self.config, self.w = read_checkpoint(folder)
         c = self.config
         self.dtype, self.budget, self.page, self.batch = dtype, budget, page, batch
-        self.prefix = prefix
+        self.prefix, self.room, self.preempted = prefix, room, 0  # room: tokens of the cache
         self.layers, self.heads = c["num_hidden_layers"], c["num_attention_heads"]
         self.kv, self.size = c["num_key_value_heads"], c["head_dim"]
         self.group = self.heads // self.kv
-        blocks = batch * (c["max_position_embeddings"] // page + 1) * 4
+        blocks = batch * (c["max_position_embeddings"] // page + 1) * 16
         shape = (self.layers, blocks, page, self.kv, self.size)
         self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.free = list(range(blocks))
@@ -131,6 +131,15 @@ class NumpyEngine:
     def x_rows(self, step: list[Running]) -> None:
         """After a step: every run's newest row is ``rows[-1]``."""
 
+    def x_preempt(self, run: Running) -> None:
+        """A request loses its blocks, and begins again in others."""
+        self._give_back(run)
+        run.table = [self.free.pop() for _ in run.table]
+        run.done = 0
+
+    def x_abort(self, run: Running) -> None:
+        self._give_back(run)
+
     # The engine
 
     def r(self, x: np.ndarray) -> np.ndarray:
@@ -139,8 +148,9 @@ class NumpyEngine:
     def open(self) -> Opened:
         c = self.config
         return Opened(
-            c["vocab_size"], c["max_position_embeddings"], self.dtype, EngineFacts(), {},
-            LoadFigures(),
+            c["vocab_size"], c["max_position_embeddings"], self.dtype,
+            EngineFacts(block_size=self.page), {},
+            LoadFigures(kv_cache_tokens=float(self.room) if self.room < 10**9 else None),
         )  # fmt: skip
 
     def close(self) -> None:
@@ -149,14 +159,45 @@ class NumpyEngine:
     def generate(
         self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
     ) -> Iterator[Completion]:
-        waiting, running = list(requests), []
-        while waiting or running:
-            while waiting and len(running) < self.batch:
-                running.append(self._start(waiting.pop(0)))
-            self._step(running)
-            for run in [r for r in running if self._finished(r)]:
-                running.remove(run)
-                yield self._end(run)
+        waiting: list[Request | Running] = list(requests)
+        running: list[Running] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.batch:
+                    first = waiting[0]
+                    ids = first.ids if isinstance(first, Running) else first.prompt_token_ids
+                    if running and self._used(running) + self._blocks(len(ids) + 1) > self._most:
+                        break
+                    waiting.pop(0)
+                    running.append(first if isinstance(first, Running) else self._start(first))
+                while len(running) > 1 and self._used(running) > self._most:
+                    waiting.insert(0, running.pop())
+                    self.preempted += 1
+                    self.x_preempt(waiting[0])
+                self._step(running)
+                for run in [r for r in running if self._finished(r)]:
+                    running.remove(run)
+                    yield self._end(run)
+        finally:
+            for run in running:
+                self.x_abort(run)
+
+    def counters(self) -> dict[str, int]:
+        return {"preemptions": self.preempted}
+
+    @property
+    def _most(self) -> int:
+        return self.room // self.page - 1
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self.page)
+
+    def _used(self, running: list[Running]) -> int:
+        return sum(self._blocks(len(run.ids)) for run in running)
+
+    def _give_back(self, run: Running) -> None:
+        kept = set(self.kept.values())
+        self.free = [block for block in run.table if block not in kept] + self.free
 
     def _start(self, request: Request) -> Running:
         longest = len(request.prompt_token_ids) + max(
