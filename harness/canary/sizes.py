@@ -192,3 +192,7 @@ class Sizes:
             chosen[chosen.index(1)] = -1
         step = next(s for s in range(round(0.4 * count) + 1, 2 * count) if math.gcd(s, count) == 1)
         return tuple(chosen[(h * step + layer) % count] for h in range(count))
+
+
+#: A canary for where others wait: a probe of the doctor, a cell of the matrix.
+QUICK = Sizes(context=512, layers=2)

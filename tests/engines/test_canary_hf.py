@@ -18,7 +18,8 @@ SIZES = {
 
 def run(folder: Path, dtype: str = "float32", spoil=None, **engine_args: str):
     from harness.canary.checkpoint import save
-    from harness.canary.run import CanaryPlan, on_device
+    from harness.canary.plan import CanaryPlan
+    from harness.canary.run import on_device
     from harness.canary.sizes import Sizes
     from harness.devices.registry import open_target
     from harness.devices.spec import DeviceSpec

@@ -144,6 +144,10 @@ MESSAGES: dict[str, str] = {
     "canary.short": "Prompt {prompt} ended after {count} of {wanted} tokens.",
     "canary.gaps": "The tokens are right and their log-probabilities are not (prompt {prompt}, "
     "off by up to {error:.3g}): look at the last norm, the output head and scales of the logits.",
+    # A cell of the matrix
+    "canary.cell.no_checkpoint": "{device} runs no checkpoint",
+    "canary.cell.right": "Every bit of a model whose logits are known is right.",
+    "canary.cell.wrong": "Bits of a model whose logits are known are wrong: {causes:list}",
     # The page
     "canary.title": "Canary on {device}",
     "canary.stage": "stage",

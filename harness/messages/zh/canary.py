@@ -133,6 +133,10 @@ MESSAGES: dict[str, str] = {
     "canary.short": "提示 {prompt} 在 {wanted} 个词元中的第 {count} 个之后结束。",
     "canary.gaps": "词元正确，但其对数概率不正确（提示 {prompt}，最大偏差 {error:.3g}）："
     "请检查最后的归一化、输出头以及 logit 的缩放。",
+    # A cell of the matrix
+    "canary.cell.no_checkpoint": "{device} 不运行任何检查点",
+    "canary.cell.right": "logits 已知的模型每一位都正确。",
+    "canary.cell.wrong": "logits 已知的模型有错误的位：{causes:list}",
     # The page
     "canary.title": "{device} 上的金丝雀",
     "canary.stage": "阶段",
