@@ -11,8 +11,8 @@ from canary_faults import FAULTS, TOGETHER
 from numpy_engine import NumpyEngine
 
 from harness.canary.checkpoint import save
-from harness.canary.result import Canary
 from harness.canary.plan import CanaryPlan
+from harness.canary.result import Canary
 from harness.canary.run import on_device
 from harness.canary.sizes import Sizes
 from harness.canary.stages import Abilities
