@@ -83,8 +83,9 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
     for exchange in exchanges(found.sizes, found.layer):
         if explains(exchange, found, fitted):
             return _exchanged(found, exchange)
-    if kinds != {"reads"}:
-        return None
+    other = _other_table(found, fitted)
+    if other is not None or kinds != {"reads"}:
+        return other
     return (
         _shifted(found, fitted)
         or _window(found, fitted)
@@ -124,7 +125,7 @@ def _distances(fitted: Fits) -> dict[int, int]:
 def _shifted(found: Cells, fitted: Fits) -> Named | None:
     """Every head reads as much further back."""
     sizes, layer, clear = found.sizes, found.layer, _distances(fitted)
-    reads, nominal = sizes.reads[layer], sizes.distances[layer]
+    reads, nominal = sizes.reads[layer], sizes.asked[layer]
     shifts = sorted({distance - reads[head] for head, distance in clear.items()})
     for shift in shifts if len(fitted) > 1 else ():
         moved = {h: d + shift for h, d in enumerate(nominal) if d + shift >= -NEAREST}
@@ -132,6 +133,17 @@ def _shifted(found: Cells, fitted: Fits) -> Named | None:
         if enough and all(max(d, 0) == clear.get(h, reads[h]) for h, d in moved.items()):
             return named("positions", layer, shift=shift)
     return None
+
+
+def _other_table(found: Cells, fitted: Fits) -> Named | None:
+    """Nearly every wrong head reads where it would read under the other table of LongRoPE."""
+    other, clear = found.sizes.of_the_other_table, _distances(fitted)
+    if other is None or 2 * len(clear) <= len(fitted) or len(clear) < min(2, found.sizes.heads):
+        return None
+    reads = other.reads[found.layer]
+    if any(reads[head] != distance for head, distance in clear.items()):
+        return None
+    return named("rope_table", found.layer, wanted=found.sizes.table, actual=other.table)
 
 
 def _window(found: Cells, fitted: Fits) -> Named | None:

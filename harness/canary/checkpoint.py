@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.build import weights
+from harness.canary.phases import factors
 from harness.canary.sizes import Sizes
 from harness.errors import HarnessError
 from harness.files.atomic import make_folder, write_bytes
@@ -70,7 +71,7 @@ def config(sizes: Sizes) -> dict[str, Any]:
         "max_position_embeddings": sizes.context,
         "rms_norm_eps": EPSILON,
         "rope_theta": sizes.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
+        **_rope(sizes),
         "hidden_act": "silu",
         "tie_word_embeddings": False,
         "attention_bias": False,
@@ -79,6 +80,29 @@ def config(sizes: Sizes) -> dict[str, Any]:
         "bos_token_id": None,
         "eos_token_id": None,
         **window,
+    }
+
+
+def _rope(sizes: Sizes) -> dict[str, Any]:
+    """The entries about RoPE, where each release looks for them."""
+    original = sizes.original_context
+    if original is None:
+        return {"rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta}}
+    scaling = {
+        "rope_type": "longrope",
+        "short_factor": factors(sizes, "short").tolist(),
+        "long_factor": factors(sizes, "long").tolist(),
+        "original_max_position_embeddings": original,
+        "factor": sizes.context / original,
+        # Otherwise cosines and sines are scaled, by each engine in its own way.
+        "attention_factor": 1.0,
+        "short_mscale": 1.0,
+        "long_mscale": 1.0,
+    }
+    return {
+        "rope_scaling": scaling,
+        "rope_parameters": {**scaling, "rope_theta": sizes.rope_theta},
+        "original_max_position_embeddings": original,
     }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from harness.canary.cells import Cells
 from harness.canary.evidence import convincing
 from harness.canary.layout import head_bits
-from harness.canary.phases import Planes, key, planes, query
+from harness.canary.phases import Planes, key, plain_frequencies, planes, query
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
@@ -35,7 +35,7 @@ class Rope:
     Attributes:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
             neighbouring dimensions paired; ``backwards``: turned the other way;
-            ``none``: not applied.
+            ``none``: not applied; ``unscaled``: without the factors of LongRoPE.
         factor: of the base, or of the positions.
     """
 
@@ -46,8 +46,10 @@ class Rope:
 def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.float64]:
     """The score of each head at each distance, shape (heads, context)."""
     half = sizes.head_dim // 2
-    frequencies = found.frequencies.copy()
-    if rope.kind == "base":
+    frequencies = found.frequencies / sizes.stretch
+    if rope.kind == "unscaled":
+        frequencies = plain_frequencies(sizes)
+    elif rope.kind == "base":
         frequencies *= rope.factor ** (-np.arange(half) / half)
     elif rope.kind in ("linear", "backwards", "none"):
         frequencies *= {"backwards": -1.0, "none": 0.0}.get(rope.kind, 1 / rope.factor)
@@ -104,7 +106,9 @@ def fitting_rope(cells: Cells) -> Rope | None:
     """The RoPE that explains a layer's cells, if one does."""
     found = planes(cells.sizes)
     some = _sample(cells)
-    for rope in (Rope("interleaved"), Rope("backwards"), Rope("none")):
+    kinds = ["interleaved", "backwards", "none"]
+    kinds += ["unscaled"] if cells.sizes.original_context is not None else []
+    for rope in map(Rope, kinds):
         if _explains(_share(some, found, rope), some):
             return rope
     searched = [
@@ -161,7 +165,7 @@ def _share(cells: Cells, found: Planes, rope: Rope) -> float:
 def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[int, int]]]:
     """Windows that leave right heads right, with the distance that each wrong head reads then."""
     sizes, layer = cells.sizes, cells.layer
-    nominal = sizes.distances[layer]
+    nominal = sizes.asked[layer]
     right = [nominal[h] for h in range(sizes.heads) if h not in wrong]
     score = scores(sizes, planes(sizes), layer, Rope("base"))
     lowest, highest = max(right, default=0) + 1, min(nominal[h] for h in wrong)

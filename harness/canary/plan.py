@@ -48,14 +48,21 @@ class CanaryPlan:
         budget = self.spec.engine_args.get("max_num_batched_tokens", "0")
         known = int(budget) if budget.isdecimal() and kind.family == "vllm" else 0
         batch = self.spec.batch_size if kind.batching else _concurrency(self.spec)
-        return Abilities(kind.one_pass, batch, known, rows=kind.whole_rows)
+        return Abilities(
+            kind.one_pass,
+            batch,
+            known,
+            rows=kind.whole_rows,
+            by_position=kind.family == "transformers",
+        )
 
     def able_with(self, opened: Opened) -> Abilities:
         """The same with the cache of the open engine."""
         held, block = opened.load.kv_cache_tokens, opened.engine.block_size
+        able = dataclasses.replace(self.able, most_tokens=opened.max_positions)
         if held is None or block is None:
-            return self.able
-        return dataclasses.replace(self.able, cache_tokens=int(held), block=block)
+            return able
+        return dataclasses.replace(able, cache_tokens=int(held), block=block)
 
     def with_a_large_cache(self) -> CanaryPlan:
         """The same with the engine's own size of the cache."""
@@ -71,7 +78,8 @@ def plan(sizes: Sizes, spec: DeviceSpec, *, soak_s: float = 0.0) -> CanaryPlan:
         return CanaryPlan(sizes, spec, soak_s)
     page = sizes.page_size
     batch = spec.batch_size if spec.batch_size > 1 else BATCH
-    budget = -(-(sizes.history + NEW_TOKENS) // page) * page
+    longer = dataclasses.replace(sizes, table="long")
+    budget = -(-(longer.history + NEW_TOKENS) // page) * page
     wanted = {
         "max_model_len": str(sizes.context),
         "enable_chunked_prefill": "true",
@@ -93,7 +101,7 @@ def _small_cache(sizes: Sizes, spec: DeviceSpec, batch: int) -> tuple[str, int]:
 
     vLLM-Ascend takes blocks and no bytes; elsewhere a block may be smaller than is known here.
     """
-    each = sizes.history + NEW_TOKENS + 5 * batch
+    each = dataclasses.replace(sizes, table="long").history + NEW_TOKENS + 5 * batch
     blocks = max(-(-sizes.context // _BLOCK), batch * -(-each // _BLOCK)) + 2
     if spec.kind.backend == "npu":
         return "num_gpu_blocks_override", blocks

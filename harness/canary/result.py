@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.canary.layout import Part
-from harness.canary.sizes import CanaryFamily
+from harness.canary.sizes import CanaryFamily, Table
 from harness.canary.stages import StageName
 from harness.devices.facts import EngineFacts, EnvironmentValue
 from harness.files import jsonfile
@@ -36,6 +36,7 @@ class CanarySizes(StrictModel):
     page_size: int
     sliding_window: int | None
     family: CanaryFamily
+    original_context: int | None = None
 
 
 class CanaryFinding(Statement):
@@ -83,6 +84,7 @@ class CanaryStage(StrictModel):
         dropped: requests that were begun and dropped before.
         preemptions: requests that lost their cache to another, by the engine's own count;
             None where it does not count.
+        table: of LongRoPE, which the requests needed; None without LongRoPE.
     """
 
     name: StageName
@@ -96,6 +98,7 @@ class CanaryStage(StrictModel):
     seconds: float
     dropped: int = 0
     preemptions: int | None = None
+    table: Table | None = None
 
 
 class CanarySoak(StrictModel):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def on_device(
         message=message("canary.wrong" if told else "canary.exact", **counts),
         device=wanted.spec.device,
         dtype=opened.declared_dtype,
-        sizes=CanarySizes(**dataclasses.asdict(wanted.sizes)),
+        sizes=CanarySizes(**_as_fields(wanted.sizes)),
         findings=told,
         stages=done,
         soak=soak,
@@ -171,9 +172,9 @@ class _Run:
 
     def _stage(self, stage: Stage, step: Step) -> bool:
         begun, lost = time.monotonic(), _preemptions(self._device)
-        answers = _run(self._sizes, self._device, stage, step)
+        answers = _run(self._device, stage, step)
         if not any(detail(what.cause) > 1 for _, what in self.findings):
-            found = _judge(self._sizes, stage, answers, self._earlier, self._able)
+            found = _judge(stage, answers, self._earlier, self._able)
             self.findings += [] if found is None else [(stage.name, found)]
         after = _preemptions(self._device)
         made = _outcome(stage, answers, time.monotonic() - begun)
@@ -191,7 +192,7 @@ def _preemptions(device: Device) -> int | None:
     return device.counters()["preemptions"] if isinstance(device, CountingDevice) else None
 
 
-def _run(sizes: Sizes, device: Device, stage: Stage, step: Step) -> list[Answer]:
+def _run(device: Device, stage: Stage, step: Step) -> list[Answer]:
     if stage.dropped:
         _drop(device, stage)
     requests = {r.prompt_id: r for r in stage.requests}
@@ -202,7 +203,7 @@ def _run(sizes: Sizes, device: Device, stage: Stage, step: Step) -> list[Answer]
     missing = [name for name in requests if name not in came]
     if missing:
         raise DeviceError(f"{device.name}: no answer came to {missing[0]!r} ({stage.name})")
-    return [answer(sizes, request, came[name]) for name, request in requests.items()]
+    return [answer(stage.sizes, request, came[name]) for name, request in requests.items()]
 
 
 def _drop(device: Device, stage: Stage) -> None:
@@ -214,14 +215,14 @@ def _drop(device: Device, stage: Stage) -> None:
 
 
 def _judge(
-    sizes: Sizes, stage: Stage, answers: list[Answer], before: list[Answer], able: Abilities
+    stage: Stage, answers: list[Answer], before: list[Answer], able: Abilities
 ) -> Named | None:
     rows = [a.rows for a in answers if a.rows is not None]
     if len(rows) < len(answers):
-        return from_tokens(sizes, stage, answers)
+        return from_tokens(stage.sizes, stage, answers)
     earlier = [a.rows for a in before if a.rows is not None]
     budget = 0 if stage.name in ("decode", "batch", "after") else able.budget
-    return diagnose(sizes, rows, earlier=earlier, budget=budget)
+    return diagnose(stage.sizes, rows, earlier=earlier, budget=budget)
 
 
 def _outcome(stage: Stage, answers: list[Answer], seconds: float) -> CanaryStage:
@@ -238,6 +239,7 @@ def _outcome(stage: Stage, answers: list[Answer], seconds: float) -> CanaryStage
         wrong=tuple(wrong),
         seconds=seconds,
         dropped=max(0, len(stage.dropped) - 1),
+        table=None if stage.sizes.original_context is None else stage.sizes.table,
     )
 
 
@@ -270,6 +272,11 @@ def _findings(
             message=what.message,
         ),
     )
+
+
+def _as_fields(sizes: Sizes) -> dict[str, Any]:
+    """The sizes of the checkpoint; a table of LongRoPE belongs to a stage."""
+    return {k: v for k, v in dataclasses.asdict(sizes).items() if k != "table"}
 
 
 def _peak_bytes() -> int:

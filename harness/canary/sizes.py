@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -11,6 +11,12 @@ from harness.errors import UsageError
 
 #: What kind of decoder: each is written for the class of that name in Transformers.
 CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3"]
+#: Which factors of LongRoPE are in use.
+Table = Literal["short", "long"]
+#: Under the long table every head reads so many times as far back as under the short one.
+STRETCH = 2
+#: Positions beyond the original context, at the least: room for requests of the long table.
+_BEYOND = 128
 #: The longest context that a canary is made for.
 MOST_CONTEXT = 131_072
 #: A symbol has at most this many bits.
@@ -33,6 +39,9 @@ class Sizes:
         intermediate: units of the MLP; 0 takes as many as its bits need.
         sliding_window: how many positions a token sees, itself included; None for all.
         family: which class of Transformers runs it.
+        original_context: with it the canary has LongRoPE: up to so many positions the short
+            table of factors is right, beyond them the long one. None for no LongRoPE.
+        table: of LongRoPE, for the requests that are judged; the weights are the same.
 
     Raises:
         UsageError: naming the first size that does not fit, and what does.
@@ -50,6 +59,8 @@ class Sizes:
     page_size: int = 16
     sliding_window: int | None = None
     family: CanaryFamily = "llama"
+    original_context: int | None = None
+    table: Table = "short"
 
     def __post_init__(self) -> None:
         for name in ("context", "layers", "heads", "kv_heads", "head_dim", "hidden", "page_size"):
@@ -98,10 +109,19 @@ class Sizes:
             raise UsageError("canary: a sliding window goes with --family mistral")
         if window is not None and window < self.heads + 2:
             raise UsageError(f"canary: a sliding window must be at least {self.heads + 2}")
-        if min(self._reaches) <= self.heads:
+        original = self.original_context
+        if original is not None and not 32 <= original <= self.context - _BEYOND:
             raise UsageError(
-                f"canary: a context of {self.context} is too short for {self.layers} layers of "
-                f"{self.heads} heads; take at least {2 * (self.heads + 1) * 2 * self.layers}"
+                f"canary: original_context must be from 32 to {self.context - _BEYOND}, which is "
+                f"{_BEYOND} less than the context, not {original}"
+            )
+        if original is not None and window is not None:
+            raise UsageError("canary: original_context goes without a sliding window")
+        if min(self._reaches) <= self.heads:
+            least = 4 * (self.heads + 1) * self.layers
+            raise UsageError(
+                f"canary: a context of {original or self.context} is too short for "
+                f"{self.layers} layers of {self.heads} heads; take at least {least}"
             )
 
     @property
@@ -144,7 +164,7 @@ class Sizes:
     @property
     def _reaches(self) -> tuple[int, ...]:
         """The largest distance of each layer: the last layer's is half of all."""
-        total = self.context // 2
+        total = (self.original_context or self.context) // 2
         last = total if self.layers == 1 else total // 2
         each = (total - last) // max(1, self.layers - 1)
         reaches = (*[each] * (self.layers - 1), last)
@@ -163,10 +183,27 @@ class Sizes:
         return tuple(self._layer_distances(layer) for layer in range(self.layers))
 
     @property
+    def stretch(self) -> int:
+        """How many times as far back as compiled a head looks under the table in use."""
+        return STRETCH if self.original_context is not None and self.table == "long" else 1
+
+    @cached_property
+    def asked(self) -> tuple[tuple[int, ...], ...]:
+        """How far back each head looks under the table in use."""
+        return tuple(tuple(d * self.stretch for d in row) for row in self.distances)
+
+    @property
     def reads(self) -> tuple[tuple[int, ...], ...]:
         """How far back each head really reads."""
         most = self.context if self.sliding_window is None else self.sliding_window - 1
-        return tuple(tuple(min(max(d, 0), most) for d in row) for row in self.distances)
+        return tuple(tuple(min(max(d, 0), most) for d in row) for row in self.asked)
+
+    @property
+    def of_the_other_table(self) -> Sizes | None:
+        """The same with the other table of LongRoPE in use; None without LongRoPE."""
+        if self.original_context is None:
+            return None
+        return replace(self, table="short" if self.table == "long" else "long")
 
     @property
     def history(self) -> int:

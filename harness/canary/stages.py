@@ -11,8 +11,9 @@ from harness.canary.sizes import Sizes
 from harness.devices.base import Keep, Replay, Request
 
 StageName = Literal[
-    "prefill", "decode", "batch", "chunked", "prefix", "long", "aborted", "preempted", "after"
-]
+    "prefill", "decode", "batch", "chunked", "prefix", "long", "aborted", "preempted", "after",
+    "long_table",
+]  # fmt: skip
 #: Tokens that each request generates: enough rows to tell every distance from every other.
 NEW_TOKENS = 32
 #: Rows of a pass over given tokens.
@@ -34,11 +35,14 @@ class Stage:
             ``prefix``: prompts that begin like earlier ones; ``long``: to the end of
             the context; ``aborted``: prompts of mixed lengths after some that were dropped
             halfway; ``preempted``: more tokens than the cache has blocks for; ``after``: the
-            request of ``decode`` again, after all that.
+            request of ``decode`` again, after all that; ``long_table``: requests beyond the
+            original context of LongRoPE, on a device that chooses the table by position.
+        sizes: of the canary, with the table of LongRoPE that its requests need.
         dropped: requests that are begun before, and dropped when the first of them has ended.
     """
 
     name: StageName
+    sizes: Sizes
     requests: tuple[Request, ...]
     dropped: tuple[Request, ...] = ()
 
@@ -54,6 +58,9 @@ class Abilities:
         rows: whether it gives whole rows.
         cache_tokens: what its cache holds; 0 if it cannot be filled, or that is not known.
         block: tokens in a block of its cache.
+        most_tokens: the longest request that it takes; 0 if that is not known.
+        by_position: whether it chooses a table of LongRoPE by the length of each request;
+            else by ``most_tokens``, for all.
     """
 
     one_pass: bool
@@ -62,6 +69,8 @@ class Abilities:
     rows: bool = True
     cache_tokens: int = 0
     block: int = 0
+    most_tokens: int = 0
+    by_position: bool = False
 
 
 def stages(sizes: Sizes, able: Abilities, turn: int = 0) -> Iterator[Stage]:
@@ -70,7 +79,17 @@ def stages(sizes: Sizes, able: Abilities, turn: int = 0) -> Iterator[Stage]:
     Args:
         turn: of a soak; each has prompts of its own.
     """
-    return _Maker(sizes, able, turn * _SEEDS).stages()
+    longest = min(sizes.context, able.most_tokens or sizes.context)
+    seed, original = turn * _SEEDS, sizes.original_context
+    if original is None or longest <= original:
+        yield from _Maker(sizes, able, seed, longest - NEW_TOKENS).stages()
+        return
+    of_long = replace(sizes, table="long")
+    if not able.by_position:
+        yield from _Maker(of_long, able, seed, longest - NEW_TOKENS).stages()
+        return
+    yield from _Maker(sizes, able, seed, original - NEW_TOKENS).stages()
+    yield _Maker(of_long, able, seed, longest - NEW_TOKENS).beyond(original)
 
 
 @dataclass(frozen=True)
@@ -80,16 +99,12 @@ class _Maker:
     sizes: Sizes
     able: Abilities
     seed: int
+    longest: int
 
     @property
     def least(self) -> int:
         """Tokens of the shortest prompt whose next row depends on nothing before it."""
         return self.sizes.history + 1
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest prompt."""
-        return self.sizes.context - NEW_TOKENS
 
     @property
     def keep(self) -> Keep:
@@ -99,31 +114,42 @@ class _Maker:
     def stages(self) -> Iterator[Stage]:
         able, short = self.able, min(self.least + 1, self.longest)
         if able.one_pass:
-            yield Stage("prefill", (self.forced(),))
-        yield Stage("decode", (self.free("alone", short, 2),))
+            yield self.stage("prefill", self.forced(self.least))
+        yield self.stage("decode", self.free("alone", short, 2))
         if able.batch > 1:
-            yield Stage("batch", tuple(self.batch()))
+            yield self.stage("batch", *self.batch())
         if able.budget:
             cut = tuple(self.cut())
-            yield Stage("chunked", cut)
-            yield Stage("prefix", tuple(self.again(cut)))
+            yield self.stage("chunked", *cut)
+            yield self.stage("prefix", *self.again(cut))
         if self.longest > short + self.sizes.page_size:
-            yield Stage("long", (self.free("long", self.longest, 3),))
+            yield self.stage("long", self.free("long", self.longest, 3))
         if able.batch > 1:
-            yield Stage("aborted", tuple(self.mixed("mixed", 400)), tuple(self.dropped()))
+            mixed = self.stage("aborted", *self.mixed("mixed", 400))
+            yield replace(mixed, dropped=tuple(self.dropped()))
             full = tuple(self.filling())
             if full:
-                yield Stage("preempted", full)
-            yield Stage("after", (self.free("alone again", short, 2),))
+                yield self.stage("preempted", *full)
+            yield self.stage("after", self.free("alone again", short, 2))
+
+    def beyond(self, original: int) -> Stage:
+        """Requests that are longer than the original context from their first row on."""
+        first = max(self.least, original + 1)
+        found = [self.free("beyond", first, 4), self.free("far beyond", self.longest, 5)]
+        passes = [self.forced(first)] if self.able.one_pass else []
+        return self.stage("long_table", *passes, *found)
+
+    def stage(self, name: StageName, *requests: Request) -> Stage:
+        return Stage(name, self.sizes, requests)
 
     def free(self, name: str, length: int, seed: int, count: int = NEW_TOKENS) -> Request:
         ids = prompt(self.sizes, min(length, self.longest), self.seed + seed)
         return Request(name, ids, "free", count, keep=self.keep)
 
-    def forced(self) -> Request:
-        rows = min(_PREFILL_ROWS, self.sizes.context - self.least)
-        ids = prompt(self.sizes, self.least + rows, self.seed + 1)
-        first, given = ids[: self.least], ids[self.least :]
+    def forced(self, least: int) -> Request:
+        rows = min(_PREFILL_ROWS, self.longest + NEW_TOKENS - least)
+        ids = prompt(self.sizes, least + rows, self.seed + 1)
+        first, given = ids[:least], ids[least:]
         replay: Replay = "forced-prefill"
         return Request("one pass", first, replay, rows, forced_token_ids=given, keep=self.keep)
 

@@ -44,6 +44,10 @@ _Window = Annotated[
 _Family = Annotated[
     str | None, typer.Option(help="llama, mistral, qwen2 (biases) or qwen3 (q and k norms).")
 ]
+_Original = Annotated[
+    int | None,
+    typer.Option(min=1, help="With LongRoPE: positions up to which its short table is right."),
+]
 _Soak = Annotated[
     float | None,
     typer.Option(
@@ -78,6 +82,7 @@ def canary(
     rope_theta: _Base = None,
     page_size: _Page = None,
     sliding_window: _Window = None,
+    original_context: _Original = None,
     family: _Family = None,
     soak: _Soak = None,
     json: _Json = False,
@@ -98,7 +103,7 @@ def canary(
         "context": context, "vocab_size": vocab_size, "layers": layers, "heads": heads,
         "kv_heads": kv_heads, "head_dim": head_dim, "hidden": hidden,
         "intermediate": intermediate, "rope_theta": rope_theta, "page_size": page_size,
-        "sliding_window": sliding_window, "family": family,
+        "sliding_window": sliding_window, "original_context": original_context, "family": family,
     }  # fmt: skip
     sizes = _sizes(like, {name: value for name, value in given.items() if value is not None})
     if make_only:

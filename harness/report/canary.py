@@ -92,8 +92,10 @@ def _stage_line(stage: CanaryStage, language: Language) -> str:
 
 
 def _stress(stage: CanaryStage, language: Language) -> list[str]:
-    """What was done to the engine in a stage, beside asking it."""
+    """What a stage did with the engine, beside asking it."""
     found = []
+    if stage.table is not None:
+        found.append(say(language, f"canary.table.{stage.table}"))
     if stage.dropped:
         found.append(say(language, "canary.dropped", count=stage.dropped))
     if stage.preemptions:

@@ -16,7 +16,7 @@ SIZES = {
 }  # fmt: skip
 
 
-def run(folder: Path, dtype: str = "float32", spoil=None, **engine_args: str):
+def run(folder: Path, dtype: str = "float32", spoil=None, sizes=SIZES, **engine_args: str):
     from harness.canary.checkpoint import save
     from harness.canary.plan import CanaryPlan
     from harness.canary.run import on_device
@@ -25,7 +25,7 @@ def run(folder: Path, dtype: str = "float32", spoil=None, **engine_args: str):
     from harness.devices.spec import DeviceSpec
     from harness.process.progress import Silent
 
-    sizes = Sizes(**SIZES)
+    sizes = Sizes(**sizes)
     save(sizes, folder)
     plan = CanaryPlan(sizes, DeviceSpec("hf-cpu", str(folder), dtype, engine_args=engine_args))
     device = open_target(plan.spec, progress=Silent()).device
@@ -73,6 +73,26 @@ def gate_up(model) -> None:
 def test_a_fault_is_named(spoil, causes: set[str], tmp_path: Path) -> None:
     outcome = run(tmp_path, spoil=spoil)
     assert [f.cause in causes for f in outcome.findings] == [True], outcome.findings
+
+
+LONGROPE = SIZES | {"context": 384, "original_context": 192, "head_dim": 64}
+
+
+def short_table(model) -> None:
+    """The long table is never taken."""
+    rotary = model.model.rotary_emb
+    rotary.config.rope_parameters["original_max_position_embeddings"] = 10_000
+
+
+def test_both_tables_of_longrope_are_exact(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "bfloat16", sizes=LONGROPE)
+    assert outcome.outcome == "EXACT", outcome.findings
+    assert {s.table for s in outcome.stages} == {"short", "long"}
+
+
+def test_the_wrong_table_of_longrope_is_named(tmp_path: Path) -> None:
+    outcome = run(tmp_path, spoil=short_table, sizes=LONGROPE)
+    assert [f.cause for f in outcome.findings] == ["rope_table"], outcome.findings
 
 
 def test_the_tokenizer_makes_one_token_of_a_character(tmp_path: Path) -> None:

@@ -53,6 +53,12 @@ MESSAGES: dict[str, str] = {
     "which pairs neighbouring dimensions; this model pairs the two halves of a head.",
     "canary.rope_backwards": _LAYER + "RoPE: the values are those of a rotation the other way; "
     "check the sign of the sine.",
+    "canary.rope_table": _LAYER
+    + "LongRoPE: the values are those of the {actual} table of factors, "
+    "and these requests need the {wanted} one; check original_max_position_embeddings and how the "
+    "engine chooses a table.",
+    "canary.rope_unscaled": _LAYER + "LongRoPE: the values are those of RoPE without its factors; "
+    "check that rope_type and the tables of factors are read.",
     "canary.rope_none": _LAYER + "RoPE: the values are those of no rotation at all.",
     "canary.positions": _LAYER + "positions: every head reads {shift:+d} further back than it "
     "should; queries and keys have positions with an offset between them.",
@@ -160,6 +166,9 @@ MESSAGES: dict[str, str] = {
     "canary.stage.aborted": "mixed lengths after aborted requests",
     "canary.stage.preempted": "full cache",
     "canary.stage.after": "one request, afterwards",
+    "canary.stage.long_table": "beyond the original context",
+    "canary.table.short": "short table",
+    "canary.table.long": "long table",
     "canary.dropped": "{count} {count:request|requests} aborted before",
     "canary.preemptions": "{count} {count:preemption|preemptions}",
     "canary.preemptions.none": "Preemption was not tested: no request lost its cache, by the "

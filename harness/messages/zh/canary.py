@@ -50,6 +50,11 @@ MESSAGES: dict[str, str] = {
     + "RoPE：这些值相当于交错（interleaved）布局，即相邻维度成对；"
     "此模型是头的前后两半成对。",
     "canary.rope_backwards": _LAYER + "RoPE：这些值相当于反方向的旋转；请检查正弦的符号。",
+    "canary.rope_table": _LAYER + "LongRoPE：数值对应 {actual} 因子表（short 短、"
+    "long 长），而这些请求需要 {wanted} 表；请检查 "
+    "original_max_position_embeddings 以及引擎如何选择因子表。",
+    "canary.rope_unscaled": _LAYER + "LongRoPE：数值对应没有因子的 RoPE；"
+    "请检查 rope_type 和因子表是否被读取。",
     "canary.rope_none": _LAYER + "RoPE：这些值相当于完全没有旋转。",
     "canary.positions": _LAYER + "位置：每个头比应有的多回看 {shift:+d} 个位置；"
     "查询与键的位置之间有偏移。",
@@ -149,6 +154,9 @@ MESSAGES: dict[str, str] = {
     "canary.stage.aborted": "请求中止后的混合长度",
     "canary.stage.preempted": "缓存已满",
     "canary.stage.after": "之后的单个请求",
+    "canary.stage.long_table": "超出原始上下文",
+    "canary.table.short": "短因子表",
+    "canary.table.long": "长因子表",
     "canary.dropped": "此前中止 {count} 个请求",
     "canary.preemptions": "{count} 次抢占",
     "canary.preemptions.none": "未测试抢占：按引擎自己的计数，没有请求失去缓存。",

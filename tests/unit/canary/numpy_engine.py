@@ -93,6 +93,16 @@ class NumpyEngine:
         half = self.size // 2
         return self.config["rope_theta"] ** (-np.arange(half) / half)
 
+    def x_long(self, end: int) -> bool:
+        """Whether a forward pass that ends before this position takes the long table."""
+        return end > self.config["rope_parameters"]["original_max_position_embeddings"]
+
+    def x_factors(self, end: int) -> np.ndarray | float:
+        rope = self.config["rope_parameters"]
+        if rope["rope_type"] != "longrope":
+            return 1.0
+        return np.asarray(rope["long_factor" if self.x_long(end) else "short_factor"])
+
     def x_rotate(self, x: np.ndarray, angles: np.ndarray) -> np.ndarray:
         half = self.size // 2
         cos, sin = (self.r(f(angles))[:, None, :] for f in (np.cos, np.sin))
@@ -279,7 +289,7 @@ class NumpyEngine:
         q, k, v = (self._project(layer, letter, x) for letter in "qkv")
         q, k = self.x_heads(layer, "query", q, run), self.x_heads(layer, "key", k, run)
         v = self.x_heads(layer, "value", v, run)
-        turn = self.x_frequencies(layer)
+        turn = self.x_frequencies(layer) / self.x_factors(int(positions[-1]) + 1)
         q, k = (
             self.r(self.x_rotate(y, np.outer(self.x_positions(run, positions, which), turn)))
             for which, y in (("query", q), ("key", k))

@@ -25,6 +25,7 @@ SHAPES = {
     "mistral": {"family": "mistral", "sliding_window": 20},
     "qwen2": {"family": "qwen2"},
     "qwen3": {"family": "qwen3"},
+    "longrope": {"original_context": 64, "layers": 1, "context": 256},
     "one_kv_head": {"kv_heads": 1, "head_dim": 64},
     "as_many_kv_heads": {"kv_heads": 4},
     "hidden_not_a_power_of_two": {"hidden": 160},
