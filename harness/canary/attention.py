@@ -10,7 +10,7 @@ import numpy as np
 from harness.canary.cells import Cells, cells
 from harness.canary.evidence import convincing
 from harness.canary.fits import NEAREST, Exchange, Fit, exchanges, explains, fits
-from harness.canary.kernels import fitting_rope, windows
+from harness.canary.kernels import Rope, fitting_rope, windows
 from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
 from harness.canary.sizes import Sizes
@@ -166,7 +166,12 @@ def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
     if found.sizes.heads == 1 or min(reads[h] for h in fitted) < max(reads):
         return None
     rope = fitting_rope(found)
-    return None if rope is None else named(f"rope_{rope.kind}", found.layer, factor=rope.factor)
+    return None if rope is None else _named_rope(found, rope)
+
+
+def _named_rope(found: Cells, rope: Rope) -> Named:
+    halves = rope.kind == "interleaved" and found.sizes.interleaved
+    return named("rope_halves" if halves else f"rope_{rope.kind}", found.layer, factor=rope.factor)
 
 
 def _one_reads(found: Cells, fitted: Fits) -> Named | None:
@@ -214,7 +219,7 @@ def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
     if len(fitted) > 1 or found.sizes.heads == 1:
         rope = fitting_rope(found)
         if rope is not None:
-            return named(f"rope_{rope.kind}", layer, factor=rope.factor)
+            return _named_rope(found, rope)
     if where is None or where.kind != "distance" or not 1 < len(fitted) < found.sizes.heads:
         return None
     if any(fit is not None and fit.kind != "reads" for fit in fitted.values()):

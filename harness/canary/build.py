@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.canary.latent import latent_attention
 from harness.canary.layout import (
     READOUT,
     Layout,
@@ -15,10 +16,10 @@ from harness.canary.layout import (
     probes,
     symbol_ids,
 )
-from harness.canary.phases import Planes, key, planes, query
+from harness.canary.phases import Planes, Weights, key, planes, query
+from harness.canary.routing import router, signs
 from harness.canary.sizes import Sizes
 
-Weights = dict[str, NDArray[np.float32]]
 _Matrix = NDArray[np.float32]
 
 #: What the gate of an open unit is: silu(64) is 64 in every dtype, silu(0) is 0.
@@ -38,9 +39,12 @@ def weights(sizes: Sizes) -> Weights:
         name = f"model.layers.{layer}"
         for norm in ("input_layernorm", "post_attention_layernorm"):
             result[f"{name}.{norm}.weight"] = np.ones(sizes.hidden, np.float32)
-        result |= _queries_and_keys(sizes, places, found, layer)
-        result |= _values(sizes, places, layer)
-        result |= _mlp(sizes, places, layer)
+        if sizes.family == "deepseek_v2":
+            result |= latent_attention(sizes, places, found, layer)
+        else:
+            result |= _queries_and_keys(sizes, places, found, layer)
+            result |= _values(sizes, places, layer)
+        result |= _experts(sizes, places, layer) if sizes.experts else _dense(sizes, places, layer)
     result["model.norm.weight"] = np.ones(sizes.hidden, np.float32)
     result["lm_head.weight"] = _head(sizes, places)
     return result
@@ -99,8 +103,39 @@ def _values(sizes: Sizes, places: Layout, layer: int) -> Weights:
     return result
 
 
-def _mlp(sizes: Sizes, places: Layout, layer: int) -> Weights:
-    """``x·y`` of two bits: two units, of which x opens the one or the other."""
+def _dense(sizes: Sizes, places: Layout, layer: int) -> Weights:
+    """The MLP of a layer by its names."""
+    ones = np.ones(sizes.width, np.float32)
+    gate, up, down = _mlp(sizes, places, layer, ones, room=1.0)
+    name = f"model.layers.{layer}.mlp"
+    return {
+        f"{name}.gate_proj.weight": gate,
+        f"{name}.up_proj.weight": up,
+        f"{name}.down_proj.weight": down,
+    }
+
+
+def _experts(sizes: Sizes, places: Layout, layer: int) -> Weights:
+    """Every expert makes its bits twice as large, since it weighs a half, and empties as much
+    of the room."""
+    name = f"model.layers.{layer}.block_sparse_moe"
+    result: Weights = {f"{name}.gate.weight": router(sizes, places.own)}
+    for expert in range(sizes.experts):
+        made = _mlp(sizes, places, layer, 2 * signs(sizes, expert).astype(np.float32), room=1.0)
+        for letter, matrix in zip(("w1", "w3", "w2"), made, strict=True):
+            result[f"{name}.experts.{expert}.{letter}.weight"] = matrix
+    return result
+
+
+def _mlp(
+    sizes: Sizes, places: Layout, layer: int, scale: _Matrix, *, room: float
+) -> tuple[_Matrix, _Matrix, _Matrix]:
+    """Gate, up and down. ``x·y`` of two bits: two units, of which x opens the one or the other.
+
+    Args:
+        scale: by what each bit is multiplied, shape (width,).
+        room: how much of the room is emptied.
+    """
     shape = (sizes.intermediate, sizes.hidden)
     gate, up = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     down = np.zeros(shape[::-1], np.float32)
@@ -115,16 +150,11 @@ def _mlp(sizes: Sizes, places: Layout, layer: int) -> Weights:
             gate[unit, two] = OPEN / 4
             gate[unit, places.attention[layer][x]] = sign * OPEN / 2
             up[unit, read] = 1 / OPEN
-            down[places.mlp[layer][bit], unit] = sign
+            down[places.mlp[layer][bit], unit] = sign * scale[bit]
     last = first[-1] if apart < 3 else 2  # a one, which empties the room
     gate[last, two], up[last, two] = OPEN / 2, 1 / (2 * OPEN)
-    down[places.mlp_room[layer], last] = -1
-    name = f"model.layers.{layer}.mlp"
-    return {
-        f"{name}.gate_proj.weight": gate,
-        f"{name}.up_proj.weight": up,
-        f"{name}.down_proj.weight": down,
-    }
+    down[places.mlp_room[layer], last] = -room
+    return gate, up, down
 
 
 def _head(sizes: Sizes, places: Layout) -> _Matrix:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.canary.build import weights
 from harness.canary.phases import factors
-from harness.canary.sizes import Sizes
+from harness.canary.sizes import LATENT, NOPE, VALUE, Sizes
 from harness.errors import HarnessError
 from harness.files.atomic import make_folder, write_bytes
 
@@ -23,6 +23,8 @@ _CLASSES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
 }
 #: First character and number of characters of blocks that have one printable character
 #: for each code: no letter with two forms, no mark that joins the one before.
@@ -80,7 +82,40 @@ def config(sizes: Sizes) -> dict[str, Any]:
         "bos_token_id": None,
         "eos_token_id": None,
         **window,
+        **_of_family(sizes),
     }
+
+
+def _of_family(sizes: Sizes) -> dict[str, Any]:
+    """Entries that only some families have."""
+    if sizes.family == "mixtral":
+        return {
+            "num_local_experts": sizes.experts,
+            "num_experts_per_tok": 2,
+            "output_router_logits": False,
+            "sliding_window": None,
+        }
+    if sizes.family == "deepseek_v2":
+        return {
+            "num_key_value_heads": sizes.heads,  # that is what its values have
+            "q_lora_rank": None,
+            "kv_lora_rank": LATENT,
+            "qk_nope_head_dim": NOPE,
+            "qk_rope_head_dim": sizes.head_dim,
+            "v_head_dim": VALUE,
+            "first_k_dense_replace": sizes.layers,  # no experts
+            "n_routed_experts": 2,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": sizes.intermediate,
+            "moe_layer_freq": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.0,
+            "scoring_func": "softmax",
+        }
+    return {}
 
 
 def _rope(sizes: Sizes) -> dict[str, Any]:

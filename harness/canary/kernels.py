@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from harness.canary.cells import Cells
 from harness.canary.evidence import convincing
 from harness.canary.layout import head_bits
-from harness.canary.phases import Planes, key, plain_frequencies, planes, query
+from harness.canary.phases import Planes, key, plain_frequencies, planes, query, stored
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
@@ -34,7 +34,7 @@ class Rope:
 
     Attributes:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
-            neighbouring dimensions paired; ``backwards``: turned the other way;
+            dimensions paired in the layout that the model does not have; ``backwards``: turned the other way;
             ``none``: not applied; ``unscaled``: without the factors of LongRoPE.
         factor: of the base, or of the positions.
     """
@@ -58,15 +58,22 @@ def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.fl
     cos, sin = np.cos(turns), np.sin(turns)
     for head, distance in enumerate(sizes.distances[layer]):
         q, k = query(sizes, found, head, distance), key(sizes, found, head // sizes.group)
-        product = _paired(q, rope) * np.conj(_paired(k, rope))
+        if rope.kind == "interleaved":
+            product = _wrongly_paired(sizes, q) * np.conj(_wrongly_paired(sizes, k))
+        else:
+            product = _paired(q) * np.conj(_paired(k))
         used = np.flatnonzero(product)
         result[head] = cos[:, used] @ product.real[used] - sin[:, used] @ product.imag[used]
-    return np.asarray(result / np.sqrt(sizes.head_dim))
+    return np.asarray(result / np.sqrt(sizes.score_size))
 
 
-def _paired(vector: NDArray[np.float64], rope: Rope) -> NDArray[np.complex128]:
-    if rope.kind == "interleaved":
-        return np.asarray(vector[0::2] + 1j * vector[1::2])
+def _wrongly_paired(sizes: Sizes, vector: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """As the layout that the model does not have pairs dimensions."""
+    kept = stored(sizes, vector)
+    return _paired(kept) if sizes.interleaved else np.asarray(kept[0::2] + 1j * kept[1::2])
+
+
+def _paired(vector: NDArray[np.float64]) -> NDArray[np.complex128]:
     half = len(vector) // 2
     return np.asarray(vector[:half] + 1j * vector[half:])
 

@@ -30,6 +30,10 @@ _LEAST_SHARE = 0.06
 _CHUNK = 1 << 14
 
 
+#: Tensors by their names in a checkpoint.
+Weights = dict[str, NDArray[np.float32]]
+
+
 @dataclass(frozen=True)
 class Planes:
     """Which planes of a head carry the score.
@@ -63,7 +67,7 @@ def planes(sizes: Sizes) -> Planes:
         second = np.maximum(*both)
     gap = np.arange(1, half + 1) - second
     shares = gap / np.arange(1, half + 1)
-    root = float(np.sqrt(sizes.head_dim))
+    root = float(np.sqrt(sizes.score_size))
     largest = GAP * root / np.maximum(shares, 1e-9)
     fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= _LARGEST))
     if not len(fits):
@@ -108,6 +112,13 @@ def key(sizes: Sizes, found: Planes, kv_head: int) -> NDArray[np.float64]:
     """The key of a KV head, shape (head_dim,); each has a phase of its own, so that
     exchanged keys are seen."""
     return _turned(sizes, found, KEY_STEP * kv_head)
+
+
+def stored(sizes: Sizes, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A query or key as the checkpoint holds it: planes side by side where RoPE pairs neighbours."""
+    if not sizes.interleaved:
+        return vector
+    return np.stack(np.split(vector, 2), axis=1).ravel()
 
 
 def _turned(sizes: Sizes, found: Planes, positions: int) -> NDArray[np.float64]:

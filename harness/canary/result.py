@@ -37,6 +37,7 @@ class CanarySizes(StrictModel):
     sliding_window: int | None
     family: CanaryFamily
     original_context: int | None = None
+    experts: int = 0
 
 
 class CanaryFinding(Statement):

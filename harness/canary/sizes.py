@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from harness.errors import UsageError
 
 #: What kind of decoder: each is written for the class of that name in Transformers.
-CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3"]
+CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3", "mixtral", "deepseek_v2"]
 #: Which factors of LongRoPE are in use.
 Table = Literal["short", "long"]
 #: Under the long table every head reads so many times as far back as under the short one.
@@ -25,6 +25,11 @@ MOST_BITS = 8
 KEY_STEP = 3
 #: The MLP's units are a multiple of this, unless their number is given.
 _UNITS = 32
+#: Of DeepSeek's latent attention: dimensions of a head without positions, of a value, and of
+#: what is cached for all heads together.
+NOPE, VALUE, LATENT = 128, 128, 512
+#: Experts of a family that has them.
+_EXPERTS = 8
 #: With so many heads one asks for the next token.
 _HEADS_FOR_THE_NEXT = 4
 
@@ -41,6 +46,8 @@ class Sizes:
         family: which class of Transformers runs it.
         original_context: with it the canary has LongRoPE: up to so many positions the short
             table of factors is right, beyond them the long one. None for no LongRoPE.
+        experts: of each layer, two of which are chosen for a token; 0 for a family without,
+            and for the usual eight of one with them.
         table: of LongRoPE, for the requests that are judged; the weights are the same.
 
     Raises:
@@ -60,6 +67,7 @@ class Sizes:
     sliding_window: int | None = None
     family: CanaryFamily = "llama"
     original_context: int | None = None
+    experts: int = 0
     table: Table = "short"
 
     def __post_init__(self) -> None:
@@ -73,8 +81,32 @@ class Sizes:
             raise UsageError(f"canary: rope_theta must be above 1, not {self.rope_theta:g}")
         if self.intermediate == 0:
             object.__setattr__(self, "intermediate", -(-self.units // _UNITS) * _UNITS)
+        if self.family == "mixtral" and self.experts == 0:
+            object.__setattr__(self, "experts", _EXPERTS)
+        self._check_family()
         self._check_shapes()
         self._check_distances()
+
+    def _check_family(self) -> None:
+        if self.experts and self.family != "mixtral":
+            raise UsageError("canary: experts go with --family mixtral")
+        if self.experts and (self.experts not in (4, 8, 16) or self.experts > self.width):
+            raise UsageError(
+                f"canary: experts must be 4, 8 or 16, and no more than the {self.width} bits of an "
+                f"MLP, not {self.experts}"
+            )
+        if self.experts and 2 * (self.experts // 2).bit_length() - 2 > self.bits:
+            raise UsageError(
+                f"canary: {self.bits} bits of a token choose no {self.experts} experts"
+            )
+        if self.family == "deepseek_v2" and self.kv_heads != 1:
+            raise UsageError(
+                "canary: the heads of --family deepseek_v2 share one key: --kv-heads 1"
+            )
+        if self.family == "deepseek_v2" and self.width + 1 > LATENT:
+            raise UsageError(f"canary: the latent of deepseek_v2 holds {LATENT - 1} bits at most")
+        if self.family == "deepseek_v2" and self.original_context is not None:
+            raise UsageError("canary: --family deepseek_v2 goes without LongRoPE")
 
     def _check_shapes(self) -> None:
         if self.heads % self.kv_heads:
@@ -138,6 +170,16 @@ class Sizes:
     def units(self) -> int:
         """Units that the MLP of a layer needs: two for each bit, and one that empties the room."""
         return 2 * self.width + 1
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether RoPE pairs neighbouring dimensions, and not the two halves of a head."""
+        return self.family == "deepseek_v2"
+
+    @property
+    def score_size(self) -> int:
+        """Dimensions of a query: attention divides scores by the root of it."""
+        return self.head_dim + (NOPE if self.family == "deepseek_v2" else 0)
 
     @property
     def group(self) -> int:

@@ -42,7 +42,11 @@ _Window = Annotated[
     int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral.")
 ]
 _Family = Annotated[
-    str | None, typer.Option(help="llama, mistral, qwen2 (biases) or qwen3 (q and k norms).")
+    str | None,
+    typer.Option(
+        help="llama, mistral, qwen2 (biases), qwen3 (q and k norms), mixtral (experts) or "
+        "deepseek_v2 (latent attention)."
+    ),
 ]
 _Original = Annotated[
     int | None,
@@ -84,6 +88,7 @@ def canary(
     sliding_window: _Window = None,
     original_context: _Original = None,
     family: _Family = None,
+    experts: _Size = None,
     soak: _Soak = None,
     json: _Json = False,
     report: _Report = None,
@@ -103,7 +108,7 @@ def canary(
         "context": context, "vocab_size": vocab_size, "layers": layers, "heads": heads,
         "kv_heads": kv_heads, "head_dim": head_dim, "hidden": hidden,
         "intermediate": intermediate, "rope_theta": rope_theta, "page_size": page_size,
-        "sliding_window": sliding_window, "original_context": original_context, "family": family,
+        "sliding_window": sliding_window, "original_context": original_context, "family": family, "experts": experts,
     }  # fmt: skip
     sizes = _sizes(like, {name: value for name, value in given.items() if value is not None})
     if make_only:
@@ -121,6 +126,8 @@ def _sizes(like: str | None, given: dict[str, Any]) -> Sizes:
 
     if like is not None:
         return sizes_like(like, given)
+    if given.get("family") == "deepseek_v2":
+        given.setdefault("kv_heads", 1)
     return Sizes(**given)
 
 

@@ -51,6 +51,8 @@ MESSAGES: dict[str, str] = {
     "{factor:.4g}; check the scaling of RoPE.",
     "canary.rope_interleaved": _LAYER + "RoPE: the values are those of the interleaved layout, "
     "which pairs neighbouring dimensions; this model pairs the two halves of a head.",
+    "canary.rope_halves": _LAYER + "RoPE: the values are those of the layout that pairs the two "
+    "halves of a head; this model pairs neighbouring dimensions.",
     "canary.rope_backwards": _LAYER + "RoPE: the values are those of a rotation the other way; "
     "check the sign of the sine.",
     "canary.rope_table": _LAYER

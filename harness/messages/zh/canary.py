@@ -49,6 +49,7 @@ MESSAGES: dict[str, str] = {
     "canary.rope_interleaved": _LAYER
     + "RoPE：这些值相当于交错（interleaved）布局，即相邻维度成对；"
     "此模型是头的前后两半成对。",
+    "canary.rope_halves": _LAYER + "RoPE：数值对应把头的前后两半成对的布局；此模型是相邻维度成对。",
     "canary.rope_backwards": _LAYER + "RoPE：这些值相当于反方向的旋转；请检查正弦的符号。",
     "canary.rope_table": _LAYER + "LongRoPE：数值对应 {actual} 因子表（short 短、"
     "long 长），而这些请求需要 {wanted} 表；请检查 "
