@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.build import OPEN
+from harness.canary.experts import Routed, experts
 from harness.canary.layout import factors
 from harness.canary.observe import TOLERANCE, Seen
+from harness.canary.routing import chosen, sign_of_bits
 from harness.canary.sizes import Sizes
 from harness.canary.words import Named, listed, named
 
@@ -18,6 +20,10 @@ _Values = NDArray[np.float64]
 
 def mlp(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Named:
     """Name the cause of a layer's wrong MLP from all rows that have a wrong bit of it."""
+    if sizes.experts:
+        mixture = experts(_routed(sizes, layer, requests))
+        if mixture is not None:
+            return mixture
     x, y, wanted, value = _columns(sizes, layer, requests)
     wrong = np.abs(value - wanted) > TOLERANCE
     bits = tuple(int(b) for b in np.flatnonzero(wrong.any(axis=0)))
@@ -38,14 +44,29 @@ def mlp(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Named:
     )
 
 
+def _routed(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Routed:
+    """What the experts made in every row, those that are right too."""
+    x, y, wanted, value = _columns(sizes, layer, requests, every=True)
+    own = [r.outs[:, r.part("own")] for r in requests]
+    sign = np.concatenate([sign_of_bits(sizes, bits) for bits in own])
+    experts_of = np.concatenate([chosen(sizes, bits) for bits in own])
+    del x, y
+    return Routed(sizes, layer, wanted * sign, value * 1.0, experts_of, TOLERANCE / 3)
+
+
 def _columns(
-    sizes: Sizes, layer: int, requests: Sequence[Seen]
+    sizes: Sizes, layer: int, requests: Sequence[Seen], *, every: bool = False
 ) -> tuple[_Values, _Values, _Values, _Values]:
-    """The two factors of each bit, their product and what came, each (rows, width)."""
+    """The two factors of each bit, their product and what came, each (rows, width); without
+    the signs of experts.
+
+    Args:
+        every: of all rows, and not only of those with a wrong bit; with the signs.
+    """
     parts: list[tuple[_Values, ...]] = []
     for request in requests:
         made = request.part("mlp", layer)
-        rows = request.wrong[:, made].any(axis=1)
+        rows = request.wrong[:, made].any(axis=1) | every
         copied = request.outs[:, request.part("attention", layer)][rows].astype(np.float64)
         below = request.part("own") if layer == 0 else request.part("mlp", layer - 1)
         source = request.outs[:, below][rows].astype(np.float64)
@@ -55,7 +76,11 @@ def _columns(
             [source[:, bit] if b is None else copied[:, b] for bit, (_, b) in enumerate(pairs)], 1
         )
         value = request.values[:, made][rows].astype(np.float64)
-        parts.append((x, y, request.outs[:, made][rows].astype(np.float64), value))
+        wanted = request.outs[:, made][rows].astype(np.float64)
+        if not every:
+            sign = sign_of_bits(sizes, request.outs[:, request.part("own")][rows])
+            value, wanted = value * sign, wanted * sign
+        parts.append((x, y, wanted, value))
     x, y, wanted, value = (np.concatenate(c) for c in zip(*parts, strict=True))
     return x, y, wanted, value
 

@@ -115,7 +115,8 @@ def key(sizes: Sizes, found: Planes, kv_head: int) -> NDArray[np.float64]:
 
 
 def stored(sizes: Sizes, vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A query or key as the checkpoint holds it: planes side by side where RoPE pairs neighbours."""
+    """A query or key as the checkpoint holds it, which has planes side by side where RoPE pairs
+    neighbours."""
     if not sizes.interleaved:
         return vector
     return np.stack(np.split(vector, 2), axis=1).ravel()

@@ -108,7 +108,8 @@ def canary(
         "context": context, "vocab_size": vocab_size, "layers": layers, "heads": heads,
         "kv_heads": kv_heads, "head_dim": head_dim, "hidden": hidden,
         "intermediate": intermediate, "rope_theta": rope_theta, "page_size": page_size,
-        "sliding_window": sliding_window, "original_context": original_context, "family": family, "experts": experts,
+        "sliding_window": sliding_window, "original_context": original_context,
+        "family": family, "experts": experts,
     }  # fmt: skip
     sizes = _sizes(like, {name: value for name, value in given.items() if value is not None})
     if make_only:

@@ -142,6 +142,19 @@ MESSAGES: dict[str, str] = {
     "order of its shards.",
     "canary.mlp_pairs": _LAYER + "bits {bits} of the MLP take the gate of one unit and the up of "
     "another: the shards of gate and up do not belong together.",
+    "canary.experts_unnormalized": _LAYER + "experts: the output is {factor:.3g} times the right "
+    "one, as of weights that are not normalized over the two experts of a token; check "
+    "norm_topk_prob or renormalize.",
+    "canary.experts_one": _LAYER + "experts: one of a token's two experts does all the work; check "
+    "how many are chosen (num_experts_per_tok).",
+    "canary.experts_second": _LAYER + "experts: one of a token's two experts is not added.",
+    "canary.expert_nothing": _LAYER + "expert {expert} gives nothing.",
+    "canary.experts_missing": _LAYER + "experts {experts} give nothing, as a shard of the experts "
+    "that is missing.",
+    "canary.experts_exchanged": _LAYER + "experts {a} and {b} are exchanged.",
+    "canary.expert_copied": _LAYER + "expert {b} works in the place of expert {a}.",
+    "canary.experts_order": _LAYER + "the {experts} experts are in another order, rotated or "
+    "reversed; check how they are sharded and how the router numbers them.",
     "canary.mlp": _LAYER + "something else is wrong in its MLP: {wrong} values of bits {bits} "
     "fit no known pattern.",
     "canary.unknown": "Something else is wrong: {rows} {rows:row is|rows are} not exact, and no "

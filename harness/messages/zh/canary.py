@@ -131,6 +131,17 @@ MESSAGES: dict[str, str] = {
     "canary.mlp_order": _LAYER + "MLP 的位 {bits} 互换了位置：请检查分片的顺序。",
     "canary.mlp_pairs": _LAYER
     + "MLP 的位 {bits} 使用了一个单元的 gate 和另一个单元的 up：gate 与 up 的分片不匹配。",
+    "canary.experts_unnormalized": _LAYER + "专家：输出是正确值的 {factor:.3g} 倍，"
+    "像是权重没有在词元的两个专家之间归一化；请检查 norm_topk_prob 或 renormalize。",
+    "canary.experts_one": _LAYER + "专家：词元的两个专家中只有一个完成全部工作；"
+    "请检查选择的专家数（num_experts_per_tok）。",
+    "canary.experts_second": _LAYER + "专家：词元的两个专家中有一个没有被加上。",
+    "canary.expert_nothing": _LAYER + "专家 {expert} 没有输出。",
+    "canary.experts_missing": _LAYER + "专家 {experts} 没有输出，像是缺少一个专家分片。",
+    "canary.experts_exchanged": _LAYER + "专家 {a} 与 {b} 互换了。",
+    "canary.expert_copied": _LAYER + "专家 {b} 代替专家 {a} 工作。",
+    "canary.experts_order": _LAYER + "{experts} 个专家的顺序不同（轮转或颠倒）；"
+    "请检查专家如何分片以及路由器如何编号。",
     "canary.mlp": _LAYER + "MLP 中有其他错误：位 {bits} 的 {wrong} 个值不符合任何已知模式。",
     "canary.unknown": "有其他错误：{rows} 行不精确，且不符合任何已知模式。",
     # Servers

@@ -43,6 +43,9 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
     return values
 
 
+_PARTS = ("gate", "up", "down")
+
+
 class Running:
     """A request in the engine."""
 
@@ -71,7 +74,9 @@ class NumpyEngine:
         self.prefix, self.room, self.preempted = prefix, room, 0  # room: tokens of the cache
         self.layers, self.heads = c["num_hidden_layers"], c["num_attention_heads"]
         self.kv, self.size = c["num_key_value_heads"], c["head_dim"]
-        self.group = self.heads // self.kv
+        self.group, self.root = self.heads // self.kv, self.size
+        if "kv_lora_rank" in c:
+            self.root = self.size + c["qk_nope_head_dim"]
         blocks = batch * (c["max_position_embeddings"] // page + 1) * 16
         shape = (self.layers, blocks, page, self.kv, self.size)
         self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -272,12 +277,40 @@ class NumpyEngine:
             a = self._attention(layer, run, positions, self._norm(x, name + "input_layernorm"))
             x = self.r(x + self.x_residual(layer, "attention", a))
             n = self._norm(x, name + "post_attention_layernorm")
-            gate = self.r(n @ self.w[name + "mlp.gate_proj.weight"].T)
-            up = self.r(n @ self.w[name + "mlp.up_proj.weight"].T)
-            m = self.r(self.x_mlp(layer, gate, up)) @ self.w[name + "mlp.down_proj.weight"].T
-            x = self.r(x + self.x_residual(layer, "mlp", self.r(m)))
+            moe = name + "block_sparse_moe."
+            if moe + "gate.weight" in self.w:
+                m = self._mixture(layer, moe, n)
+            else:
+                m = self._mlp(layer, n, [f"{name}mlp.{p}_proj.weight" for p in _PARTS])
+            x = self.r(x + self.x_residual(layer, "mlp", m))
         x = self.x_final(self._norm(x, "model.norm"))
         return self.x_logits(self.r(x @ self.w["lm_head.weight"].T))
+
+    def _mlp(self, layer: int, n: np.ndarray, names: list[str]) -> np.ndarray:
+        gate, up = (self.r(n @ self.w[name].T) for name in names[:2])
+        return self.r(self.r(self.x_mlp(layer, gate, up)) @ self.w[names[2]].T)
+
+    def _mixture(self, layer: int, name: str, n: np.ndarray) -> np.ndarray:
+        weights = self.x_route(layer, self.r(n @ self.w[name + "gate.weight"].T))
+        total = np.zeros_like(n)
+        for expert in range(weights.shape[1]):
+            whose = self.x_expert(layer, expert)
+            made = self._mlp(layer, n, [f"{name}experts.{whose}.w{i}.weight" for i in (1, 3, 2)])
+            total = self.r(total + self.r(made * self.r(weights[:, [expert]])))
+        return total
+
+    def x_expert(self, layer: int, expert: int) -> int:
+        """Whose weights an expert has."""
+        return expert
+
+    def x_route(self, layer: int, scores: np.ndarray) -> np.ndarray:
+        """The weight of each expert, 0 for those that are not chosen."""
+        share = np.exp(scores - scores.max(axis=1, keepdims=True))
+        share = share / share.sum(axis=1, keepdims=True)
+        best = np.argsort(-share, axis=1, kind="stable")[:, :2]
+        kept = np.zeros_like(share)
+        np.put_along_axis(kept, best, np.take_along_axis(share, best, 1), 1)
+        return kept / kept.sum(axis=1, keepdims=True)
 
     def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
         size = np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.config["rms_norm_eps"]))
@@ -286,7 +319,7 @@ class NumpyEngine:
     def _attention(
         self, layer: int, run: Running, positions: np.ndarray, x: np.ndarray
     ) -> np.ndarray:
-        q, k, v = (self._project(layer, letter, x) for letter in "qkv")
+        q, k, v = self._projected(layer, x)
         q, k = self.x_heads(layer, "query", q, run), self.x_heads(layer, "key", k, run)
         v = self.x_heads(layer, "value", v, run)
         turn = self.x_frequencies(layer) / self.x_factors(int(positions[-1]) + 1)
@@ -303,14 +336,37 @@ class NumpyEngine:
             self.x_repeat(c[layer, table].reshape(-1, self.kv, self.size)[:count])
             for c in (self.keys, self.values)
         )
-        score = self.r(np.einsum("ihd,jhd->hij", q, keys)) / np.sqrt(self.size)
+        score = self.r(np.einsum("ihd,jhd->hij", q, keys)) / np.sqrt(self.root)
         seen = self.x_visible(layer, run, positions[:, None], np.arange(count)[None, :])
         score = np.where(seen, score, -1e30)
         weight = np.exp(score - score.max(-1, keepdims=True))
         weight = self.r(weight / weight.sum(-1, keepdims=True))
         out = self.r(np.einsum("hij,jhd->ihd", weight, values))
-        out = self.x_heads(layer, "output", out, run).reshape(len(positions), -1)
+        out = self.x_heads(layer, "output", out, run)
+        if "kv_lora_rank" in self.config:
+            out = np.pad(out, ((0, 0), (0, 0), (0, self.config["v_head_dim"] - self.size)))
+        out = out.reshape(len(positions), -1)
         return self.r(out @ self.w[f"model.layers.{layer}.self_attn.o_proj.weight"].T)
+
+    def _projected(self, layer: int, x: np.ndarray) -> list[np.ndarray]:
+        """Queries, keys and values; of latent attention in the form of the others: its
+        dimensions without positions are zeros, and planes lie in two halves."""
+        if "kv_lora_rank" not in self.config:
+            return [self._project(layer, letter, x) for letter in "qkv"]
+        c, name = self.config, f"model.layers.{layer}.self_attn."
+        rank, nope = c["kv_lora_rank"], c["qk_nope_head_dim"]
+        q = self.r(x @ self.w[name + "q_proj.weight"].T).reshape(len(x), self.heads, -1)
+        both = self.r(x @ self.w[name + "kv_a_proj_with_mqa.weight"].T)
+        size = np.sqrt((both[:, :rank] ** 2).mean(-1, keepdims=True) + np.float32(1e-6))
+        latent = self.r(self.r(both[:, :rank] / size) * self.w[name + "kv_a_layernorm.weight"])
+        kv = self.r(latent @ self.w[name + "kv_b_proj.weight"].T).reshape(len(x), self.heads, -1)
+        assert not kv[..., :nope].any()
+        assert not q[..., :nope].any()
+        k = np.repeat(both[:, None, rank:], self.heads, axis=1)
+        v = np.zeros((len(x), self.heads, self.size), np.float32)
+        v[..., :2] = kv[..., nope : nope + 2]
+        halves = [np.concatenate([y[..., 0::2], y[..., 1::2]], -1) for y in (q[..., nope:], k)]
+        return [*halves, v]
 
     def _project(self, layer: int, letter: str, x: np.ndarray) -> np.ndarray:
         name = f"model.layers.{layer}.self_attn.{letter}_"
