@@ -47,12 +47,8 @@ def experts(found: Routed) -> Named | None:
     """The first cause that explains every value; None if none does."""
     sizes, layer, right = found.sizes, found.layer, list(range(found.sizes.experts))
     part = unnormalized(sizes)
-    shares = {(part, part): "experts_unnormalized", (2.0, 0.0): "experts_one"}
-    shares |= {
-        (0.0, 2.0): "experts_one",
-        (1.0, 0.0): "experts_second",
-        (0.0, 1.0): "experts_second",
-    }
+    shares = {(part, part): "experts_unnormalized"}
+    shares |= dict.fromkeys(((2.0, 0.0), (0.0, 2.0)), "experts_one")
     for weights, cause in shares.items():
         if found.explained(right, weights):
             return named(cause, layer, factor=part)

@@ -35,7 +35,7 @@ class Rope:
     Attributes:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
             dimensions paired in the layout that the model does not have; ``backwards``:
-            turned the other way; ``none``: not applied; ``unscaled``: without the factors of LongRoPE.
+            turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE.
         factor: of the base, or of the positions.
     """
 

@@ -147,7 +147,6 @@ MESSAGES: dict[str, str] = {
     "norm_topk_prob or renormalize.",
     "canary.experts_one": _LAYER + "experts: one of a token's two experts does all the work; check "
     "how many are chosen (num_experts_per_tok).",
-    "canary.experts_second": _LAYER + "experts: one of a token's two experts is not added.",
     "canary.expert_nothing": _LAYER + "expert {expert} gives nothing.",
     "canary.experts_missing": _LAYER + "experts {experts} give nothing, as a shard of the experts "
     "that is missing.",

@@ -135,7 +135,6 @@ MESSAGES: dict[str, str] = {
     "像是权重没有在词元的两个专家之间归一化；请检查 norm_topk_prob 或 renormalize。",
     "canary.experts_one": _LAYER + "专家：词元的两个专家中只有一个完成全部工作；"
     "请检查选择的专家数（num_experts_per_tok）。",
-    "canary.experts_second": _LAYER + "专家：词元的两个专家中有一个没有被加上。",
     "canary.expert_nothing": _LAYER + "专家 {expert} 没有输出。",
     "canary.experts_missing": _LAYER + "专家 {experts} 没有输出，像是缺少一个专家分片。",
     "canary.experts_exchanged": _LAYER + "专家 {a} 与 {b} 互换了。",

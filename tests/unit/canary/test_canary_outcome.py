@@ -68,7 +68,7 @@ def test_every_cause_with_a_text_is_named_somewhere() -> None:
     page = [root / "report" / "canary.py", root / "report" / "templates" / "canary.html.j2"]
     files = [*(root / "canary").glob("*.py"), *page]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files).replace("'", '"')
-    built = ("rope_", "head_", "kv_", "stage.", "line.", "probe.", "cell.", "table.")
+    built = ("rope_", "head_", "kv_", "stage.", "line.", "probe.", "cell.", "table.", "expert")
     built += ("exact_rows", "longest", "right_tokens", "seconds", "requests_head")
     for key in MESSAGES["en"]:
         name = key.removeprefix("canary.")
