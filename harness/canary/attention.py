@@ -10,7 +10,7 @@ import numpy as np
 from harness.canary.cells import Cells, cells
 from harness.canary.evidence import convincing
 from harness.canary.fits import NEAREST, Exchange, Fit, exchanges, explains, fits
-from harness.canary.kernels import Rope, fitting_rope, windows
+from harness.canary.kernels import Rope, fitting_rope, keys_only, windows
 from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
 from harness.canary.sizes import Sizes
@@ -18,6 +18,10 @@ from harness.canary.words import Named, listed, named
 
 #: Positions by which a shift is searched.
 _FARTHEST = 64
+#: Cells of a head that make a pattern, and how near values are that are the same.
+_LEAST_CELLS, _SAME = 8, 0.004
+#: How many times as large a row's values are where a room was emptied for nothing.
+_EMPTIED = 1.005
 
 Fits = dict[int, "Fit | None"]
 
@@ -57,6 +61,8 @@ def attention(
     fitted = fits(found)
     return (
         _scaled(found)
+        or _constant(found)
+        or _sized(found)
         or _of_heads(found, fitted)
         or _of_the_region(found, fitted, around)
         or named("attention", layer, heads=listed(found.heads_wrong), wrong=int(found.wrong.sum()))
@@ -73,6 +79,32 @@ def _scaled(found: Cells) -> Named | None:
     return named("factor", found.layer, factor=factor)
 
 
+def _constant(found: Cells) -> Named | None:
+    """Heads that give one and the same value in every row, whatever the tokens are."""
+    heads = found.heads_wrong
+    mine = [found.value[found.head == head] for head in heads]
+    if any(len(m) < _LEAST_CELLS or np.ptp(m) > _SAME * max(1.0, np.abs(m).max()) for m in mine):
+        return None
+    if max(np.abs(np.abs(m) - 1).max() for m in mine) <= TOLERANCE:
+        return None  # one position that all rows read
+    if max(np.abs(m).max() for m in mine) <= TOLERANCE:
+        return None
+    return named("attention_constant", found.layer, heads=listed(heads))
+
+
+def _sized(found: Cells) -> Named | None:
+    """Bits that are right but for a size that each head has of its own."""
+    ratio = found.value * found.wanted
+    sizes = []
+    for head in range(found.sizes.heads):
+        mine = ratio[found.head == head]
+        size = float(np.median(mine))
+        if not len(mine) or size < 0.1 or np.abs(mine - size).max() > 0.02 * size:
+            return None
+        sizes.append(size)
+    return named("norm_attention", found.layer, low=min(sizes), high=max(sizes))
+
+
 def _of_heads(found: Cells, fitted: Fits) -> Named | None:
     """All wrong heads read something else in every row, or nothing."""
     kinds = {None if fit is None else fit.kind for fit in fitted.values()}
@@ -83,7 +115,7 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
     for exchange in exchanges(found.sizes, found.layer):
         if explains(exchange, found, fitted):
             return _exchanged(found, exchange)
-    other = _other_table(found, fitted)
+    other = _other_table(found, fitted) or _other_layer(found, fitted)
     if other is not None or kinds != {"reads"}:
         return other
     return (
@@ -97,7 +129,9 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
 def _nothing(found: Cells, zero: tuple[int, ...]) -> Named:
     sizes, layer = found.sizes, found.layer
     if len(zero) == sizes.heads:
-        return named("attention_nothing", layer)
+        # What an attention adds empties its room, and the row is smaller then.
+        scale = float(np.median(np.concatenate([r.scale for r in found.requests])))
+        return named("attention_nothing" if scale < _EMPTIED else "layer_order", layer)
     groups = tuple(sorted({h // sizes.group for h in zero}))
     if sizes.group > 1 and len(zero) == len(groups) * sizes.group:
         return named("kv_nothing", layer, heads=listed(groups), shares=listed(zero))
@@ -144,6 +178,17 @@ def _other_table(found: Cells, fitted: Fits) -> Named | None:
     if any(reads[head] != distance for head, distance in clear.items()):
         return None
     return named("rope_table", found.layer, wanted=found.sizes.table, actual=other.table)
+
+
+def _other_layer(found: Cells, fitted: Fits) -> Named | None:
+    """Every wrong head looks as far back as the head of its number in another layer."""
+    clear = _distances(fitted)
+    if len(clear) < max(2, len(fitted) - 1):
+        return None
+    for layer, reads in enumerate(found.sizes.reads):
+        if layer != found.layer and all(reads[h] == d for h, d in clear.items()):
+            return named("head_layer", found.layer, other=layer, heads=listed(tuple(fitted)))
+    return None
 
 
 def _window(found: Cells, fitted: Fits) -> Named | None:
@@ -195,6 +240,8 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     kind = None if where is None else where.kind
     wrong_heads = np.isin(found.head, tuple(fitted))
     known = _other_prompt(found.of(wrong_heads if where is None else where.mask), around)
+    if known is None and keys_only(found):
+        known = named("rope_keys_only", found.layer)
     if known is None and _frozen(found):
         known = named("positions_frozen", found.layer)
     if known is not None:

@@ -22,6 +22,9 @@ from harness.canary.sizes import Sizes
 
 _Matrix = NDArray[np.float32]
 
+#: Projections that read the norm before the attention, and before the MLP.
+_READ_ATTENTION = ("q_proj", "k_proj", "v_proj", "kv_a_proj_with_mqa")
+_READ_MLP = ("gate_proj", "up_proj", "w1", "w3", "block_sparse_moe.gate")
 #: What the gate of an open unit is: silu(64) is 64 in every dtype, silu(0) is 0.
 OPEN = 64.0
 
@@ -36,18 +39,44 @@ def weights(sizes: Sizes) -> Weights:
     places, found = layout(sizes), planes(sizes)
     result: Weights = {"model.embed_tokens.weight": _embedding(sizes, places)}
     for layer in range(sizes.layers):
-        name = f"model.layers.{layer}"
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            result[f"{name}.{norm}.weight"] = np.ones(sizes.hidden, np.float32)
+        made: Weights = {}
         if sizes.family == "deepseek_v2":
-            result |= latent_attention(sizes, places, found, layer)
+            made |= latent_attention(sizes, places, found, layer)
         else:
-            result |= _queries_and_keys(sizes, places, found, layer)
-            result |= _values(sizes, places, layer)
-        result |= _experts(sizes, places, layer) if sizes.experts else _dense(sizes, places, layer)
-    result["model.norm.weight"] = np.ones(sizes.hidden, np.float32)
-    result["lm_head.weight"] = _head(sizes, places)
+            made |= _queries_and_keys(sizes, places, found, layer)
+            made |= _values(sizes, places, layer)
+        made |= _experts(sizes, places, layer) if sizes.experts else _dense(sizes, places, layer)
+        result |= _normed(sizes, made, layer)
+    last = norm_weights(sizes, 2 * sizes.layers)
+    result["model.norm.weight"] = last
+    result["lm_head.weight"] = _head(sizes, places) / last
     return result
+
+
+def _normed(sizes: Sizes, made: Weights, layer: int) -> Weights:
+    """A layer's tensors with its norms: what reads a norm is divided by its weights."""
+    name = f"model.layers.{layer}"
+    norms = {
+        f"{name}.input_layernorm": norm_weights(sizes, 2 * layer),
+        f"{name}.post_attention_layernorm": norm_weights(sizes, 2 * layer + 1),
+    }
+    attention, mlp = norms.values()
+    result = dict(made)
+    for key_, matrix in made.items():
+        part = key_.removeprefix(f"{name}.").removesuffix(".weight")
+        if part.startswith("self_attn.") and part.endswith(_READ_ATTENTION):
+            result[key_] = matrix / attention
+        elif part.endswith(_READ_MLP):
+            result[key_] = matrix / mlp
+    return result | {f"{norm}.weight": values for norm, values in norms.items()}
+
+
+def norm_weights(sizes: Sizes, number: int) -> _Matrix:
+    """The weights of a norm, float32 (hidden,): 1 and 2, for every norm in another order, so
+    that exchanged norms show."""
+    shared = np.arange(sizes.hidden) & (number + 1)
+    odd = np.asarray([int(value).bit_count() % 2 for value in shared], np.float32)
+    return np.asarray(1 + odd, np.float32)
 
 
 def _embedding(sizes: Sizes, places: Layout) -> _Matrix:

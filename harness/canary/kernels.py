@@ -15,7 +15,7 @@ from harness.canary.phases import Planes, key, plain_frequencies, planes, query,
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
-_HEAVIEST = 64
+_HEAVIEST = 256
 #: A cell agrees with a simulation within this. Where several positions are mixed, rounding
 #: of the scores decides on their shares, so not all cells can agree.
 _WITHIN = 0.3
@@ -120,14 +120,19 @@ def fitting_rope(cells: Cells) -> Rope | None:
             return rope
     searched = [
         _best(some, found, kind, factors)
-        for kind, factors in (("base", np.geomspace(1 / 64, 64, 73)), ("linear", _LINEAR))
+        for kind, factors in (("base", np.geomspace(1 / 1024, 1024, 121)), ("linear", _LINEAR))
     ]
     rope, share = max(searched, key=lambda pair: pair[1])
     return rope if _explains(share, some) else None
 
 
 _LINEAR = np.unique(
-    np.concatenate([np.arange(2, 17), 1 / np.arange(2, 17), np.geomspace(0.8, 1.25, 40)])
+    np.concatenate(
+        [
+            *(np.arange(2, 17), 1 / np.arange(2, 17), 4 / np.arange(3, 16)),
+            *(2.0 ** np.arange(-7, 8), np.geomspace(0.8, 1.25, 40), np.geomspace(20, 200, 10)),
+        ]
+    )
 )
 
 
@@ -167,6 +172,31 @@ def _share(cells: Cells, found: Planes, rope: Rope) -> float:
     predicted = simulated(cells, scores(cells.sizes, found, cells.layer, rope))
     near = np.abs(cells.value - predicted) <= _WITHIN
     return float(near[cells.wrong].mean()) if near.mean() >= _LEAST_ALL else 0.0
+
+
+def keys_only(cells: Cells) -> bool:
+    """Whether all is explained by keys that are turned and queries that are not: then every
+    row reads by absolute positions, whatever its own."""
+    sizes, found = cells.sizes, planes(cells.sizes)
+    some = _sample(cells)
+    turns = np.outer(np.arange(sizes.context), found.frequencies / sizes.stretch)
+    bits, predicted = head_bits(sizes, cells.layer), np.zeros(len(some.row))
+    for head, distance in enumerate(sizes.distances[cells.layer]):
+        q, k = query(sizes, found, head, distance), key(sizes, found, head // sizes.group)
+        product = _paired(k) * np.conj(_paired(q))
+        score = (np.cos(turns) @ product.real - np.sin(turns) @ product.imag) / np.sqrt(
+            sizes.score_size
+        )
+        for number, request in enumerate(some.requests):
+            mine = (some.head == head) & (some.request == number)
+            column = request.expected.source(cells.layer)[:, bits[head]]
+            for cell in np.flatnonzero(mine):
+                seen = score[: some.row[cell] + 1]
+                weight = np.exp(seen - seen.max())
+                predicted[cell] = (weight * column[: len(seen)]).sum() / weight.sum()
+    near = np.abs(some.value - predicted) <= _WITHIN
+    share = float(near[some.wrong].mean())
+    return float(near.mean()) >= _LEAST_ALL and _explains(share, some)
 
 
 def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[int, int]]]:

@@ -33,12 +33,11 @@ def mlp(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Named:
         return named("mlp_nothing", layer)
     if not np.abs(value[:, list(bits)]).max() > TOLERANCE:
         return named("mlp_missing", layer, bits=listed(bits))
-    ratio = value * wanted
-    factor = float(np.median(ratio))
-    if abs(factor) > 0.1 and np.abs(ratio - factor).max() <= 0.02 * abs(factor):
-        return named("mlp_factor", layer, factor=factor)
     return (
-        _reordered(layer, wanted, value)
+        _too_early(sizes, layer, requests, value * wanted)
+        or _scaled(layer, value * wanted)
+        or _by_units(layer, x, wanted, value)
+        or _reordered(layer, wanted, value)
         or _mismatched(layer, x, y, value)
         or named("mlp", layer, bits=listed(bits), wrong=int(wrong.sum()))
     )
@@ -92,6 +91,43 @@ def _swapped(y: _Values) -> _Values:
 
 def _near(value: _Values, predicted: _Values) -> bool:
     return bool(np.abs(value - predicted).max() <= TOLERANCE / 3)
+
+
+def _scaled(layer: int, ratio: _Values) -> Named | None:
+    """Bits that are right but for one factor."""
+    factor = float(np.median(ratio))
+    if abs(factor) <= 0.1 or np.abs(ratio - factor).max() > 0.02 * abs(factor):
+        return None
+    return named("mlp_factor", layer, factor=factor)
+
+
+def _too_early(sizes: Sizes, layer: int, requests: Sequence[Seen], ratio: _Values) -> Named | None:
+    """The attention of the next layer read nothing, and these bits are there: it ran before."""
+    if layer + 1 == sizes.layers or (ratio < 0.1).any():
+        return None
+    columns = requests[0].part("attention", layer + 1)
+    if any(np.abs(r.values[:, columns]).max() > TOLERANCE for r in requests):
+        return None
+    return named("layer_order", layer + 1)
+
+
+def _by_units(layer: int, x: _Values, wanted: _Values, value: _Values) -> Named | None:
+    """Each unit of a bit gives a constant share of what it should: none, or another size."""
+    ratio, shares = value * wanted, []
+    for bit in range(value.shape[1]):
+        for sign in (1, -1):  # which of the two units is open
+            mine = ratio[x[:, bit] == sign, bit]
+            share = float(np.median(mine)) if len(mine) else 1.0
+            if len(mine) and np.abs(mine - share).max() > TOLERANCE * max(1.0, abs(share)):
+                return None
+            shares.append((bit, share))
+    bits = tuple(sorted({bit for bit, share in shares if abs(share - 1) > TOLERANCE}))
+    off = [share for _, share in shares if abs(share - 1) > TOLERANCE]
+    if all(abs(share) <= TOLERANCE for share in off):
+        return named("mlp_missing", layer, bits=listed(bits))
+    if np.ptp(off) <= TOLERANCE:
+        return named("mlp_factor_some", layer, bits=listed(bits), factor=off[0])
+    return named("norm_mlp", layer, low=min(off), high=max(off))
 
 
 def _reordered(layer: int, wanted: _Values, value: _Values) -> Named | None:

@@ -34,9 +34,18 @@ MESSAGES: dict[str, str] = {
     "canary.size": "All values of a row are right but for its size, {low:.6g} to {high:.6g} "
     "times in {rows} {rows:row|rows}: look at the last norm (weight, epsilon) and at scales of "
     "the logits.",
-    "canary.output_head": "Every value of the model is right, and {ids} logits are not "
-    "({symbols} of them symbols, off by up to {error:.3g}, in {rows} {rows:row|rows}): look at "
-    "the output head.",
+    "canary.output_head": "Every value of the model is right, and {ids} {ids:logit is|logits are} "
+    "not ({symbols} of them symbols, off by up to {error:.3g}, in {rows} {rows:row|rows}; ids "
+    "{which}): look at the output head.",
+    "canary.embedding_tokens": "{count} {count:token has|tokens have} the vector of another, or "
+    "none, wherever they come (ids {tokens}): look at those rows of the embedding.",
+    "canary.residual_added": "The bits of the token that was put in keep their signs and not "
+    "their sizes in all {rows} {rows:row|rows}: something is added to the residual that should "
+    "not be, as a bias.",
+    "canary.residual": _LAYER + "the residual is not added after its {part}: all that was "
+    "computed before is gone.",
+    "canary.norm_last": "Every value of a row is right but for a size of its own, {low:.3g} to "
+    "{high:.3g} times: the last norm has the weights of another norm, or none.",
     "canary.read_out": "Some values are wrong where they are read out, and nothing that is made of "
     "them is ({rows} {rows:row|rows}): look at the last norm's weights and at the output head.",
     "canary.choice": "The rows are right, but token {token} was taken in row {row} of prompt "
@@ -53,6 +62,8 @@ MESSAGES: dict[str, str] = {
     "which pairs neighbouring dimensions; this model pairs the two halves of a head.",
     "canary.rope_halves": _LAYER + "RoPE: the values are those of the layout that pairs the two "
     "halves of a head; this model pairs neighbouring dimensions.",
+    "canary.rope_keys_only": _LAYER + "RoPE: the values are those of keys that are turned and "
+    "queries that are not.",
     "canary.rope_backwards": _LAYER + "RoPE: the values are those of a rotation the other way; "
     "check the sign of the sine.",
     "canary.rope_table": _LAYER
@@ -72,9 +83,18 @@ MESSAGES: dict[str, str] = {
     # Heads
     "canary.attention_nothing": _LAYER + "attention gives nothing; its output is not added, or "
     "is zero.",
+    "canary.layer_order": _LAYER + "it runs before what it reads was computed: the layers, or "
+    "their attention or MLP, are in another order.",
+    "canary.attention_constant": _LAYER + "head {heads} gives one and the same value in every row, "
+    "whatever the tokens are: its values are not made of the tokens, as where the projections of "
+    "keys and values are exchanged.",
+    "canary.norm_attention": _LAYER + "heads copy the right bits in wrong sizes, {low:.3g} to "
+    "{high:.3g} times: the norm before its attention has the weights of another norm, or none.",
     "canary.head_nothing": _LAYER + "head {heads} gives nothing.",
     "canary.head_flat": _LAYER + "head {heads} takes the mean of all positions: its query or "
     "key is nothing.",
+    "canary.head_layer": _LAYER + "head {heads} looks as far back as the head of its number in "
+    "layer {other}: its query is that layer's.",
     "canary.kv_nothing": _LAYER + "KV head {heads} gives nothing (heads {shares}).",
     "canary.head_exchanged": _LAYER + "heads {a} and {b} are exchanged.",
     "canary.head_copied": _LAYER + "head {a} does the work of head {b}.",
@@ -138,6 +158,10 @@ MESSAGES: dict[str, str] = {
     "a shard, gives nothing.",
     "canary.mlp_factor": _LAYER + "the MLP's output is {factor:.4g} times the right one: added "
     "more than once over shards, or scaled.",
+    "canary.norm_mlp": _LAYER + "the bits of the MLP have wrong sizes, {low:.3g} to {high:.3g} "
+    "times: the norm before it has the weights of another norm, or none.",
+    "canary.mlp_factor_some": _LAYER + "bits {bits} of the MLP are {factor:.4g} times the right "
+    "ones: a part of its units, as a shard, is added more than once, or scaled.",
     "canary.mlp_order": _LAYER + "bits {bits} of the MLP are in each other's places: check the "
     "order of its shards.",
     "canary.mlp_pairs": _LAYER + "bits {bits} of the MLP take the gate of one unit and the up of "

@@ -33,9 +33,15 @@ MESSAGES: dict[str, str] = {
     "请检查分片的顺序。",
     "canary.size": "有 {rows} 行除大小外所有值都正确，大小为应有的 {low:.6g} 到 {high:.6g} 倍："
     "请检查最后的归一化（权重、epsilon）以及 logit 的缩放。",
-    "canary.output_head": "模型的每个值都正确，"
-    "但有 {ids} 个 logit 不正确（其中 {symbols} 个是符号，"
-    "最大偏差 {error:.3g}，共 {rows} 行）：请检查输出头。",
+    "canary.output_head": "模型的每个值都正确，但有 {ids} 个 logit 不正确"
+    "（其中 {symbols} 个是符号，最多相差 {error:.3g}，共 {rows} 行；编号 {which}）：请检查输出头。",
+    "canary.embedding_tokens": "{count} 个词元（编号 {tokens}）无论出现在何处，"
+    "都得到另一个词元的向量或没有向量：请检查嵌入的这些行。",
+    "canary.residual_added": "输入词元的位在全部 {rows} 行中符号正确而大小错误："
+    "残差中加入了不该有的内容，例如偏置。",
+    "canary.residual": _LAYER + "{part} 之后没有加上残差：此前计算的一切都丢失了。",
+    "canary.norm_last": "一行的每个值都正确，但各有各的大小（{low:.3g} 到 {high:.3g} 倍）："
+    "最后的归一化使用了另一个归一化的权重，或没有权重。",
     "canary.read_out": "有些值在读出时错误，但由它们计算的内容都正确（{rows} 行）："
     "请检查最后归一化的权重和输出头。",
     "canary.choice": "各行正确，但提示 {prompt} 的第 {row} 行选了词元 {token}，而最大的是 {best}："
@@ -50,6 +56,7 @@ MESSAGES: dict[str, str] = {
     + "RoPE：这些值相当于交错（interleaved）布局，即相邻维度成对；"
     "此模型是头的前后两半成对。",
     "canary.rope_halves": _LAYER + "RoPE：数值对应把头的前后两半成对的布局；此模型是相邻维度成对。",
+    "canary.rope_keys_only": _LAYER + "RoPE：数值对应只旋转键而不旋转查询。",
     "canary.rope_backwards": _LAYER + "RoPE：这些值相当于反方向的旋转；请检查正弦的符号。",
     "canary.rope_table": _LAYER + "LongRoPE：数值对应 {actual} 因子表（short 短、"
     "long 长），而这些请求需要 {wanted} 表；请检查 "
@@ -65,8 +72,15 @@ MESSAGES: dict[str, str] = {
     "其位置有偏移，或属于另一步（已过期）。",
     # Heads
     "canary.attention_nothing": _LAYER + "注意力没有输出；其结果未被相加，或为零。",
+    "canary.layer_order": _LAYER + "它在所读内容被计算之前运行：层、或其注意力或 MLP 的顺序不同。",
+    "canary.attention_constant": _LAYER + "头 {heads} 在每一行都给出同一个值，与词元无关："
+    "其值不是由词元得出的，例如键与值的投影互换了。",
+    "canary.norm_attention": _LAYER + "各头复制的位正确但大小错误（{low:.3g} 到 {high:.3g} 倍）："
+    "注意力之前的归一化使用了另一个归一化的权重，或没有权重。",
     "canary.head_nothing": _LAYER + "头 {heads} 没有输出。",
     "canary.head_flat": _LAYER + "头 {heads} 取所有位置的平均：它的查询或键为零。",
+    "canary.head_layer": _LAYER + "头 {heads} 的回看距离与第 {other} 层同号的头相同："
+    "其查询属于那一层。",
     "canary.kv_nothing": _LAYER + "KV 头 {heads} 没有输出（头 {shares}）。",
     "canary.head_exchanged": _LAYER + "头 {a} 与头 {b} 被交换。",
     "canary.head_copied": _LAYER + "头 {a} 做了头 {b} 的工作。",
@@ -128,6 +142,10 @@ MESSAGES: dict[str, str] = {
     "canary.mlp_missing": _LAYER + "缺少 MLP 的位 {bits}：一部分单元（例如一个分片）没有输出。",
     "canary.mlp_factor": _LAYER
     + "MLP 的输出是正确值的 {factor:.4g} 倍：在分片之间多次相加，或被缩放。",
+    "canary.norm_mlp": _LAYER + "MLP 的位大小错误（{low:.3g} 到 {high:.3g} 倍）："
+    "其之前的归一化使用了另一个归一化的权重，或没有权重。",
+    "canary.mlp_factor_some": _LAYER + "MLP 的位 {bits} 是正确值的 {factor:.4g} 倍："
+    "其部分单元（例如一个分片）被多次相加或被缩放。",
     "canary.mlp_order": _LAYER + "MLP 的位 {bits} 互换了位置：请检查分片的顺序。",
     "canary.mlp_pairs": _LAYER
     + "MLP 的位 {bits} 使用了一个单元的 gate 和另一个单元的 up：gate 与 up 的分片不匹配。",
