@@ -20,8 +20,6 @@ from harness.canary.words import Named, listed, named
 _FARTHEST = 64
 #: Cells of a head that make a pattern, and how near values are that are the same.
 _LEAST_CELLS, _SAME = 8, 0.004
-#: How many times as large a row's values are where a room was emptied for nothing.
-_EMPTIED = 1.005
 
 Fits = dict[int, "Fit | None"]
 
@@ -129,13 +127,20 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
 def _nothing(found: Cells, zero: tuple[int, ...]) -> Named:
     sizes, layer = found.sizes, found.layer
     if len(zero) == sizes.heads:
-        # What an attention adds empties its room, and the row is smaller then.
-        scale = float(np.median(np.concatenate([r.scale for r in found.requests])))
-        return named("attention_nothing" if scale < _EMPTIED else "layer_order", layer)
+        return named("layer_order" if _room_is_empty(found) else "attention_nothing", layer)
     groups = tuple(sorted({h // sizes.group for h in zero}))
     if sizes.group > 1 and len(zero) == len(groups) * sizes.group:
         return named("kv_nothing", layer, heads=listed(groups), shares=listed(zero))
     return named("head_nothing", layer, heads=listed(zero))
+
+
+def _room_is_empty(found: Cells) -> bool:
+    """Whether the attention emptied its room, though its bits are nothing: it ran on what was
+    not computed yet. The row is smaller by that, beside what all later parts lack."""
+    sizes, later = found.sizes, found.sizes.layers - found.layer - 1
+    left = sizes.hidden - sizes.width * (later + 1) - sizes.heads * later
+    scale = float(np.median(np.concatenate([r.scale for r in found.requests])))
+    return abs(sizes.hidden / scale**2 - left) > sizes.heads / 2
 
 
 def _exchanged(found: Cells, exchange: Exchange) -> Named:
@@ -338,15 +343,25 @@ def _sources(found: Cells, where: Region) -> Named:
 
 
 def _other_prompt(inside: Cells, around: Around) -> Named | None:
-    """The request whose tokens the cells hold at the same positions."""
-    for request in around.others:
-        if any(request.ids == own.ids for own in inside.requests):
-            continue
-        share = inside.agrees(inside.at(inside.source, inside.own_bit, of=request))
-        if convincing(share, len(inside.row), len(around.others)):
-            first, last = int(inside.source.min()), int(inside.source.max())
-            return named("prefix", inside.layer, other=request.name, first=first, last=last)
-    return None
+    """The request whose tokens the cells hold at the same positions; two that are exchanged
+    have one each."""
+    found = []
+    for number in np.unique(inside.request):
+        mine = inside.of(inside.request == number)
+        own = inside.requests[number]
+        for other in around.others:
+            share = 0.0
+            if other.ids != own.ids:
+                share = mine.agrees(mine.at(mine.source, mine.own_bit, of=other))
+            if convincing(share, len(mine.row), len(around.others)):
+                found.append(other.name)
+                break
+        else:
+            return None
+    if not found:
+        return None
+    first, last = int(inside.source.min()), int(inside.source.max())
+    return named("prefix", inside.layer, other=found[0], first=first, last=last)
 
 
 def _leak(found: Cells) -> Named | None:

@@ -159,6 +159,8 @@ def character(token_id: int) -> str:
 
 def tokenizer(sizes: Sizes) -> dict[str, Any]:
     """tokenizer.json: each character is one token."""
+    if sizes.family == "qwen2":
+        return _of_bytes(sizes)
     return {
         "version": "1.0",
         "truncation": None,
@@ -179,6 +181,43 @@ def tokenizer(sizes: Sizes) -> dict[str, Any]:
             "unk_token": character(0),
         },
     }
+
+
+def _of_bytes(sizes: Sizes) -> dict[str, Any]:
+    """The same for a family whose tokenizer is made of bytes, whatever tokenizer.json says: the
+    bytes of a character are merged into its token. Parts of a character have ids above the
+    model's vocabulary."""
+    letters = _byte_letters()
+    spelled = [tuple(letters[b] for b in character(i).encode()) for i in range(sizes.vocab_size)]
+    vocabulary = {"".join(parts): i for i, parts in enumerate(spelled)}
+    merges: dict[tuple[str, str], None] = {}
+    for parts in spelled:
+        whole = parts[0]
+        for part in parts[1:]:
+            merges[whole, part] = None
+            whole += part
+    for text in (*letters, *(a for a, _ in merges)):
+        vocabulary.setdefault(text, len(vocabulary))
+    as_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {**as_bytes, "use_regex": False},
+        "post_processor": None,
+        "decoder": {**as_bytes, "use_regex": False},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [list(pair) for pair in merges]},
+    }
+
+
+def _byte_letters() -> list[str]:
+    """The character that stands for each byte in such a tokenizer: printable ones for
+    themselves, the others from code 256 on."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte if byte in own else next(others)) for byte in range(256)]
 
 
 def bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -75,6 +75,14 @@ def test_a_fault_is_named(spoil, causes: set[str], tmp_path: Path) -> None:
     assert [f.cause in causes for f in outcome.findings] == [True], outcome.findings
 
 
+@pytest.mark.parametrize(
+    "family", [{"family": "mixtral", "experts": 4}, {"family": "deepseek_v2", "kv_heads": 1}]
+)
+def test_families_with_parts_of_their_own_are_exact(family: dict, tmp_path: Path) -> None:
+    outcome = run(tmp_path, "bfloat16", sizes=SIZES | family)
+    assert outcome.outcome == "EXACT", outcome.findings
+
+
 LONGROPE = SIZES | {"context": 384, "original_context": 192, "head_dim": 64}
 
 
@@ -95,13 +103,14 @@ def test_the_wrong_table_of_longrope_is_named(tmp_path: Path) -> None:
     assert [f.cause for f in outcome.findings] == ["rope_table"], outcome.findings
 
 
-def test_the_tokenizer_makes_one_token_of_a_character(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_the_tokenizer_makes_one_token_of_a_character(family: str, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     from harness.canary.checkpoint import character, save
     from harness.canary.sizes import Sizes
 
-    save(Sizes(**SIZES), tmp_path)
+    save(Sizes(**SIZES, family=family), tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     text = "".join(map(character, range(128)))
     assert tokenizer(text)["input_ids"] == list(range(128))

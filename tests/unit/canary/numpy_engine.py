@@ -137,6 +137,16 @@ class NumpyEngine:
     def x_residual(self, layer: int, part: str, x: np.ndarray) -> np.ndarray:
         return x
 
+    def x_add(self, layer: int, part: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return x + y
+
+    def x_norm(self, name: str) -> np.ndarray:
+        return self.w[name + ".weight"]
+
+    def x_projection(self, layer: int, letter: str) -> str:
+        """Whose weights the queries, keys or values of a layer have."""
+        return f"model.layers.{layer}.self_attn.{letter}_"
+
     def x_final(self, x: np.ndarray) -> np.ndarray:
         return x
 
@@ -275,14 +285,14 @@ class NumpyEngine:
         for layer in range(self.layers):
             name = f"model.layers.{layer}."
             a = self._attention(layer, run, positions, self._norm(x, name + "input_layernorm"))
-            x = self.r(x + self.x_residual(layer, "attention", a))
+            x = self.r(self.x_add(layer, "attention", x, self.x_residual(layer, "attention", a)))
             n = self._norm(x, name + "post_attention_layernorm")
             moe = name + "block_sparse_moe."
             if moe + "gate.weight" in self.w:
                 m = self._mixture(layer, moe, n)
             else:
                 m = self._mlp(layer, n, [f"{name}mlp.{p}_proj.weight" for p in _PARTS])
-            x = self.r(x + self.x_residual(layer, "mlp", m))
+            x = self.r(self.x_add(layer, "mlp", x, self.x_residual(layer, "mlp", m)))
         x = self.x_final(self._norm(x, "model.norm"))
         return self.x_logits(self.r(x @ self.w["lm_head.weight"].T))
 
@@ -314,7 +324,7 @@ class NumpyEngine:
 
     def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
         size = np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.config["rms_norm_eps"]))
-        return self.r(self.r(x / size) * self.w[name + ".weight"])
+        return self.r(self.r(x / size) * self.x_norm(name))
 
     def _attention(
         self, layer: int, run: Running, positions: np.ndarray, x: np.ndarray
@@ -369,7 +379,7 @@ class NumpyEngine:
         return [*halves, v]
 
     def _project(self, layer: int, letter: str, x: np.ndarray) -> np.ndarray:
-        name = f"model.layers.{layer}.self_attn.{letter}_"
+        name = self.x_projection(layer, letter)
         y = x @ self.w[name + "proj.weight"].T
         y = self.r(y + self.w.get(name + "proj.bias", np.float32(0))).reshape(len(x), -1, self.size)
         if name + "norm.weight" in self.w:
