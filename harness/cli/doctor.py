@@ -12,6 +12,8 @@ from harness.doctor.diagnose import LIMIT_S, deep_refused
 from harness.doctor.needs import NEEDS
 from harness.errors import UsageError
 
+_Deep = Annotated[bool, typer.Option("--deep", help=f"{DEEP_HELP[0].upper()}{DEEP_HELP[1:]}.")]
+
 
 def doctor(
     device: Annotated[
@@ -26,9 +28,7 @@ def doctor(
         typer.Option(metavar="FILE", help="Explain the messages in a log instead; - for stdin."),
     ] = None,
     limit_s: Annotated[float, typer.Option(help="The most seconds for one import.")] = LIMIT_S,
-    deep: Annotated[
-        bool, typer.Option("--deep", help=f"{DEEP_HELP[0].upper()}{DEEP_HELP[1:]}.")
-    ] = (False),
+    deep: _Deep = False,
     bundle: Annotated[
         str | None,
         typer.Option(
