@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 needed("torch", "vllm")
 
 SIZES = Sizes(
-    context=256, layers=2, heads=4, kv_heads=2, head_dim=32, hidden=128, vocab_size=128
+    context=320, layers=2, heads=4, kv_heads=2, head_dim=32, hidden=128, vocab_size=128
 )  # fmt: skip
 
 
