@@ -105,7 +105,9 @@ def _small_cache(sizes: Sizes, spec: DeviceSpec, batch: int) -> tuple[str, int]:
     blocks = max(-(-sizes.context // _BLOCK), batch * -(-each // _BLOCK)) + 2
     if spec.kind.backend == "npu":
         return "num_gpu_blocks_override", blocks
-    numbers = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim
+    parts = spec.engine_args.get("tensor_parallel_size", "1")
+    workers = int(parts) if parts.isdecimal() else 1
+    numbers = sizes.layers * sizes.cached(max(1, workers))
     return "kv_cache_memory_bytes", blocks * _BLOCK * numbers * _width(spec)
 
 

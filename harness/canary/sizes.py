@@ -181,6 +181,12 @@ class Sizes:
         """Dimensions of a query: attention divides scores by the root of it."""
         return self.head_dim + (NOPE if self.family == "deepseek_v2" else 0)
 
+    def cached(self, workers: int = 1) -> int:
+        """Numbers that each of some workers keeps of a token in a layer's cache."""
+        if self.family == "deepseek_v2":  # every worker has all of the latent
+            return LATENT + self.head_dim
+        return 2 * -(-self.kv_heads // workers) * self.head_dim
+
     @property
     def group(self) -> int:
         """Heads that share a KV head."""

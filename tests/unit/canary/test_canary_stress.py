@@ -179,6 +179,11 @@ def test_an_engine_gets_a_cache_that_can_be_filled_unless_the_user_says_otherwis
     per_token = 2 * SMALL.layers * SMALL.kv_heads * SMALL.head_dim * 2
     assert int(asked.spec.engine_args["kv_cache_memory_bytes"]) >= SMALL.context * per_token
     assert "kv_cache_memory_bytes" not in asked.with_a_large_cache().spec.engine_args
+    two = DeviceSpec("vllm-cpu", engine_args={"tensor_parallel_size": "2"})
+    whole, half = (
+        int(p.spec.engine_args["kv_cache_memory_bytes"]) for p in (asked, plan(SMALL, two))
+    )
+    assert half * 2 == whole
     assert plan(SMALL, DeviceSpec("npu")).small_cache == "num_gpu_blocks_override"
     own = DeviceSpec("vllm-cpu", engine_args={"kv_cache_memory_bytes": "100000000"})
     assert plan(SMALL, own).small_cache is None
