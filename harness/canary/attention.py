@@ -10,7 +10,7 @@ import numpy as np
 from harness.canary.cells import Cells, cells
 from harness.canary.evidence import convincing
 from harness.canary.fits import NEAREST, Exchange, Fit, exchanges, explains, fits
-from harness.canary.kernels import fitting_rope, windows
+from harness.canary.kernels import Rope, fitting_rope, keys_only, windows
 from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
 from harness.canary.sizes import Sizes
@@ -18,6 +18,8 @@ from harness.canary.words import Named, listed, named
 
 #: Positions by which a shift is searched.
 _FARTHEST = 64
+#: Cells of a head that make a pattern, and how near values are that are the same.
+_LEAST_CELLS, _SAME = 8, 0.004
 
 Fits = dict[int, "Fit | None"]
 
@@ -57,6 +59,8 @@ def attention(
     fitted = fits(found)
     return (
         _scaled(found)
+        or _constant(found)
+        or _sized(found)
         or _of_heads(found, fitted)
         or _of_the_region(found, fitted, around)
         or named("attention", layer, heads=listed(found.heads_wrong), wrong=int(found.wrong.sum()))
@@ -73,6 +77,32 @@ def _scaled(found: Cells) -> Named | None:
     return named("factor", found.layer, factor=factor)
 
 
+def _constant(found: Cells) -> Named | None:
+    """Heads that give one and the same value in every row, whatever the tokens are."""
+    heads = found.heads_wrong
+    mine = [found.value[found.head == head] for head in heads]
+    if any(len(m) < _LEAST_CELLS or np.ptp(m) > _SAME * max(1.0, np.abs(m).max()) for m in mine):
+        return None
+    if max(np.abs(np.abs(m) - 1).max() for m in mine) <= TOLERANCE:
+        return None  # one position that all rows read
+    if max(np.abs(m).max() for m in mine) <= TOLERANCE:
+        return None
+    return named("attention_constant", found.layer, heads=listed(heads))
+
+
+def _sized(found: Cells) -> Named | None:
+    """Bits that are right but for a size that each head has of its own."""
+    ratio = found.value * found.wanted
+    sizes = []
+    for head in range(found.sizes.heads):
+        mine = ratio[found.head == head]
+        size = float(np.median(mine))
+        if not len(mine) or size < 0.1 or np.abs(mine - size).max() > 0.02 * size:
+            return None
+        sizes.append(size)
+    return named("norm_attention", found.layer, low=min(sizes), high=max(sizes))
+
+
 def _of_heads(found: Cells, fitted: Fits) -> Named | None:
     """All wrong heads read something else in every row, or nothing."""
     kinds = {None if fit is None else fit.kind for fit in fitted.values()}
@@ -83,8 +113,9 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
     for exchange in exchanges(found.sizes, found.layer):
         if explains(exchange, found, fitted):
             return _exchanged(found, exchange)
-    if kinds != {"reads"}:
-        return None
+    other = _other_table(found, fitted) or _other_layer(found, fitted)
+    if other is not None or kinds != {"reads"}:
+        return other
     return (
         _shifted(found, fitted)
         or _window(found, fitted)
@@ -96,11 +127,20 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
 def _nothing(found: Cells, zero: tuple[int, ...]) -> Named:
     sizes, layer = found.sizes, found.layer
     if len(zero) == sizes.heads:
-        return named("attention_nothing", layer)
+        return named("layer_order" if _room_is_empty(found) else "attention_nothing", layer)
     groups = tuple(sorted({h // sizes.group for h in zero}))
     if sizes.group > 1 and len(zero) == len(groups) * sizes.group:
         return named("kv_nothing", layer, heads=listed(groups), shares=listed(zero))
     return named("head_nothing", layer, heads=listed(zero))
+
+
+def _room_is_empty(found: Cells) -> bool:
+    """Whether the attention emptied its room, though its bits are nothing: it ran on what was
+    not computed yet. The row is smaller by that, beside what all later parts lack."""
+    sizes, later = found.sizes, found.sizes.layers - found.layer - 1
+    left = sizes.hidden - sizes.width * (later + 1) - sizes.heads * later
+    scale = float(np.median(np.concatenate([r.scale for r in found.requests])))
+    return abs(sizes.hidden / scale**2 - left) > sizes.heads / 2
 
 
 def _exchanged(found: Cells, exchange: Exchange) -> Named:
@@ -124,13 +164,35 @@ def _distances(fitted: Fits) -> dict[int, int]:
 def _shifted(found: Cells, fitted: Fits) -> Named | None:
     """Every head reads as much further back."""
     sizes, layer, clear = found.sizes, found.layer, _distances(fitted)
-    reads, nominal = sizes.reads[layer], sizes.distances[layer]
+    reads, nominal = sizes.reads[layer], sizes.asked[layer]
     shifts = sorted({distance - reads[head] for head, distance in clear.items()})
     for shift in shifts if len(fitted) > 1 else ():
         moved = {h: d + shift for h, d in enumerate(nominal) if d + shift >= -NEAREST}
         enough = len(moved.keys() & clear.keys()) > 1 and 2 * len(moved) > sizes.heads
         if enough and all(max(d, 0) == clear.get(h, reads[h]) for h, d in moved.items()):
             return named("positions", layer, shift=shift)
+    return None
+
+
+def _other_table(found: Cells, fitted: Fits) -> Named | None:
+    """Nearly every wrong head reads where it would read under the other table of LongRoPE."""
+    other, clear = found.sizes.of_the_other_table, _distances(fitted)
+    if other is None or 2 * len(clear) <= len(fitted) or len(clear) < min(2, found.sizes.heads):
+        return None
+    reads = other.reads[found.layer]
+    if any(reads[head] != distance for head, distance in clear.items()):
+        return None
+    return named("rope_table", found.layer, wanted=found.sizes.table, actual=other.table)
+
+
+def _other_layer(found: Cells, fitted: Fits) -> Named | None:
+    """Every wrong head looks as far back as the head of its number in another layer."""
+    clear = _distances(fitted)
+    if len(clear) < max(2, len(fitted) - 1):
+        return None
+    for layer, reads in enumerate(found.sizes.reads):
+        if layer != found.layer and all(reads[h] == d for h, d in clear.items()):
+            return named("head_layer", found.layer, other=layer, heads=listed(tuple(fitted)))
     return None
 
 
@@ -154,7 +216,12 @@ def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
     if found.sizes.heads == 1 or min(reads[h] for h in fitted) < max(reads):
         return None
     rope = fitting_rope(found)
-    return None if rope is None else named(f"rope_{rope.kind}", found.layer, factor=rope.factor)
+    return None if rope is None else _named_rope(found, rope)
+
+
+def _named_rope(found: Cells, rope: Rope) -> Named:
+    halves = rope.kind == "interleaved" and found.sizes.interleaved
+    return named("rope_halves" if halves else f"rope_{rope.kind}", found.layer, factor=rope.factor)
 
 
 def _one_reads(found: Cells, fitted: Fits) -> Named | None:
@@ -178,6 +245,8 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     kind = None if where is None else where.kind
     wrong_heads = np.isin(found.head, tuple(fitted))
     known = _other_prompt(found.of(wrong_heads if where is None else where.mask), around)
+    if known is None and keys_only(found):
+        known = named("rope_keys_only", found.layer)
     if known is None and _frozen(found):
         known = named("positions_frozen", found.layer)
     if known is not None:
@@ -202,7 +271,7 @@ def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
     if len(fitted) > 1 or found.sizes.heads == 1:
         rope = fitting_rope(found)
         if rope is not None:
-            return named(f"rope_{rope.kind}", layer, factor=rope.factor)
+            return _named_rope(found, rope)
     if where is None or where.kind != "distance" or not 1 < len(fitted) < found.sizes.heads:
         return None
     if any(fit is not None and fit.kind != "reads" for fit in fitted.values()):
@@ -274,15 +343,25 @@ def _sources(found: Cells, where: Region) -> Named:
 
 
 def _other_prompt(inside: Cells, around: Around) -> Named | None:
-    """The request whose tokens the cells hold at the same positions."""
-    for request in around.others:
-        if any(request.ids == own.ids for own in inside.requests):
-            continue
-        share = inside.agrees(inside.at(inside.source, inside.own_bit, of=request))
-        if convincing(share, len(inside.row), len(around.others)):
-            first, last = int(inside.source.min()), int(inside.source.max())
-            return named("prefix", inside.layer, other=request.name, first=first, last=last)
-    return None
+    """The request whose tokens the cells hold at the same positions; two that are exchanged
+    have one each."""
+    found = []
+    for number in np.unique(inside.request):
+        mine = inside.of(inside.request == number)
+        own = inside.requests[number]
+        for other in around.others:
+            share = 0.0
+            if other.ids != own.ids:
+                share = mine.agrees(mine.at(mine.source, mine.own_bit, of=other))
+            if convincing(share, len(mine.row), len(around.others)):
+                found.append(other.name)
+                break
+        else:
+            return None
+    if not found:
+        return None
+    first, last = int(inside.source.min()), int(inside.source.max())
+    return named("prefix", inside.layer, other=found[0], first=first, last=last)
 
 
 def _leak(found: Cells) -> Named | None:

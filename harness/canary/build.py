@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.canary.latent import latent_attention
 from harness.canary.layout import (
     READOUT,
     Layout,
@@ -15,12 +16,15 @@ from harness.canary.layout import (
     probes,
     symbol_ids,
 )
-from harness.canary.phases import Planes, key, planes, query
+from harness.canary.phases import Planes, Weights, key, planes, query
+from harness.canary.routing import router, signs
 from harness.canary.sizes import Sizes
 
-Weights = dict[str, NDArray[np.float32]]
 _Matrix = NDArray[np.float32]
 
+#: Projections that read the norm before the attention, and before the MLP.
+_READ_ATTENTION = ("q_proj", "k_proj", "v_proj", "kv_a_proj_with_mqa")
+_READ_MLP = ("gate_proj", "up_proj", "w1", "w3", "block_sparse_moe.gate")
 #: What the gate of an open unit is: silu(64) is 64 in every dtype, silu(0) is 0.
 OPEN = 64.0
 
@@ -35,15 +39,44 @@ def weights(sizes: Sizes) -> Weights:
     places, found = layout(sizes), planes(sizes)
     result: Weights = {"model.embed_tokens.weight": _embedding(sizes, places)}
     for layer in range(sizes.layers):
-        name = f"model.layers.{layer}"
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            result[f"{name}.{norm}.weight"] = np.ones(sizes.hidden, np.float32)
-        result |= _queries_and_keys(sizes, places, found, layer)
-        result |= _values(sizes, places, layer)
-        result |= _mlp(sizes, places, layer)
-    result["model.norm.weight"] = np.ones(sizes.hidden, np.float32)
-    result["lm_head.weight"] = _head(sizes, places)
+        made: Weights = {}
+        if sizes.family == "deepseek_v2":
+            made |= latent_attention(sizes, places, found, layer)
+        else:
+            made |= _queries_and_keys(sizes, places, found, layer)
+            made |= _values(sizes, places, layer)
+        made |= _experts(sizes, places, layer) if sizes.experts else _dense(sizes, places, layer)
+        result |= _normed(sizes, made, layer)
+    last = norm_weights(sizes, 2 * sizes.layers)
+    result["model.norm.weight"] = last
+    result["lm_head.weight"] = _head(sizes, places) / last
     return result
+
+
+def _normed(sizes: Sizes, made: Weights, layer: int) -> Weights:
+    """A layer's tensors with its norms: what reads a norm is divided by its weights."""
+    name = f"model.layers.{layer}"
+    norms = {
+        f"{name}.input_layernorm": norm_weights(sizes, 2 * layer),
+        f"{name}.post_attention_layernorm": norm_weights(sizes, 2 * layer + 1),
+    }
+    attention, mlp = norms.values()
+    result = dict(made)
+    for key_, matrix in made.items():
+        part = key_.removeprefix(f"{name}.").removesuffix(".weight")
+        if part.startswith("self_attn.") and part.endswith(_READ_ATTENTION):
+            result[key_] = matrix / attention
+        elif part.endswith(_READ_MLP):
+            result[key_] = matrix / mlp
+    return result | {f"{norm}.weight": values for norm, values in norms.items()}
+
+
+def norm_weights(sizes: Sizes, number: int) -> _Matrix:
+    """The weights of a norm, float32 (hidden,): 1 and 2, for every norm in another order, so
+    that exchanged norms show."""
+    shared = np.arange(sizes.hidden) & (number + 1)
+    odd = np.asarray([int(value).bit_count() % 2 for value in shared], np.float32)
+    return np.asarray(1 + odd, np.float32)
 
 
 def _embedding(sizes: Sizes, places: Layout) -> _Matrix:
@@ -99,8 +132,39 @@ def _values(sizes: Sizes, places: Layout, layer: int) -> Weights:
     return result
 
 
-def _mlp(sizes: Sizes, places: Layout, layer: int) -> Weights:
-    """``x·y`` of two bits: two units, of which x opens the one or the other."""
+def _dense(sizes: Sizes, places: Layout, layer: int) -> Weights:
+    """The MLP of a layer by its names."""
+    ones = np.ones(sizes.width, np.float32)
+    gate, up, down = _mlp(sizes, places, layer, ones, room=1.0)
+    name = f"model.layers.{layer}.mlp"
+    return {
+        f"{name}.gate_proj.weight": gate,
+        f"{name}.up_proj.weight": up,
+        f"{name}.down_proj.weight": down,
+    }
+
+
+def _experts(sizes: Sizes, places: Layout, layer: int) -> Weights:
+    """Every expert makes its bits twice as large, since it weighs a half, and empties as much
+    of the room."""
+    name = f"model.layers.{layer}.block_sparse_moe"
+    result: Weights = {f"{name}.gate.weight": router(sizes, places.own)}
+    for expert in range(sizes.experts):
+        made = _mlp(sizes, places, layer, 2 * signs(sizes, expert).astype(np.float32), room=1.0)
+        for letter, matrix in zip(("w1", "w3", "w2"), made, strict=True):
+            result[f"{name}.experts.{expert}.{letter}.weight"] = matrix
+    return result
+
+
+def _mlp(
+    sizes: Sizes, places: Layout, layer: int, scale: _Matrix, *, room: float
+) -> tuple[_Matrix, _Matrix, _Matrix]:
+    """Gate, up and down. ``x·y`` of two bits: two units, of which x opens the one or the other.
+
+    Args:
+        scale: by what each bit is multiplied, shape (width,).
+        room: how much of the room is emptied.
+    """
     shape = (sizes.intermediate, sizes.hidden)
     gate, up = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     down = np.zeros(shape[::-1], np.float32)
@@ -115,16 +179,11 @@ def _mlp(sizes: Sizes, places: Layout, layer: int) -> Weights:
             gate[unit, two] = OPEN / 4
             gate[unit, places.attention[layer][x]] = sign * OPEN / 2
             up[unit, read] = 1 / OPEN
-            down[places.mlp[layer][bit], unit] = sign
+            down[places.mlp[layer][bit], unit] = sign * scale[bit]
     last = first[-1] if apart < 3 else 2  # a one, which empties the room
     gate[last, two], up[last, two] = OPEN / 2, 1 / (2 * OPEN)
-    down[places.mlp_room[layer], last] = -1
-    name = f"model.layers.{layer}.mlp"
-    return {
-        f"{name}.gate_proj.weight": gate,
-        f"{name}.up_proj.weight": up,
-        f"{name}.down_proj.weight": down,
-    }
+    down[places.mlp_room[layer], last] = -room
+    return gate, up, down
 
 
 def _head(sizes: Sizes, places: Layout) -> _Matrix:

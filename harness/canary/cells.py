@@ -90,7 +90,11 @@ class Cells:
         return float((np.abs(self.value - predicted) <= within).mean()) if len(self.row) else 0.0
 
     def means(self) -> NDArray[np.float64]:
-        """What each cell had to hold if its head took the mean of all that it may see."""
+        """What each cell had to hold if its head took the mean of all that it may see.
+
+        The first positions of a layer above the first are not known; they add the same to the
+        sums of all rows, which is taken from the cells themselves.
+        """
         result = np.zeros(len(self.row))
         window = self.sizes.sliding_window or self.sizes.context
         for number, request in enumerate(self.requests):
@@ -99,7 +103,12 @@ class Cells:
             mine = self.request == number
             rows, bits = self.row[mine], self.own_bit[mine]
             start = np.maximum(rows + 1 - window, 0)
-            result[mine] = (sums[rows + 1, bits] - sums[start, bits]) / (rows + 1 - start)
+            count = rows + 1 - start
+            known = (sums[rows + 1, bits] - sums[start, bits]) / count
+            unknown = 0.0
+            if self.layer and not start.any() and len(rows):
+                unknown = float(np.median((self.value[mine] - known) * count))
+            result[mine] = known + unknown / count
         return result
 
     @cached_property

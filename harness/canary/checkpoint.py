@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.build import weights
-from harness.canary.sizes import Sizes
+from harness.canary.phases import factors
+from harness.canary.sizes import LATENT, NOPE, VALUE, Sizes
 from harness.errors import HarnessError
 from harness.files.atomic import make_folder, write_bytes
 
@@ -22,6 +23,8 @@ _CLASSES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
 }
 #: First character and number of characters of blocks that have one printable character
 #: for each code: no letter with two forms, no mark that joins the one before.
@@ -70,7 +73,7 @@ def config(sizes: Sizes) -> dict[str, Any]:
         "max_position_embeddings": sizes.context,
         "rms_norm_eps": EPSILON,
         "rope_theta": sizes.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta},
+        **_rope(sizes),
         "hidden_act": "silu",
         "tie_word_embeddings": False,
         "attention_bias": False,
@@ -79,6 +82,62 @@ def config(sizes: Sizes) -> dict[str, Any]:
         "bos_token_id": None,
         "eos_token_id": None,
         **window,
+        **_of_family(sizes),
+    }
+
+
+def _of_family(sizes: Sizes) -> dict[str, Any]:
+    """Entries that only some families have."""
+    if sizes.family == "mixtral":
+        return {
+            "num_local_experts": sizes.experts,
+            "num_experts_per_tok": 2,
+            "output_router_logits": False,
+            "sliding_window": None,
+        }
+    if sizes.family == "deepseek_v2":
+        return {
+            "num_key_value_heads": sizes.heads,  # that is what its values have
+            "q_lora_rank": None,
+            "kv_lora_rank": LATENT,
+            "qk_nope_head_dim": NOPE,
+            "qk_rope_head_dim": sizes.head_dim,
+            "v_head_dim": VALUE,
+            "first_k_dense_replace": sizes.layers,  # no experts
+            "n_routed_experts": 2,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": sizes.intermediate,
+            "moe_layer_freq": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.0,
+            "scoring_func": "softmax",
+        }
+    return {}
+
+
+def _rope(sizes: Sizes) -> dict[str, Any]:
+    """The entries about RoPE, where each release looks for them."""
+    original = sizes.original_context
+    if original is None:
+        return {"rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta}}
+    scaling = {
+        "rope_type": "longrope",
+        "short_factor": factors(sizes, "short").tolist(),
+        "long_factor": factors(sizes, "long").tolist(),
+        "original_max_position_embeddings": original,
+        "factor": sizes.context / original,
+        # Otherwise cosines and sines are scaled, by each engine in its own way.
+        "attention_factor": 1.0,
+        "short_mscale": 1.0,
+        "long_mscale": 1.0,
+    }
+    return {
+        "rope_scaling": scaling,
+        "rope_parameters": {**scaling, "rope_theta": sizes.rope_theta},
+        "original_max_position_embeddings": original,
     }
 
 
@@ -100,6 +159,8 @@ def character(token_id: int) -> str:
 
 def tokenizer(sizes: Sizes) -> dict[str, Any]:
     """tokenizer.json: each character is one token."""
+    if sizes.family == "qwen2":
+        return _of_bytes(sizes)
     return {
         "version": "1.0",
         "truncation": None,
@@ -120,6 +181,43 @@ def tokenizer(sizes: Sizes) -> dict[str, Any]:
             "unk_token": character(0),
         },
     }
+
+
+def _of_bytes(sizes: Sizes) -> dict[str, Any]:
+    """The same for a family whose tokenizer is made of bytes, whatever tokenizer.json says: the
+    bytes of a character are merged into its token. Parts of a character have ids above the
+    model's vocabulary."""
+    letters = _byte_letters()
+    spelled = [tuple(letters[b] for b in character(i).encode()) for i in range(sizes.vocab_size)]
+    vocabulary = {"".join(parts): i for i, parts in enumerate(spelled)}
+    merges: dict[tuple[str, str], None] = {}
+    for parts in spelled:
+        whole = parts[0]
+        for part in parts[1:]:
+            merges[whole, part] = None
+            whole += part
+    for text in (*letters, *(a for a, _ in merges)):
+        vocabulary.setdefault(text, len(vocabulary))
+    as_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {**as_bytes, "use_regex": False},
+        "post_processor": None,
+        "decoder": {**as_bytes, "use_regex": False},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [list(pair) for pair in merges]},
+    }
+
+
+def _byte_letters() -> list[str]:
+    """The character that stands for each byte in such a tokenizer: printable ones for
+    themselves, the others from code 256 on."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte if byte in own else next(others)) for byte in range(256)]
 
 
 def bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.layout import READOUT, codes, factors, head_bits, probes, symbol_ids
+from harness.canary.routing import sign_of_bits
 from harness.canary.sizes import Sizes
 
 _Bits = NDArray[np.int8]
@@ -36,6 +37,7 @@ class States:
 def states(sizes: Sizes, ids: Sequence[int]) -> States:
     """The values after each of ``ids``."""
     source = own = input_bits(sizes, ids)
+    sign = sign_of_bits(sizes, own)
     attention, mlp = [], []
     for layer, reads in enumerate(sizes.reads):
         bits = head_bits(sizes, layer)
@@ -46,7 +48,7 @@ def states(sizes: Sizes, ids: Sequence[int]) -> States:
             copied[:, x] * (copied[:, y] if y is not None else source[:, bit])
             for bit, (x, y) in enumerate(pairs)
         ]
-        source = np.stack(made, 1)
+        source = np.stack(made, 1) * sign
         mlp.append(source)
     return States(own, tuple(attention), tuple(mlp))
 

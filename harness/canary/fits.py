@@ -185,7 +185,8 @@ def _reads(
         kv_head = kv_of[computed] if kv_of else computed // group
         keys = key[kv_head] if key else kv_head
         values = value[kv_head] if value else kv_head
-        nominal = sizes.distances[layer][asks] + KEY_STEP * (keys - asks // group)
+        step = KEY_STEP * sizes.stretch
+        nominal = sizes.asked[layer][asks] + step * (keys - asks // group)
         window = sizes.sliding_window
         near = 0 if -NEAREST <= nominal < 0 else nominal
         distances.append(near if window is None else min(near, window - 1))

@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 
 from harness.canary.expected import read_outs
 from harness.canary.layout import codes, symbol_ids
-from harness.canary.observe import TOLERANCE, Seen
+from harness.canary.observe import TOLERANCE, Seen, all_probes
 from harness.canary.sizes import Sizes
-from harness.canary.words import Named, named
+from harness.canary.words import Named, listed, named
 
 #: Of the wrong rows, so many must fit an explanation.
 _AGREE = 0.9
+#: So many tokens may have wrong vectors of their own.
+_FEW_TOKENS = 8
 #: Rows without which "the same in every row" says nothing.
 _LEAST_ROWS = 4
 
 
 def whole_rows(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     """The first fault of whole rows that explains them; None if there is no such fault."""
-    rules = (_not_finite, _head_shards, _other_rows, _embedding, _size)
+    rules = (_not_finite, _head_shards, _other_rows, _last_norm, _embedding, _size)
     for rule in rules:
         found = rule(sizes, requests)
         if found is not None:
@@ -113,6 +115,19 @@ def _named_rows(
     return None
 
 
+def _last_norm(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
+    """Every probe is right but for a size of its own, the same in all rows."""
+    del sizes
+    ratio = np.concatenate([r.values * r.outs for r in requests])
+    size = np.median(ratio, axis=0)
+    if len(ratio) < _LEAST_ROWS or (size < 0.1).any():
+        return None
+    own = size[requests[0].part("own")]
+    if np.abs(ratio - size).max() > TOLERANCE * size.max() or np.ptp(own) <= TOLERANCE:
+        return None
+    return named("norm_last", low=float(size.min()), high=float(size.max()))
+
+
 def _embedding(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     """The token that a row says was put in, beside the one that was."""
     weights = 1 << np.arange(sizes.bits)
@@ -131,7 +146,9 @@ def _embedding(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     return (
         _from_elsewhere(sizes, requests, actual, place, bad)
         or _only_read_out(requests, len(bad))
+        or _residual(sizes, requests, actual, bad)
         or _other_symbols(sizes, actual, true, bad)
+        or _of_tokens(sizes, actual, true, bad)
         or named("embedding", rows=len(bad), count=len(actual))
     )
 
@@ -198,6 +215,42 @@ def _only_read_out(requests: Sequence[Seen], bad: int) -> Named | None:
     return None if made or bad < _LEAST_ROWS else named("read_out", rows=bad)
 
 
+def _residual(
+    sizes: Sizes, requests: Sequence[Seen], actual: NDArray[np.int64], bad: NDArray[np.int64]
+) -> Named | None:
+    """Everything up to some part is gone and what comes after is there: the residual was not
+    added. Or the input is there, and something was added to it."""
+    if len(bad) < len(actual) or len(bad) < _LEAST_ROWS:
+        return None
+    values = np.concatenate([r.values for r in requests])
+    own = values[:, requests[0].part("own")]
+    right = np.concatenate([r.outs for r in requests])[:, requests[0].part("own")]
+    if (actual == -2).all():
+        columns = np.abs(values).max(axis=0) > TOLERANCE
+        there = [p for p, c in zip(all_probes(sizes), columns, strict=True) if c and p.layer >= 0]
+        if not there:
+            return None
+        part = "attention" if there[0].part == "attention" else "MLP"
+        return named("residual", there[0].layer, part=part)
+    if (own * right > 0.1).all():
+        return named("residual_added", rows=len(bad))
+    return None
+
+
+def _of_tokens(
+    sizes: Sizes, actual: NDArray[np.int64], true: NDArray[np.int64], bad: NDArray[np.int64]
+) -> Named | None:
+    """A few tokens that have a wrong vector wherever they come."""
+    symbols = np.unique(true[bad])
+    every = np.isin(true, symbols)
+    if len(symbols) > _FEW_TOKENS or not (actual[every] != true[every]).all():
+        return None
+    if any(len(np.unique(actual[true == s])) > 1 for s in symbols):
+        return None
+    ids = tuple(int(s) * sizes.stride for s in symbols)
+    return named("embedding_tokens", tokens=listed(ids), count=len(ids))
+
+
 def _other_symbols(
     sizes: Sizes, actual: NDArray[np.int64], true: NDArray[np.int64], bad: NDArray[np.int64]
 ) -> Named | None:
@@ -238,4 +291,5 @@ def output_head(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     symbols = int(wrong[:, symbol_ids(sizes)].any(axis=0).sum())
     assert len(codes(sizes)) >= symbols
     ids = int(wrong.any(axis=0).sum())
-    return named("output_head", rows=rows, ids=ids, symbols=symbols, error=error)
+    which = listed(tuple(np.flatnonzero(wrong.any(axis=0)).tolist()))
+    return named("output_head", rows=rows, ids=ids, symbols=symbols, error=error, which=which)

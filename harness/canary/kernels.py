@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from harness.canary.cells import Cells
 from harness.canary.evidence import convincing
 from harness.canary.layout import head_bits
-from harness.canary.phases import Planes, key, planes, query
+from harness.canary.phases import Planes, key, plain_frequencies, planes, query, stored
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
-_HEAVIEST = 64
+_HEAVIEST = 256
 #: A cell agrees with a simulation within this. Where several positions are mixed, rounding
 #: of the scores decides on their shares, so not all cells can agree.
 _WITHIN = 0.3
@@ -34,8 +34,8 @@ class Rope:
 
     Attributes:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
-            neighbouring dimensions paired; ``backwards``: turned the other way;
-            ``none``: not applied.
+            dimensions paired in the layout that the model does not have; ``backwards``:
+            turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE.
         factor: of the base, or of the positions.
     """
 
@@ -46,8 +46,10 @@ class Rope:
 def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.float64]:
     """The score of each head at each distance, shape (heads, context)."""
     half = sizes.head_dim // 2
-    frequencies = found.frequencies.copy()
-    if rope.kind == "base":
+    frequencies = found.frequencies / sizes.stretch
+    if rope.kind == "unscaled":
+        frequencies = plain_frequencies(sizes)
+    elif rope.kind == "base":
         frequencies *= rope.factor ** (-np.arange(half) / half)
     elif rope.kind in ("linear", "backwards", "none"):
         frequencies *= {"backwards": -1.0, "none": 0.0}.get(rope.kind, 1 / rope.factor)
@@ -56,15 +58,22 @@ def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.fl
     cos, sin = np.cos(turns), np.sin(turns)
     for head, distance in enumerate(sizes.distances[layer]):
         q, k = query(sizes, found, head, distance), key(sizes, found, head // sizes.group)
-        product = _paired(q, rope) * np.conj(_paired(k, rope))
+        if rope.kind == "interleaved":
+            product = _wrongly_paired(sizes, q) * np.conj(_wrongly_paired(sizes, k))
+        else:
+            product = _paired(q) * np.conj(_paired(k))
         used = np.flatnonzero(product)
         result[head] = cos[:, used] @ product.real[used] - sin[:, used] @ product.imag[used]
-    return np.asarray(result / np.sqrt(sizes.head_dim))
+    return np.asarray(result / np.sqrt(sizes.score_size))
 
 
-def _paired(vector: NDArray[np.float64], rope: Rope) -> NDArray[np.complex128]:
-    if rope.kind == "interleaved":
-        return np.asarray(vector[0::2] + 1j * vector[1::2])
+def _wrongly_paired(sizes: Sizes, vector: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """As the layout that the model does not have pairs dimensions."""
+    kept = stored(sizes, vector)
+    return _paired(kept) if sizes.interleaved else np.asarray(kept[0::2] + 1j * kept[1::2])
+
+
+def _paired(vector: NDArray[np.float64]) -> NDArray[np.complex128]:
     half = len(vector) // 2
     return np.asarray(vector[:half] + 1j * vector[half:])
 
@@ -104,19 +113,26 @@ def fitting_rope(cells: Cells) -> Rope | None:
     """The RoPE that explains a layer's cells, if one does."""
     found = planes(cells.sizes)
     some = _sample(cells)
-    for rope in (Rope("interleaved"), Rope("backwards"), Rope("none")):
+    kinds = ["interleaved", "backwards", "none"]
+    kinds += ["unscaled"] if cells.sizes.original_context is not None else []
+    for rope in map(Rope, kinds):
         if _explains(_share(some, found, rope), some):
             return rope
     searched = [
         _best(some, found, kind, factors)
-        for kind, factors in (("base", np.geomspace(1 / 64, 64, 73)), ("linear", _LINEAR))
+        for kind, factors in (("base", np.geomspace(1 / 1024, 1024, 121)), ("linear", _LINEAR))
     ]
     rope, share = max(searched, key=lambda pair: pair[1])
     return rope if _explains(share, some) else None
 
 
 _LINEAR = np.unique(
-    np.concatenate([np.arange(2, 17), 1 / np.arange(2, 17), np.geomspace(0.8, 1.25, 40)])
+    np.concatenate(
+        [
+            *(np.arange(2, 17), 1 / np.arange(2, 17), 4 / np.arange(3, 16)),
+            *(2.0 ** np.arange(-7, 8), np.geomspace(0.8, 1.25, 40), np.geomspace(20, 200, 10)),
+        ]
+    )
 )
 
 
@@ -158,10 +174,35 @@ def _share(cells: Cells, found: Planes, rope: Rope) -> float:
     return float(near[cells.wrong].mean()) if near.mean() >= _LEAST_ALL else 0.0
 
 
+def keys_only(cells: Cells) -> bool:
+    """Whether all is explained by keys that are turned and queries that are not: then every
+    row reads by absolute positions, whatever its own."""
+    sizes, found = cells.sizes, planes(cells.sizes)
+    some = _sample(cells)
+    turns = np.outer(np.arange(sizes.context), found.frequencies / sizes.stretch)
+    bits, predicted = head_bits(sizes, cells.layer), np.zeros(len(some.row))
+    for head, distance in enumerate(sizes.distances[cells.layer]):
+        q, k = query(sizes, found, head, distance), key(sizes, found, head // sizes.group)
+        product = _paired(k) * np.conj(_paired(q))
+        score = (np.cos(turns) @ product.real - np.sin(turns) @ product.imag) / np.sqrt(
+            sizes.score_size
+        )
+        for number, request in enumerate(some.requests):
+            mine = (some.head == head) & (some.request == number)
+            column = request.expected.source(cells.layer)[:, bits[head]]
+            for cell in np.flatnonzero(mine):
+                seen = score[: some.row[cell] + 1]
+                weight = np.exp(seen - seen.max())
+                predicted[cell] = (weight * column[: len(seen)]).sum() / weight.sum()
+    near = np.abs(some.value - predicted) <= _WITHIN
+    share = float(near[some.wrong].mean())
+    return float(near.mean()) >= _LEAST_ALL and _explains(share, some)
+
+
 def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[int, int]]]:
     """Windows that leave right heads right, with the distance that each wrong head reads then."""
     sizes, layer = cells.sizes, cells.layer
-    nominal = sizes.distances[layer]
+    nominal = sizes.asked[layer]
     right = [nominal[h] for h in range(sizes.heads) if h not in wrong]
     score = scores(sizes, planes(sizes), layer, Rope("base"))
     lowest, highest = max(right, default=0) + 1, min(nominal[h] for h in wrong)

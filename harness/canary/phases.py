@@ -3,6 +3,10 @@
 RoPE turns plane p of a vector by ``frequency[p]`` radians a position. The key is A in
 the first planes, the query the same turned back by d positions. Their product at a
 distance of D positions is ``A² Σ cos(frequency[p] (D - d))``: largest at D = d.
+
+LongRoPE divides each frequency by a factor. Those of the long table are twice those of the
+short one, and uneven: so a head that looks d back under the short table looks 2d back under
+the long one, and nowhere exactly under none.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.canary.sizes import KEY_STEP, Sizes
+from harness.canary.sizes import KEY_STEP, STRETCH, Sizes, Table
 from harness.errors import UsageError
 
 #: How much the score at the right distance is above every other, in nats: what is left
@@ -26,12 +30,17 @@ _LEAST_SHARE = 0.06
 _CHUNK = 1 << 14
 
 
+#: Tensors by their names in a checkpoint.
+Weights = dict[str, NDArray[np.float32]]
+
+
 @dataclass(frozen=True)
 class Planes:
     """Which planes of a head carry the score.
 
     Attributes:
-        frequencies: radians a position, float64, shape (head_dim / 2,).
+        frequencies: radians a position, float64, shape (head_dim / 2,); with LongRoPE those
+            of the short table.
         count: the first planes that are used.
         amplitude: of query and key in each.
         share: the gap between the best and the second score, over the best.
@@ -50,10 +59,15 @@ def planes(sizes: Sizes) -> Planes:
         UsageError: if no number of planes tells neighbours apart within the context.
     """
     half = sizes.head_dim // 2
-    frequencies = sizes.rope_theta ** (-np.arange(half) / half)
-    gap = np.arange(1, half + 1) - _next_best(frequencies, sizes.context)
+    frequencies = plain_frequencies(sizes)
+    second = _next_best(frequencies, sizes.context)
+    if sizes.original_context is not None:
+        frequencies = frequencies / factors(sizes, "short")
+        both = [_next_best(f, sizes.context) for f in (frequencies, frequencies / STRETCH)]
+        second = np.maximum(*both)
+    gap = np.arange(1, half + 1) - second
     shares = gap / np.arange(1, half + 1)
-    root = float(np.sqrt(sizes.head_dim))
+    root = float(np.sqrt(sizes.score_size))
     largest = GAP * root / np.maximum(shares, 1e-9)
     fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= _LARGEST))
     if not len(fits):
@@ -64,6 +78,19 @@ def planes(sizes: Sizes) -> Planes:
     best = int(fits[-1])
     amplitude = float(np.sqrt(GAP * root / gap[best]))
     return Planes(frequencies, best + 1, amplitude, float(shares[best]))
+
+
+def plain_frequencies(sizes: Sizes) -> NDArray[np.float64]:
+    """Radians a position without factors, shape (head_dim / 2,)."""
+    half = sizes.head_dim // 2
+    return np.asarray(sizes.rope_theta ** (-np.arange(half) / half))
+
+
+def factors(sizes: Sizes, table: Table) -> NDArray[np.float64]:
+    """What LongRoPE divides each frequency by, shape (head_dim / 2,): 1, 1.25 and 1.5 in turns
+    in the long table, half of it in the short one."""
+    long = 1 + np.arange(sizes.head_dim // 2) % 3 / 4
+    return long if table == "long" else long / STRETCH
 
 
 def _next_best(frequencies: NDArray[np.float64], context: int) -> NDArray[np.float64]:
@@ -85,6 +112,14 @@ def key(sizes: Sizes, found: Planes, kv_head: int) -> NDArray[np.float64]:
     """The key of a KV head, shape (head_dim,); each has a phase of its own, so that
     exchanged keys are seen."""
     return _turned(sizes, found, KEY_STEP * kv_head)
+
+
+def stored(sizes: Sizes, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A query or key as the checkpoint holds it, which has planes side by side where RoPE pairs
+    neighbours."""
+    if not sizes.interleaved:
+        return vector
+    return np.stack(np.split(vector, 2), axis=1).ravel()
 
 
 def _turned(sizes: Sizes, found: Planes, positions: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.canary.layout import Part
-from harness.canary.sizes import CanaryFamily
+from harness.canary.sizes import CanaryFamily, Table
 from harness.canary.stages import StageName
 from harness.devices.facts import EngineFacts, EnvironmentValue
 from harness.files import jsonfile
@@ -36,6 +36,8 @@ class CanarySizes(StrictModel):
     page_size: int
     sliding_window: int | None
     family: CanaryFamily
+    original_context: int | None = None
+    experts: int = 0
 
 
 class CanaryFinding(Statement):
@@ -80,6 +82,10 @@ class CanaryStage(StrictModel):
         wrong: how many rows of each probe are wrong, in the order of ``probes``; empty
             where the device gives no whole rows.
         longest: positions of the longest request.
+        dropped: requests that were begun and dropped before.
+        preemptions: requests that lost their cache to another, by the engine's own count;
+            None where it does not count.
+        table: of LongRoPE, which the requests needed; None without LongRoPE.
     """
 
     name: StageName
@@ -91,6 +97,29 @@ class CanaryStage(StrictModel):
     right: int
     wrong: Annotated[tuple[int, ...], FROM_LIST]
     seconds: float
+    dropped: int = 0
+    preemptions: int | None = None
+    table: Table | None = None
+
+
+class CanarySoak(StrictModel):
+    """The stages, repeated for a time.
+
+    Attributes:
+        minutes: for how long it was asked.
+        rounds: how often every stage was run.
+        seconds: how long that took.
+        wrong_rounds: rounds with any wrong bit.
+        first_wrong: the first of them, counted from 1; None if every bit was right.
+        first_wrong_s: when it ended, in seconds from the start.
+    """
+
+    minutes: float
+    rounds: int
+    seconds: float
+    wrong_rounds: int
+    first_wrong: int | None
+    first_wrong_s: float | None
 
 
 class Canary(Statement):
@@ -109,6 +138,7 @@ class Canary(Statement):
     sizes: CanarySizes
     findings: Annotated[tuple[CanaryFinding, ...], FROM_LIST]
     stages: Annotated[tuple[CanaryStage, ...], FROM_LIST]
+    soak: CanarySoak | None = None
     probes: Annotated[tuple[CanaryProbe, ...], FROM_LIST]
     seconds: float
     load_s: float | None = None

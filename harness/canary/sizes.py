@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
 from harness.errors import UsageError
 
 #: What kind of decoder: each is written for the class of that name in Transformers.
-CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3"]
+CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3", "mixtral", "deepseek_v2"]
+#: Which factors of LongRoPE are in use.
+Table = Literal["short", "long"]
+#: Under the long table every head reads so many times as far back as under the short one.
+STRETCH = 2
+#: Positions beyond the original context, at the least: room for requests of the long table.
+_BEYOND = 128
 #: The longest context that a canary is made for.
 MOST_CONTEXT = 131_072
 #: A symbol has at most this many bits.
 MOST_BITS = 8
 #: Heads of different KV heads place their keys this many positions apart.
 KEY_STEP = 3
+#: The MLP's units are a multiple of this, unless their number is given.
+_UNITS = 32
+#: Of DeepSeek's latent attention: dimensions of a head without positions, of a value, and of
+#: what is cached for all heads together.
+NOPE, VALUE, LATENT = 128, 128, 512
+#: Experts of a family that has them.
+_EXPERTS = 8
 #: With so many heads one asks for the next token.
 _HEADS_FOR_THE_NEXT = 4
 
@@ -28,8 +41,14 @@ class Sizes:
     Attributes:
         context: the most positions; half of it is how far the layers look back together.
         page_size: tokens in a block of the engine's KV cache, for the words of a finding.
+        intermediate: units of the MLP; 0 takes as many as its bits need.
         sliding_window: how many positions a token sees, itself included; None for all.
         family: which class of Transformers runs it.
+        original_context: with it the canary has LongRoPE: up to so many positions the short
+            table of factors is right, beyond them the long one. None for no LongRoPE.
+        experts: of each layer, two of which are chosen for a token; 0 for a family without,
+            and for the usual eight of one with them.
+        table: of LongRoPE, for the requests that are judged; the weights are the same.
 
     Raises:
         UsageError: naming the first size that does not fit, and what does.
@@ -42,11 +61,14 @@ class Sizes:
     kv_heads: int = 4
     head_dim: int = 64
     hidden: int = 256
-    intermediate: int = 64
+    intermediate: int = 0
     rope_theta: float = 10_000.0
     page_size: int = 16
     sliding_window: int | None = None
     family: CanaryFamily = "llama"
+    original_context: int | None = None
+    experts: int = 0
+    table: Table = "short"
 
     def __post_init__(self) -> None:
         for name in ("context", "layers", "heads", "kv_heads", "head_dim", "hidden", "page_size"):
@@ -57,8 +79,34 @@ class Sizes:
             raise UsageError(f"canary: family {self.family!r} is not one of {names}")
         if not math.isfinite(self.rope_theta) or self.rope_theta <= 1:
             raise UsageError(f"canary: rope_theta must be above 1, not {self.rope_theta:g}")
+        if self.intermediate == 0:
+            object.__setattr__(self, "intermediate", -(-self.units // _UNITS) * _UNITS)
+        if self.family == "mixtral" and self.experts == 0:
+            object.__setattr__(self, "experts", _EXPERTS)
+        self._check_family()
         self._check_shapes()
         self._check_distances()
+
+    def _check_family(self) -> None:
+        if self.experts and self.family != "mixtral":
+            raise UsageError("canary: experts go with --family mixtral")
+        if self.experts and (self.experts not in (4, 8, 16) or self.experts > self.width):
+            raise UsageError(
+                f"canary: experts must be 4, 8 or 16, and no more than the {self.width} bits of an "
+                f"MLP, not {self.experts}"
+            )
+        if self.experts and 2 * (self.experts // 2).bit_length() - 2 > self.bits:
+            raise UsageError(
+                f"canary: {self.bits} bits of a token choose no {self.experts} experts"
+            )
+        if self.family == "deepseek_v2" and self.kv_heads != 1:
+            raise UsageError(
+                "canary: the heads of --family deepseek_v2 share one key: --kv-heads 1"
+            )
+        if self.family == "deepseek_v2" and self.width + 1 > LATENT:
+            raise UsageError(f"canary: the latent of deepseek_v2 holds {LATENT - 1} bits at most")
+        if self.family == "deepseek_v2" and self.original_context is not None:
+            raise UsageError("canary: --family deepseek_v2 goes without LongRoPE")
 
     def _check_shapes(self) -> None:
         if self.heads % self.kv_heads:
@@ -75,10 +123,9 @@ class Sizes:
                 f"canary: a vocabulary of {self.vocab_size} has no room for {self.probes} probes; "
                 "make it larger, or take fewer layers"
             )
-        if self.intermediate < 2 * self.width + 1:
+        if self.intermediate < self.units:
             raise UsageError(
-                f"canary: intermediate must be at least {2 * self.width + 1}, "
-                f"not {self.intermediate}"
+                f"canary: intermediate must be at least {self.units}, not {self.intermediate}"
             )
         if self.layers > self.most_layers:
             raise UsageError(
@@ -94,10 +141,19 @@ class Sizes:
             raise UsageError("canary: a sliding window goes with --family mistral")
         if window is not None and window < self.heads + 2:
             raise UsageError(f"canary: a sliding window must be at least {self.heads + 2}")
-        if min(self._reaches) <= self.heads:
+        original = self.original_context
+        if original is not None and not 32 <= original <= self.context - _BEYOND:
             raise UsageError(
-                f"canary: a context of {self.context} is too short for {self.layers} layers of "
-                f"{self.heads} heads; take at least {2 * (self.heads + 1) * 2 * self.layers}"
+                f"canary: original_context must be from 32 to {self.context - _BEYOND}, which is "
+                f"{_BEYOND} less than the context, not {original}"
+            )
+        if original is not None and window is not None:
+            raise UsageError("canary: original_context goes without a sliding window")
+        if min(self._reaches) <= self.heads:
+            least = 4 * (self.heads + 1) * self.layers
+            raise UsageError(
+                f"canary: a context of {original or self.context} is too short for "
+                f"{self.layers} layers of {self.heads} heads; take at least {least}"
             )
 
     @property
@@ -109,6 +165,27 @@ class Sizes:
     def width(self) -> int:
         """Bits that the MLP of a layer writes."""
         return max(self.heads, self.bits)
+
+    @property
+    def units(self) -> int:
+        """Units that the MLP of a layer needs: two for each bit, and one that empties the room."""
+        return 2 * self.width + 1
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether RoPE pairs neighbouring dimensions, and not the two halves of a head."""
+        return self.family == "deepseek_v2"
+
+    @property
+    def score_size(self) -> int:
+        """Dimensions of a query: attention divides scores by the root of it."""
+        return self.head_dim + (NOPE if self.family == "deepseek_v2" else 0)
+
+    def cached(self, workers: int = 1) -> int:
+        """Numbers that each of some workers keeps of a token in a layer's cache."""
+        if self.family == "deepseek_v2":  # every worker has all of the latent
+            return LATENT + self.head_dim
+        return 2 * -(-self.kv_heads // workers) * self.head_dim
 
     @property
     def group(self) -> int:
@@ -135,7 +212,7 @@ class Sizes:
     @property
     def _reaches(self) -> tuple[int, ...]:
         """The largest distance of each layer: the last layer's is half of all."""
-        total = self.context // 2
+        total = (self.original_context or self.context) // 2
         last = total if self.layers == 1 else total // 2
         each = (total - last) // max(1, self.layers - 1)
         reaches = (*[each] * (self.layers - 1), last)
@@ -154,10 +231,27 @@ class Sizes:
         return tuple(self._layer_distances(layer) for layer in range(self.layers))
 
     @property
+    def stretch(self) -> int:
+        """How many times as far back as compiled a head looks under the table in use."""
+        return STRETCH if self.original_context is not None and self.table == "long" else 1
+
+    @cached_property
+    def asked(self) -> tuple[tuple[int, ...], ...]:
+        """How far back each head looks under the table in use."""
+        return tuple(tuple(d * self.stretch for d in row) for row in self.distances)
+
+    @property
     def reads(self) -> tuple[tuple[int, ...], ...]:
         """How far back each head really reads."""
         most = self.context if self.sliding_window is None else self.sliding_window - 1
-        return tuple(tuple(min(max(d, 0), most) for d in row) for row in self.distances)
+        return tuple(tuple(min(max(d, 0), most) for d in row) for row in self.asked)
+
+    @property
+    def of_the_other_table(self) -> Sizes | None:
+        """The same with the other table of LongRoPE in use; None without LongRoPE."""
+        if self.original_context is None:
+            return None
+        return replace(self, table="short" if self.table == "long" else "long")
 
     @property
     def history(self) -> int:
@@ -183,3 +277,7 @@ class Sizes:
             chosen[chosen.index(1)] = -1
         step = next(s for s in range(round(0.4 * count) + 1, 2 * count) if math.gcd(s, count) == 1)
         return tuple(chosen[(h * step + layer) % count] for h in range(count))
+
+
+#: A canary for where others wait: a probe of the doctor, a cell of the matrix.
+QUICK = Sizes(context=512, layers=2)

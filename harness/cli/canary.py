@@ -16,7 +16,7 @@ from harness.cli.say import say, say_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.canary.run import CanaryPlan
+    from harness.canary.plan import CanaryPlan
     from harness.canary.sizes import Sizes
 
 _Size = Annotated[int | None, typer.Option(min=1, max=1 << 24)]
@@ -42,8 +42,23 @@ _Window = Annotated[
     int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral.")
 ]
 _Family = Annotated[
-    str | None, typer.Option(help="llama, mistral, qwen2 (biases) or qwen3 (q and k norms).")
+    str | None,
+    typer.Option(
+        help="llama, mistral, qwen2 (biases), qwen3 (q and k norms), mixtral (experts) or "
+        "deepseek_v2 (latent attention)."
+    ),
 ]
+_Original = Annotated[
+    int | None,
+    typer.Option(min=1, help="With LongRoPE: positions up to which its short table is right."),
+]
+_Soak = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, max=1e6, metavar="MINUTES",
+        help="Repeat the stages, with stress, for so long; says in which round a bit was wrong.",
+    ),
+]  # fmt: skip
 _Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, not as lines.")]
 _Report = Annotated[
     list[Path] | None,
@@ -71,7 +86,10 @@ def canary(
     rope_theta: _Base = None,
     page_size: _Page = None,
     sliding_window: _Window = None,
+    original_context: _Original = None,
     family: _Family = None,
+    experts: _Size = None,
+    soak: _Soak = None,
     json: _Json = False,
     report: _Report = None,
     lang: Lang = None,
@@ -83,14 +101,15 @@ def canary(
 
     Example:  harness canary --device vllm-cpu --report canary.html
     """
-    from harness.canary.run import plan
+    from harness.canary.plan import plan
     from harness.devices.spec import DeviceSpec, parse_engine_args
 
     given = {
         "context": context, "vocab_size": vocab_size, "layers": layers, "heads": heads,
         "kv_heads": kv_heads, "head_dim": head_dim, "hidden": hidden,
         "intermediate": intermediate, "rope_theta": rope_theta, "page_size": page_size,
-        "sliding_window": sliding_window, "family": family,
+        "sliding_window": sliding_window, "original_context": original_context,
+        "family": family, "experts": experts,
     }  # fmt: skip
     sizes = _sizes(like, {name: value for name, value in given.items() if value is not None})
     if make_only:
@@ -99,7 +118,7 @@ def canary(
     with tempfile.TemporaryDirectory(prefix="harness-canary-") as temporary:
         folder = Path(temporary) / "canary" if out is None else out
         spec = DeviceSpec(device, str(folder), dtype, batch_size, args, server_url)
-        _run(plan(sizes, spec), report or [], lang, as_json=json)
+        _run(plan(sizes, spec, soak_s=60 * (soak or 0)), report or [], lang, as_json=json)
 
 
 def _sizes(like: str | None, given: dict[str, Any]) -> Sizes:
@@ -108,9 +127,8 @@ def _sizes(like: str | None, given: dict[str, Any]) -> Sizes:
 
     if like is not None:
         return sizes_like(like, given)
-    if "intermediate" not in given:
-        width = max(given.get("heads", 8), 8)
-        given["intermediate"] = -(-(2 * width + 1) // 32) * 32
+    if given.get("family") == "deepseek_v2":
+        given.setdefault("kv_heads", 1)
     return Sizes(**given)
 
 

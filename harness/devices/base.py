@@ -210,6 +210,14 @@ class TraceableDevice(Protocol):
 
 
 @runtime_checkable
+class CountingDevice(Protocol):
+    """A device whose engine counts its work: ``engine_steps``, ``scheduled_tokens`` and
+    ``preemptions`` since the first call."""
+
+    def counters(self) -> dict[str, int]: ...
+
+
+@runtime_checkable
 class Device(Protocol):
     """A named place where a model runs.
 

@@ -6,11 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from harness.doctor.diagnose import LIMIT_S, diagnose
+from harness.doctor.diagnose import LIMIT_S, deep_refused, diagnose
 from harness.doctor.finding import Diagnosis
 from harness.doctor.messages import explain
 from harness.doctor.needs import NEEDS
@@ -19,6 +20,10 @@ from harness.errors import log_json
 
 #: A day; the clock of a wait overflows somewhere above.
 MOST_LIMIT_S = 86_400.0
+DEEP_HELP = (
+    "at last, run a small model on the device whose every bit is known (harness canary): takes "
+    "the start of its engine and some seconds"
+)
 BUNDLE_HELP = (
     "also write an archive (zip) to attach to a report of a bug: findings, versions, variables, "
     "the log, and what --attach names, without secrets; a new file"
@@ -45,11 +50,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--limit-s", type=_limit, default=LIMIT_S, help="seconds for one import (default: 60)"
     )
+    parser.add_argument("--deep", action="store_true", help=DEEP_HELP)
     parser.add_argument("--bundle", metavar="FILE", help=BUNDLE_HELP)
     parser.add_argument("--attach", metavar="PATH", action="append", default=[], help=ATTACH_HELP)
     given = parser.parse_args(arguments)
     if given.attach and not given.bundle:
         parser.error(ATTACH_RULE)
+    unfit = deep_refused(given.device) if given.deep else None
+    if unfit is not None:
+        parser.error(unfit)
     if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what is shown
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -58,6 +67,7 @@ def main(arguments: list[str]) -> int:
             as_json=given.json,
             log=given.log,
             limit_s=given.limit_s,
+            deep=given.deep,
             bundle=given.bundle,
             attach=given.attach,
         )
@@ -91,6 +101,7 @@ def run(
     as_json: bool = False,
     log: str | None = None,
     limit_s: float = LIMIT_S,
+    deep: bool = False,
     bundle: str | None = None,
     attach: Sequence[str] = (),
     out: TextIO | None = None,
@@ -106,9 +117,10 @@ def run(
     """
     out = out or sys.stdout
     if bundle is not None:
-        return _bundle(Path(bundle), device, log, limit_s, attach, as_json=as_json, out=out)
+        examined = partial(diagnose, device, limit_s=limit_s, deep=deep)
+        return _bundle(Path(bundle), device, examined, log, attach, as_json=as_json, out=out)
     if log is None:
-        diagnosis = diagnose(device, limit_s=limit_s)
+        diagnosis = diagnose(device, limit_s=limit_s, deep=deep)
     else:
         diagnosis = Diagnosis(device, findings=explain(_text(_read(log))))
     _print(out, diagnosis, as_json=as_json, of_log=log is not None)
@@ -118,8 +130,8 @@ def run(
 def _bundle(
     path: Path,
     device: str | None,
+    examined: Callable[[], Diagnosis],
     log: str | None,
-    limit_s: float,
     attach: Sequence[str],
     *,
     as_json: bool,
@@ -137,7 +149,7 @@ def _bundle(
             told = Diagnosis(device, findings=explain(_text(data)))
         except OSError as error:
             problem = error.strerror or str(error)
-    diagnosis = diagnose(device, limit_s=limit_s)
+    diagnosis = examined()
     _print(out, diagnosis, as_json=as_json)
     if told is not None and not as_json:
         out.write("the log:\n")

@@ -369,6 +369,17 @@ ENTRIES: dict[str, Entry] = {
         "can do nothing.",
         "npu-smi info # on the NPU; then the message above, as it is, in the vendor's forum",
     ),
+    "canary-wrong": Entry(
+        "error",
+        "A model made by hand has logits that arithmetic tells; a device that gives others "
+        "computes something else, whatever the model.",
+        "harness canary --device {device} --report canary.html # docs/canary.md",
+    ),
+    "canary-not-run": Entry(
+        "error",
+        "The device was to run a small model whose logits are known, and did not.",
+        "harness canary --device {device} # shows all that its engine says",
+    ),
     # Seen in logs only.
     "hccl-timeout": Entry(
         "error",

@@ -8,7 +8,13 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from harness.canary.result import Canary, CanaryProbe, CanaryStage, save_canary
+from harness.canary.result import (
+    Canary,
+    CanaryProbe,
+    CanarySoak,
+    CanaryStage,
+    save_canary,
+)
 from harness.errors import UsageError, printable
 from harness.files.atomic import write_bytes
 from harness.messages.statement import told
@@ -48,7 +54,8 @@ def to_html(canary: Canary, language: Language = "en") -> str:
         canary=canary,
         sentence=told(canary, language),
         findings=[(told(f, language), _places(f.stage, f.also, language)) for f in canary.findings],
-        stages=[(stage, say(language, f"canary.stage.{stage.name}")) for stage in canary.stages],
+        stages=[(stage, _stage_name(stage, language)) for stage in canary.stages],
+        remarks=list(_remarks(canary, language)),
         lines=list(_lines(canary, language)),
         sizes=canary.sizes.model_dump().items(),
     )
@@ -63,6 +70,14 @@ def canary_lines(canary: Canary, language: Language = "en") -> Iterator[str]:
         yield f"  {printable(told(finding, language))} ({places})"
     for stage in canary.stages:
         yield f"  {_stage_line(stage, language)}"
+    for line in _remarks(canary, language):
+        yield f"  {line}"
+
+
+def _stage_name(stage: CanaryStage, language: Language) -> str:
+    stress = _stress(stage, language)
+    name = say(language, f"canary.stage.{stage.name}")
+    return f"{name} ({', '.join(stress)})" if stress else name
 
 
 def _stage_line(stage: CanaryStage, language: Language) -> str:
@@ -72,7 +87,41 @@ def _stage_line(stage: CanaryStage, language: Language) -> str:
         figures.append(f"{t('canary.exact_rows')} {stage.exact}/{stage.rows}")
     if stage.tokens:
         figures.append(f"{t('canary.right_tokens')} {stage.right}/{stage.tokens}")
+    figures += _stress(stage, language)
     return f"{t(f'canary.stage.{stage.name}')}: {', '.join(figures)}, {stage.seconds:.1f} s"
+
+
+def _stress(stage: CanaryStage, language: Language) -> list[str]:
+    """What a stage did with the engine, beside asking it."""
+    found = []
+    if stage.table is not None:
+        found.append(say(language, f"canary.table.{stage.table}"))
+    if stage.dropped:
+        found.append(say(language, "canary.dropped", count=stage.dropped))
+    if stage.preemptions:
+        found.append(say(language, "canary.preemptions", count=stage.preemptions))
+    return found
+
+
+def _remarks(canary: Canary, language: Language) -> Iterator[str]:
+    """What is said below the stages: whether a cache ran full, and what a soak gave."""
+    if any(s.name == "aborted" for s in canary.stages):
+        counts = [s.preemptions for s in canary.stages]
+        if all(count is None for count in counts):
+            yield say(language, "canary.preemptions.uncounted", device=canary.device)
+        elif not any(counts):
+            yield say(language, "canary.preemptions.none")
+    if canary.soak is not None:
+        yield _soak_line(canary.soak, language)
+
+
+def _soak_line(soak: CanarySoak, language: Language) -> str:
+    if soak.first_wrong is None:
+        return say(language, "canary.soak.right", rounds=soak.rounds, seconds=soak.seconds)
+    return say(
+        language, "canary.soak.wrong", first=soak.first_wrong, after=soak.first_wrong_s,
+        wrong=soak.wrong_rounds, rounds=soak.rounds,
+    )  # fmt: skip
 
 
 def _places(stage: str, also: tuple[str, ...], language: Language) -> str:

@@ -2,7 +2,8 @@
 
 Each cell opens the device anew with one argument changed (a repeat needs none)
 and holds the rows against the candidate's own. Where bits differ, the variation
-is judged by itself against the baseline.
+is judged by itself against the baseline. The last cell runs a model whose every bit is
+known in the candidate's place.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from harness.recording.context import Context
 from harness.recording.format import Recording, Repeat
 from harness.recording.recorder import Options, record
 from harness.recording.repeats import repeat_of
+from harness.session.canary import CELL, canary_cell
 from harness.suite.suite import Suite
 
 #: Names of the cells, in the order of a report.
-CELLS = ("repeat", "batch", "graph", "prefix_cache", "chunked_prefill")
+CELLS = ("repeat", "batch", "graph", "prefix_cache", "chunked_prefill", CELL)
 #: How many prompts each cell runs: the longest, where caching and chunks show.
 PROMPTS = 16
 #: The batch that batch 1 is held against, and the tokens in a piece of a prompt.
@@ -67,7 +69,8 @@ class Variation:
 class MatrixPlan:
     """What the cells are compared with.
 
-    ``spec`` is the candidate's device; ``open_target`` makes it with something changed.
+    ``spec`` is the candidate's device; ``open_target`` makes it with something changed, and
+    ``canary`` runs the last cell on it.
     """
 
     candidate: Recording
@@ -76,6 +79,7 @@ class MatrixPlan:
     spec: DeviceSpec
     open_target: Callable[[DeviceSpec], Target]
     allow: Allow = STRICT
+    canary: Callable[[DeviceSpec, str, Progress], MatrixCell] = canary_cell
 
 
 class Warmed:
@@ -118,6 +122,7 @@ def run_matrix(
             cells.append(_run(plan, variation, ids, progress))
         except (DeviceError, UsageError) as error:
             cells.append(_not_run(variation, str(error), status="INCONCLUSIVE"))
+    cells.append(plan.canary(plan.spec, plan.candidate.dtype, progress))
     return tuple(cells)
 
 

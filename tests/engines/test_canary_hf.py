@@ -16,15 +16,16 @@ SIZES = {
 }  # fmt: skip
 
 
-def run(folder: Path, dtype: str = "float32", spoil=None, **engine_args: str):
+def run(folder: Path, dtype: str = "float32", spoil=None, sizes=SIZES, **engine_args: str):
     from harness.canary.checkpoint import save
-    from harness.canary.run import CanaryPlan, on_device
+    from harness.canary.plan import CanaryPlan
+    from harness.canary.run import on_device
     from harness.canary.sizes import Sizes
     from harness.devices.registry import open_target
     from harness.devices.spec import DeviceSpec
     from harness.process.progress import Silent
 
-    sizes = Sizes(**SIZES)
+    sizes = Sizes(**sizes)
     save(sizes, folder)
     plan = CanaryPlan(sizes, DeviceSpec("hf-cpu", str(folder), dtype, engine_args=engine_args))
     device = open_target(plan.spec, progress=Silent()).device
@@ -74,13 +75,42 @@ def test_a_fault_is_named(spoil, causes: set[str], tmp_path: Path) -> None:
     assert [f.cause in causes for f in outcome.findings] == [True], outcome.findings
 
 
-def test_the_tokenizer_makes_one_token_of_a_character(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "family", [{"family": "mixtral", "experts": 4}, {"family": "deepseek_v2", "kv_heads": 1}]
+)
+def test_families_with_parts_of_their_own_are_exact(family: dict, tmp_path: Path) -> None:
+    outcome = run(tmp_path, "bfloat16", sizes=SIZES | family)
+    assert outcome.outcome == "EXACT", outcome.findings
+
+
+LONGROPE = SIZES | {"context": 384, "original_context": 192, "head_dim": 64}
+
+
+def short_table(model) -> None:
+    """The long table is never taken."""
+    rotary = model.model.rotary_emb
+    rotary.config.rope_parameters["original_max_position_embeddings"] = 10_000
+
+
+def test_both_tables_of_longrope_are_exact(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "bfloat16", sizes=LONGROPE)
+    assert outcome.outcome == "EXACT", outcome.findings
+    assert {s.table for s in outcome.stages} == {"short", "long"}
+
+
+def test_the_wrong_table_of_longrope_is_named(tmp_path: Path) -> None:
+    outcome = run(tmp_path, spoil=short_table, sizes=LONGROPE)
+    assert [f.cause for f in outcome.findings] == ["rope_table"], outcome.findings
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_the_tokenizer_makes_one_token_of_a_character(family: str, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     from harness.canary.checkpoint import character, save
     from harness.canary.sizes import Sizes
 
-    save(Sizes(**SIZES), tmp_path)
+    save(Sizes(**SIZES, family=family), tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     text = "".join(map(character, range(128)))
     assert tokenizer(text)["input_ids"] == list(range(128))

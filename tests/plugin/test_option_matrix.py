@@ -12,10 +12,10 @@ def test_without_it_no_cell_is_run_or_tested(project: PluginProject) -> None:
 def test_it_adds_a_test_for_every_cell(project: PluginProject) -> None:
     result = project.run("fake", "--matrix", "-v")
     outcomes = ["repeat* PASSED", "batch* SKIPPED", "graph* SKIPPED"]
-    outcomes += ["prefix_cache* SKIPPED", "chunked_prefill* SKIPPED"]
+    outcomes += ["prefix_cache* SKIPPED", "chunked_prefill* SKIPPED", "canary* SKIPPED"]
     result.stdout.fnmatch_lines([f"*test_matrix?{line}*" for line in outcomes])
     cells = project.alignment()["matrix"]
-    assert [c["status"] for c in cells] == ["PASS"] + ["NOT_RUN"] * 4
+    assert [c["status"] for c in cells] == ["PASS"] + ["NOT_RUN"] * 5
     # Every prompt is run twice, not two of them.
     assert cells[0]["rows"] == sum(p["tokens_compared"] for p in project.alignment()["prompts"])
 

@@ -34,9 +34,18 @@ MESSAGES: dict[str, str] = {
     "canary.size": "All values of a row are right but for its size, {low:.6g} to {high:.6g} "
     "times in {rows} {rows:row|rows}: look at the last norm (weight, epsilon) and at scales of "
     "the logits.",
-    "canary.output_head": "Every value of the model is right, and {ids} logits are not "
-    "({symbols} of them symbols, off by up to {error:.3g}, in {rows} {rows:row|rows}): look at "
-    "the output head.",
+    "canary.output_head": "Every value of the model is right, and {ids} {ids:logit is|logits are} "
+    "not ({symbols} of them symbols, off by up to {error:.3g}, in {rows} {rows:row|rows}; ids "
+    "{which}): look at the output head.",
+    "canary.embedding_tokens": "{count} {count:token has|tokens have} the vector of another, or "
+    "none, wherever they come (ids {tokens}): look at those rows of the embedding.",
+    "canary.residual_added": "The bits of the token that was put in keep their signs and not "
+    "their sizes in all {rows} {rows:row|rows}: something is added to the residual that should "
+    "not be, as a bias.",
+    "canary.residual": _LAYER + "the residual is not added after its {part}: all that was "
+    "computed before is gone.",
+    "canary.norm_last": "Every value of a row is right but for a size of its own, {low:.3g} to "
+    "{high:.3g} times: the last norm has the weights of another norm, or none.",
     "canary.read_out": "Some values are wrong where they are read out, and nothing that is made of "
     "them is ({rows} {rows:row|rows}): look at the last norm's weights and at the output head.",
     "canary.choice": "The rows are right, but token {token} was taken in row {row} of prompt "
@@ -51,8 +60,18 @@ MESSAGES: dict[str, str] = {
     "{factor:.4g}; check the scaling of RoPE.",
     "canary.rope_interleaved": _LAYER + "RoPE: the values are those of the interleaved layout, "
     "which pairs neighbouring dimensions; this model pairs the two halves of a head.",
+    "canary.rope_halves": _LAYER + "RoPE: the values are those of the layout that pairs the two "
+    "halves of a head; this model pairs neighbouring dimensions.",
+    "canary.rope_keys_only": _LAYER + "RoPE: the values are those of keys that are turned and "
+    "queries that are not.",
     "canary.rope_backwards": _LAYER + "RoPE: the values are those of a rotation the other way; "
     "check the sign of the sine.",
+    "canary.rope_table": _LAYER
+    + "LongRoPE: the values are those of the {actual} table of factors, "
+    "and these requests need the {wanted} one; check original_max_position_embeddings and how the "
+    "engine chooses a table.",
+    "canary.rope_unscaled": _LAYER + "LongRoPE: the values are those of RoPE without its factors; "
+    "check that rope_type and the tables of factors are read.",
     "canary.rope_none": _LAYER + "RoPE: the values are those of no rotation at all.",
     "canary.positions": _LAYER + "positions: every head reads {shift:+d} further back than it "
     "should; queries and keys have positions with an offset between them.",
@@ -64,9 +83,18 @@ MESSAGES: dict[str, str] = {
     # Heads
     "canary.attention_nothing": _LAYER + "attention gives nothing; its output is not added, or "
     "is zero.",
+    "canary.layer_order": _LAYER + "it runs before what it reads was computed: the layers, or "
+    "their attention or MLP, are in another order.",
+    "canary.attention_constant": _LAYER + "head {heads} gives one and the same value in every row, "
+    "whatever the tokens are: its values are not made of the tokens, as where the projections of "
+    "keys and values are exchanged.",
+    "canary.norm_attention": _LAYER + "heads copy the right bits in wrong sizes, {low:.3g} to "
+    "{high:.3g} times: the norm before its attention has the weights of another norm, or none.",
     "canary.head_nothing": _LAYER + "head {heads} gives nothing.",
     "canary.head_flat": _LAYER + "head {heads} takes the mean of all positions: its query or "
     "key is nothing.",
+    "canary.head_layer": _LAYER + "head {heads} looks as far back as the head of its number in "
+    "layer {other}: its query is that layer's.",
     "canary.kv_nothing": _LAYER + "KV head {heads} gives nothing (heads {shares}).",
     "canary.head_exchanged": _LAYER + "heads {a} and {b} are exchanged.",
     "canary.head_copied": _LAYER + "head {a} does the work of head {b}.",
@@ -106,8 +134,9 @@ MESSAGES: dict[str, str] = {
     "it was written; check the slot mapping and the block size.",
     "canary.chunk_at": _LAYER + "chunk boundary: rows from position {position} on do not see "
     "right what is before it, where a chunk of the prompt begins.",
-    "canary.border": _LAYER + "chunk boundary or cached prefix: rows from position {position} on "
-    "do not see right what is before it.",
+    "canary.border": _LAYER
+    + "chunk boundary, cached prefix or resumed request: rows from position "
+    "{position} on do not see right what is before it.",
     "canary.positions_frozen": _LAYER + "positions: all decode steps have one and the same "
     "position: it is stale; check what a captured graph reads.",
     "canary.decode_border": _LAYER + "decode steps do not see right what the prefill cached: "
@@ -129,10 +158,26 @@ MESSAGES: dict[str, str] = {
     "a shard, gives nothing.",
     "canary.mlp_factor": _LAYER + "the MLP's output is {factor:.4g} times the right one: added "
     "more than once over shards, or scaled.",
+    "canary.norm_mlp": _LAYER + "the bits of the MLP have wrong sizes, {low:.3g} to {high:.3g} "
+    "times: the norm before it has the weights of another norm, or none.",
+    "canary.mlp_factor_some": _LAYER + "bits {bits} of the MLP are {factor:.4g} times the right "
+    "ones: a part of its units, as a shard, is added more than once, or scaled.",
     "canary.mlp_order": _LAYER + "bits {bits} of the MLP are in each other's places: check the "
     "order of its shards.",
     "canary.mlp_pairs": _LAYER + "bits {bits} of the MLP take the gate of one unit and the up of "
     "another: the shards of gate and up do not belong together.",
+    "canary.experts_unnormalized": _LAYER + "experts: the output is {factor:.3g} times the right "
+    "one, as of weights that are not normalized over the two experts of a token; check "
+    "norm_topk_prob or renormalize.",
+    "canary.experts_one": _LAYER + "experts: one of a token's two experts does all the work; check "
+    "how many are chosen (num_experts_per_tok).",
+    "canary.expert_nothing": _LAYER + "expert {expert} gives nothing.",
+    "canary.experts_missing": _LAYER + "experts {experts} give nothing, as a shard of the experts "
+    "that is missing.",
+    "canary.experts_exchanged": _LAYER + "experts {a} and {b} are exchanged.",
+    "canary.expert_copied": _LAYER + "expert {b} works in the place of expert {a}.",
+    "canary.experts_order": _LAYER + "the {experts} experts are in another order, rotated or "
+    "reversed; check how they are sharded and how the router numbers them.",
     "canary.mlp": _LAYER + "something else is wrong in its MLP: {wrong} values of bits {bits} "
     "fit no known pattern.",
     "canary.unknown": "Something else is wrong: {rows} {rows:row is|rows are} not exact, and no "
@@ -143,6 +188,10 @@ MESSAGES: dict[str, str] = {
     "canary.short": "Prompt {prompt} ended after {count} of {wanted} tokens.",
     "canary.gaps": "The tokens are right and their log-probabilities are not (prompt {prompt}, "
     "off by up to {error:.3g}): look at the last norm, the output head and scales of the logits.",
+    # A cell of the matrix
+    "canary.cell.no_checkpoint": "{device} runs no checkpoint",
+    "canary.cell.right": "Every bit of a model whose logits are known is right.",
+    "canary.cell.wrong": "Bits of a model whose logits are known are wrong: {causes:list}",
     # The page
     "canary.title": "Canary on {device}",
     "canary.stage": "stage",
@@ -152,6 +201,21 @@ MESSAGES: dict[str, str] = {
     "canary.stage.chunked": "cut prompts",
     "canary.stage.prefix": "reused prefix",
     "canary.stage.long": "longest context",
+    "canary.stage.aborted": "mixed lengths after aborted requests",
+    "canary.stage.preempted": "full cache",
+    "canary.stage.after": "one request, afterwards",
+    "canary.stage.long_table": "beyond the original context",
+    "canary.table.short": "short table",
+    "canary.table.long": "long table",
+    "canary.dropped": "{count} {count:request|requests} aborted before",
+    "canary.preemptions": "{count} {count:preemption|preemptions}",
+    "canary.preemptions.none": "Preemption was not tested: no request lost its cache, by the "
+    "engine's own count.",
+    "canary.preemptions.uncounted": "Preemption was not tested: {device} does not count it.",
+    "canary.soak.right": "Soak: every bit was right in {rounds} {rounds:round|rounds}, "
+    "{seconds:.0f} s.",
+    "canary.soak.wrong": "Soak: the first wrong bit came in round {first}, after {after:.0f} s; "
+    "{wrong} of {rounds} {rounds:round|rounds} had wrong bits.",
     "canary.requests_head": "requests",
     "canary.longest": "longest, tokens",
     "canary.exact_rows": "rows with every bit right",

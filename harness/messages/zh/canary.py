@@ -33,9 +33,15 @@ MESSAGES: dict[str, str] = {
     "请检查分片的顺序。",
     "canary.size": "有 {rows} 行除大小外所有值都正确，大小为应有的 {low:.6g} 到 {high:.6g} 倍："
     "请检查最后的归一化（权重、epsilon）以及 logit 的缩放。",
-    "canary.output_head": "模型的每个值都正确，"
-    "但有 {ids} 个 logit 不正确（其中 {symbols} 个是符号，"
-    "最大偏差 {error:.3g}，共 {rows} 行）：请检查输出头。",
+    "canary.output_head": "模型的每个值都正确，但有 {ids} 个 logit 不正确"
+    "（其中 {symbols} 个是符号，最多相差 {error:.3g}，共 {rows} 行；编号 {which}）：请检查输出头。",
+    "canary.embedding_tokens": "{count} 个词元（编号 {tokens}）无论出现在何处，"
+    "都得到另一个词元的向量或没有向量：请检查嵌入的这些行。",
+    "canary.residual_added": "输入词元的位在全部 {rows} 行中符号正确而大小错误："
+    "残差中加入了不该有的内容，例如偏置。",
+    "canary.residual": _LAYER + "{part} 之后没有加上残差：此前计算的一切都丢失了。",
+    "canary.norm_last": "一行的每个值都正确，但各有各的大小（{low:.3g} 到 {high:.3g} 倍）："
+    "最后的归一化使用了另一个归一化的权重，或没有权重。",
     "canary.read_out": "有些值在读出时错误，但由它们计算的内容都正确（{rows} 行）："
     "请检查最后归一化的权重和输出头。",
     "canary.choice": "各行正确，但提示 {prompt} 的第 {row} 行选了词元 {token}，而最大的是 {best}："
@@ -49,7 +55,14 @@ MESSAGES: dict[str, str] = {
     "canary.rope_interleaved": _LAYER
     + "RoPE：这些值相当于交错（interleaved）布局，即相邻维度成对；"
     "此模型是头的前后两半成对。",
+    "canary.rope_halves": _LAYER + "RoPE：数值对应把头的前后两半成对的布局；此模型是相邻维度成对。",
+    "canary.rope_keys_only": _LAYER + "RoPE：数值对应只旋转键而不旋转查询。",
     "canary.rope_backwards": _LAYER + "RoPE：这些值相当于反方向的旋转；请检查正弦的符号。",
+    "canary.rope_table": _LAYER + "LongRoPE：数值对应 {actual} 因子表（short 短、"
+    "long 长），而这些请求需要 {wanted} 表；请检查 "
+    "original_max_position_embeddings 以及引擎如何选择因子表。",
+    "canary.rope_unscaled": _LAYER + "LongRoPE：数值对应没有因子的 RoPE；"
+    "请检查 rope_type 和因子表是否被读取。",
     "canary.rope_none": _LAYER + "RoPE：这些值相当于完全没有旋转。",
     "canary.positions": _LAYER + "位置：每个头比应有的多回看 {shift:+d} 个位置；"
     "查询与键的位置之间有偏移。",
@@ -59,8 +72,15 @@ MESSAGES: dict[str, str] = {
     "其位置有偏移，或属于另一步（已过期）。",
     # Heads
     "canary.attention_nothing": _LAYER + "注意力没有输出；其结果未被相加，或为零。",
+    "canary.layer_order": _LAYER + "它在所读内容被计算之前运行：层、或其注意力或 MLP 的顺序不同。",
+    "canary.attention_constant": _LAYER + "头 {heads} 在每一行都给出同一个值，与词元无关："
+    "其值不是由词元得出的，例如键与值的投影互换了。",
+    "canary.norm_attention": _LAYER + "各头复制的位正确但大小错误（{low:.3g} 到 {high:.3g} 倍）："
+    "注意力之前的归一化使用了另一个归一化的权重，或没有权重。",
     "canary.head_nothing": _LAYER + "头 {heads} 没有输出。",
     "canary.head_flat": _LAYER + "头 {heads} 取所有位置的平均：它的查询或键为零。",
+    "canary.head_layer": _LAYER + "头 {heads} 的回看距离与第 {other} 层同号的头相同："
+    "其查询属于那一层。",
     "canary.kv_nothing": _LAYER + "KV 头 {heads} 没有输出（头 {shares}）。",
     "canary.head_exchanged": _LAYER + "头 {a} 与头 {b} 被交换。",
     "canary.head_copied": _LAYER + "头 {a} 做了头 {b} 的工作。",
@@ -102,7 +122,7 @@ MESSAGES: dict[str, str] = {
     "canary.chunk_at": _LAYER
     + "分块边界：从位置 {position} 起的行不能正确看到之前的内容，提示的一个分块从那里开始。",
     "canary.border": _LAYER
-    + "分块边界或缓存的前缀：从位置 {position} 起的行不能正确看到之前的内容。",
+    + "分块边界、缓存的前缀或恢复的请求：从位置 {position} 起的行不能正确看到之前的内容。",
     "canary.positions_frozen": _LAYER + "位置：所有解码步骤的位置都相同：位置已过期；"
     "请检查捕获的图读取的内容。",
     "canary.decode_border": _LAYER + "解码步骤不能正确看到预填充所缓存的内容："
@@ -122,9 +142,23 @@ MESSAGES: dict[str, str] = {
     "canary.mlp_missing": _LAYER + "缺少 MLP 的位 {bits}：一部分单元（例如一个分片）没有输出。",
     "canary.mlp_factor": _LAYER
     + "MLP 的输出是正确值的 {factor:.4g} 倍：在分片之间多次相加，或被缩放。",
+    "canary.norm_mlp": _LAYER + "MLP 的位大小错误（{low:.3g} 到 {high:.3g} 倍）："
+    "其之前的归一化使用了另一个归一化的权重，或没有权重。",
+    "canary.mlp_factor_some": _LAYER + "MLP 的位 {bits} 是正确值的 {factor:.4g} 倍："
+    "其部分单元（例如一个分片）被多次相加或被缩放。",
     "canary.mlp_order": _LAYER + "MLP 的位 {bits} 互换了位置：请检查分片的顺序。",
     "canary.mlp_pairs": _LAYER
     + "MLP 的位 {bits} 使用了一个单元的 gate 和另一个单元的 up：gate 与 up 的分片不匹配。",
+    "canary.experts_unnormalized": _LAYER + "专家：输出是正确值的 {factor:.3g} 倍，"
+    "像是权重没有在词元的两个专家之间归一化；请检查 norm_topk_prob 或 renormalize。",
+    "canary.experts_one": _LAYER + "专家：词元的两个专家中只有一个完成全部工作；"
+    "请检查选择的专家数（num_experts_per_tok）。",
+    "canary.expert_nothing": _LAYER + "专家 {expert} 没有输出。",
+    "canary.experts_missing": _LAYER + "专家 {experts} 没有输出，像是缺少一个专家分片。",
+    "canary.experts_exchanged": _LAYER + "专家 {a} 与 {b} 互换了。",
+    "canary.expert_copied": _LAYER + "专家 {b} 代替专家 {a} 工作。",
+    "canary.experts_order": _LAYER + "{experts} 个专家的顺序不同（轮转或颠倒）；"
+    "请检查专家如何分片以及路由器如何编号。",
     "canary.mlp": _LAYER + "MLP 中有其他错误：位 {bits} 的 {wrong} 个值不符合任何已知模式。",
     "canary.unknown": "有其他错误：{rows} 行不精确，且不符合任何已知模式。",
     # Servers
@@ -133,6 +167,10 @@ MESSAGES: dict[str, str] = {
     "canary.short": "提示 {prompt} 在 {wanted} 个词元中的第 {count} 个之后结束。",
     "canary.gaps": "词元正确，但其对数概率不正确（提示 {prompt}，最大偏差 {error:.3g}）："
     "请检查最后的归一化、输出头以及 logit 的缩放。",
+    # A cell of the matrix
+    "canary.cell.no_checkpoint": "{device} 不运行任何检查点",
+    "canary.cell.right": "logits 已知的模型每一位都正确。",
+    "canary.cell.wrong": "logits 已知的模型有错误的位：{causes:list}",
     # The page
     "canary.title": "{device} 上的金丝雀",
     "canary.stage": "阶段",
@@ -142,6 +180,19 @@ MESSAGES: dict[str, str] = {
     "canary.stage.chunked": "分块的提示",
     "canary.stage.prefix": "复用的前缀",
     "canary.stage.long": "最长上下文",
+    "canary.stage.aborted": "请求中止后的混合长度",
+    "canary.stage.preempted": "缓存已满",
+    "canary.stage.after": "之后的单个请求",
+    "canary.stage.long_table": "超出原始上下文",
+    "canary.table.short": "短因子表",
+    "canary.table.long": "长因子表",
+    "canary.dropped": "此前中止 {count} 个请求",
+    "canary.preemptions": "{count} 次抢占",
+    "canary.preemptions.none": "未测试抢占：按引擎自己的计数，没有请求失去缓存。",
+    "canary.preemptions.uncounted": "未测试抢占：{device} 不计抢占次数。",
+    "canary.soak.right": "浸泡：{rounds} 轮（{seconds:.0f} 秒）中每一位都正确。",
+    "canary.soak.wrong": "浸泡：第一个错误位出现在第 {first} 轮，{after:.0f} 秒之后；"
+    "{rounds} 轮中有 {wrong} 轮有错误位。",
     "canary.requests_head": "请求数",
     "canary.longest": "最长（词元）",
     "canary.exact_rows": "每一位都正确的行",

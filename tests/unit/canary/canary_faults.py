@@ -7,7 +7,7 @@ from numpy_engine import NumpyEngine
 
 #: Faults that show only where several requests run, or prompts are cut.
 TOGETHER = {"PrefixOfAnother", "RowsExchanged", "RowsRotated", "InputsExchanged"}
-TOGETHER |= {"TableOfAnother", "FirstRowForAll", "DecodeSeesTheNewestHalf"}
+TOGETHER |= {"TablesExchanged", "TableOfAnother", "FirstRowForAll", "DecodeSeesTheNewestHalf"}
 #: Name of the fault: the engine, and the causes of which one must be named.
 FAULTS: dict[str, tuple[type[NumpyEngine], set[str]]] = {}
 
@@ -428,3 +428,147 @@ class Noise(NumpyEngine):
             lost = np.random.default_rng(len(run.ids) + layer).random(x.shape[:2]) < 0.03
             x = np.where(lost[..., None], 0, x)
         return x
+
+
+def positions_zero(which: str):
+    class Zero(NumpyEngine):
+        def x_positions(self, run, positions, what):
+            return 0 * positions if what == which else positions
+
+    return Zero
+
+
+FAULTS["RopeOfKeysAlone"] = (positions_zero("query"), {"rope_keys_only"})
+#: Keys are alike at all positions then, as without any rotation.
+FAULTS["RopeOfQueriesAlone"] = (positions_zero("key"), {"rope_none"})
+
+
+def frequencies(factor: float):
+    class Frequencies(NumpyEngine):
+        def x_frequencies(self, layer: int) -> np.ndarray:
+            return super().x_frequencies(layer) * factor
+
+    return Frequencies
+
+
+for _factor in (1 / 8, 1 / 32, 2.0, 8.0):
+    FAULTS[f"frequencies_{_factor}"] = (frequencies(_factor), {"rope_linear"})
+for _factor in (100.0, 0.01):
+    FAULTS[f"rope_base_{_factor}"] = (base(_factor), {"rope_base"})
+
+
+def lost(layer: int, part: str):
+    class Lost(NumpyEngine):
+        def x_add(self, of: int, what: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            return y if (of, what) == (layer, part) else x + y
+
+    return Lost
+
+
+FAULTS["residual_lost_after_attention"] = (lost(1, "attention"), {"residual"})
+FAULTS["residual_lost_after_mlp"] = (lost(0, "mlp"), {"residual"})
+
+
+@fault("residual_added")
+class BiasInTheResidual(NumpyEngine):
+    def x_residual(self, layer: int, part: str, x: np.ndarray) -> np.ndarray:
+        return x + np.float32(0.25) if (layer, part) == (0, "attention") else x
+
+
+def norm(name: str, other: str | None):
+    class Norm(NumpyEngine):
+        def x_norm(self, of: str) -> np.ndarray:
+            if of != name:
+                return super().x_norm(of)
+            return np.ones_like(super().x_norm(of)) if other is None else super().x_norm(other)
+
+    return Norm
+
+
+_FIRST, _SECOND = "model.layers.1.input_layernorm", "model.layers.1.post_attention_layernorm"
+FAULTS["norm_of_the_mlp_before_attention"] = (norm(_FIRST, _SECOND), {"norm_attention"})
+FAULTS["norm_of_attention_before_the_mlp"] = (norm(_SECOND, _FIRST), {"norm_mlp"})
+FAULTS["norm_of_another_layer"] = (
+    norm("model.layers.0.input_layernorm", _FIRST),
+    {"norm_attention"},
+)
+FAULTS["norm_without_weights"] = (norm(_FIRST, None), {"norm_attention"})
+FAULTS["mlp_norm_without_weights"] = (norm(_SECOND, None), {"norm_mlp"})
+FAULTS["last_norm_without_weights"] = (norm("model.norm", None), {"norm_last"})
+FAULTS["last_norm_of_another"] = (norm("model.norm", _SECOND), {"norm_last"})
+
+
+def projection(layer: int, letter: str, of: int, other: str):
+    class Projection(NumpyEngine):
+        def x_projection(self, at: int, which: str) -> str:
+            found = (of, other) if (at, which) == (layer, letter) else (at, which)
+            return super().x_projection(*found)
+
+    return Projection
+
+
+FAULTS["values_are_keys"] = (projection(0, "v", 0, "k"), {"attention_constant"})
+FAULTS["queries_of_another_layer"] = (projection(0, "q", 1, "q"), {"head_layer"})
+
+
+@fault("layer_order")
+class AttentionOfTheLayerBefore(NumpyEngine):
+    """The second layer's attention reads what the first one read."""
+
+    def _forward(self, run, positions):
+        self.first = None
+        return super()._forward(run, positions)
+
+    def _attention(self, layer, run, positions, x):
+        self.first = x if self.first is None else self.first
+        return super()._attention(layer, run, positions, self.first)
+
+
+@fault("head_shards")
+class LastShardsOfTheHead(NumpyEngine):
+    def x_logits(self, logits: np.ndarray) -> np.ndarray:
+        a, b, c, d = np.split(logits, 4, axis=1)
+        return np.concatenate([a, b, d, c], axis=1)
+
+
+@fault("embedding_tokens")
+class RowsOfTheEmbedding(NumpyEngine):
+    def x_embedding(self, ids: np.ndarray) -> np.ndarray:
+        return super().x_embedding(np.where(ids == 4, 14, np.where(ids == 14, 4, ids)))
+
+
+@fault("output_head")
+class BitOfTheHead(NumpyEngine):
+    def x_logits(self, logits: np.ndarray) -> np.ndarray:
+        logits[:, 6] = -logits[:, 6] / 2
+        return logits
+
+
+@fault("mlp_factor_some")
+class ShardAddedTwice(NumpyEngine):
+    def x_mlp(self, layer: int, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        made = super().x_mlp(layer, gate, up)
+        made[:, made.shape[1] // 2 :] *= 2
+        return made
+
+
+@fault("prefix", "batch_rows", "requests", "block")
+class TablesExchanged(NumpyEngine):
+    """Two requests of a batch read each other's blocks."""
+
+    def x_table(self, layer: int, run) -> list[int]:
+        self.runs = getattr(self, "runs", {}) | {run.request.prompt_id: run}
+        others = {"batch 0": "batch 1", "batch 1": "batch 0"}
+        other = self.runs.get(others.get(run.request.prompt_id, ""))
+        if other is None or not run.tokens:
+            return run.table
+        count = min(len(other.table), len(run.table)) - 3
+        return other.table[:count] + run.table[count:]
+
+
+@fault("slot", "block", "offset")
+class SlotOfAnother(NumpyEngine):
+    """A position is written where another one is."""
+
+    def x_slot(self, layer: int, run, position: int):
+        return super().x_slot(layer, run, 100 if position == 121 else position)

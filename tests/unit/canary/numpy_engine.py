@@ -43,6 +43,9 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
     return values
 
 
+_PARTS = ("gate", "up", "down")
+
+
 class Running:
     """A request in the engine."""
 
@@ -63,16 +66,18 @@ class NumpyEngine:
 
     def __init__(
         self, folder: Path, dtype: str = "float32", *, budget: int = 10**9, page: int = 16,
-        batch: int = 1, prefix: bool = False,
+        batch: int = 1, prefix: bool = False, room: int = 10**9,
     ) -> None:  # fmt: skip
         self.config, self.w = read_checkpoint(folder)
         c = self.config
         self.dtype, self.budget, self.page, self.batch = dtype, budget, page, batch
-        self.prefix = prefix
+        self.prefix, self.room, self.preempted = prefix, room, 0  # room: tokens of the cache
         self.layers, self.heads = c["num_hidden_layers"], c["num_attention_heads"]
         self.kv, self.size = c["num_key_value_heads"], c["head_dim"]
-        self.group = self.heads // self.kv
-        blocks = batch * (c["max_position_embeddings"] // page + 1) * 4
+        self.group, self.root = self.heads // self.kv, self.size
+        if "kv_lora_rank" in c:
+            self.root = self.size + c["qk_nope_head_dim"]
+        blocks = batch * (c["max_position_embeddings"] // page + 1) * 16
         shape = (self.layers, blocks, page, self.kv, self.size)
         self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.free = list(range(blocks))
@@ -92,6 +97,16 @@ class NumpyEngine:
     def x_frequencies(self, layer: int) -> np.ndarray:
         half = self.size // 2
         return self.config["rope_theta"] ** (-np.arange(half) / half)
+
+    def x_long(self, end: int) -> bool:
+        """Whether a forward pass that ends before this position takes the long table."""
+        return end > self.config["rope_parameters"]["original_max_position_embeddings"]
+
+    def x_factors(self, end: int) -> np.ndarray | float:
+        rope = self.config["rope_parameters"]
+        if rope["rope_type"] != "longrope":
+            return 1.0
+        return np.asarray(rope["long_factor" if self.x_long(end) else "short_factor"])
 
     def x_rotate(self, x: np.ndarray, angles: np.ndarray) -> np.ndarray:
         half = self.size // 2
@@ -122,6 +137,16 @@ class NumpyEngine:
     def x_residual(self, layer: int, part: str, x: np.ndarray) -> np.ndarray:
         return x
 
+    def x_add(self, layer: int, part: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return x + y
+
+    def x_norm(self, name: str) -> np.ndarray:
+        return self.w[name + ".weight"]
+
+    def x_projection(self, layer: int, letter: str) -> str:
+        """Whose weights the queries, keys or values of a layer have."""
+        return f"model.layers.{layer}.self_attn.{letter}_"
+
     def x_final(self, x: np.ndarray) -> np.ndarray:
         return x
 
@@ -131,6 +156,15 @@ class NumpyEngine:
     def x_rows(self, step: list[Running]) -> None:
         """After a step: every run's newest row is ``rows[-1]``."""
 
+    def x_preempt(self, run: Running) -> None:
+        """A request loses its blocks, and begins again in others."""
+        self._give_back(run)
+        run.table = [self.free.pop() for _ in run.table]
+        run.done = 0
+
+    def x_abort(self, run: Running) -> None:
+        self._give_back(run)
+
     # The engine
 
     def r(self, x: np.ndarray) -> np.ndarray:
@@ -139,8 +173,9 @@ class NumpyEngine:
     def open(self) -> Opened:
         c = self.config
         return Opened(
-            c["vocab_size"], c["max_position_embeddings"], self.dtype, EngineFacts(), {},
-            LoadFigures(),
+            c["vocab_size"], c["max_position_embeddings"], self.dtype,
+            EngineFacts(block_size=self.page), {},
+            LoadFigures(kv_cache_tokens=float(self.room) if self.room < 10**9 else None),
         )  # fmt: skip
 
     def close(self) -> None:
@@ -149,14 +184,45 @@ class NumpyEngine:
     def generate(
         self, requests: Sequence[Request], on_token: Callable[[], None] = ignore_token
     ) -> Iterator[Completion]:
-        waiting, running = list(requests), []
-        while waiting or running:
-            while waiting and len(running) < self.batch:
-                running.append(self._start(waiting.pop(0)))
-            self._step(running)
-            for run in [r for r in running if self._finished(r)]:
-                running.remove(run)
-                yield self._end(run)
+        waiting: list[Request | Running] = list(requests)
+        running: list[Running] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.batch:
+                    first = waiting[0]
+                    ids = first.ids if isinstance(first, Running) else first.prompt_token_ids
+                    if running and self._used(running) + self._blocks(len(ids) + 1) > self._most:
+                        break
+                    waiting.pop(0)
+                    running.append(first if isinstance(first, Running) else self._start(first))
+                while len(running) > 1 and self._used(running) > self._most:
+                    waiting.insert(0, running.pop())
+                    self.preempted += 1
+                    self.x_preempt(waiting[0])
+                self._step(running)
+                for run in [r for r in running if self._finished(r)]:
+                    running.remove(run)
+                    yield self._end(run)
+        finally:
+            for run in running:
+                self.x_abort(run)
+
+    def counters(self) -> dict[str, int]:
+        return {"preemptions": self.preempted}
+
+    @property
+    def _most(self) -> int:
+        return self.room // self.page - 1
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self.page)
+
+    def _used(self, running: list[Running]) -> int:
+        return sum(self._blocks(len(run.ids)) for run in running)
+
+    def _give_back(self, run: Running) -> None:
+        kept = set(self.kept.values())
+        self.free = [block for block in run.table if block not in kept] + self.free
 
     def _start(self, request: Request) -> Running:
         longest = len(request.prompt_token_ids) + max(
@@ -219,26 +285,54 @@ class NumpyEngine:
         for layer in range(self.layers):
             name = f"model.layers.{layer}."
             a = self._attention(layer, run, positions, self._norm(x, name + "input_layernorm"))
-            x = self.r(x + self.x_residual(layer, "attention", a))
+            x = self.r(self.x_add(layer, "attention", x, self.x_residual(layer, "attention", a)))
             n = self._norm(x, name + "post_attention_layernorm")
-            gate = self.r(n @ self.w[name + "mlp.gate_proj.weight"].T)
-            up = self.r(n @ self.w[name + "mlp.up_proj.weight"].T)
-            m = self.r(self.x_mlp(layer, gate, up)) @ self.w[name + "mlp.down_proj.weight"].T
-            x = self.r(x + self.x_residual(layer, "mlp", self.r(m)))
+            moe = name + "block_sparse_moe."
+            if moe + "gate.weight" in self.w:
+                m = self._mixture(layer, moe, n)
+            else:
+                m = self._mlp(layer, n, [f"{name}mlp.{p}_proj.weight" for p in _PARTS])
+            x = self.r(self.x_add(layer, "mlp", x, self.x_residual(layer, "mlp", m)))
         x = self.x_final(self._norm(x, "model.norm"))
         return self.x_logits(self.r(x @ self.w["lm_head.weight"].T))
 
+    def _mlp(self, layer: int, n: np.ndarray, names: list[str]) -> np.ndarray:
+        gate, up = (self.r(n @ self.w[name].T) for name in names[:2])
+        return self.r(self.r(self.x_mlp(layer, gate, up)) @ self.w[names[2]].T)
+
+    def _mixture(self, layer: int, name: str, n: np.ndarray) -> np.ndarray:
+        weights = self.x_route(layer, self.r(n @ self.w[name + "gate.weight"].T))
+        total = np.zeros_like(n)
+        for expert in range(weights.shape[1]):
+            whose = self.x_expert(layer, expert)
+            made = self._mlp(layer, n, [f"{name}experts.{whose}.w{i}.weight" for i in (1, 3, 2)])
+            total = self.r(total + self.r(made * self.r(weights[:, [expert]])))
+        return total
+
+    def x_expert(self, layer: int, expert: int) -> int:
+        """Whose weights an expert has."""
+        return expert
+
+    def x_route(self, layer: int, scores: np.ndarray) -> np.ndarray:
+        """The weight of each expert, 0 for those that are not chosen."""
+        share = np.exp(scores - scores.max(axis=1, keepdims=True))
+        share = share / share.sum(axis=1, keepdims=True)
+        best = np.argsort(-share, axis=1, kind="stable")[:, :2]
+        kept = np.zeros_like(share)
+        np.put_along_axis(kept, best, np.take_along_axis(share, best, 1), 1)
+        return kept / kept.sum(axis=1, keepdims=True)
+
     def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
         size = np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.config["rms_norm_eps"]))
-        return self.r(self.r(x / size) * self.w[name + ".weight"])
+        return self.r(self.r(x / size) * self.x_norm(name))
 
     def _attention(
         self, layer: int, run: Running, positions: np.ndarray, x: np.ndarray
     ) -> np.ndarray:
-        q, k, v = (self._project(layer, letter, x) for letter in "qkv")
+        q, k, v = self._projected(layer, x)
         q, k = self.x_heads(layer, "query", q, run), self.x_heads(layer, "key", k, run)
         v = self.x_heads(layer, "value", v, run)
-        turn = self.x_frequencies(layer)
+        turn = self.x_frequencies(layer) / self.x_factors(int(positions[-1]) + 1)
         q, k = (
             self.r(self.x_rotate(y, np.outer(self.x_positions(run, positions, which), turn)))
             for which, y in (("query", q), ("key", k))
@@ -252,17 +346,40 @@ class NumpyEngine:
             self.x_repeat(c[layer, table].reshape(-1, self.kv, self.size)[:count])
             for c in (self.keys, self.values)
         )
-        score = self.r(np.einsum("ihd,jhd->hij", q, keys)) / np.sqrt(self.size)
+        score = self.r(np.einsum("ihd,jhd->hij", q, keys)) / np.sqrt(self.root)
         seen = self.x_visible(layer, run, positions[:, None], np.arange(count)[None, :])
         score = np.where(seen, score, -1e30)
         weight = np.exp(score - score.max(-1, keepdims=True))
         weight = self.r(weight / weight.sum(-1, keepdims=True))
         out = self.r(np.einsum("hij,jhd->ihd", weight, values))
-        out = self.x_heads(layer, "output", out, run).reshape(len(positions), -1)
+        out = self.x_heads(layer, "output", out, run)
+        if "kv_lora_rank" in self.config:
+            out = np.pad(out, ((0, 0), (0, 0), (0, self.config["v_head_dim"] - self.size)))
+        out = out.reshape(len(positions), -1)
         return self.r(out @ self.w[f"model.layers.{layer}.self_attn.o_proj.weight"].T)
 
+    def _projected(self, layer: int, x: np.ndarray) -> list[np.ndarray]:
+        """Queries, keys and values; of latent attention in the form of the others: its
+        dimensions without positions are zeros, and planes lie in two halves."""
+        if "kv_lora_rank" not in self.config:
+            return [self._project(layer, letter, x) for letter in "qkv"]
+        c, name = self.config, f"model.layers.{layer}.self_attn."
+        rank, nope = c["kv_lora_rank"], c["qk_nope_head_dim"]
+        q = self.r(x @ self.w[name + "q_proj.weight"].T).reshape(len(x), self.heads, -1)
+        both = self.r(x @ self.w[name + "kv_a_proj_with_mqa.weight"].T)
+        size = np.sqrt((both[:, :rank] ** 2).mean(-1, keepdims=True) + np.float32(1e-6))
+        latent = self.r(self.r(both[:, :rank] / size) * self.w[name + "kv_a_layernorm.weight"])
+        kv = self.r(latent @ self.w[name + "kv_b_proj.weight"].T).reshape(len(x), self.heads, -1)
+        assert not kv[..., :nope].any()
+        assert not q[..., :nope].any()
+        k = np.repeat(both[:, None, rank:], self.heads, axis=1)
+        v = np.zeros((len(x), self.heads, self.size), np.float32)
+        v[..., :2] = kv[..., nope : nope + 2]
+        halves = [np.concatenate([y[..., 0::2], y[..., 1::2]], -1) for y in (q[..., nope:], k)]
+        return [*halves, v]
+
     def _project(self, layer: int, letter: str, x: np.ndarray) -> np.ndarray:
-        name = f"model.layers.{layer}.self_attn.{letter}_"
+        name = self.x_projection(layer, letter)
         y = x @ self.w[name + "proj.weight"].T
         y = self.r(y + self.w.get(name + "proj.bias", np.float32(0))).reshape(len(x), -1, self.size)
         if name + "norm.weight" in self.w:

@@ -11,8 +11,9 @@ from canary_faults import FAULTS, TOGETHER
 from numpy_engine import NumpyEngine
 
 from harness.canary.checkpoint import save
+from harness.canary.plan import CanaryPlan
 from harness.canary.result import Canary
-from harness.canary.run import CanaryPlan, on_device
+from harness.canary.run import on_device
 from harness.canary.sizes import Sizes
 from harness.canary.stages import Abilities
 from harness.devices.spec import DeviceSpec
@@ -54,7 +55,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def run(engine: NumpyEngine, sizes: Sizes, able: Abilities) -> Canary:
-    plan = Plan(sizes, DeviceSpec("fake"), able)
+    plan = Plan(sizes, DeviceSpec("fake"), asked=able)
     return on_device(plan, engine, engine.open(), Silent(), time.monotonic())
 
 

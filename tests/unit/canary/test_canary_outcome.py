@@ -19,6 +19,7 @@ from harness.cli.main import app
 from harness.errors import HarnessError, UsageError
 from harness.messages.tables import MESSAGES
 from harness.report.canary import canary_lines, to_html, write_canary
+from harness.session.canary import cell_of
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,15 @@ def test_lines_and_page_name_the_cause_in_both_languages(
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == page
 
 
+def test_as_a_cell_of_the_matrix_it_fails_with_the_cause(wrong: Canary) -> None:
+    cell = cell_of(wrong)
+    assert (cell.name, cell.status) == ("canary", "FAIL")
+    assert cell.rows_equal < cell.rows
+    assert "KV heads 0 and 1" in cell.sentence
+    right = cell_of(wrong.model_copy(update={"outcome": "EXACT", "findings": ()}))
+    assert right.status == "PASS"
+
+
 def test_both_tables_have_the_same_causes_in_the_same_order() -> None:
     names = [[k for k in MESSAGES[lang] if k.startswith("canary.")] for lang in ("en", "zh")]
     assert names[0] == names[1]
@@ -58,7 +68,7 @@ def test_every_cause_with_a_text_is_named_somewhere() -> None:
     page = [root / "report" / "canary.py", root / "report" / "templates" / "canary.html.j2"]
     files = [*(root / "canary").glob("*.py"), *page]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files).replace("'", '"')
-    built = ("rope_", "head_", "kv_", "stage.", "line.", "probe.")
+    built = ("rope_", "head_", "kv_", "stage.", "line.", "probe.", "cell.", "table.", "expert")
     built += ("exact_rows", "longest", "right_tokens", "seconds", "requests_head")
     for key in MESSAGES["en"]:
         name = key.removeprefix("canary.")

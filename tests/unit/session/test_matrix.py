@@ -16,6 +16,7 @@ from harness.process.progress import Silent
 from harness.recording.context import Context
 from harness.recording.format import Recording
 from harness.recording.recorder import Options
+from harness.session.canary import canary_cell
 from harness.session.matrix import (
     CELLS,
     MatrixPlan,
@@ -107,17 +108,22 @@ def test_the_repeat_is_the_determinism_gate() -> None:
 def test_every_cell_is_there_and_says_why_it_did_not_run() -> None:
     cells = run_matrix(plan(), compare(CANDIDATE, BASELINE), Silent())
     assert tuple(c.name for c in cells) == CELLS
-    assert [c.status for c in cells] == ["PASS"] + ["NOT_RUN"] * 4
+    assert [c.status for c in cells] == ["PASS"] + ["NOT_RUN"] * 5
     assert "runs one request at a time" in cells[1].sentence
     assert "no graphs" in cells[2].sentence
 
 
 def test_an_engine_that_does_not_start_with_the_change_shows_nothing() -> None:
     candidate = on_vllm(batch_size=1)
-    plan_ = MatrixPlan(candidate, BASELINE, SUITE, DeviceSpec("vllm-cpu"), plan().open_target)
+    opened = plan().open_target
+    plan_ = MatrixPlan(
+        candidate, BASELINE, SUITE, DeviceSpec("vllm-cpu"), opened,
+        canary=lambda spec, dtype, progress: canary_cell(DeviceSpec("fake"), dtype, progress),
+    )  # fmt: skip
     cells = run_matrix(plan_, compare(CANDIDATE, BASELINE), Silent())
-    assert {c.sentence for c in cells[1:]} == {"Not run: it does not start."}
-    assert {c.status for c in cells[1:]} == {"INCONCLUSIVE"}
+    assert {c.sentence for c in cells[1:-1]} == {"Not run: it does not start."}
+    assert {c.status for c in cells[1:-1]} == {"INCONCLUSIVE"}
+    assert cells[-1].sentence == "Not run: fake runs no checkpoint."
 
 
 def test_what_is_changed_is_the_opposite_of_what_was_in_force() -> None:
