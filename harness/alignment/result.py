@@ -114,8 +114,9 @@ class Figures(StrictModel):
     Definitions: ``ttft_s`` request handed over to first token; ``itl_s`` the
     gaps between tokens; ``decode_tpot_s`` = (last - first) / (n - 1) of a
     request; ``decode_tok_s`` tokens after the first over their time, summed
-    over requests; ``total_tok_s`` output tokens over the requests' time.
-    ``samples`` counts requests, ``gaps`` the gaps.
+    over requests; ``total_tok_s`` output tokens over the requests' time; ``mean_e2e_s``
+    the mean time of a request, from its hand-over to its last token.
+    ``samples`` counts requests, ``gaps`` the gaps, ``output_tokens`` the tokens.
     """
 
     load_s: float | None
@@ -126,6 +127,14 @@ class Figures(StrictModel):
     total_tok_s: float | None
     samples: int
     gaps: int
+    mean_e2e_s: float | None = None
+    output_tokens: int | None = None
+
+    @classmethod
+    def measured(cls) -> tuple[str, ...]:
+        """Names of the figures, without the counts of what they were taken of."""
+        counts = ("samples", "gaps", "output_tokens")
+        return tuple(name for name in cls.model_fields if name not in counts)
 
 
 class Performance(StrictModel):

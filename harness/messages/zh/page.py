@@ -39,6 +39,25 @@ MESSAGES: dict[str, str] = {
     "hero.flips.note": "共 {all} 个位置：上文相同而词元不同（{percent}）",
     "hero.fields": "必须相同却不同的字段",
     "hero.fields.note": "{names}",
+    # Why, and what next
+    "why.token.DIVERGENT": "首个未通过的词元：提示 {id}，位置 {n}。在“{before}”之后，待测选择"
+    "“{candidate}”，"
+    "参考选择“{reference}”：偏移 {shift}，容差 {tolerance}。",
+    "why.token.SILENT_DRIFT": "首个未通过的词元：提示 {id}，位置 {n}。在“{before}”之后，双方都选择"
+    "“{reference}”，但领先量移动了 {shift}，容差 {tolerance}。",
+    "why.token.NONFINITE": "首个未通过的词元：提示 {id}，位置 {n}。在“{before}”之后，待测的 "
+    "logit 为 "
+    "NaN 或无穷大；参考选择“{reference}”。",
+    "why.place": "harness locate 发现误差始于 {module}。",
+    "why.place.none": "harness locate 没有发现误差超出噪声的模块。",
+    "why.next": "下一步：",
+    "why.next.diagnose": "查找原因：",
+    "why.next.locate": "查找误差开始的模块：",
+    "why.next.look": "打开下面首个未通过的提示。",
+    "why.next.INCONCLUSIVE": "查看未定的判据：其中说明怎样才能判定。",
+    "why.next.NON_DETERMINISTIC": "设置设备的确定性变量（docs/ascend.md，Run）后重新运行；判据 "
+    "determinism 说明有多少行不同。",
+    "why.next.NOT_COMPARABLE": "让列出的字段相同，或允许其不同（--allow-weights、--allow-dtype）。",
     # What was compared
     "compared": "比较对象",
     "compared.yes": "两份记录可以比较：必须相同的字段没有差异。",
@@ -146,11 +165,29 @@ MESSAGES: dict[str, str] = {
     "equal.of": "总数",
     "equal.first": "首个不同处",
     "equal.more": "另有 {n} 个提示只在 JSON 中。",
+    # Inputs and outputs
+    "texts": "输入与输出",
+    "texts.help": "每个提示的内容，以及双方各自生成的文本。文本相同不能证明移植正确，不同也不能"
+    "证明错误："
+    "由判据说明。",
+    "texts.help.context": "每个提示的内容、待测生成的文本，以及所有臂共用的上文词元：参考在此没"
+    "有自己的文本。",
+    "texts.input": "输入",
+    "texts.equal": "相同",
+    "texts.other": "不同",
+    "texts.parted": "在词元 {n} 之前相同",
+    "texts.counts": "待测 {a} 个词元，用时 {b}；参考 {c} 个词元，用时 {d}",
+    "texts.no": "没有文本",
+    "texts.folded": "另有 {n} 个提示",
+    "texts.left_out": "另有 {n} 个提示只在 JSON 中。",
     # One prompt
     "prompt.text": "提示内容",
     "prompt.tokens": "词元",
-    "prompt.forced": "没有自由生成，这里是上文词元。",
-    "prompt.pairs": "上文词元；待测自由生成的词元如有不同，列在其下。",
+    "prompt.forced": "没有自由生成，这里是上文词元。· 表示该词元是前一个词元中字符的后续部分；"
+    "\\xe4 表示不完整字符的一个字节。",
+    "prompt.pairs": "上文词元；待测自由生成的词元如有不同，列在其下。· 表示该词元是前一个词元中"
+    "字符的"
+    "后续部分；\\xe4 表示不完整字符的一个字节。",
     "prompt.left": "自由生成在位置 {n} 偏离上文。",
     "prompt.keys": "选择一个词元查看其数值；← → 移动，↑ ↓ 跳到下一个有标记的词元。",
     "prompt.before": "在此之前省略 {n} 个词元。",
@@ -228,6 +265,13 @@ MESSAGES: dict[str, str] = {
     "performance": "性能",
     "performance.samples": "中位数：待测 {a} 个请求、{b} 个间隔，参考 {c} 个请求、{d} 个间隔。",
     "performance.note": "比值：待测除以参考。仅作记录，不参与判定。",
+    "performance.speed.faster": "待测的速度是参考的 {times} 倍：每秒 {a} 个输出词元，参考为 "
+    "{b} 个。",
+    "performance.speed.slower": "待测的用时是参考的 {times} 倍：每秒 {a} 个输出词元，参考为 "
+    "{b} 个。",
+    "performance.speed.alike": "待测与参考速度相同：每秒 {a} 个输出词元，参考为 {b} 个。",
+    "performance.speed.unknown": "无法得知待测与参考的速度之比：其中一方没有计时。",
+    "performance.where": "{role}：{device}，主机 {host}；{when}。",
     "performance.void": "已划去：判定为 {verdict}。结果不同的计算，快慢没有意义。",
     "figure": "指标",
     "ratio": "比值",
@@ -235,6 +279,10 @@ MESSAGES: dict[str, str] = {
     "better.lower": "越低越好",
     "better.higher": "越高越好",
     "definition": "定义",
+    "figure.samples": "提示数",
+    "figure.samples.is": "计时的请求数",
+    "figure.output_tokens": "输出词元数",
+    "figure.output_tokens.is": "所有计时请求的词元数之和",
     "figure.load_s": "加载",
     "figure.load_s.is": "打开设备：从零到模型加载完成",
     "figure.ttft_s": "首词元时间",
@@ -243,16 +291,18 @@ MESSAGES: dict[str, str] = {
     "figure.itl_s.is": "相邻两个词元的间隔，取所有间隔",
     "figure.decode_tpot_s": "每词元时间",
     "figure.decode_tpot_s.is": "单个请求的（末 − 首）/（n − 1）",
-    "figure.e2e_s": "端到端时间",
-    "figure.e2e_s.is": "从提交请求到最后一个词元",
-    "figure.prefill_tok_s": "每秒 prefill 词元数",
-    "figure.prefill_tok_s.is": "提示词元数除以首词元时间",
+    "figure.mean_e2e_s": "平均延迟",
+    "figure.mean_e2e_s.is": "从提交请求到最后一个词元，取各请求的平均值",
     "figure.decode_tok_s": "每秒 decode 词元数",
     "figure.decode_tok_s.is": "首个之后的词元数除以其用时，对各请求求和",
     "figure.total_tok_s": "每秒词元数",
     "figure.total_tok_s.is": "输出词元数除以请求总用时，含首词元",
-    "figure.peak_memory_bytes": "峰值内存",
-    "figure.peak_memory_bytes.is": "设备上占用内存的最大值",
+    "figure.weights_bytes": "权重",
+    "figure.weights_bytes.is": "模型参数占用的内存",
+    "figure.peak_device_bytes": "加速卡内存峰值",
+    "figure.peak_device_bytes.is": "加速卡上占用内存的最大值",
+    "figure.peak_rss_bytes": "主机进程内存峰值",
+    "figure.peak_rss_bytes.is": "主机上占用内存的最大值",
     # Optional parts
     "matrix": "配置矩阵",
     "matrix.help": "同一测试集在引擎其他配置下的结果。",

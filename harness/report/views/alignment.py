@@ -29,6 +29,8 @@ from harness.report.views.prompt import (
 )
 from harness.report.views.scope import ScopeRow, could_see
 from harness.report.views.sections import Sections, sections
+from harness.report.views.texts import Texts, texts
+from harness.report.views.why import Why, why
 from harness.statistics.intervals import Interval
 
 #: Prompts that only flip, in a short report.
@@ -44,7 +46,7 @@ _POSITION_WEIGHT = 250
 #: Sections of a page after the verdict, in order.
 PARTS = (
     *("gates", "diagnosis", "equal_tokens", "equal_texts"),
-    *("prompts", "heat", "scatter", "survival", "depth", "compared", "scope"),
+    *("prompts", "texts", "heat", "scatter", "survival", "depth", "compared", "scope"),
     *("performance", "matrix", "doctor", "magnifier", "reproduce"),
 )
 
@@ -72,6 +74,7 @@ class AlignmentView:
     mark: str
     sentence: Said
     hero: tuple[HeroView, ...]
+    why: Why
     error_ratio: Said
     top_k_error_ratio: Said
     flips: int
@@ -83,6 +86,7 @@ class AlignmentView:
     could_see: tuple[ScopeRow, ...]
     prompts: tuple[PromptView, ...]
     embedded: tuple[int, ...]
+    texts: Texts | None
     performance: PerformanceView
     arms: tuple[Arm, ...]
     compared: tuple[EnvironmentRow, ...]
@@ -98,6 +102,7 @@ class AlignmentView:
             "diagnosis": self.sections.diagnosis is not None,
             "scope": bool(self.could_see),
             **{name: self._equal == name for name in ("equal_tokens", "equal_texts")},
+            "texts": self.texts is not None,
             "heat": bool(self.prompts),
             "scatter": any(_has_shift(p) for p in self.source.prompts),
             "survival": bool(self.prompts),
@@ -168,6 +173,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         mark=VERDICT_MARK[tone],
         sentence=said_of(alignment),
         hero=hero(alignment),
+        why=why(alignment),
         error_ratio=interval(alignment.error_ratio),
         top_k_error_ratio=interval(alignment.top_k_error_ratio),
         flips=flip_count(alignment),
@@ -182,6 +188,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
             for n, prompt in enumerate(alignment.prompts)
         ),
         embedded=embedded,
+        texts=texts(alignment, anchor, embedded),
         performance=performance_view(alignment),
         arms=arms,
         compared=compared_rows(alignment),
@@ -212,7 +219,8 @@ def embedded_prompts(prompts: Sequence[PromptAlignment], budget: int) -> tuple[i
 
 def _weight(prompt: PromptAlignment) -> int:
     texts = len(prompt.text) + len(prompt.context_text) + len(prompt.candidate_text)
-    return _PROMPT_WEIGHT + texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
+    # They stand in the list of texts too, at most MOST_TEXT of each.
+    return _PROMPT_WEIGHT + 2 * texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
 
 
 def _by_need(gate: GateView) -> int:
