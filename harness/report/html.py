@@ -40,6 +40,7 @@ def to_html(alignments: Sequence[Alignment], language: Language = "en") -> str:
         embedded=[embed(view) for view in shown],
         overview=overview(shown) if len(shown) > 1 else None,
         language=language,
+        words=WORDS,
         title=_title(shown),
         style=Markup(stylesheet()),  # noqa: S704 - the project's own file
         script=Markup(source("report.js")),  # noqa: S704 - the project's own file
@@ -62,6 +63,14 @@ _LABELS = {
     "kt": "tolerance",
     "ke": "error_ratio",
 }
+
+
+#: What the glossary of a page explains, in its order.
+WORDS = (
+    *("candidate", "reference", "oracle", "control", "baseline", "arm", "context"),
+    *("position", "logit", "gate", "error", "error_ratio", "interval"),
+    *("flip", "divergence", "margin", "shift", "tolerance", "class"),
+)
 
 
 @lru_cache(maxsize=1)

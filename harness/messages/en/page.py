@@ -91,6 +91,9 @@ MESSAGES: dict[str, str] = {
     "made": "recorded",
     "file": "file",
     "judged": "Judged {when}.",
+    "origin.commit": "Commit {commit}.",
+    "origin.branch": "Branch {branch}.",
+    "origin.run": "Run of CI",
     # Gates
     "gates": "Gates",
     "gates.none": "No gate was run.",
@@ -107,6 +110,70 @@ MESSAGES: dict[str, str] = {
     "interval": "{value} ({low} to {high})",
     "interval.none": "{value} (no interval)",
     "warnings": "Warnings",
+    # Words
+    "words": "Words",
+    "words.help": "What the words mean, choose one:",
+    "word.candidate": "candidate",
+    "word.candidate.is": "The device that is judged, and what it recorded.",
+    "word.reference": "reference",
+    "word.reference.is": "Transformers on the same weights in the same dtype: what the "
+    "candidate is held "
+    "against.",
+    "word.oracle": "oracle",
+    "word.oracle.is": "Transformers in float32. What an arm differs from it is that arm's error.",
+    "word.control": "control",
+    "word.control.is": "A correct computation by another kernel path, such as eager attention. "
+    "It shows "
+    "how much a correct port may differ.",
+    "word.baseline": "baseline",
+    "word.baseline.is": "Reference, oracle and controls of one model, suite and dtype.",
+    "word.arm": "arm",
+    "word.arm.is": "A recording in its role: candidate, reference, oracle or control.",
+    "word.context": "context tokens",
+    "word.context.is": "The tokens that all arms follow, so that every position is judged "
+    "after the same"
+    " text.",
+    "word.position": "position",
+    "word.position.is": "One generated token of one prompt, counted from 0, with the logits "
+    "that it was "
+    "chosen by.",
+    "word.logit": "logit",
+    "word.logit.is": "The model's score for one token before it chooses. The token with the "
+    "largest "
+    "one is chosen.",
+    "word.gate": "gate",
+    "word.gate.is": "One figure held against its limit. PASS, WARN, FAIL, INCONCLUSIVE (not enough "
+    "data) or NOT_RUN.",
+    "word.flip": "flip",
+    "word.flip.is": "At one position, after the same tokens, the candidate would choose "
+    "another token"
+    " than the reference. Tokens differ where there is at least one.",
+    "word.divergence": "divergence",
+    "word.divergence.is": "The first position at which the candidate's free run and the "
+    "context have other "
+    "tokens. After it the texts are different ones.",
+    "word.error": "error",
+    "word.error.is": "How far the logits of a position are from the oracle's: root mean square "
+    "over "
+    "the vocabulary.",
+    "word.error_ratio": "error ratio",
+    "word.error_ratio.is": "The candidate's error over the reference's own. About 1 is "
+    "rounding; a fault "
+    "makes it larger.",
+    "word.margin": "margin",
+    "word.margin.is": "How far the reference's chosen token leads the next one, in logits. A small "
+    "margin flips easily.",
+    "word.shift": "shift",
+    "word.shift.is": "By how much the candidate changed the margin, in logits.",
+    "word.tolerance": "tolerance",
+    "word.tolerance.is": "The largest shift that noise explains at that position, measured on the "
+    "baseline's own arms.",
+    "word.class": "class",
+    "word.class.is": "What a position is: EXACT, TIE, NEAR_TIE (a flip that noise explains), "
+    "SILENT_DRIFT, DIVERGENT or NONFINITE (these three fail).",
+    "word.interval": "95 % interval",
+    "word.interval.is": "Where the figure would lie with other prompts of this kind, in 95 of "
+    "100 cases.",
     # What each gate asks
     "asks.error_ratio": "Root-mean-square logit error against the float32 oracle, candidate over "
     "reference.",
@@ -259,10 +326,16 @@ MESSAGES: dict[str, str] = {
     "survival.left": "still equal",
     "survival.share": "share",
     "depth": "Error over depth",
-    "depth.help": "Error of each module's output, in the model's order.",
+    "depth.help": "Error of each module's output, in the model's order, as harness locate found "
+    "it. Where the candidate's line leaves the noise for good, the fault begins.",
     "depth.module": "module",
     "depth.error": "candidate",
     "depth.noise": "noise",
+    "depth.ratio": "candidate over reference",
+    "depth.here": "begins here",
+    "depth.place": "The part of it that leaves the noise: {place}.",
+    "depth.go_on": "To go on: prompt {id}, position {n}; harness locate --json holds its token ids "
+    "and a configuration for msprobe.",
     "axis.position": "position",
     # Performance
     "performance": "Performance",
@@ -379,6 +452,7 @@ MESSAGES: dict[str, str] = {
     "out: the comment has no room for them.",
     "md.flipping.cut": "{n} more {n:prompt has|prompts have} a flip and no failing position: see "
     "the HTML report.",
+    "md.gates": "All gates ({n})",
     "md.more": "{n} more {n:is|are} left out.",
     "md.environment.cut": "Shown: {a} of {b} {b:field|fields}, {c} of {d} {d:arm|arms}.",
     "md.against": "Candidate {candidate} on {device} ({dtype}) against {reference} on "

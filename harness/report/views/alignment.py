@@ -33,6 +33,14 @@ from harness.report.views.texts import Texts, texts
 from harness.report.views.why import Why, why
 from harness.statistics.intervals import Interval
 
+#: Which word explains which figure.
+_WORDS = {
+    "hero.failed": "gate",
+    "hero.undecided": "gate",
+    "hero.error_ratio": "error_ratio",
+    "hero.beyond": "tolerance",
+    "hero.flips": "flip",
+}
 #: Prompts that only flip, in a short report.
 MOST_FLIPPING = 3
 #: Characters of tokens, figures and texts that the details of one report may
@@ -53,7 +61,8 @@ PARTS = (
 
 @dataclass(frozen=True)
 class HeroView:
-    """One of the figures that carry the verdict; with an interval where it has one."""
+    """One of the figures that carry the verdict; with an interval where it has one. ``word``
+    is the one of the glossary that explains its label."""
 
     label: str
     value: str
@@ -61,6 +70,11 @@ class HeroView:
     tone: str
     interval: Interval | None = None
     limit: float | None = None
+
+    @property
+    def word(self) -> str | None:
+        """Key of the word, None where the label says all."""
+        return _WORDS.get(self.label)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,22 @@ from harness.report.characters import GOES_ON, whole_characters
 from harness.report.language import Said, said
 from harness.report.text import number, shortened
 
-#: Tokens of the text before the one that fails, and characters of one token.
-_BEFORE, _MOST = 12, 40
+#: Tokens and characters of the text before the one that fails, and characters of one token.
+_BEFORE, _SHOWN, _MOST = 12, 60, 40
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that fails: ``key`` names the message, which takes the other fields."""
+
+    key: str
+    id: str
+    n: int
+    before: str
+    candidate: str
+    reference: str
+    shift: str
+    tolerance: str
 
 
 @dataclass(frozen=True)
@@ -23,7 +37,7 @@ class Why:
     """``token`` is the first that fails, None where none does; ``place`` where ``locate``
     found that the error begins; ``next`` what to do, with ``command`` where one does it."""
 
-    token: Said | None
+    token: Token | None
     place: Said | None
     next: Said | None
     command: str | None
@@ -54,17 +68,19 @@ def _failing(alignment: Alignment) -> Iterator[tuple[PromptAlignment, int]]:
             yield prompt, first
 
 
-def _token(alignment: Alignment, prompt: PromptAlignment, n: int) -> Said:
+def _token(alignment: Alignment, prompt: PromptAlignment, n: int) -> Token:
     at = prompt.positions
     before = prompt.context_token_ids[max(0, n - _BEFORE) : n]
     pieces = [alignment.piece(token) for token in before]
-    text = "".join(p for p in whole_characters(pieces, prompt.context_text) if p != GOES_ON)
+    text = prompt.text * (n < _BEFORE) + "".join(
+        p for p in whole_characters(pieces, prompt.context_text) if p != GOES_ON
+    )
     mine, theirs = (_named(alignment, side[n]) for side in (at.candidate_token, at.reference_token))
-    return said(
-        f"why.token.{at.class_[n]}",
+    return Token(
+        key=f"why.token.{at.class_[n]}",
         id=prompt.id,
         n=n,
-        before=("…" if n > _BEFORE else "") + text.replace("\n", "↵"),
+        before="…" * (n > _BEFORE or len(text) > _SHOWN) + text[-_SHOWN:].replace("\n", "↵"),
         candidate=mine,
         reference=theirs,
         shift=number(at.shift[n]),
@@ -81,7 +97,9 @@ def _next(alignment: Alignment) -> tuple[str, str | None]:
     verdict = alignment.verdict
     if verdict not in ("DRIFT", "DIVERGENT"):
         return verdict, None
-    if alignment.diagnosis is None and _diagnosable(alignment):
+    # What is not finite has no direction that could be explained.
+    finite = not alignment.classes.get("NONFINITE")
+    if alignment.diagnosis is None and finite and _diagnosable(alignment):
         return "diagnose", _diagnose(alignment)
     if alignment.locate is None and alignment.candidate.device != "tokens":
         return "locate", _locate(alignment)
