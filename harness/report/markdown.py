@@ -63,8 +63,13 @@ def marker(alignments: Sequence[Alignment]) -> str:
     each device, model, suite and dtype."""
     arms = [alignment.candidate for alignment in alignments]
     words = {"-".join((a.device, a.model.name, a.suite.name, a.dtype)) for a in arms}
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(sorted(words)))[:120].strip("-.")
-    return f"<!-- harness-report {name} -->"
+    return marker_of("report", *sorted(words))
+
+
+def marker_of(kind: str, *words: str) -> str:
+    """A comment of HTML that holds nothing but letters, digits, dots and single dashes."""
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words))[:120].strip("-.")
+    return f"<!-- harness-{kind} {name} -->"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ MESSAGES: dict[str, str] = {
     "theme.light": "Light",
     "theme.dark": "Dark",
     "skip": "Skip to the verdict",
+    "skip.main": "Skip to the outcome",
     "footer": "One file, complete in itself: it makes no request. Escapes such as {escape} stand "
     "for characters that cannot be seen.",
     "none": "none",

@@ -17,6 +17,9 @@ MESSAGES: dict[str, str] = {
     "bench.not_right": "该设备的词元尚未证明是正确的；请勿采信以下数值",
     "bench.interrupted": "本次测试曾被中断，这里是已完成的部分。",
     "bench.warning": "警告：{text}",
+    "bench.best.decode_tok_s": "每秒 decode 词元数最多",
+    "bench.best.total_tok_s": "每秒输出词元数最多",
+    "bench.best.ttft_s": "首词元时间最短",
     # Several
     "bench.trend": "趋势",
     "bench.trend.help": "保存的数值只显示趋势，不作判定；请用 {command} 比较，"
@@ -85,7 +88,7 @@ MESSAGES: dict[str, str] = {
     "bench.is.itl_s": "请求中相邻两个词元的每个间隔",
     "bench.is.decode_tpot_s": "单个请求的（末词元 - 首词元）/（词元数 - 1）",
     "bench.is.e2e_s": "从提交请求到其最后一个词元",
-    "bench.is.prefill_tok_s": "整批提示词元数除以到最后一个首词元的时间",
+    "bench.is.prefill_tok_s": "整批提示元数除以到最后一个首词元的时间",
     "bench.is.decode_tok_s": "整批首个之后的词元数，除以从最早的首词元到最后一个词元的时间",
     "bench.is.total_tok_s": "整批输出词元数除以其总用时",
     # Whether the tokens are right
@@ -120,7 +123,7 @@ MESSAGES: dict[str, str] = {
     # A server under load
     "bench.under_load": "负载下的服务器",
     "bench.under_load.title": "负载：{url}",
-    "bench.under_load.help": "{url}，{model}：每个请求 {prompt} 个提示词元和 {output} 个输出词元，"
+    "bench.under_load.help": "{url}，{model}：每个请求 {prompt} 个提示元和 {output} 个输出词元，"
     "由 {tool} 产生；{when}。",
     "bench.under_load.short": "{url}：每个请求 {prompt} + {output} 个词元",
     "bench.under_load.by": "{line}，由 {tool} 产生。",

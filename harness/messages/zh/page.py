@@ -12,6 +12,7 @@ MESSAGES: dict[str, str] = {
     "theme.light": "浅色",
     "theme.dark": "深色",
     "skip": "跳到判定",
+    "skip.main": "跳到结果",
     "footer": "单个文件，自成一体，不发出任何网络请求。{escape} 之类的转义表示看不见的字符。",
     "none": "无",
     "table": "以表格查看",
