@@ -88,7 +88,7 @@ MESSAGES: dict[str, str] = {
     "bench.is.itl_s": "请求中相邻两个词元的每个间隔",
     "bench.is.decode_tpot_s": "单个请求的（末词元 - 首词元）/（词元数 - 1）",
     "bench.is.e2e_s": "从提交请求到其最后一个词元",
-    "bench.is.prefill_tok_s": "整批提示元数除以到最后一个首词元的时间",
+    "bench.is.prefill_tok_s": "整批提示词元数除以到最后一个首词元的时间",
     "bench.is.decode_tok_s": "整批首个之后的词元数，除以从最早的首词元到最后一个词元的时间",
     "bench.is.total_tok_s": "整批输出词元数除以其总用时",
     # Whether the tokens are right
@@ -123,7 +123,7 @@ MESSAGES: dict[str, str] = {
     # A server under load
     "bench.under_load": "负载下的服务器",
     "bench.under_load.title": "负载：{url}",
-    "bench.under_load.help": "{url}，{model}：每个请求 {prompt} 个提示元和 {output} 个输出词元，"
+    "bench.under_load.help": "{url}，{model}：每个请求 {prompt} 个提示词元和 {output} 个输出词元，"
     "由 {tool} 产生；{when}。",
     "bench.under_load.short": "{url}：每个请求 {prompt} + {output} 个词元",
     "bench.under_load.by": "{line}，由 {tool} 产生。",

@@ -142,8 +142,9 @@ def test_markdown_page_and_lines_say_the_same_in_both_languages(
     for english, chinese in zip(texts["en"], texts["zh"], strict=True):
         assert not HAN.search(english)
         assert HAN.search(chinese)
-        assert len(english.splitlines()) == len(chinese.splitlines())
-        for mine, theirs in zip(english.splitlines(), chinese.splitlines(), strict=True):
+        # A page holds the other language as well, which leaves blank lines.
+        both = ([line for line in text.splitlines() if line.strip()] for text in (english, chinese))
+        for mine, theirs in zip(*both, strict=True):
             assert numbers(mine) == numbers(theirs), (mine, theirs)
         for sentence in re.findall(r"[a-z]{3,} [a-z]{2,} [a-z]{2,} [a-z]{2,}", chinese):
             assert sentence in ("it does not fit",), sentence
@@ -169,7 +170,7 @@ def test_the_command_obeys_lang(
         with pytest.raises(SystemExit) as ended:
             main(command)
         assert ended.value.code == 0
-    text = Path("r.html").read_text("utf-8")
+    text = Page(Path("r.html").read_text("utf-8"), language).text
     for key in ("bench.heading", "bench.another_machine", "bench.crossed", "bench.interrupted"):
         assert MESSAGES[language][key] in text
     assert MESSAGES[language]["bench.crossed"] in Path("r.md").read_text("utf-8")

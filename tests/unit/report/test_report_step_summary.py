@@ -19,7 +19,7 @@ def test_it_is_added_to_the_file_that_the_runner_names(tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     assert text.startswith("before\n\n## ✗ DRIFT")
     append_step_summary([alignment("DRIFT")], "zh", there)
-    assert "### 判据" in path.read_text("utf-8")
+    assert "所有判据" in path.read_text("utf-8")
 
 
 def test_nothing_is_written_where_no_runner_asks(tmp_path: Path) -> None:
