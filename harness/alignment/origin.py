@@ -45,6 +45,7 @@ def origin(environment: Mapping[str, str] | None = None) -> Origin | None:
         return None
     return Origin(
         commit=commit if commit and _COMMIT.fullmatch(commit) else None,
-        branch=(branch or "")[:_LONGEST] or None,
+        # A name of a branch may be no text at all.
+        branch=(branch or "").encode("utf-8", "replace").decode()[:_LONGEST] or None,
         run=run if re.fullmatch(LINK, run) else None,
     )
