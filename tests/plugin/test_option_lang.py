@@ -31,7 +31,7 @@ def test_a_step_summary_is_written_where_the_runner_asks(
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     project.run("fake", "--lang=en")
-    assert "## ✓ `BIT_EXACT`" in (tmp_path / "summary.md").read_text("utf-8")
+    assert "## ✓ BIT_EXACT" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_junit_holds_gates_prompts_and_the_verdict_as_properties(project: PluginProject) -> None:
