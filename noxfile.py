@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -140,6 +141,8 @@ def wheel(session: nox.Session) -> None:
         session.run("pip", "wheel", "-q", "--no-deps", "-w", str(built), str(checkout))
         [made] = built.iterdir()
         session.install("-q", "-c", "constraints.txt", str(made))
+        (ROOT / "dist").mkdir(exist_ok=True)
+        shutil.copy(made, ROOT / "dist")  # to carry to a host (docs/ascend.md)
         elsewhere.mkdir()
         session.chdir(elsewhere)
         # Nothing of this checkout may help it.

@@ -295,7 +295,8 @@ def pytest_terminal_summary(
     good = exit_status(alignment.verdict) == 0
     title = f"harness: {session.run.describe()}"
     terminalreporter.write_sep("=", title, green=good, red=not good)
-    for line in summary_lines(alignment):
+    language = session.run.options.outputs.language
+    for line in summary_lines(alignment, language):
         terminalreporter.write_line(log_line(line))
     unwritten = config.stash.get(_UNWRITTEN, None)
     if unwritten is not None:

@@ -28,6 +28,7 @@ WIDTH, SCALE = 1060, 1.25
 LARGEST = 200_000
 #: Shows the verdict and the first six gates; the rest of the page is for a larger screen.
 STYLE = """
+main > section { display: none !important; }
 header, nav, footer, .asks, article > section:not(.hero):not(:has(> table.gates)),
 table.gates ~ *, table.gates tbody tr:nth-child(n + 7) { display: none !important; }
 main { padding: 12px 16px 8px !important; }

@@ -116,7 +116,7 @@ def compare(
         candidate=arm_of(candidate, "candidate", candidate.device, candidate_file),
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
-        pieces={**candidate.pieces, **baseline.reference.pieces},
+        pieces={**baseline.reference.pieces, **candidate.pieces},
         remarks=tuple(map(remark, (*own, *unsteady, *after))),
         reproduce=tuple(reproduce),
         scope=scope,

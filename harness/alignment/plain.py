@@ -240,6 +240,8 @@ def _prompt(
         candidate_token_ids=list(follow[0]),
         context_text=entries[1].output or "",
         candidate_text=entries[0].output or "",
+        candidate_seconds=entries[0].seconds,
+        reference_seconds=entries[1].seconds,
     )
 
 
@@ -258,6 +260,7 @@ def _texts(pairing: Pairing) -> _Outcome:
                 context_token_ids=list(b.token_ids or ()),
                 context_text=theirs,
                 candidate_text=mine,
+                seconds=(a.seconds, b.seconds),
             )
         )
     outcome = outcome_of(len(prompts), parted)

@@ -13,7 +13,7 @@ from harness.recording.format import Recording, SuiteFacts
 from harness.recording.plain import PlainEntry
 
 _NOT_TOLD = "not told"
-_FIGURES = tuple(name for name in Figures.model_fields if name not in ("samples", "gaps"))
+_FIGURES = Figures.measured()
 
 
 def plain_arm(role: str, file: Path) -> Arm:
@@ -69,6 +69,9 @@ def plain_figures(entries: Sequence[PlainEntry]) -> Figures:
     told = seconds > 0 and all(entry.seconds is not None for entry in entries)
     tokens = sum(len(entry.token_ids or ()) for entry in entries)
     nothing: dict[str, float | None] = dict.fromkeys(_FIGURES)
+    if told:
+        nothing["mean_e2e_s"] = seconds / len(entries)
     if told and tokens:
         nothing["total_tok_s"] = tokens / seconds
-    return Figures(**nothing, samples=len(entries) if told else 0, gaps=0)
+    requests = len(entries) if told else 0
+    return Figures(**nothing, samples=requests, gaps=0, output_tokens=tokens or None)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from harness.alignment.outcomes import PointClass, Verdict
+from harness.devices.facts import Seconds
 from harness.files.strict_model import FROM_LIST, StrictModel
 from harness.messages.message import Message
 from harness.messages.statement import Statement
@@ -72,6 +73,8 @@ class PromptAlignment(StrictModel):
     run left the context tokens, None where it did not or there was none.
     ``tokens_compared`` counts judged positions, ``tokens_expected`` those of
     the context. ``findings`` speak against it beside its positions.
+    ``candidate_seconds`` and ``reference_seconds`` are of the run that each text is of, from
+    the request to its last token; None where that is not known or the run was one pass.
     """
 
     id: str
@@ -91,6 +94,8 @@ class PromptAlignment(StrictModel):
     candidate_text: str
     positions: Positions
     findings: Annotated[tuple[Finding, ...], FROM_LIST] = ()
+    candidate_seconds: Seconds | None = None
+    reference_seconds: Seconds | None = None
 
     @model_validator(mode="after")
     def _counts_fit(self) -> PromptAlignment:

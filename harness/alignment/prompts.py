@@ -239,6 +239,8 @@ def _result(
         candidate_text=mine.run.text,
         positions=positions,
         findings=findings,
+        candidate_seconds=mine.run.seconds,
+        reference_seconds=reference.seconds,
     )
 
 

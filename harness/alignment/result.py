@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
+from harness.alignment.origin import Origin
 from harness.alignment.outcomes import Status, Verdict
 from harness.alignment.power_facts import Power
 from harness.alignment.prompt_result import PromptAlignment
@@ -114,8 +115,9 @@ class Figures(StrictModel):
     Definitions: ``ttft_s`` request handed over to first token; ``itl_s`` the
     gaps between tokens; ``decode_tpot_s`` = (last - first) / (n - 1) of a
     request; ``decode_tok_s`` tokens after the first over their time, summed
-    over requests; ``total_tok_s`` output tokens over the requests' time.
-    ``samples`` counts requests, ``gaps`` the gaps.
+    over requests; ``total_tok_s`` output tokens over the requests' time; ``mean_e2e_s``
+    the mean time of a request, from its hand-over to its last token.
+    ``samples`` counts requests, ``gaps`` the gaps, ``output_tokens`` the tokens.
     """
 
     load_s: float | None
@@ -126,6 +128,14 @@ class Figures(StrictModel):
     total_tok_s: float | None
     samples: int
     gaps: int
+    mean_e2e_s: float | None = None
+    output_tokens: int | None = None
+
+    @classmethod
+    def measured(cls) -> tuple[str, ...]:
+        """Names of the figures, without the counts of what they were taken of."""
+        counts = ("samples", "gaps", "output_tokens")
+        return tuple(name for name in cls.model_fields if name not in counts)
 
 
 class Performance(StrictModel):
@@ -187,22 +197,32 @@ class Magnifier(Statement):
 class DepthPoint(StrictModel):
     """One module of ``harness locate``: the candidate's error against the
     oracle, relative to the size of the module's output, and the largest that
-    is noise there."""
+    is noise there. ``ratio`` is the candidate's over the reference's, ``limit``
+    what it may reach, ``status`` as in ``harness.locate.result``; None in older files."""
 
     module: str
     candidate: float | None
     noise: float | None
+    ratio: float | None = None
+    limit: float | None = None
+    status: Literal["EQUAL", "WITHIN", "BEYOND", "NONFINITE", "UNJUDGED"] | None = None
 
 
 class Located(StrictModel):
     """The result of ``harness locate``, for a report: the curve over depth.
 
-    ``module`` is where the error begins, None where every error stays in the noise.
+    ``module`` is where the error begins, None where every error stays in the noise;
+    ``place`` is the part of it that leaves the noise. ``prompt_id`` and ``position``
+    are where it shows first, or most.
     """
 
     module: str | None
     sentence: str
     curve: Annotated[tuple[DepthPoint, ...], FROM_LIST]
+    place: str | None = None
+    prompt_id: str | None = None
+    position: int | None = None
+    warnings: Annotated[tuple[str, ...], FROM_LIST] = ()
 
 
 class RouteSplit(StrictModel):
@@ -247,7 +267,8 @@ class Alignment(Statement):
     by section; empty where it did not run. ``tokens`` are the equal tokens
     per prompt, where there are no logits to judge. ``scope`` is what could have
     been seen; None for texts, plain lists and older files. ``routes``: of a mixture of
-    experts, where candidate and baseline tell them.
+    experts, where candidate and baseline tell them. ``origin``: the run of CI that
+    judged, None elsewhere.
     """
 
     schema_: str = Field(default=SCHEMA, alias="schema")
@@ -277,6 +298,7 @@ class Alignment(Statement):
     scope: Scope | None = None
     power: Power | None = None
     routes: RouteSplit | None = None
+    origin: Origin | None = None
     doctor: Annotated[tuple[Finding, ...], FROM_LIST] = ()
     host: dict[str, dict[str, str]] = Field(default_factory=dict)
 

@@ -85,6 +85,7 @@ def _prompt(mine: PromptRecord, reference: Run) -> PromptAlignment:
         candidate_token_ids=list(mine.run.token_ids),
         context_text=reference.text,
         candidate_text=mine.run.text,
+        seconds=(mine.run.seconds, reference.seconds),
     )
 
 
@@ -96,8 +97,13 @@ def text_prompt(
     candidate_token_ids: list[int],
     context_text: str,
     candidate_text: str,
+    seconds: tuple[float | None, float | None],
 ) -> PromptAlignment:
-    """A prompt without positions: the gate's sentence says where the texts part."""
+    """A prompt without positions: the gate's sentence says where the texts part.
+
+    Args:
+        seconds: of the candidate's request and of the reference's, None where not known.
+    """
     nothing = Positions.model_validate({_alias(name): [] for name in Positions.model_fields})
     return PromptAlignment.model_validate(
         {
@@ -113,6 +119,8 @@ def text_prompt(
             "context_text": context_text,
             "candidate_text": candidate_text,
             "positions": nothing,
+            "candidate_seconds": seconds[0],
+            "reference_seconds": seconds[1],
         }
     )
 

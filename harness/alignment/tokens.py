@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.align import arm_of, arms_of
-from harness.alignment.figures import figures
+from harness.alignment.figures import figures, no_figures
 from harness.alignment.outcomes import PointClass, Verdict
 from harness.alignment.prompt_result import Positions, PromptAlignment, TopTokens
 from harness.alignment.prompts import top_tokens
@@ -126,9 +126,8 @@ def _teller(reference: Recording) -> Recording:
 def _no_performance(baseline: Baseline) -> Performance:
     """Token ids come without timings."""
     reference = figures(baseline.reference)
-    names = [name for name in Figures.model_fields if name not in ("samples", "gaps")]
-    nothing = Figures(**dict.fromkeys(names), samples=0, gaps=0)
-    return Performance(candidate=nothing, reference=reference, ratio=dict.fromkeys(names))
+    ratio = dict.fromkeys(Figures.measured())
+    return Performance(candidate=no_figures(), reference=reference, ratio=ratio)
 
 
 def _judge(
@@ -148,6 +147,7 @@ def _judge(
         candidate_token_ids=list(output),
         context_text=record.run.text,
         candidate_text=record.run.text,
+        reference_seconds=record.run.seconds,
     )
 
 

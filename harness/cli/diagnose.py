@@ -66,6 +66,6 @@ def diagnose(
             reproduce=(shlex.join(command),),
             diagnosis=found,
         )
-    tell_and_write(summary_lines(alignment), outputs.writers(alignment))
+    tell_and_write(summary_lines(alignment, outputs.language), outputs.writers(alignment))
     outputs.summarize(alignment)
     raise typer.Exit(exit_status(alignment.verdict))

@@ -128,6 +128,6 @@ def _finish(alignment: Alignment, outputs: Outputs) -> NoReturn:
     from harness.alignment.outcomes import exit_status
     from harness.report.summary import summary_lines
 
-    tell_and_write(summary_lines(alignment), outputs.writers(alignment))
+    tell_and_write(summary_lines(alignment, outputs.language), outputs.writers(alignment))
     outputs.summarize(alignment)
     raise typer.Exit(exit_status(alignment.verdict))

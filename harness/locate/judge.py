@@ -210,9 +210,16 @@ def curve_of(location: Location) -> Located:
                 noise=None
                 if place.reference_error is None
                 else place.limit * place.reference_error,
+                ratio=place.ratio.value,
+                limit=place.limit,
+                status=place.status,
             )
             for place in ordered
         ),
+        place=location.place,
+        prompt_id=None if location.hand_over is None else location.hand_over.prompt_id,
+        position=None if location.hand_over is None else location.hand_over.position,
+        warnings=location.warnings,
     )
 
 

@@ -14,6 +14,7 @@ from harness.messages.en import page as en_page
 from harness.messages.en import plain as en_plain
 from harness.messages.en import recording as en_recording
 from harness.messages.en import scope as en_scope
+from harness.messages.en import terminal as en_terminal
 from harness.messages.zh import bench as zh_bench
 from harness.messages.zh import canary as zh_canary
 from harness.messages.zh import diagnosis as zh_diagnosis
@@ -23,6 +24,7 @@ from harness.messages.zh import page as zh_page
 from harness.messages.zh import plain as zh_plain
 from harness.messages.zh import recording as zh_recording
 from harness.messages.zh import scope as zh_scope
+from harness.messages.zh import terminal as zh_terminal
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -38,6 +40,7 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **en_diagnosis.MESSAGES,
         **en_canary.MESSAGES,
         **en_recording.MESSAGES,
+        **en_terminal.MESSAGES,
     },
     "zh": {
         **zh_page.MESSAGES,
@@ -49,5 +52,6 @@ MESSAGES: dict[Language, Mapping[str, str]] = {
         **zh_diagnosis.MESSAGES,
         **zh_canary.MESSAGES,
         **zh_recording.MESSAGES,
+        **zh_terminal.MESSAGES,
     },
 }

@@ -6,6 +6,7 @@ missing package becomes one line with the command that installs it.
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import importlib.util
 import os
@@ -51,16 +52,27 @@ def require(package: str, needed_for: str, remedy: str | None = None) -> Any:
     """
     for name, value in _BEFORE_IMPORT.get(package, {}).items():
         os.environ.setdefault(name, value)
+    _name_the_user()
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         missing = error.name or package
         raise MissingDependency(missing, needed_for, remedy or install_command()) from error
-    except (ImportError, OSError, RuntimeError) as error:
-        # A torch whose back end lacks its driver, or a torchvision of another torch.
+    except Exception as error:
+        # A torch whose back end lacks its driver, or a torchvision of another torch: a plugin
+        # of an engine may raise anything.
         raise MissingDependency(
             package, needed_for, f"it is installed but does not load: {first_line(error)}"
         ) from error
+
+
+def _name_the_user() -> None:
+    """Give a user a name that the host has none for, as in a container that was started with
+    ``--user``: torch asks for one while it is imported."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user-{os.getuid()}"
 
 
 def is_installed(package: str) -> bool:

@@ -12,6 +12,7 @@ from harness.errors import HarnessError, ModelError
 from harness.files import jsonfile
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.model import Model, read_json
+from harness.model.spelling import spelled
 from harness.process.limits import memory_limit
 from harness.process.watchdog import Watchdog, step_limit_s
 from harness.suite.chat import PLAIN, ChatTemplate, Unsteady
@@ -166,13 +167,14 @@ class Tokenizer:
         )
 
     def piece(self, token_id: int) -> str:
-        """One token for display: its text, or its entry where it is half a character."""
+        """One token for display: its text, or its bytes where it is half a character."""
         if not 0 <= token_id < self.vocab_size:
             return f"<{token_id}>"  # padding of the embedding matrix, or no token at all
         text = self.decode([token_id])
         if text and "\N{REPLACEMENT CHARACTER}" not in text:
             return text
-        return str(self._tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")
+        entry = str(self._tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")
+        return spelled(entry)
 
     @property
     def vocabulary(self) -> dict[str, int]:

@@ -221,6 +221,11 @@ class Run(StrictModel):
             del content["routes"]
         return content
 
+    @property
+    def seconds(self) -> float | None:
+        """From the request to its last token; None for one pass over given tokens."""
+        return None if self.replay == "forced-prefill" else self.timings.e2e_s
+
     def choices(self) -> tuple[int, ...]:
         """What the device would have taken at each position: its own tokens
         in a free run, the row's arg-max where tokens were forced."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from harness.bench.figures import summary
 from harness.bench.result import Bench, Comparison, LoadBench, LoadTimes
@@ -14,7 +15,7 @@ from harness.files.atomic import write_bytes
 from harness.messages.statement import told
 from harness.report.html import page
 from harness.report.language import Language, say
-from harness.report.markdown import plain
+from harness.report.markdown import marker_of, plain
 from harness.report.text import number, seconds
 from harness.report.views.bench import NOT_JUDGED, Row, bench_view
 
@@ -37,22 +38,32 @@ def render_bench(benches: Sequence[Bench], path: Path, language: Language = "en"
         HarnessError: if the file cannot be written.
     """
     check_bench_report(path)
-    views = [bench_view(bench, language) for bench in benches]
-    name = "bench.html.j2" if path.suffix.lower() == ".html" else "bench.md.j2"
-    _write(path, name, language, benches=views, trend=list(trend(benches, language)))
+
+    def values(language: Language) -> dict[str, Any]:
+        views = [bench_view(bench, language) for bench in benches]
+        name = marker_of("bench", *sorted({f"{b.device}-{b.model.name}" for b in benches}))
+        return {"benches": views, "trend": list(trend(benches, language)), "marker": name}
+
+    _write(path, "bench", language, values)
 
 
 def render_comparison(comparison: Comparison, path: Path, language: Language = "en") -> None:
     """Write a report of a comparison; errors as of ``render_bench``."""
     check_bench_report(path)
-    html = path.suffix.lower() == ".html"
-    name = "bench_comparison.html.j2" if html else "bench_comparison.md.j2"
-    _write(path, name, language, comparison=comparison)
+    name = marker_of("comparison", comparison.first.device, comparison.second.device)
+    values = {"comparison": comparison, "marker": name}
+    _write(path, "bench_comparison", language, lambda _: values)
 
 
-def _write(path: Path, name: str, language: Language, **values: object) -> None:
-    render = page if path.suffix.lower() == ".html" else plain
-    write_bytes(path, render(name, language, **values).encode("utf-8"))
+def _write(
+    path: Path, name: str, language: Language, values: Callable[[Language], dict[str, Any]]
+) -> None:
+    """Write the template of that name: both languages in HTML, one in Markdown."""
+    if path.suffix.lower() == ".html":
+        text = page(f"{name}.html.j2", language, values)
+    else:
+        text = plain(f"{name}.md.j2", language, **values(language))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def bench_lines(bench: Bench, language: Language = "en") -> Iterator[str]:
@@ -107,10 +118,13 @@ def trend(benches: Sequence[Bench], language: Language = "en") -> Iterator[tuple
 def render_load(load: LoadBench, path: Path, language: Language = "en") -> None:
     """Write a report of a server under load; errors as of ``render_bench``."""
     check_bench_report(path)
-    name = "bench_load.html.j2" if path.suffix.lower() == ".html" else "bench_load.md.j2"
-    head = [say(language, f"bench.head.{column}") for column in LOAD_HEAD]
-    rows = [_load_row(times, language) for times in load.loads]
-    _write(path, name, language, load=load, head=head, rows=rows)
+
+    def values(language: Language) -> dict[str, Any]:
+        head = [say(language, f"bench.head.{column}") for column in LOAD_HEAD]
+        rows = [_load_row(times, language) for times in load.loads]
+        return {"load": load, "head": head, "rows": rows, "marker": marker_of("load", load.model)}
+
+    _write(path, "bench_load", language, values)
 
 
 def load_lines(load: LoadBench, language: Language = "en") -> Iterator[str]:

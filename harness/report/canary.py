@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from harness.canary.result import (
     Canary,
@@ -47,18 +48,23 @@ def write_canary(canary: Canary, path: Path, language: Language = "en") -> None:
 
 
 def to_html(canary: Canary, language: Language = "en") -> str:
-    """One self-contained page in one language."""
-    return page(
-        "canary.html.j2",
-        language,
-        canary=canary,
-        sentence=told(canary, language),
-        findings=[(told(f, language), _places(f.stage, f.also, language)) for f in canary.findings],
-        stages=[(stage, _stage_name(stage, language)) for stage in canary.stages],
-        remarks=list(_remarks(canary, language)),
-        lines=list(_lines(canary, language)),
-        sizes=canary.sizes.model_dump().items(),
-    )
+    """One self-contained page of both languages, which opens in the given one."""
+    return page("canary.html.j2", language, partial(_values, canary))
+
+
+def _values(canary: Canary, language: Language) -> dict[str, Any]:
+    """What the template shows, in one language."""
+    places = [_places(f.stage, f.also, language) for f in canary.findings]
+    told_of = [told(f, language) for f in canary.findings]
+    return {
+        "canary": canary,
+        "sentence": told(canary, language),
+        "findings": list(zip(told_of, places, strict=True)),
+        "stages": [(stage, _stage_name(stage, language)) for stage in canary.stages],
+        "remarks": list(_remarks(canary, language)),
+        "lines": list(_lines(canary, language)),
+        "sizes": canary.sizes.model_dump().items(),
+    }
 
 
 def canary_lines(canary: Canary, language: Language = "en") -> Iterator[str]:

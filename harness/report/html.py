@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ def to_html(alignments: Sequence[Alignment], language: Language = "en") -> str:
         embedded=[embed(view) for view in shown],
         overview=overview(shown) if len(shown) > 1 else None,
         language=language,
+        words=WORDS,
         title=_title(shown),
         style=Markup(stylesheet()),  # noqa: S704 - the project's own file
         script=Markup(source("report.js")),  # noqa: S704 - the project's own file
@@ -62,6 +64,14 @@ _LABELS = {
     "kt": "tolerance",
     "ke": "error_ratio",
 }
+
+
+#: What the glossary of a page explains, in its order.
+WORDS = (
+    *("candidate", "reference", "oracle", "control", "baseline", "arm", "context"),
+    *("position", "logit", "gate", "error", "error_ratio", "interval"),
+    *("flip", "divergence", "margin", "shift", "tolerance", "class"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -115,11 +125,42 @@ def _environment() -> Environment:
     return made
 
 
-def page(template: str, language: Language, **values: Any) -> str:
-    """A page of another report in one language, under the same guards and
-    without a script."""
-    style = source("report.css") + source("bench.css")
-    made = Markup(style)  # noqa: S704 - the project's own files
+@dataclass(frozen=True)
+class _Part:
+    """A page in one language."""
+
+    title: Markup
+    heading: Markup
+    main: Markup
+
+
+def page(template: str, language: Language, values: Callable[[Language], Mapping[str, Any]]) -> str:
+    """A page of another report, under the same guards: it holds both languages, and opens
+    in the given one.
+
+    Args:
+        template: of the blocks ``title``, ``heading`` and ``main``.
+        values: what the template shows, in one language.
+    """
+    parts = {name: _part(template, name, values(name)) for name in LANGUAGES}
     return (
-        _environment().get_template(template).render(style=made, **in_one(language, one), **values)
+        _environment()
+        .get_template("standalone.html.j2")
+        .render(
+            language=language,
+            title=parts[language].title,
+            parts=parts,
+            style=Markup(source("report.css") + source("bench.css")),  # noqa: S704 - our own files
+            script=Markup(source("report.js")),  # noqa: S704 - the project's own file
+        )
     )
+
+
+def _part(template: str, language: Language, values: Mapping[str, Any]) -> _Part:
+    made = _environment().get_template(template)
+    context = made.new_context({**in_one(language, one), **values})
+    # What a block gives was made harmless within it.
+    return _Part(*(Markup("".join(made.blocks[name](context))) for name in _BLOCKS))  # noqa: S704
+
+
+_BLOCKS = ("title", "heading", "main")

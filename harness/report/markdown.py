@@ -5,6 +5,7 @@ Only what all three draw is used: headings, tables, lists, code spans.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -50,10 +51,25 @@ def to_markdown(
             cut=_cut(shown, size),
             t=partial(say, language),
             to=lambda text: text.to(language),
+            marker=marker(alignments),
         )
         return text.rstrip("\n") + "\n"
 
     return _largest_fitting(attempt, _steps(shown), limit)
+
+
+def marker(alignments: Sequence[Alignment]) -> str:
+    """The first line, which nobody sees: CI finds by it the comment to write anew, one for
+    each device, model, suite and dtype."""
+    arms = [alignment.candidate for alignment in alignments]
+    words = {"-".join((a.device, a.model.name, a.suite.name, a.dtype)) for a in arms}
+    return marker_of("report", *sorted(words))
+
+
+def marker_of(kind: str, *words: str) -> str:
+    """A comment of HTML that holds nothing but letters, digits, dots and single dashes."""
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(words))[:120].strip("-.")
+    return f"<!-- harness-{kind} {name} -->"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from harness.alignment.origin import origin
 from harness.alignment.result import Alignment, save_alignment
 from harness.alignment.table import check_table_path, write_table
 from harness.errors import UsageError
@@ -75,6 +76,7 @@ class Outputs:
 
     def writers(self, alignment: Alignment) -> dict[Path, Callable[[Path], None]]:
         """What writes each file."""
+        alignment = _with_origin(alignment)
         writers: dict[Path, Callable[[Path], None]] = {}
         if self.json is not None:
             writers[self.json] = partial(save_alignment, alignment)
@@ -96,10 +98,17 @@ class Outputs:
 
     def summarize(self, alignment: Alignment) -> None:
         """Add the report to the summary of a CI step, where there is one."""
-        append_step_summary([alignment], self.language)
+        append_step_summary([_with_origin(alignment)], self.language)
 
     def _files(self) -> list[Path]:
         return [path for path in (self.json, *self.reports, self.table) if path is not None]
+
+
+def _with_origin(alignment: Alignment) -> Alignment:
+    """With the run of CI that this is; one that it has already stays."""
+    if alignment.origin is not None:
+        return alignment
+    return alignment.model_copy(update={"origin": origin()})
 
 
 #: No file at all.

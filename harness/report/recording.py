@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UsageError
 from harness.files.atomic import write_bytes
@@ -27,6 +28,9 @@ def render_recording(
     """
     if path.suffix.lower() != ".html":
         raise UsageError(f"{path}: the page of a recording is .html; end its name in it")
-    view = recording_view(recording, language)
-    text = page("recording.html.j2", language, r=view, judging=list(judging))
+
+    def values(language: Language) -> dict[str, Any]:
+        return {"r": recording_view(recording, language), "judging": list(judging)}
+
+    text = page("recording.html.j2", language, values)
     write_bytes(path, text.encode("utf-8"))

@@ -181,7 +181,8 @@ _FIGURE = re.compile(r"(?:\(?[+\-−][0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?%?|%)[)
 #: Words that Markdown and GitHub leave as they are: no markup, mention, link,
 #: emoji name or reference can be made of these characters.
 _PLAIN_WORD = re.compile(
-    r"[(\"'“（]*[^\W_](?:[^\W_]|[.,;:()%±/+\-\u2013\u2014−='\"!?×≤≥：；，。、（）“”！？]){0,199}"
+    r"[(\"'“（]*[^\W_](?:[^\W_]|(?<=[A-Za-z0-9])_(?=[A-Za-z0-9])"
+    r"|[.,;:()%±/+\-\u2013\u2014−='\"!?×≤≥：；，。、（）“”！？]){0,199}"
 )
 
 #: What GitHub and GitLab make a link of without any markup: an issue, the number of a commit, a

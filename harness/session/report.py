@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.report.language import say
 from harness.session.bench import Benched
 from harness.session.judge import Judged
 
@@ -32,7 +33,9 @@ class Reported:
         if options.shard is not None and not recorded.stale and not prepared.run.is_selection:
             merging = options.merging_command(prepared.recording_file)
             lines.append(f"shard {options.shard}; when all have run, judge the whole: {merging}")
-        return lines + [f"report: {path.as_posix()}" for path in self.files]
+        language = options.outputs.language
+        said = [say(language, "terminal.report", path=path.as_posix()) for path in self.files]
+        return lines + said
 
 
 def write_reports(judged: Judged, benched: Benched | None) -> Reported:

@@ -9,7 +9,7 @@ from plugin_project import PluginProject, usage_error
 
 def test_reports_are_in_the_language_asked_for(project: PluginProject) -> None:
     project.run("fake", "--lang=zh", "--report=r.md")
-    assert "### 判据" in (project.path / "r.md").read_text("utf-8")
+    assert "所有判据" in (project.path / "r.md").read_text("utf-8")
     page = (project.path / "reports/fake-s-bfloat16-fake.html").read_text("utf-8")
     assert '<html lang="zh">' in page
 
@@ -19,7 +19,7 @@ def test_the_locale_decides_where_nothing_is_asked(
 ) -> None:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     project.run("fake", "--report=r.md")
-    assert "### 判据" in (project.path / "r.md").read_text("utf-8")
+    assert "所有判据" in (project.path / "r.md").read_text("utf-8")
 
 
 def test_an_unknown_language_is_refused_before_anything_runs(project: PluginProject) -> None:
@@ -31,7 +31,7 @@ def test_a_step_summary_is_written_where_the_runner_asks(
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     project.run("fake", "--lang=en")
-    assert "## ✓ `BIT_EXACT`" in (tmp_path / "summary.md").read_text("utf-8")
+    assert "## ✓ BIT_EXACT" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_junit_holds_gates_prompts_and_the_verdict_as_properties(project: PluginProject) -> None:

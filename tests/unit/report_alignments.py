@@ -168,6 +168,8 @@ def alignment(verdict: Any = "EQUIVALENT", text: str | None = None, **changes: A
     return Alignment(**(fields | changes))
 
 
+#: Elements of which a page shows those of one language; a button is that language's name.
+_PARTS = frozenset({"span", "div", "button"})
 _VOID = frozenset({"meta", "link", "br", "input", "img"})
 
 
@@ -195,7 +197,8 @@ class Page(HTMLParser):
         self.ids.update(value or "" for name, value in attrs if name == "id")
         if tag not in _VOID:
             kind = dict(attrs).get("type") or tag
-            hidden = tag == "template" or (tag == "span" and dict(attrs).get("lang") == self._other)
+            foreign = tag in _PARTS and dict(attrs).get("lang") == self._other
+            hidden = tag == "template" or foreign
             self._open.append((tag, kind if tag in {"script", "style"} else "-" if hidden else ""))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

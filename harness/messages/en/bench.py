@@ -21,6 +21,9 @@ MESSAGES: dict[str, str] = {
     "figures of this device",
     "bench.interrupted": "This bench was interrupted; it holds the finished part.",
     "bench.warning": "warning: {text}",
+    "bench.best.decode_tok_s": "Most decode tokens per second",
+    "bench.best.total_tok_s": "Most output tokens per second",
+    "bench.best.ttft_s": "Least time to first token",
     # Several
     "bench.trend": "Trend",
     "bench.trend.help": "Stored figures show a trend only; to judge, compare with {command}, "

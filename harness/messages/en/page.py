@@ -12,6 +12,7 @@ MESSAGES: dict[str, str] = {
     "theme.light": "Light",
     "theme.dark": "Dark",
     "skip": "Skip to the verdict",
+    "skip.main": "Skip to the outcome",
     "footer": "One file, complete in itself: it makes no request. Escapes such as {escape} stand "
     "for characters that cannot be seen.",
     "none": "none",
@@ -40,6 +41,25 @@ MESSAGES: dict[str, str] = {
     "hero.flips.note": "of {all} positions: another token after the same context ({percent})",
     "hero.fields": "Fields that must be equal and differ",
     "hero.fields.note": "{names}",
+    # Why, and what next
+    "why.token.DIVERGENT": "First failing token: prompt {id}, position {n}. After “{before}” the "
+    "candidate chose “{candidate}”, the reference “{reference}”: shift {shift}, tolerance "
+    "{tolerance}.",
+    "why.token.SILENT_DRIFT": "First failing token: prompt {id}, position {n}. After “{before}” "
+    "both chose “{reference}”, but the margin moved by {shift}, tolerance {tolerance}.",
+    "why.token.NONFINITE": "First failing token: prompt {id}, position {n}. After “{before}” the "
+    "candidate's logits are NaN or infinite; the reference chose “{reference}”.",
+    "why.place": "The error begins in {module}, as harness locate found.",
+    "why.place.none": "harness locate found no module whose error leaves the noise.",
+    "why.next": "Next:",
+    "why.next.diagnose": "find the cause:",
+    "why.next.locate": "find the module where the error begins:",
+    "why.next.look": "open the first failing prompt below.",
+    "why.next.INCONCLUSIVE": "read the gates that are not decided: they say what would decide.",
+    "why.next.NON_DETERMINISTIC": "set the device's determinism variables (docs/ascend.md, Run) "
+    "and run again; the gate determinism says how many rows differed.",
+    "why.next.NOT_COMPARABLE": "make the named fields equal, or allow the difference "
+    "(--allow-weights, --allow-dtype).",
     # What was compared
     "compared": "What was compared",
     "compared.yes": "The recordings may be compared: every field that must be equal is equal.",
@@ -72,6 +92,9 @@ MESSAGES: dict[str, str] = {
     "made": "recorded",
     "file": "file",
     "judged": "Judged {when}.",
+    "origin.commit": "Commit {commit}.",
+    "origin.branch": "Branch {branch}.",
+    "origin.run": "Run of CI",
     # Gates
     "gates": "Gates",
     "gates.none": "No gate was run.",
@@ -88,6 +111,70 @@ MESSAGES: dict[str, str] = {
     "interval": "{value} ({low} to {high})",
     "interval.none": "{value} (no interval)",
     "warnings": "Warnings",
+    # Words
+    "words": "Words",
+    "words.help": "What the words mean, choose one:",
+    "word.candidate": "candidate",
+    "word.candidate.is": "The device that is judged, and what it recorded.",
+    "word.reference": "reference",
+    "word.reference.is": "Transformers on the same weights in the same dtype: what the "
+    "candidate is held "
+    "against.",
+    "word.oracle": "oracle",
+    "word.oracle.is": "Transformers in float32. What an arm differs from it is that arm's error.",
+    "word.control": "control",
+    "word.control.is": "A correct computation by another kernel path, such as eager attention. "
+    "It shows "
+    "how much a correct port may differ.",
+    "word.baseline": "baseline",
+    "word.baseline.is": "Reference, oracle and controls of one model, suite and dtype.",
+    "word.arm": "arm",
+    "word.arm.is": "A recording in its role: candidate, reference, oracle or control.",
+    "word.context": "context tokens",
+    "word.context.is": "The tokens that all arms follow, so that every position is judged "
+    "after the same"
+    " text.",
+    "word.position": "position",
+    "word.position.is": "One generated token of one prompt, counted from 0, with the logits "
+    "that it was "
+    "chosen by.",
+    "word.logit": "logit",
+    "word.logit.is": "The model's score for one token before it chooses. The token with the "
+    "largest "
+    "one is chosen.",
+    "word.gate": "gate",
+    "word.gate.is": "One figure held against its limit. PASS, WARN, FAIL, INCONCLUSIVE (not enough "
+    "data) or NOT_RUN.",
+    "word.flip": "flip",
+    "word.flip.is": "At one position, after the same tokens, the candidate would choose "
+    "another token"
+    " than the reference. Tokens differ where there is at least one.",
+    "word.divergence": "divergence",
+    "word.divergence.is": "The first position at which the candidate's free run and the "
+    "context have other "
+    "tokens. After it the texts are different ones.",
+    "word.error": "error",
+    "word.error.is": "How far the logits of a position are from the oracle's: root mean square "
+    "over "
+    "the vocabulary.",
+    "word.error_ratio": "error ratio",
+    "word.error_ratio.is": "The candidate's error over the reference's own. About 1 is "
+    "rounding; a fault "
+    "makes it larger.",
+    "word.margin": "margin",
+    "word.margin.is": "How far the reference's chosen token leads the next one, in logits. A small "
+    "margin flips easily.",
+    "word.shift": "shift",
+    "word.shift.is": "By how much the candidate changed the margin, in logits.",
+    "word.tolerance": "tolerance",
+    "word.tolerance.is": "The largest shift that noise explains at that position, measured on the "
+    "baseline's own arms.",
+    "word.class": "class",
+    "word.class.is": "What a position is: EXACT, TIE, NEAR_TIE (a flip that noise explains), "
+    "SILENT_DRIFT, DIVERGENT or NONFINITE (these three fail).",
+    "word.interval": "95 % interval",
+    "word.interval.is": "Where the figure would lie with other prompts of this kind, in 95 of "
+    "100 cases.",
     # What each gate asks
     "asks.error_ratio": "Root-mean-square logit error against the float32 oracle, candidate over "
     "reference.",
@@ -151,11 +238,27 @@ MESSAGES: dict[str, str] = {
     "equal.of": "of",
     "equal.first": "first difference",
     "equal.more": "{n} more {n:prompt is|prompts are} in the JSON only.",
+    # Inputs and outputs
+    "texts": "Inputs and outputs",
+    "texts.help": "What each prompt asks and what both said by themselves. Equal texts do not show "
+    "that the port is right, nor other texts that it is wrong: the gates say that.",
+    "texts.help.context": "What each prompt asks, what the candidate said, and the context tokens "
+    "that all arms follow: the reference has no text of its own here.",
+    "texts.input": "input",
+    "texts.equal": "equal",
+    "texts.other": "not equal",
+    "texts.parted": "equal up to token {n}",
+    "texts.counts": "candidate {a} tokens in {b}, reference {c} tokens in {d}",
+    "texts.no": "no text",
+    "texts.folded": "{n} more {n:prompt|prompts}",
+    "texts.left_out": "{n} more {n:prompt is|prompts are} in the JSON only.",
     # One prompt
     "prompt.text": "Prompt",
     "prompt.tokens": "Tokens",
-    "prompt.forced": "There was no free run: these are the context tokens.",
-    "prompt.pairs": "Context tokens, and under them the candidate's own free run where it differs.",
+    "prompt.forced": "There was no free run: these are the context tokens. A · goes on with the "
+    "character of the token before it; \\xe4 is a byte of half a character.",
+    "prompt.pairs": "Context tokens, and under them the candidate's own free run where it differs. "
+    "A · goes on with the character of the token before it; \\xe4 is a byte of half a character.",
     "prompt.left": "The run left the context at position {n}.",
     "prompt.keys": "Choose a token for its figures; arrow keys move, ↑ ↓ go to the next marked "
     "one.",
@@ -227,16 +330,31 @@ MESSAGES: dict[str, str] = {
     "survival.left": "still equal",
     "survival.share": "share",
     "depth": "Error over depth",
-    "depth.help": "Error of each module's output, in the model's order.",
+    "depth.help": "Error of each module's output, in the model's order, as harness locate found "
+    "it. Where the candidate's line leaves the noise for good, the fault begins.",
     "depth.module": "module",
     "depth.error": "candidate",
     "depth.noise": "noise",
+    "depth.ratio": "candidate over reference",
+    "depth.here": "begins here",
+    "depth.place": "The part of it that leaves the noise: {place}.",
+    "depth.go_on": "To go on: prompt {id}, position {n}; harness locate --json holds its token ids "
+    "and a configuration for msprobe.",
     "axis.position": "position",
     # Performance
     "performance": "Performance",
     "performance.samples": "Medians over {a} {a:request|requests} and {b} {b:gap|gaps} of the "
     "candidate, {c} {c:request|requests} and {d} {d:gap|gaps} of the reference.",
     "performance.note": "Ratio: candidate over reference. Recorded, not judged.",
+    "performance.speed.faster": "The candidate is {times} times as fast as the reference: {a} "
+    "output tokens per second against {b}.",
+    "performance.speed.slower": "The candidate takes {times} times as long as the reference: {a} "
+    "output tokens per second against {b}.",
+    "performance.speed.alike": "The candidate is as fast as the reference: {a} output tokens per "
+    "second against {b}.",
+    "performance.speed.unknown": "How fast the candidate is against the reference is not known: "
+    "one of them has no times.",
+    "performance.where": "{role}: {device} on {host}; {when}.",
     "performance.void": "Crossed out: the verdict is {verdict}. The speed of a wrong "
     "computation means nothing.",
     "figure": "figure",
@@ -245,6 +363,10 @@ MESSAGES: dict[str, str] = {
     "better.lower": "lower",
     "better.higher": "higher",
     "definition": "definition",
+    "figure.samples": "prompts",
+    "figure.samples.is": "requests that were timed",
+    "figure.output_tokens": "output tokens",
+    "figure.output_tokens.is": "tokens of all requests that were timed",
     "figure.load_s": "load",
     "figure.load_s.is": "opening the device: from nothing to a loaded model",
     "figure.ttft_s": "time to first token",
@@ -253,16 +375,18 @@ MESSAGES: dict[str, str] = {
     "figure.itl_s.is": "gap between two tokens, over all gaps",
     "figure.decode_tpot_s": "time per output token",
     "figure.decode_tpot_s.is": "(last − first) / (n − 1) of a request",
-    "figure.e2e_s": "end to end",
-    "figure.e2e_s.is": "request handed over to last token",
-    "figure.prefill_tok_s": "prefill tokens per second",
-    "figure.prefill_tok_s.is": "prompt tokens over the time to first token",
+    "figure.mean_e2e_s": "mean latency",
+    "figure.mean_e2e_s.is": "request handed over to last token, mean over requests",
     "figure.decode_tok_s": "decode tokens per second",
     "figure.decode_tok_s.is": "tokens after the first over their time, summed over requests",
     "figure.total_tok_s": "tokens per second",
     "figure.total_tok_s.is": "output tokens over the requests' time, first token included",
-    "figure.peak_memory_bytes": "peak memory",
-    "figure.peak_memory_bytes.is": "largest memory in use on the device",
+    "figure.weights_bytes": "weights",
+    "figure.weights_bytes.is": "memory of the model's parameters",
+    "figure.peak_device_bytes": "peak of the accelerator",
+    "figure.peak_device_bytes.is": "largest memory in use on the accelerator",
+    "figure.peak_rss_bytes": "peak of the host process",
+    "figure.peak_rss_bytes.is": "largest memory in use on the host",
     # Optional parts
     "matrix": "Matrix",
     "matrix.help": "The same suite under other settings of the engine.",
@@ -332,6 +456,7 @@ MESSAGES: dict[str, str] = {
     "out: the comment has no room for them.",
     "md.flipping.cut": "{n} more {n:prompt has|prompts have} a flip and no failing position: see "
     "the HTML report.",
+    "md.gates": "All gates ({n})",
     "md.more": "{n} more {n:is|are} left out.",
     "md.environment.cut": "Shown: {a} of {b} {b:field|fields}, {c} of {d} {d:arm|arms}.",
     "md.against": "Candidate {candidate} on {device} ({dtype}) against {reference} on "

@@ -17,6 +17,9 @@ MESSAGES: dict[str, str] = {
     "bench.not_right": "该设备的词元尚未证明是正确的；请勿采信以下数值",
     "bench.interrupted": "本次测试曾被中断，这里是已完成的部分。",
     "bench.warning": "警告：{text}",
+    "bench.best.decode_tok_s": "每秒 decode 词元数最多",
+    "bench.best.total_tok_s": "每秒输出词元数最多",
+    "bench.best.ttft_s": "首词元时间最短",
     # Several
     "bench.trend": "趋势",
     "bench.trend.help": "保存的数值只显示趋势，不作判定；请用 {command} 比较，"

@@ -29,8 +29,18 @@ from harness.report.views.prompt import (
 )
 from harness.report.views.scope import ScopeRow, could_see
 from harness.report.views.sections import Sections, sections
+from harness.report.views.texts import Texts, texts
+from harness.report.views.why import Why, why
 from harness.statistics.intervals import Interval
 
+#: Which word explains which figure.
+_WORDS = {
+    "hero.failed": "gate",
+    "hero.undecided": "gate",
+    "hero.error_ratio": "error_ratio",
+    "hero.beyond": "tolerance",
+    "hero.flips": "flip",
+}
 #: Prompts that only flip, in a short report.
 MOST_FLIPPING = 3
 #: Characters of tokens, figures and texts that the details of one report may
@@ -44,14 +54,15 @@ _POSITION_WEIGHT = 250
 #: Sections of a page after the verdict, in order.
 PARTS = (
     *("gates", "diagnosis", "equal_tokens", "equal_texts"),
-    *("prompts", "heat", "scatter", "survival", "depth", "compared", "scope"),
+    *("prompts", "texts", "heat", "scatter", "survival", "depth", "compared", "scope"),
     *("performance", "matrix", "doctor", "magnifier", "reproduce"),
 )
 
 
 @dataclass(frozen=True)
 class HeroView:
-    """One of the figures that carry the verdict; with an interval where it has one."""
+    """One of the figures that carry the verdict; with an interval where it has one. ``word``
+    is the one of the glossary that explains its label."""
 
     label: str
     value: str
@@ -59,6 +70,11 @@ class HeroView:
     tone: str
     interval: Interval | None = None
     limit: float | None = None
+
+    @property
+    def word(self) -> str | None:
+        """Key of the word, None where the label says all."""
+        return _WORDS.get(self.label)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class AlignmentView:
     mark: str
     sentence: Said
     hero: tuple[HeroView, ...]
+    why: Why
     error_ratio: Said
     top_k_error_ratio: Said
     flips: int
@@ -83,6 +100,7 @@ class AlignmentView:
     could_see: tuple[ScopeRow, ...]
     prompts: tuple[PromptView, ...]
     embedded: tuple[int, ...]
+    texts: Texts | None
     performance: PerformanceView
     arms: tuple[Arm, ...]
     compared: tuple[EnvironmentRow, ...]
@@ -98,6 +116,7 @@ class AlignmentView:
             "diagnosis": self.sections.diagnosis is not None,
             "scope": bool(self.could_see),
             **{name: self._equal == name for name in ("equal_tokens", "equal_texts")},
+            "texts": self.texts is not None,
             "heat": bool(self.prompts),
             "scatter": any(_has_shift(p) for p in self.source.prompts),
             "survival": bool(self.prompts),
@@ -168,6 +187,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
         mark=VERDICT_MARK[tone],
         sentence=said_of(alignment),
         hero=hero(alignment),
+        why=why(alignment),
         error_ratio=interval(alignment.error_ratio),
         top_k_error_ratio=interval(alignment.top_k_error_ratio),
         flips=flip_count(alignment),
@@ -182,6 +202,7 @@ def view(alignment: Alignment, anchor: str = "a1", budget: int = DETAILS_BUDGET)
             for n, prompt in enumerate(alignment.prompts)
         ),
         embedded=embedded,
+        texts=texts(alignment, anchor, embedded),
         performance=performance_view(alignment),
         arms=arms,
         compared=compared_rows(alignment),
@@ -212,7 +233,8 @@ def embedded_prompts(prompts: Sequence[PromptAlignment], budget: int) -> tuple[i
 
 def _weight(prompt: PromptAlignment) -> int:
     texts = len(prompt.text) + len(prompt.context_text) + len(prompt.candidate_text)
-    return _PROMPT_WEIGHT + texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
+    # They stand in the list of texts too, at most MOST_TEXT of each.
+    return _PROMPT_WEIGHT + 2 * texts + _POSITION_WEIGHT * len(prompt.context_token_ids)
 
 
 def _by_need(gate: GateView) -> int:

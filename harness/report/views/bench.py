@@ -42,6 +42,7 @@ class BenchView:
     verdict: str
     sentence: str
     warnings: tuple[str, ...]
+    figures: tuple[tuple[str, str, str], ...]
     load: tuple[Row, ...]
     throughput: tuple[Row, ...]
     latency: tuple[Row, ...]
@@ -61,6 +62,7 @@ def bench_view(bench: Bench, language: Language = "en") -> BenchView:
         verdict=bench.accuracy.verdict or NOT_JUDGED,
         sentence=told(bench.accuracy, language),
         warnings=tuple(render(warning, language) for warning in warnings_of(bench)),
+        figures=tuple(_figures(bench, measured, language)),
         load=tuple(_named(language, row) for row in _load(bench)),
         throughput=tuple(_worded(language, _throughput(times)) for times in measured),
         latency=tuple(row for cell in measured for row in _latency(cell)),
@@ -69,6 +71,20 @@ def bench_view(bench: Bench, language: Language = "en") -> BenchView:
         charts=tuple(_charts(bench, measured, language)),
         definitions=tuple(Row(name, (say(language, f"bench.is.{name}"),)) for name in FIGURES),
     )
+
+
+def _figures(
+    bench: Bench, measured: Sequence[CellTimes], language: Language
+) -> Iterator[tuple[str, str, str]]:
+    """What a reader looks for first: name, value, and the cell that it is of."""
+    for name, best in (("decode_tok_s", max), ("total_tok_s", max), ("ttft_s", min)):
+        found = [(shown[name].median, times.cell.name) for times in measured
+                 if name in (shown := figures(times))]  # fmt: skip
+        if found:
+            value, cell = best(found)
+            shown_value = seconds(value) if name in _SECONDS else number(value)
+            yield say(language, f"bench.best.{name}"), shown_value, cell
+    yield label(language, _WHOLE), seconds(bench.load.load_s), ""
 
 
 def label(language: Language, name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from harness.alignment.outcomes import ALIGNED, FAILING, NO_JUDGEMENT, Verdict
 from harness.alignment.prompt_result import PromptAlignment, TopTokens
 from harness.alignment.result import Alignment
+from harness.report.characters import whole_characters
 from harness.report.language import Said, said, said_of
 from harness.report.text import NONE, number, shortened
 
@@ -260,6 +261,12 @@ def _piece(alignment: Alignment, token_id: int | None) -> str | None:
     return None if token_id is None else shortened(alignment.piece(token_id), MOST_PIECE)
 
 
+def _spoken(alignment: Alignment, tokens: Sequence[int], text: str) -> list[str]:
+    """The texts of tokens that follow one another in ``text``."""
+    pieces = [alignment.piece(token) for token in tokens]
+    return [shortened(piece, MOST_PIECE) for piece in whole_characters(pieces, text)]
+
+
 def _tops(alignment: Alignment, top: TopTokens | None) -> tuple[TopView, ...]:
     return tuple(
         TopView(shortened(alignment.piece(t), MOST_PIECE), number(z)) for t, z in (top or [])[:TOP]
@@ -299,16 +306,17 @@ def _cells(alignment: Alignment, prompt: PromptAlignment) -> tuple[tuple[CellVie
     start = max(0, (first or 0) - MOST_CELLS // 2) if count > MOST_CELLS else 0
     end = min(count, start + MOST_CELLS)
     flipped = set(flips(prompt))
+    theirs = _spoken(alignment, context[start:end], prompt.context_text)
+    mine = _spoken(alignment, own[start:end], prompt.candidate_text)
     cells = []
     for n in range(start, end):
-        theirs, ours = _at(context, n), _at(own, n)
         marks = "x" if _at(prompt.positions.class_, n) in FAILING else "f" if n in flipped else ""
         cells.append(
             CellView(
                 index=n,
-                context=_piece(alignment, theirs),
-                candidate=_piece(alignment, ours),
-                equal=theirs == ours or not own,
+                context=_at(theirs, n - start),
+                candidate=_at(mine, n - start),
+                equal=_at(context, n) == _at(own, n) or not own,
                 first=n == first,
                 marks=marks,
             )

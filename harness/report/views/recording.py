@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -35,6 +35,7 @@ class RecordingView:
 
     title: str
     made: str
+    figures: tuple[tuple[str, str, str], ...]
     totals: tuple[tuple[str, str], ...]
     prompts: tuple[PromptLine, ...]
     left_out: int
@@ -48,15 +49,28 @@ def recording_view(recording: Recording, language: Language) -> RecordingView:
         **recording.engine.model_dump(exclude_none=True),
         **recording.environment,
     }
+    totals = tuple(_totals(recording, language))
     name = f"{recording.device}, {recording.model.name}, {recording.suite.name}, {recording.dtype}"
     return RecordingView(
         title=name,
         made=moment(recording.created),
-        totals=tuple(_totals(recording, language)),
+        figures=tuple(_figures(totals, language)),
+        totals=totals,
         prompts=tuple(lines),
         left_out=len(recording.prompts) - len(lines),
         where=tuple((visible(str(key)), visible(str(value))) for key, value in facts.items()),
     )
+
+
+def _figures(
+    totals: Iterable[tuple[str, str]], language: Language
+) -> Iterator[tuple[str, str, str]]:
+    """The totals that a reader looks for first: name, value, what it is of."""
+    known = dict(totals)
+    for key in ("prompts", "tok_s", "e2e_s", "load_s"):
+        name = say(language, f"recording.total.{key}")
+        if name in known:
+            yield name, known[name], ""
 
 
 def _line(prompt: PromptRecord, language: Language) -> PromptLine:

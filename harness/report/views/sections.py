@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.gates.systematic import systematic_gate
-from harness.alignment.result import Alignment, Magnifier, MatrixCell
+from harness.alignment.result import Alignment, DepthPoint, Magnifier, MatrixCell
 from harness.alignment.token_table import TokenRow, TokenTable
 from harness.doctor.finding import Finding, Severity
 from harness.report.language import Said, said, said_of
@@ -53,6 +53,9 @@ class Depth:
     module: str
     error: float | None
     noise: float | None
+    ratio: float | None = None
+    limit: float | None = None
+    failing: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,18 @@ def sections(alignment: Alignment) -> Sections:
         magnifier=None if closer is None else _magnifier(closer),
         diagnosis=None if alignment.diagnosis is None else _diagnosed(alignment.diagnosis),
         doctor=tuple(map(_finding, alignment.doctor[:_MOST])),
-        depth=tuple(Depth(shortened(p.module, 120), p.candidate, p.noise) for p in curve),
+        depth=tuple(map(_depth, curve)),
+    )
+
+
+def _depth(point: DepthPoint) -> Depth:
+    return Depth(
+        module=shortened(point.module, 120),
+        error=point.candidate,
+        noise=point.noise,
+        ratio=point.ratio,
+        limit=point.limit,
+        failing=point.status in ("BEYOND", "NONFINITE"),
     )
 
 

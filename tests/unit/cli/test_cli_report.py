@@ -46,7 +46,7 @@ def test_the_locale_decides_the_language(
 ) -> None:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     run("report", two[0], "--out", str(tmp_path / "r.md"))
-    assert "### 判据" in (tmp_path / "r.md").read_text("utf-8")
+    assert "所有判据" in (tmp_path / "r.md").read_text("utf-8")
 
 
 def test_an_unknown_language_is_wrong_usage(
@@ -66,7 +66,7 @@ def test_compare_writes_in_the_language_and_to_the_step_summary(
     done = run("compare", "npu.json", baseline, "--report", "r.md", "--lang=zh")
     assert done == 0
     for name in ("r.md", "summary.md"):
-        assert "### 判据" in Path(name).read_text("utf-8")
+        assert "所有判据" in Path(name).read_text("utf-8")
 
 
 @pytest.mark.process

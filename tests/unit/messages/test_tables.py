@@ -11,9 +11,13 @@ import harness
 from harness.alignment.outcomes import VERDICTS, PointClass, Status
 from harness.messages import tables
 from harness.messages.tables import MESSAGES
+from harness.report.html import WORDS
 
 HARNESS = Path(harness.__file__).parent
-TABLES = ("page", "gates", "judgement", "bench", "plain", "scope")
+TABLES = (
+    *("page", "gates", "judgement", "bench", "plain", "scope", "diagnosis", "canary"),
+    *("recording", "terminal"),
+)
 
 
 def fields(text: str) -> dict[str, set[str]]:
@@ -47,6 +51,7 @@ def test_chinese_is_chinese_but_for_terms() -> None:
     """Texts alike in both languages are symbols and terms that Chinese uses as they are."""
     alike = {k for k, text in MESSAGES["en"].items() if text == MESSAGES["zh"][k]}
     terms = {"bench.prefill", "bench.decode", "bench.head.itl_p99", "bench.head.ttft_p90"}
+    terms |= {"word.oracle", "word.logit"}
     assert alike == {"logit", "hero.fields.note", "oracle", "span.point", *terms}
     without = {k for k, t in MESSAGES["zh"].items() if not re.search("[\u4e00-\u9fff]", t)}
     values_only = {"magnifier.both", "verdict.found", "part.gate", "warning.device"}
@@ -70,6 +75,12 @@ def test_every_key_is_used_somewhere() -> None:
         "theme.",
         "meaning.",
         "recording.total.",
+        "bench.best.",
+        "performance.speed.",
+        "why.token.",
+        "why.next.",
+        "terminal.equal.",
+        "word.",  # test_every_word_of_the_glossary_is_explained looks for each
     )
     built += (
         "stops.",
@@ -93,6 +104,11 @@ def test_every_key_is_used_somewhere() -> None:
         return key.startswith(built) or key in known or any(f'"{n}"' in text for n in names)
 
     assert [key for key in MESSAGES["en"] if not used(key)] == []
+
+
+def test_every_word_of_the_glossary_is_explained() -> None:
+    keys = {key for key in MESSAGES["en"] if key.startswith("word.")}
+    assert keys == {f"word.{word}{end}" for word in WORDS for end in ("", ".is")}
 
 
 def test_every_word_of_a_judgement_has_its_texts() -> None:

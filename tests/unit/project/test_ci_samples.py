@@ -100,7 +100,7 @@ def jobs(path: Path) -> dict[str, Any]:
 def test_actions_are_named_by_digest(path: Path) -> None:
     used = re.findall(r"uses: (\S+)", path.read_text("utf-8"))
     assert all(re.search(r"@[0-9a-f]{40}$", action) for action in used)
-    assert used or path.name == "gitlab.yml"
+    assert used or path.name.startswith("gitlab")
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)

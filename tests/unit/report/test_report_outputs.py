@@ -45,8 +45,8 @@ def test_every_file_is_written_in_its_language(
     outputs.write(alignment)
     assert load_alignment(tmp_path / "a.json") == load_alignment(tmp_path / "r.json") == alignment
     assert '<html lang="zh">' in (tmp_path / "r.html").read_text("utf-8")
-    assert "### 判据" in (tmp_path / "r.md").read_text("utf-8")
-    assert "### 判据" in (tmp_path / "summary.md").read_text("utf-8")
+    assert "所有判据" in (tmp_path / "r.md").read_text("utf-8")
+    assert "所有判据" in (tmp_path / "summary.md").read_text("utf-8")
     rows = (tmp_path / "t.csv").read_text("utf-8").splitlines()
     assert len(rows) == 1 + alignment.positions
 

@@ -35,7 +35,7 @@ def test_it_shows_each_prompt_and_the_sums(made: Recording) -> None:
     assert totals["output tokens"] == "12"
     times = [prompt.run.timings.e2e_s for prompt in made.prompts]
     assert float(view.prompts[0].rate.replace(",", "")) == pytest.approx(4 / times[0], rel=1e-3)
-    assert "time of a request, mean" in totals
+    assert "mean latency of a request" in totals
     assert "weights" not in totals  # the fake has none
 
 

@@ -36,6 +36,6 @@ def test_render_refuses_what_it_cannot_write(tmp_path: Path) -> None:
 
 
 def test_the_language_reaches_both_formats(tmp_path: Path) -> None:
-    for suffix, word in ((".html", '<html lang="zh">'), (".md", "### 判据")):
+    for suffix, word in ((".html", '<html lang="zh">'), (".md", "所有判据")):
         render([alignment()], tmp_path / f"r{suffix}", "zh")
         assert word in (tmp_path / f"r{suffix}").read_text("utf-8")

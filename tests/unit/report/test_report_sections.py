@@ -109,7 +109,7 @@ def test_findings_of_the_doctor_are_shown_as_they_are() -> None:
 def test_they_stand_in_markdown_too() -> None:
     markdown = to_markdown([whole()])
     assert "| `batch` | ! WARN | 128 | 120 |" in markdown
-    assert "### Doctor findings" in markdown
+    assert "<summary>Doctor findings</summary>" in markdown
     assert "✓ PASS: In float16: 1.02." in markdown
 
 

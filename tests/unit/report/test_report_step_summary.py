@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ def test_it_is_added_to_the_file_that_the_runner_names(tmp_path: Path) -> None:
     there = {"GITHUB_STEP_SUMMARY": str(path)}
     assert append_step_summary([alignment("DRIFT")], "en", there) == path
     text = path.read_text("utf-8")
-    assert text.startswith("before\n\n## ✗ DRIFT")
+    assert re.match("before\n\n<!-- harness-report [^>]+ -->\n## ✗ DRIFT", text)
     append_step_summary([alignment("DRIFT")], "zh", there)
-    assert "### 判据" in path.read_text("utf-8")
+    assert "所有判据" in path.read_text("utf-8")
 
 
 def test_nothing_is_written_where_no_runner_asks(tmp_path: Path) -> None:

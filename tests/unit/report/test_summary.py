@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,10 @@ def test_what_explains_the_error_stands_under_the_verdict(drift: Alignment) -> N
     assert "head 3 of model.layers.2.self_attn" in told[1]
     none = list(summary_lines(drift.model_copy(update={"diagnosis": diagnosed("NOTHING")})))
     assert none[1].split()[1] == f"{drift.gates[0].name}:"
+
+
+def test_the_outcome_is_told_in_chinese(drift: Alignment) -> None:
+    lines = list(summary_lines(drift, "zh"))
+    assert lines[0].startswith(f"{drift.verdict}: ")
+    assert all(re.search("[\u4e00-\u9fff]", line) for line in lines)
+    assert len(lines) == len(list(summary_lines(drift)))
