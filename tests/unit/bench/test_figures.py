@@ -63,4 +63,5 @@ def test_ratios_are_candidate_over_reference() -> None:
         "decode_tpot_s",
         "decode_tok_s",
         "total_tok_s",
+        "mean_e2e_s",
     }

@@ -43,7 +43,7 @@ def test_tokens_show_their_spaces_and_lone_marks() -> None:
 def test_prose_keeps_plain_words_and_wraps_the_rest() -> None:
     text = "Error ratio 1.02 (0.98 to 1.07) is within 1.5; see a_b @you x|y."
     assert markdown_prose(text) == (
-        r"Error ratio 1.02 (0.98 to 1.07) is within 1.5; see `a_b` `@you` `x\x7cy.`"
+        r"Error ratio 1.02 (0.98 to 1.07) is within 1.5; see a_b `@you` `x\x7cy.`"
     )
     assert markdown_code("a`b") == "``a`b``"
 
@@ -85,4 +85,4 @@ def test_a_share_is_a_percentage() -> None:
 def test_chinese_punctuation_ends_a_word_of_a_sentence() -> None:
     said = "相差 +0.01281（95 % 区间 -0.06 至 +0.08），上限 0.003：bad_name，*x*。"
     shown = markdown_prose(said)
-    assert shown == "相差 +0.01281（95 % 区间 -0.06 至 +0.08），上限 0.003：`bad_name`，`*x*`。"
+    assert shown == "相差 +0.01281（95 % 区间 -0.06 至 +0.08），上限 0.003：bad_name，`*x*`。"
