@@ -7,6 +7,7 @@ far a child came that died.
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import json
 import os
@@ -214,9 +215,19 @@ def vllm_steps(plugin: str) -> None:
             return
 
 
+def name_the_user() -> None:
+    """As the harness itself does before it imports torch, which asks for the user's name:
+    a container that was started with ``--user`` has none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user-{os.getuid()}"
+
+
 def main(arguments: list[str]) -> None:
     """``inventory``; ``torch BACKEND [transformers]``; ``vllm [ascend]``."""
     what = arguments[0]
+    name_the_user()
     if what == "inventory":
         attempt("inventory", inventory)
     elif what == "torch":
