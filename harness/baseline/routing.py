@@ -9,6 +9,7 @@ fault. So rows are left out as long as enough are kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +61,7 @@ class RouteNoise:
         truth: the oracle's routes, by prompt id.
         arms: the departures of each arm in each prompt, by prompt id.
         noise: the deviation of a router's margin by rounding, logits: at most (98 %). None where
-            the oracle tells no margins.
+            the oracle tells no margins, or too few.
         widest: the margin beyond which no correct device flips; None as above.
         left_out: which rows are not judged by errors and margins: ``after`` a departure of
             the candidate or an arm, with ``other`` experts in one of them, or ``none``.
@@ -137,6 +138,8 @@ def _margins(
     could = [tried(arm, truth[i]) for i, arms in paths.items() for arm in arms]
     flips = sum(bool(left(arm, truth[i])[0].any()) for i, arms in paths.items() for arm in arms)
     noise = router_noise(np.concatenate(could), flips)
+    if not math.isfinite(noise):
+        return None, None  # too few choices to tell
     once = [t.margin.ravel() for t in truth.values() if t.margin is not None]
     wide = ROUTER_HEADROOM * limit.inflations[1] * noise
     return noise, widest_flip(np.concatenate(once).astype(np.float64), wide, FLIP_CHANCE)

@@ -121,7 +121,7 @@ def _named(arch: str, tensors: Sequence[Tensor]) -> Iterator[CheckpointIssue]:
             f"({unknown[0].name}: {unknown[0].dtype}): their bytes are not checked",
         )
     if not tensors:
-        yield CheckpointIssue("error", "there is no tensor: it is a vocabulary alone", _AGAIN)
+        yield CheckpointIssue("error", "the file has no tensor, only a vocabulary", _AGAIN)
 
 
 def _fields(header: Header, arch: str, tensors: Sequence[Tensor]) -> Iterator[Field]:
@@ -220,7 +220,7 @@ def _within(header: Header) -> Iterator[CheckpointIssue]:
 
 
 def _blocks(tensors: Sequence[Tensor]) -> Iterator[CheckpointIssue]:
-    """No block lacks what nearly all others have, and no matrix has another shape or is empty."""
+    """No block is missing, and none lacks what nearly all others have."""
     own: dict[str, dict[int, Tensor]] = {}
     for tensor in tensors:
         match = _BLOCK.fullmatch(tensor.name)
@@ -251,7 +251,7 @@ def _blocks(tensors: Sequence[Tensor]) -> Iterator[CheckpointIssue]:
 def _tokenizer(header: Header) -> Iterator[CheckpointIssue]:
     values = header.values
     if "tokenizer.ggml.model" not in values or "tokenizer.ggml.tokens" not in values:
-        yield CheckpointIssue("warning", "there is no tokenizer in the file", _AGAIN)
+        yield CheckpointIssue("warning", "the file has no tokenizer", _AGAIN)
         return
     tokens = _length(header, "tokenizer.ggml.tokens") or 0
     for kind in ("bos", "eos", "eot", "unknown", "padding"):
@@ -265,7 +265,7 @@ def _tokenizer(header: Header) -> Iterator[CheckpointIssue]:
     if header.whole("tokenizer.ggml.eos_token_id") is None:
         yield CheckpointIssue("warning", "no eos token is stated: nothing ends a text")
     if not isinstance(values.get("tokenizer.chat_template"), str):
-        yield CheckpointIssue("note", "there is no chat template")
+        yield CheckpointIssue("note", "the file has no chat template")
 
 
 def _length(header: Header, key: str) -> int | None:

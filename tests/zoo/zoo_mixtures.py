@@ -25,7 +25,7 @@ from harness.alignment.allow import Allow
 from harness.baseline.baseline import Baseline
 from harness.baseline.floor import noise_floor
 from harness.baseline.folder import load_baseline
-from harness.recording.format import Recording, load_recording
+from harness.recording.format import Recording, Run, load_recording
 
 #: By name: the type, what it has beside the zoo's sizes, and the tokens of prompts and outputs.
 SMALL = ({}, (4, 24), 6)
@@ -86,6 +86,19 @@ def judged(recording: Recording, held: Baseline, allow: Allow) -> dict[str, Any]
     }
 
 
+def without_routes(recording: Recording) -> Recording:
+    """As a device records that does not tell them."""
+
+    def bare(run: Run | None) -> Run | None:
+        return None if run is None else run.model_copy(update={"routes": None})
+
+    prompts = tuple(
+        p.model_copy(update={"free": bare(p.free), "forced": bare(p.forced)})
+        for p in recording.prompts
+    )
+    return recording.model_copy(update={"prompts": prompts})
+
+
 def row(name: str, seed: int, folder: Path) -> dict[str, Any]:
     """One line of the results."""
     held = load_baseline(folder / "b" / "good" / "zoo" / "bfloat16")
@@ -97,7 +110,9 @@ def row(name: str, seed: int, folder: Path) -> dict[str, Any]:
         found |= {"noise": noise.noise, "explained": noise.widest, "left_out": noise.left_out}
         found["arms"] = [sum(d.tokens > 0 for d in arms), len(arms)]
         found["arms_widest"] = max((d.margin for d in arms if d.tokens), default=None)
-    found["vllm"] = judged(load_recording(folder / "vllm.json"), held, Allow())
+    vllm = load_recording(folder / "vllm.json")
+    found["vllm"] = judged(vllm, held, Allow())
+    found["vllm_untold"] = judged(without_routes(vllm), held, Allow())["verdict"]
     found["broken"] = judged(load_recording(folder / "broken.json"), held, Allow(weights=True))
     return found
 

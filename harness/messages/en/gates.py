@@ -208,7 +208,8 @@ MESSAGES: dict[str, str] = {
     "{prompts:prompt|prompts}, first at router margins of at most {margin:.3g} logits; the arms' "
     "noise explains up to {widest:.3g}.",
     "gate.routes.untold": "Routers left the oracle's choice in {departed} of {prompts} "
-    "{prompts:prompt|prompts}, no more often than in the arms; the oracle tells no margins.",
+    "{prompts:prompt|prompts}, no more often than in the arms; up to which margin noise "
+    "explains it is not known.",
     "gate.routes.margin": "In {beyond} of {prompts} {prompts:prompt|prompts} a router first left "
     "the oracle's choice at a margin that noise does not explain: {margin:.3g} logits in {prompt}, "
     "and the arms' noise explains up to {widest:.3g}.",

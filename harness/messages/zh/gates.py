@@ -169,7 +169,7 @@ MESSAGES: dict[str, str] = {
     "gate.routes.pass": "在 {prompts} 个提示中有 {departed} 个的路由器偏离了 oracle 的选择，首次偏"
     "离处的路由间隔最大为 {margin:.3g} logit；各基线臂的噪声可解释到 {widest:.3g}。",
     "gate.routes.untold": "在 {prompts} 个提示中有 {departed} 个的路由器偏离了 oracle 的选择，不比"
-    "各基线臂更频繁；oracle 未给出路由间隔。",
+    "各基线臂更频繁；噪声可解释到多大的路由间隔尚不清楚。",
     "gate.routes.margin": "在 {prompts} 个提示中有 {beyond} 个的路由器首次偏离 oracle 的选择时，其"
     "间隔无法用噪声解释：{prompt} 中为 {margin:.3g} logit，而各基线臂的噪声只能解释到 {widest:.3g}"
     "。",

@@ -96,6 +96,20 @@ def test_without_margins_any_departure_may_be_rounding() -> None:
     assert found.explained(at(0, margin=math.nan))
 
 
+def test_too_few_choices_tell_no_margin() -> None:
+    """One row, three layers, two arms: six choices, of which four might flip unseen."""
+    made = fake_baseline(fake_suite(prompts=1, tokens=1))
+    assert made.oracle is not None
+    told = Baseline(
+        with_routes(made.reference),
+        with_routes(made.oracle),
+        {"control-1": with_routes(made.controls["control-1"])},
+    )
+    found = route_noise(told, LIMIT)
+    assert found is not None
+    assert (found.noise, found.widest) == (None, None)
+
+
 def test_an_arm_that_does_not_tell_leaves_nothing_to_say() -> None:
     whole = routed({})
     assert route_noise(replace(whole, oracle=None), LIMIT) is None
