@@ -161,26 +161,13 @@ def tokenizer(sizes: Sizes) -> dict[str, Any]:
     """tokenizer.json: each character is one token."""
     if sizes.family == "qwen2":
         return _of_bytes(sizes)
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Split",
-            "pattern": {"Regex": "[\\s\\S]"},
-            "behavior": "Isolated",
-            "invert": False,
-        },
-        "post_processor": None,
-        "decoder": {"type": "Fuse"},
-        "model": {
-            "type": "WordLevel",
-            "vocab": {character(i): i for i in range(sizes.vocab_size)},
-            "unk_token": character(0),
-        },
+    split = {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated"}
+    words = {
+        "type": "WordLevel",
+        "vocab": {character(i): i for i in range(sizes.vocab_size)},
+        "unk_token": character(0),
     }
+    return _tokenizer_json({**split, "invert": False}, {"type": "Fuse"}, words)
 
 
 def _of_bytes(sizes: Sizes) -> dict[str, Any]:
@@ -198,17 +185,27 @@ def _of_bytes(sizes: Sizes) -> dict[str, Any]:
             whole += part
     for text in (*letters, *(a for a, _ in merges)):
         vocabulary.setdefault(text, len(vocabulary))
-    as_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    as_bytes = {
+        "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False,
+    }  # fmt: skip
+    pieces = {"type": "BPE", "vocab": vocabulary, "merges": [list(pair) for pair in merges]}
+    return _tokenizer_json(as_bytes, as_bytes, pieces)
+
+
+def _tokenizer_json(
+    before: dict[str, Any], after: dict[str, Any], model: dict[str, Any]
+) -> dict[str, Any]:
+    """The file: what is done before the model, the model, and what after it."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [],
         "normalizer": None,
-        "pre_tokenizer": {**as_bytes, "use_regex": False},
+        "pre_tokenizer": before,
         "post_processor": None,
-        "decoder": {**as_bytes, "use_regex": False},
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": [list(pair) for pair in merges]},
+        "decoder": after,
+        "model": model,
     }
 
 

@@ -216,8 +216,8 @@ def vllm_steps(plugin: str) -> None:
 
 
 def name_the_user() -> None:
-    """As the harness itself does before it imports torch, which asks for the user's name:
-    a container that was started with ``--user`` has none."""
+    """Give a user a name that the host has none for, as in a container that was started with
+    ``--user``: torch asks for one while it is imported, here and in the harness itself."""
     try:
         getpass.getuser()
     except (KeyError, OSError):

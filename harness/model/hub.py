@@ -6,7 +6,6 @@ missing package becomes one line with the command that installs it.
 
 from __future__ import annotations
 
-import getpass
 import importlib
 import importlib.util
 import os
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.doctor.child import name_the_user
 from harness.errors import MissingDependency, ModelError
 
 #: The name under which pip knows this project.
@@ -52,7 +52,7 @@ def require(package: str, needed_for: str, remedy: str | None = None) -> Any:
     """
     for name, value in _BEFORE_IMPORT.get(package, {}).items():
         os.environ.setdefault(name, value)
-    _name_the_user()
+    name_the_user()
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -64,15 +64,6 @@ def require(package: str, needed_for: str, remedy: str | None = None) -> Any:
         raise MissingDependency(
             package, needed_for, f"it is installed but does not load: {first_line(error)}"
         ) from error
-
-
-def _name_the_user() -> None:
-    """Give a user a name that the host has none for, as in a container that was started with
-    ``--user``: torch asks for one while it is imported."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["USER"] = f"user-{os.getuid()}"
 
 
 def is_installed(package: str) -> bool:
