@@ -18,6 +18,7 @@ from harness.baseline.folder import load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices import memory
 from harness.devices.base import Completion, Request
+from harness.devices.hf import stages
 from harness.devices.hf.device import HfDevice
 from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError, UsageError
@@ -114,6 +115,26 @@ def test_the_bits_are_those_of_weights_in_memory(
     options: dict[str, Any], embedded_model: Model
 ) -> None:
     same(ran(embedded_model, **options), ran(embedded_model, weights="stream", **options))
+
+
+def test_a_large_layer_is_not_converted_as_a_whole(
+    embedded_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(stages, "_CONVERTED", 0)
+    seen: set[Any] = set()
+    linear = torch.nn.functional.linear
+
+    def product(x: Any, weight: Any, bias: Any = None) -> Any:
+        seen.add(weight.dtype)
+        return linear(x, weight, bias)
+
+    whole = ran(embedded_model, dtype="float32")
+    with opened(embedded_model, dtype="float32", weights="stream") as (device, asked):
+        monkeypatch.setattr(torch.nn.functional, "linear", product)
+        same(whole, list(device.generate(asked)))
+    assert seen == {torch.float32}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -215,9 +236,11 @@ def test_what_cannot_be_streamed_is_refused(tmp_path: Path, embedded_model: Mode
         free = Request("p", (1, 2, 3), "free", 4)
         with pytest.raises(DeviceError, match=r"weights=stream .* --replay forced-prefill"):
             list(device.generate([free]))
-    with opened(embedded_model, dtype="float32", weights="stream") as (device, _):
-        with pytest.raises(DeviceError, match="gradients need all weights in memory"):
-            device.sensitivity()
+    with (
+        opened(embedded_model, dtype="float32", weights="stream") as (device, _),
+        pytest.raises(DeviceError, match="gradients need all weights in memory"),
+    ):
+        device.sensitivity()
     with pytest.raises(UsageError, match="weights 'disk' is not one of memory, stream"):
         HfDevice("hf-cpu", embedded_model, weights="disk")
     quantized = tiny("llama", tmp_path)

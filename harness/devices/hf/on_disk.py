@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from typing import Any
 from harness.checkpoint.headers import Stored, read_headers
 from harness.errors import DeviceError
 from harness.model.model import Model
+
+#: Bytes that the system is asked to read at a time: of more Linux reads the beginning alone.
+_AHEAD = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,8 @@ class OnDisk:
         self._names = _aliases(skeleton)
         self._sources, self._converted = _sources(skeleton, stored, self._names)
         self._open: dict[Path, Any] = {}
+        self._free: dict[Any, list[Any]] = {}
+        self._pooled: set[str] = set()
         lost = [name for name in self._owners if not self._sources.get(name)]
         lost = [name for name in lost if _is_meta(self._owners[name][0])]
         if lost:
@@ -76,8 +82,9 @@ class OnDisk:
         return [name for name in self._owners if name.startswith(f"{prefix}.")]
 
     def nbytes(self, names: Iterable[str]) -> int:
-        """How many bytes of the checkpoint they are made of."""
-        return sum(s.nbytes for name in names for s in self._sources.get(name, ()))
+        """How many bytes they take in the model's dtypes."""
+        tensors = dict(_tensors(self._model))
+        return sum(tensors[n].numel() * self._dtypes[n].itemsize for n in names)
 
     @contextmanager
     def loaded(self, names: Sequence[str], as_stored: Callable[[str], bool]) -> Iterator[None]:
@@ -100,12 +107,13 @@ class OnDisk:
         plain = [name for name in names if name not in self._converted]
         for name in plain:
             tensor = self._tensor(self._sources[name][0])
-            if not as_stored(name):
-                tensor = tensor.to(self._dtypes[name])
-            self._set(name, tensor.to(self._backend))
+            kept = as_stored(name)
+            self._set(name, tensor.to(self._backend) if kept else self._in_dtype(name, tensor))
         others = [name for name in names if name in self._converted]
         if others:
             self._convert(others)
+        # What was converted is a copy. A file that is no longer mapped gives its pages back.
+        self._open.clear()
 
     def drop(self, names: Sequence[str]) -> None:
         """Take tensors out of the model, and let go of the files."""
@@ -115,7 +123,14 @@ class OnDisk:
             if now is not None and now.device.type != "meta":
                 empty = self._torch.empty(now.shape, dtype=self._dtypes[name], device="meta")
                 self._set(name, empty)
+                if name in self._pooled:
+                    self._free.setdefault((now.shape, now.dtype), []).append(now.data)
+        self._pooled.difference_update(names)
         self._open.clear()
+
+    def give_back(self) -> None:
+        """Keep no memory for tensors to come."""
+        self._free.clear()
 
     def rows(self, name: str, ids: Any) -> Any:
         """Some rows of a tensor, in the model's dtype; no other row is read.
@@ -138,16 +153,23 @@ class OnDisk:
         return self._tensor(self._sources[name][0]).dtype
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Ask the system to read what will be needed next, where it can be asked."""
-        if not hasattr(os, "posix_fadvise"):
-            return
-        for stored in (s for name in names for s in self._sources.get(name, ())):
-            with contextlib.suppress(OSError):
-                handle = os.open(stored.path, os.O_RDONLY)
-                try:
-                    os.posix_fadvise(handle, stored.offset, stored.nbytes, os.POSIX_FADV_WILLNEED)
-                finally:
-                    os.close(handle)
+        """Ask the system to read what will be needed next, where it can be asked.
+
+        It is asked by another thread, since it lets the caller wait where the disk has much to do.
+        """
+        wanted = [stored for name in names for stored in self._sources.get(name, ())]
+        if hasattr(os, "posix_fadvise"):
+            threading.Thread(target=_read_ahead, args=(wanted,), daemon=True).start()
+
+    def _in_dtype(self, name: str, tensor: Any) -> Any:
+        """A copy in the model's dtype, in memory that a tensor of that shape no longer needs: to
+        get new memory from the system takes as long as to convert into it."""
+        free = self._free.get((tensor.shape, self._dtypes[name]))
+        self._pooled.add(name)
+        if free:
+            return free.pop().copy_(tensor)
+        copy = self._torch.empty(tensor.shape, dtype=self._dtypes[name], device=self._backend)
+        return copy.copy_(tensor)
 
     def _tensor(self, stored: Stored) -> Any:
         """A view of the mapped file."""
@@ -189,6 +211,17 @@ class OnDisk:
         for name in names:
             if _is_meta(self._owners[name][0]):
                 raise DeviceError(f"{name} could not be made of the checkpoint's tensors")
+
+
+def _read_ahead(wanted: Sequence[Stored]) -> None:
+    for stored in wanted:
+        with contextlib.suppress(OSError):
+            handle = os.open(stored.path, os.O_RDONLY)
+            try:
+                for at in range(stored.offset, stored.offset + stored.nbytes, _AHEAD):
+                    os.posix_fadvise(handle, at, _AHEAD, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(handle)
 
 
 def _opened(torch: Any, path: Path) -> Any:
