@@ -17,11 +17,12 @@ from typing import Any
 from harness.devices.hf.kept_states import State, States
 from harness.devices.hf.on_disk import OnDisk
 from harness.errors import DeviceError
+from harness.process.memory import available_bytes
 
-#: Up to how many bytes a layer is converted as a whole. Converting each weight once takes half
-#: the time of widening it for each prompt (measured: products of 120 rows at 100 GFLOP/s against
-#: 50), and twice the memory or more.
-_CONVERTED = 1 << 30
+#: Up to how many bytes a layer is converted as a whole, and up to which share of the memory that
+#: is available. Converting each weight once takes half the time of widening it for each prompt
+#: (measured: products of 120 rows at 100 GFLOP/s against 50), and twice the memory or more.
+_CONVERTED, _SHARE = 1 << 30, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,8 @@ class Stages:
     def _as_stored(self, module: Any, prefix: str, widened: bool) -> Callable[[str], bool]:
         """Which weights of a layer are not converted: where a whole layer would take too much,
         those that a linear layer widens itself, at every use."""
-        large = self._weights.nbytes(self._weights.below(prefix)) > _CONVERTED
+        most = max(_CONVERTED, _SHARE * (available_bytes() or 0))
+        large = self._weights.nbytes(self._weights.below(prefix)) > most
         linear = {f"{prefix}.{n}.weight" for n in _linears(self._torch, module)}
         return lambda name: large and widened and name in linear and self._exact(name)
 
