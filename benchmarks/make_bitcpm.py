@@ -1,11 +1,13 @@
 """Write a synthetic checkpoint of BitCPM4-CANN-1B's exact shapes: random bf16, 3.2 GB.
 
-With --small, one of the same kind that is small enough to be tried in minutes: 180 MB.
+With --small, one of the same kind that is small enough to be tried in minutes: 180 MB. With
+--seven, one of a model of 7.6 billion parameters: 15.2 GB.
 
 python benchmarks/make_bitcpm.py /tmp/bitcpm/good --tokenizer smollm2
 python benchmarks/make_bitcpm.py /tmp/bitcpm/wrong --container bin --wrong-config
 python benchmarks/make_bitcpm.py /tmp/bitcpm/fused --ternary -g 64
 python benchmarks/make_bitcpm.py /tmp/bitcpm/small --small
+python benchmarks/make_bitcpm.py /tmp/bitcpm/seven --seven --tokenizer smollm2
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Shape:
 
 EXACT = Shape(2048, 28, 16, 2, 128, 6144, 73448)
 SMALL = Shape(512, 4, 4, 2, 128, 1536, 73448)
+SEVEN = Shape(4096, 32, 32, 8, 128, 14336, 73448)
 #: What the published config.json says instead: that of BitCPM-CANN-3B.
 WRONG = {
     "hidden_size": 2560,
@@ -162,6 +165,7 @@ def main() -> None:
     parser.add_argument("--container", choices=("safetensors", "bin"), default="safetensors")
     parser.add_argument("--wrong-config", action="store_true", help="that of BitCPM-CANN-3B")
     parser.add_argument("--small", action="store_true", help="four layers of a quarter's width")
+    parser.add_argument("--seven", action="store_true", help="as a 7B model is")
     parser.add_argument("--ternary", action="store_true", help="fused weights instead of latents")
     parser.add_argument("-g", "--group-size", type=int, default=-1)
     parser.add_argument(
@@ -169,7 +173,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    of = SMALL if chosen.small else EXACT
+    of = SMALL if chosen.small else SEVEN if chosen.seven else EXACT
     chosen.out.mkdir(parents=True)
     write = write_bin if chosen.container == "bin" else write_safetensors
     write(chosen.out, of, chosen.group_size if chosen.ternary else None, chosen.seed)

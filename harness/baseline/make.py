@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from harness.baseline.arm_files import is_linked, is_own
 from harness.baseline.baseline import (
@@ -35,6 +37,7 @@ from harness.baseline.folder import (
 )
 from harness.devices.base import Replay
 from harness.devices.kinds import REFERENCE_DEVICE
+from harness.devices.memory import does_not_fit, streamed
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
@@ -47,7 +50,7 @@ from harness.process.progress import Progress
 from harness.process.python import module_command, with_this_harness
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
-from harness.recording.recorder import Options, record
+from harness.recording.recorder import Options, is_layers, record
 from harness.suite.suite import Suite
 
 #: Environment that restricts torch and oneDNN to the next lower instruction
@@ -56,6 +59,9 @@ LOWER_ISA: Mapping[str, Mapping[str, str]] = {
     "AVX512": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "AVX2": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
+
+
+Weights = Literal["auto", "memory", "stream"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,9 @@ class Plan:
             in engine arguments of their own, and share its others.
         root: the folder of all baselines.
         suite_source: the suite as ``--suite`` takes it, for child processes.
+        oracle: where the oracle's weights are: ``memory``; ``stream``, on disk and read layer by
+            layer; ``auto`` streams what does not fit into memory.
+        reference: the same for reference and controls. ``stream`` needs a context.
     """
 
     spec: DeviceSpec
@@ -75,6 +84,8 @@ class Plan:
     context: Context | None = None
     suite_source: str = ""
     subject: Subject | None = None
+    oracle: Weights = "auto"
+    reference: Weights = "auto"
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,10 @@ def make_baseline(plan: Plan, progress: Progress) -> Baseline:
     Raises:
         BaselineError: if fewer than two controls differ from the reference, or if its logits
             are not finite.
+        UsageError: for weights that cannot be streamed.
         HarnessError: if the place cannot be written, among others.
     """
+    _check_weights(plan)
     target = _target(plan, plan.spec, progress)
     plan = replace(plan, subject=target.subject)
     folder = baseline_folder(plan.root, target.slug, plan.suite.name, target.dtype)
@@ -141,7 +154,9 @@ def _finish(kept: Mapping[str, Recording], folder: Path) -> None:
         )
     try:
         for stray in staging_folder(folder).iterdir():
-            if stray.stem not in kept and is_own(stray):
+            if is_layers(stray):
+                shutil.rmtree(stray)
+            elif stray.stem not in kept and is_own(stray):
                 stray.unlink()
             unmark(stray)
     except OSError as error:
@@ -285,10 +300,42 @@ def _target(plan: Plan, spec: DeviceSpec, progress: Progress) -> Target:
     return open_target(spec, subject=plan.subject, progress=progress)
 
 
-def _spec_of(plan: Plan, arm: ArmPlan) -> DeviceSpec:
-    return replace(
-        plan.spec, dtype=arm.dtype, engine_args={**plan.spec.engine_args, **arm.engine_args}
-    )
+def checked_weights(option: str, text: str) -> Weights:
+    """Where weights are to be, as an option says it.
+
+    Raises:
+        UsageError: naming the option and what it takes.
+    """
+    for known in get_args(Weights):
+        if text == known:
+            return cast("Weights", known)
+    raise UsageError(f"{option} {text!r} is not one of {', '.join(get_args(Weights))}")
+
+
+def _check_weights(plan: Plan) -> None:
+    for option, chosen in (("--oracle", plan.oracle), ("--reference", plan.reference)):
+        if chosen == "stream" and plan.spec.kind.family != "transformers":
+            raise UsageError(f"{option} stream is for hf-cpu, hf-gpu and hf-npu")
+    if plan.reference == "stream" and plan.context is None:
+        raise UsageError(
+            "--reference stream reads all weights for each pass, so it cannot generate; give "
+            "--context RECORDING, whose tokens the arms are built around"
+        )
+
+
+def _spec_of(plan: Plan, arm: ArmPlan, progress: Progress) -> DeviceSpec:
+    """The device of an arm; it streams its weights if asked to, or if they do not fit."""
+    args = {**plan.spec.engine_args, **arm.engine_args}
+    spec = replace(plan.spec, dtype=arm.dtype, engine_args=args)
+    chosen = plan.oracle if arm.name == ORACLE else plan.reference
+    if "weights" in args or arm.replay != "forced-prefill":
+        return spec
+    if chosen == "auto" and plan.subject is not None and arm.dtype is not None:
+        why = does_not_fit(spec, plan.subject.facts, arm.dtype)
+        if why is not None:
+            progress.once(f"{arm.name}: {why}, so the weights are read layer by layer")
+            chosen = "stream"
+    return streamed(spec) if chosen == "stream" else spec
 
 
 def _make_arm(
@@ -317,7 +364,7 @@ def _record(
     plan: Plan, arm: ArmPlan, context: Context | None, progress: Progress, out: Path | None = None
 ) -> Recording:
     progress.note(f"{arm.name}: {arm.replay}")
-    target = _target(plan, _spec_of(plan, arm), progress)
+    target = _target(plan, _spec_of(plan, arm, progress), progress)
     _check_vocabulary(context, target.subject.facts.vocab_size)
     options = Options(replay=arm.replay, context=context)
     return record(
@@ -364,8 +411,9 @@ def _finished(out: Path, arm: ArmPlan, reference: Recording) -> Recording | None
 def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Progress) -> Recording:
     """Record in a separate process, because torch reads these variables at start."""
     context = staging / f"{REFERENCE}.json"
+    spec = _spec_of(plan, arm, progress)
     command = [
-        *module_command(sys.executable, "harness", "record", *_spec_of(plan, arm).options()),
+        *module_command(sys.executable, "harness", "record", *spec.options()),
         *("--suite", plan.suite_source, "--replay", arm.replay),
         *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
         *("--context", str(context), "--out", str(out)),

@@ -40,6 +40,21 @@ def make(
     baseline_dir: Root = Path("baselines"),
     engine_arg: EngineArgs = None,
     trust_remote_code: Trust = False,
+    oracle: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|memory|stream",
+            help="Where the float32 weights are. stream: on disk, and all prompts go through one "
+            "layer after another, with the same bits. auto streams what does not fit into memory.",
+        ),
+    ] = "auto",
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|memory|stream",
+            help="The same for reference and controls; stream needs --context.",
+        ),
+    ] = "auto",
     diagnose: Annotated[
         bool,
         typer.Option(
@@ -51,8 +66,10 @@ def make(
     """Record reference, oracle and controls; replaces an existing baseline.
 
     Example:  harness baseline make --device hf-cpu --suite port
+
+    Example:  harness baseline make --model ./Llama-70B --context npu.json --reference stream
     """
-    from harness.baseline.make import Plan, make_baseline
+    from harness.baseline.make import Plan, checked_weights, make_baseline
     from harness.devices.spec import DeviceSpec, parse_engine_args
     from harness.process.progress import Progress
     from harness.recording.context import context_for
@@ -68,7 +85,15 @@ def make(
     spec = DeviceSpec(device, model, dtype, engine_args=args, trust_remote_code=trust_remote_code)
     if diagnose and not spec.kind.needs_model:
         raise UsageError(f"--diagnose asks the model for gradients, and {device} has no model")
-    plan = Plan(spec, chosen, baseline_dir, context=tokens, suite_source=suite)
+    plan = Plan(
+        spec,
+        chosen,
+        baseline_dir,
+        context=tokens,
+        suite_source=suite,
+        oracle=checked_weights("--oracle", oracle),
+        reference=checked_weights("--reference", reference),
+    )
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())
     say(f"{made.folder}: {made.reference.positions} positions; {arms}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -207,6 +208,20 @@ class TraceableDevice(Protocol):
     """A device whose model can be looked into (see ``harness.devices.trace``)."""
 
     def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]: ...
+
+
+@runtime_checkable
+class LayeredDevice(Protocol):
+    """A device that can take all requests through one layer after another.
+
+    ``steps`` says how often ``generate`` calls ``on_token`` for a request. ``resume_in`` names a
+    folder in which it may keep what it has done, and a digest of what must be equal for that to be
+    gone on with; it makes the folder when it needs it, and removes it when it is done.
+    """
+
+    def steps(self, request: Request) -> int: ...
+
+    def resume_in(self, folder: Path, job: str) -> None: ...
 
 
 @runtime_checkable

@@ -48,6 +48,10 @@ class Capture:
         block = tensor.detach().float().cpu().numpy()
         self._pieces.setdefault(place, []).append(block.reshape(-1, block.shape[-1]).copy())
 
+    def places(self) -> frozenset[str]:
+        """The places that were seen so far."""
+        return frozenset(self._pieces)
+
     def take(self, positions: int) -> dict[str, NDArray[np.float32]]:
         """All places, each float32 (positions, width); padding of a batch is left out.
 

@@ -94,7 +94,7 @@ class DeviceKind:
             raise UsageError(f"{self.name} has no --engine-arg {unknown[0]}; it knows {known}")
 
 
-_HF_ARGS = ("attention", "matmul", "qat_group_size", "threads", "unused")
+_HF_ARGS = ("attention", "matmul", "qat_group_size", "threads", "unused", "weights")
 _FAKE_ARGS = ("seed", "fault", "delay")
 
 #: In the order of help texts. The fakes have no model: they are for tests.

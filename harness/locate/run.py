@@ -15,6 +15,7 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.folder import baseline_folder, is_baseline, resolve
 from harness.devices.base import Opened, TraceableDevice
 from harness.devices.kinds import KINDS, REFERENCE_DEVICE, names
+from harness.devices.memory import does_not_fit, streamed
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.devices.trace import Trace
@@ -188,6 +189,10 @@ def _reference_arms(
     arms = {}
     for name, dtype, args in plans:
         arm = replace(spec, dtype=dtype, engine_args={**spec.engine_args, **args})
+        why = does_not_fit(arm, same.facts, dtype) if same is not None else None
+        if why is not None:
+            progress.once(f"{name}: {why}, so the weights are read layer by layer")
+            arm = streamed(arm)
         target = open_target(arm, subject=same, progress=progress)
         if not isinstance(target.device, TraceableDevice):
             raise UsageError(f"{plan.reference_device} cannot be traced; use {REFERENCE_DEVICE}")

@@ -45,7 +45,7 @@ class Journal:
     def __init__(self, out: Path | None = None, key: dict[str, Any] | None = None) -> None:
         self._path = None if out is None else out.with_name(out.name + ".partial")
         self._mode = 0o666 if out is None else mode_of(out)
-        self._key = "" if key is None else _key_digest(key)
+        self._key = "" if key is None else key_digest(key)
         self._seal = b""
         self._runs: dict[tuple[str, str], Run] = {}
         self._stream: BinaryIO | None = None
@@ -209,6 +209,7 @@ def _in_the_way(path: Path, why: str) -> HarnessError:
     )
 
 
-def _key_digest(key: dict[str, Any]) -> str:
+def key_digest(key: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of what a recording in the making is of."""
     plain = {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in key.items()}
     return hashlib.sha256(jsonfile.canonical(plain)).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.devices.base import Completion, Device, Keep, Opened, Replay, Request
+from harness.devices.base import Completion, Device, Keep, LayeredDevice, Opened, Replay, Request
 from harness.devices.server.http import without_key
 from harness.errors import DeviceError, FormatError, UsageError
 from harness.files.timestamp import utc_now
@@ -38,7 +38,7 @@ from harness.recording.format import (
     save_recording,
     schema_for,
 )
-from harness.recording.journal import Journal
+from harness.recording.journal import Journal, key_digest
 from harness.recording.repeats import repeat_of
 from harness.statistics.rows import concatenate
 from harness.suite.encode import (
@@ -49,6 +49,8 @@ from harness.suite.encode import (
     unsteady_prompts,
 )
 from harness.suite.suite import Suite
+
+_LAYERS = ".layers"
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class _Making:
             for prompt in self.prompts:
                 self._context_of(prompt)  # refuse a context of other prompts before the work starts
         journal = Journal(out, self._key()) if out and not self.options.full_logits else Journal()
+        if out is not None and isinstance(self.device, LayeredDevice):
+            self.device.resume_in(_layers_of(out), key_digest(self._key()))
         with journal:
             if journal.found:
                 self.progress.note(f"{out}: going on after {journal.found} finished runs")
@@ -263,7 +267,9 @@ class _Making:
         todo = [r for r in requests if r.prompt_id not in runs]
         if todo:
             replay = todo[0].replay
-            total = sum(_steps(r) for r in todo)
+            device = self.device
+            steps = device.steps if isinstance(device, LayeredDevice) else _steps
+            total = sum(steps(r) for r in todo)
             label = f"{self.device.name} {self.suite.name} {replay}"
             watched = Watchdog(step_limit_s(), label)
             with watched, self.progress.stage(label, total) as step:
@@ -369,6 +375,16 @@ class _Making:
             from harness.recording.full_logits import save_logits
 
             save_logits(self.logits, out)
+
+
+def _layers_of(out: Path) -> Path:
+    """Where a device may keep what it has done of layers, beside the journal."""
+    return out.with_name(out.name + _LAYERS)
+
+
+def is_layers(path: Path) -> bool:
+    """Whether it is such a folder."""
+    return path.name.endswith(f".json{_LAYERS}") and path.is_dir() and not path.is_symlink()
 
 
 def _steps(request: Request) -> int:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,8 @@ from harness.devices.causes import ROUNDINGS
 from harness.devices.environment import environment, instruction_set, peak_rss_bytes
 from harness.devices.facts import EngineFacts, LoadFigures
 from harness.devices.hf.choice import chooser
-from harness.devices.hf.hooks import trace_model
+from harness.devices.hf.hooks import Tracing
+from harness.devices.hf.kept_states import InMemory, State, stages_done, states_in
 from harness.devices.hf.load import import_torch, load_model
 from harness.devices.hf.matmul import (
     SPLIT,
@@ -43,9 +45,11 @@ from harness.devices.hf.matmul import (
     split_linears,
     widened_linears,
 )
+from harness.devices.hf.on_disk import OnDisk
 from harness.devices.hf.routers import Routers
 from harness.devices.hf.seen import Chosen
 from harness.devices.hf.sensitivity import Sensitivity
+from harness.devices.hf.stages import Pass, Stages
 from harness.devices.hf.stored_head import stored_head
 from harness.devices.kinds import backends_of
 from harness.devices.oracle import ChosenIds
@@ -63,6 +67,8 @@ __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
 #: Device name to torch's name of the backend.
 BACKENDS = backends_of("transformers")
+
+Weights = Literal["memory", "stream"]
 
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
@@ -91,6 +97,9 @@ class HfDevice:
             rows; None runs the weights as they are.
         unused: beginnings of the names of tensors that the model may leave out;
             any other surplus tensor is refused.
+        weights: ``memory``; or ``stream``: they stay on disk, and all requests go through one
+            layer after another (see ``stages``), in ``forced-prefill`` only. The bits are
+            the same.
 
     Raises:
         UsageError: if an argument makes no sense.
@@ -107,6 +116,7 @@ class HfDevice:
         matmul: str = "auto",
         qat_group_size: int | None = None,
         unused: Sequence[str] = (),
+        weights: str = "memory",
     ) -> None:
         if name not in BACKENDS:
             raise UsageError(f"no Transformers device {name!r}; there are {', '.join(BACKENDS)}")
@@ -115,6 +125,8 @@ class HfDevice:
             raise UsageError(f"matmul {matmul!r} is not one of {', '.join(get_args(Matmul))}")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
+        if weights not in get_args(Weights):
+            raise UsageError(f"weights {weights!r} is not one of {', '.join(get_args(Weights))}")
         self.name = name
         self._source = model
         self._backend = BACKENDS[name]
@@ -124,6 +136,9 @@ class HfDevice:
         self._matmul = matmul
         self._qat_group_size = qat_group_size
         self._unused = tuple(unused)
+        self._stream = weights == "stream"
+        self._stages: Stages | None = None
+        self._resume: tuple[Path, str] | None = None
         self._warning: str | None = None
         self._threads_before: int | None = None
         self._torch: Any = None
@@ -154,8 +169,12 @@ class HfDevice:
             attention=self._attention,
             qat_group_size=self._qat_group_size,
             unused=self._unused,
+            streamed=self._stream,
         )
         self._model, self._warning = loaded.model, loaded.warning
+        if self._stream:
+            on_disk = OnDisk(self._torch, self._source, self._model, self._backend)
+            self._stages = Stages(self._torch, self._model, on_disk)
         self._routers = Routers(self._model)
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
@@ -190,6 +209,9 @@ class HfDevice:
         """
         if self._model is None:
             raise DeviceError(f"{self.name} is not open")
+        if self._stages is not None:
+            yield from self._by_layers(self._stages, requests, on_token)
+            return
         for request in requests:
             check_request(self.name, request, self._vocab_size, self._max_positions)
             matmul = self._linears(request.replay)
@@ -202,11 +224,26 @@ class HfDevice:
                     else:
                         completion = self._step_by_step(request, on_token)
             except (RuntimeError, ValueError, TypeError) as error:
-                raise DeviceError(
-                    f"{self.name} failed on prompt {request.prompt_id!r} "
-                    f"({request.replay}): {first_line(error)}"
-                ) from error
+                raise self._failed(request, error) from error
             yield completion
+
+    def steps(self, request: Request) -> int:
+        """How often ``generate`` calls ``on_token`` for a request."""
+        if request.replay == "forced-prefill":
+            if self._stages is None:
+                return 1
+            return self._stages.count - stages_done(self._resume, request.prompt_id)
+        forced = request.forced_token_ids
+        return request.max_new_tokens if forced is None else len(forced)
+
+    def resume_in(self, folder: Path, job: str) -> None:
+        """Keep what streaming has done in a folder, and go on from what it holds of this job.
+
+        Args:
+            folder: made when it is needed.
+            job: a digest of all that must be equal.
+        """
+        self._resume = (folder, job)
 
     def trace(self, sequences: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[Trace]:
         """One pass over each prompt id's tokens, recording every module's output.
@@ -216,17 +253,22 @@ class HfDevice:
         """
         if self._model is None:
             raise DeviceError(f"{self.name} is not open")
+        tracings = []
         for prompt_id, ids in sequences:
             check_length(self.name, prompt_id, ids, self._vocab_size, self._max_positions)
-            matmul = self._linears("forced-prefill")
-            try:
-                with self._torch.inference_mode(), matmul:
-                    trace = trace_model(self._torch, self._model, prompt_id, ids, self._vocab_size)
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise DeviceError(
-                    f"{self.name} failed on prompt {prompt_id!r} (trace): {first_line(error)}"
-                ) from error
-            yield trace
+            tracing = Tracing(
+                self._torch, self._model, self._backend, prompt_id, ids, self._vocab_size
+            )
+            tracings.append(tracing)
+        if self._stages is None:
+            for tracing in tracings:
+                yield tracing.trace(self._traced(tracing))
+            return
+        passes = [Pass(t.prompt_id, partial(self._traced, t), {}) for t in tracings]
+        widened = "forced-prefill" in self._widened_replays
+        results = self._stages.run(passes, InMemory(), widened, ignore_token)
+        for tracing, logits in zip(tracings, results, strict=True):
+            yield tracing.trace(logits)
 
     def sensitivity(self, chosen: ChosenIds | None = None) -> Sensitivity:
         """The open model, seen from its logits. It is this device's no more: its parameters
@@ -242,6 +284,8 @@ class HfDevice:
             raise DeviceError(f"{self.name} is not open")
         if self._backend != "cpu" or self._model.dtype != self._torch.float32:
             raise DeviceError("gradients are taken in float32 on hf-cpu")
+        if self._stages is not None:
+            raise DeviceError("gradients need all weights in memory; leave weights=stream out")
         available = available_bytes()
         ends = (self._model.get_input_embeddings(), self._model.get_output_embeddings())
         own = {id(end.weight) for end in ends}
@@ -260,7 +304,7 @@ class HfDevice:
 
     def close(self) -> None:
         """Release the model; does nothing on a device that was never opened."""
-        self._model = None
+        self._model = self._stages = None
         if self._torch is None:
             return
         gc.collect()
@@ -299,16 +343,81 @@ class HfDevice:
             given = (token,)
         return record.completion(stop)
 
-    def _one_pass(self, request: Request, on_token: Callable[[], None]) -> Completion:
-        """All rows from one pass over the prompt and all but the last forced token."""
+    def _by_layers(
+        self, stages: Stages, requests: Sequence[Request], on_token: Callable[[], None]
+    ) -> Iterator[Completion]:
+        """All requests through one layer after another.
+
+        Raises:
+            DeviceError: as ``generate``, and for another replay than ``forced-prefill``.
+        """
+        for request in requests:
+            check_request(self.name, request, self._vocab_size, self._max_positions)
+            if request.replay != "forced-prefill":
+                raise DeviceError(
+                    f"{self.name}: with weights=stream a token would cost a reading of all "
+                    f"weights, so {request.replay} cannot be run; use --replay forced-prefill, "
+                    "or for a baseline --context RECORDING"
+                )
+        spent = dict.fromkeys((r.prompt_id for r in requests), 0.0)
+        passes = [self._pass(request, spent) for request in requests]
+        with states_in(self._resume, self._backend) as states:
+            widened = "forced-prefill" in self._widened_replays
+            results = stages.run(passes, states, widened, on_token)
+            for request, (logits, routes) in zip(requests, results, strict=True):
+                yield self._completion(request, logits, routes, spent[request.prompt_id])
+
+    def _pass(self, request: Request, spent: dict[str, float]) -> Pass:
+        """A request's pass; each run of it adds to the seconds spent on it."""
+        side: State = {}
+
+        def run() -> Any:
+            started = time.perf_counter()
+            self._routers.recall(side)
+            try:
+                with self._torch.inference_mode(), self._linears("forced-prefill"):
+                    logits = self._rows_of(request)
+                return logits, self._routers.take()
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise self._failed(request, error) from error
+            finally:
+                side.update(self._routers.told())
+                spent[request.prompt_id] += time.perf_counter() - started
+
+        return Pass(request.prompt_id, run, side)
+
+    def _traced(self, tracing: Tracing) -> Any:
+        """The logits of one pass with hooks."""
+        try:
+            with self._torch.inference_mode(), self._linears("forced-prefill"):
+                return tracing.run()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise DeviceError(
+                f"{self.name} failed on prompt {tracing.prompt_id!r} (trace): {first_line(error)}"
+            ) from error
+
+    def _rows_of(self, request: Request) -> Any:
+        """The logits of one pass over the prompt and all but the last forced token."""
         forced = request.forced_token_ids or ()
-        started = time.perf_counter()
         given = (*request.prompt_token_ids, *forced[:-1])
         logits, _ = self._forward(given, len(forced), None, use_cache=False)
         self._synchronize()
+        return logits
+
+    def _one_pass(self, request: Request, on_token: Callable[[], None]) -> Completion:
+        """All rows from one pass."""
+        started = time.perf_counter()
+        logits = self._rows_of(request)
         seconds = time.perf_counter() - started
         routes = self._routers.take()
         on_token()
+        return self._completion(request, logits, routes, seconds)
+
+    def _completion(
+        self, request: Request, logits: Any, routes: Routes | None, seconds: float
+    ) -> Completion:
+        """The outcome of one pass."""
+        forced = request.forced_token_ids or ()
         return Completion(
             prompt_id=request.prompt_id,
             token_ids=tuple(forced),
@@ -319,6 +428,12 @@ class HfDevice:
             routes=None
             if request.keep == "nothing" or routes is None
             else routes.of(len(forced), len(request.prompt_token_ids)),
+        )
+
+    def _failed(self, request: Request, error: Exception) -> DeviceError:
+        return DeviceError(
+            f"{self.name} failed on prompt {request.prompt_id!r} "
+            f"({request.replay}): {first_line(error)}"
         )
 
     def _statistics(self, logits: Any) -> RowStatistics:

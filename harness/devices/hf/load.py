@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.devices.hf.loading import check_loaded, explain_failure, refuse_adapter
-from harness.errors import DeviceError, HarnessError, MissingDependency
+from harness.errors import DeviceError, HarnessError, MissingDependency, UsageError
 from harness.model.hub import first_line, quiet_transformers, require
 from harness.model.model import Model
 
@@ -55,6 +55,7 @@ def load_model(
     attention: str | None,
     qat_group_size: int | None = None,
     unused: Sequence[str] = (),
+    streamed: bool = False,
 ) -> Loaded:
     """The checkpoint as a Transformers model on the back end, ready for inference.
 
@@ -62,6 +63,8 @@ def load_model(
         attention: None takes SDPA, and eager attention where the architecture has no
             SDPA or loses a part of its computation there.
         unused: beginnings of the names of tensors that may be left out.
+        streamed: leave the parameters on the meta device, for weights that come later
+            (see ``on_disk``).
 
     Raises:
         MissingDependency: without transformers.
@@ -76,16 +79,21 @@ def load_model(
             config = _config(transformers, source)
             attention = attention or _own_attention(config)
             _choose_kernels(config, attention)
+            if streamed:
+                require("accelerate", "streaming weights")
+                _refuse_quantized(source, config, qat_group_size)
             model, info = _from_pretrained(
-                transformers, source, config, getattr(torch, dtype), attention
+                transformers, source, config, getattr(torch, dtype), attention, streamed
             )
+            if streamed:
+                _make_buffers(transformers, source, model, config, getattr(torch, dtype), backend)
         _check_taken(name, model.config, attention)
         warning = check_loaded(model, source, info, unused)
         if qat_group_size is not None:
             from harness.devices.hf.qat import install_quantizer
 
             install_quantizer(torch, model, source, qat_group_size, dtype)
-        return Loaded(model.to(backend).eval(), warning)
+        return Loaded((model if streamed else model.to(backend)).eval(), warning)
     except HarnessError:
         raise
     except Exception as error:
@@ -105,9 +113,15 @@ def _config(transformers: Any, source: Model) -> Any:
 
 
 def _from_pretrained(
-    transformers: Any, source: Model, config: Any, dtype: Any, attention: str | None
+    transformers: Any,
+    source: Model,
+    config: Any,
+    dtype: Any,
+    attention: str | None,
+    streamed: bool,
 ) -> tuple[Any, Any]:
     """The model, and what Transformers tells of its loading."""
+    place = {"device_map": "meta"} if streamed else {}
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         source.path,
         config=config,
@@ -119,8 +133,44 @@ def _from_pretrained(
         ignore_mismatched_sizes=True,
         trust_remote_code=source.trust_remote_code,
         local_files_only=True,
+        **place,
     )
     return model, info
+
+
+def _make_buffers(
+    transformers: Any, source: Model, model: Any, config: Any, dtype: Any, backend: str
+) -> None:
+    """Give a model on the meta device the buffers that its class computes, as of RoPE."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        made = transformers.AutoModelForCausalLM.from_config(
+            config,
+            dtype=dtype,
+            attn_implementation=model.config._attn_implementation,
+            trust_remote_code=source.trust_remote_code,
+        )
+    modules = dict(model.named_modules())
+    for name, buffer in made.named_buffers():
+        place, _, leaf = name.rpartition(".")
+        if modules[place]._buffers[leaf].device.type == "meta" and buffer.device.type != "meta":
+            modules[place]._buffers[leaf] = buffer.to(backend)
+
+
+def _refuse_quantized(source: Model, config: Any, qat_group_size: int | None) -> None:
+    """Raises:
+    UsageError: for weights that are not what the model computes with.
+    """
+    if qat_group_size is not None:
+        raise UsageError(
+            "weights=stream does not go with qat_group_size: fuse the weights first "
+            "(harness checkpoint fuse)"
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise UsageError(
+            f"{source.name}: weights=stream takes plain weights only, and these are quantized"
+        )
 
 
 def _choose_kernels(config: Any, attention: str | None) -> None:

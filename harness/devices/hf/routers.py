@@ -6,7 +6,7 @@ the chosen experts itself; where it is a linear layer, they are the largest of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,16 @@ class Routers:
         for number, (block, router) in enumerate(_routers(model)):
             router.register_forward_hook(self._hook(number, block, model.config))
             self._count += 1
+
+    def told(self) -> dict[str, Any]:
+        """What was seen so far, as tensors by name: for a pass that is interrupted."""
+        parts = {n: {"ids": ids, "logits": logits} for n, (ids, logits) in self._seen.items()}
+        return {f"{n}.{k}": t for n, of in parts.items() for k, t in of.items() if t is not None}
+
+    def recall(self, told: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`told` gave."""
+        numbers = {int(name.partition(".")[0]) for name in told}
+        self._seen = {n: (told[f"{n}.ids"], told.get(f"{n}.logits")) for n in numbers}
 
     def take(self) -> Routes | None:
         """The routes of all tokens of the last pass; None where a router was not run, did not

@@ -1,0 +1,160 @@
+"""What each prompt had come to between two layers: in memory, or in files that outlive a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import HarnessError
+from harness.files.atomic import make_folder
+from harness.files.own import is_marked, mark, unmark
+
+#: Tensors by name.
+State = dict[str, Any]
+
+
+class States(Protocol):
+    """The state of each pass, by its key."""
+
+    def stage(self, key: str) -> int:
+        """How many layers a pass has behind it."""
+        ...
+
+    def get(self, key: str) -> State: ...
+
+    def put(self, key: str, stage: int, state: State) -> None: ...
+
+    def drop(self, key: str) -> None: ...
+
+
+@contextmanager
+def states_in(place: tuple[Path, str] | None, backend: str) -> Iterator[States]:
+    """States in a folder, for a job; in memory without one. What is all done is removed.
+
+    Raises:
+        HarnessError: if the folder cannot be made.
+    """
+    if place is None:
+        yield InMemory()
+        return
+    states = InFolder(*place, backend)
+    states.make()
+    yield states
+    states.discard()
+
+
+def stages_done(place: tuple[Path, str] | None, key: str) -> int:
+    """How many layers a pass has behind it, by what a folder keeps of a job."""
+    return 0 if place is None else InFolder(*place).stage(key)
+
+
+class InMemory:
+    """States that end with the process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[int, State]] = {}
+
+    def stage(self, key: str) -> int:
+        return self._kept[key][0] if key in self._kept else 0
+
+    def get(self, key: str) -> State:
+        return self._kept[key][1]
+
+    def put(self, key: str, stage: int, state: State) -> None:
+        self._kept[key] = (stage, state)
+
+    def drop(self, key: str) -> None:
+        self._kept.pop(key, None)
+
+
+class InFolder:
+    """States in a folder of safetensors files, one for each pass.
+
+    A file is taken for finished work only if this user's harness wrote it, for the same job.
+
+    Args:
+        folder: beside the recording in the making.
+        job: what must be equal for the work to be gone on with.
+        backend: where tensors go.
+    """
+
+    def __init__(self, folder: Path, job: str, backend: str = "cpu") -> None:
+        self._folder, self._job, self._backend = folder, job, backend
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            HarnessError: if that cannot be done.
+        """
+        try:
+            make_folder(self._folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def stage(self, key: str) -> int:
+        file = self._file(key)
+        if not is_marked(file):
+            return 0
+        try:
+            told = _metadata(file)
+            return int(told["stage"]) if told.get("job") == self._job else 0
+        except (OSError, ValueError, KeyError, HarnessError):
+            return 0
+
+    def get(self, key: str) -> State:
+        from safetensors.torch import load
+
+        # Read whole: a mapped file would be replaced below its reader.
+        return {k: v.to(self._backend) for k, v in load(self._file(key).read_bytes()).items()}
+
+    def put(self, key: str, stage: int, state: State) -> None:
+        from safetensors.torch import save
+
+        data = save(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()},
+            {"job": self._job, "stage": str(stage)},
+        )
+        file = self._file(key)
+        new = file.with_name(file.name + ".new")
+        try:
+            with open(new, "wb") as stream:
+                stream.write(data)
+            mark(file, data)
+            os.replace(new, file)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def drop(self, key: str) -> None:
+        """Nothing: a kill in the last stage would cost all layers else."""
+
+    def discard(self) -> None:
+        """Everything is recorded: the folder is no longer needed."""
+        for file in self._folder.glob("*.safetensors"):
+            unmark(file)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._folder)
+
+    def _file(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+
+    def _unwritable(self, error: OSError) -> HarnessError:
+        return HarnessError(
+            f"{self._folder}: cannot be written ({error.strerror or error}); "
+            "make room or choose another --out, finished layers are kept"
+        )
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    import json
+
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        told = json.loads(stream.read(min(length, 1 << 20)))["__metadata__"]
+    return {str(k): str(v) for k, v in told.items()}
