@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.devices.base import Request
 from harness.devices.hf.device import HfDevice
+from harness.devices.hf.load import Taken
 from harness.devices.hf.matmul import widened_linears
 from harness.model.find import find_model
 from harness.model.model import Model
@@ -57,7 +58,7 @@ def arithmetic_s(model: Model, asked: list[Request]) -> float:
     """
     import torch
 
-    device = HfDevice("hf-cpu", model, dtype="float32", weights="stream")
+    device = HfDevice("hf-cpu", model, dtype="float32", taken=Taken(streamed=True))
     device.open()
     stages: Any = device._stages
     name, layer = stages._layers[0]
@@ -102,7 +103,7 @@ def main() -> None:
     size = sum(file.stat().st_size for file in files) / 1e9
     print(f"{model.name}: {size:.1f} GB, {len(asked)} passes over {rows} tokens", flush=True)
     forget(files)
-    device = HfDevice("hf-cpu", model, dtype="float32", weights="stream")
+    device = HfDevice("hf-cpu", model, dtype="float32", taken=Taken(streamed=True))
     started = time.perf_counter()
     device.open()
     list(device.generate(asked))

@@ -23,6 +23,28 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+OracleWeights = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|memory|stream",
+        help="Where the float32 weights are. stream: on disk, and all prompts go through one layer "
+        "after another, with the same bits. auto streams what does not fit into memory.",
+    ),
+]
+ReferenceWeights = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|memory|stream",
+        help="The same for reference and controls; stream needs --context.",
+    ),
+]
+Diagnose = Annotated[
+    bool,
+    typer.Option(
+        "--diagnose",
+        help="Also store what `harness diagnose` has of the arms, so that it takes one pass.",
+    ),
+]
 Root = Annotated[Path, typer.Option("--baseline-dir", help="Folder of all baselines.")]
 
 
@@ -40,28 +62,9 @@ def make(
     baseline_dir: Root = Path("baselines"),
     engine_arg: EngineArgs = None,
     trust_remote_code: Trust = False,
-    oracle: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|memory|stream",
-            help="Where the float32 weights are. stream: on disk, and all prompts go through one "
-            "layer after another, with the same bits. auto streams what does not fit into memory.",
-        ),
-    ] = "auto",
-    reference: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|memory|stream",
-            help="The same for reference and controls; stream needs --context.",
-        ),
-    ] = "auto",
-    diagnose: Annotated[
-        bool,
-        typer.Option(
-            "--diagnose",
-            help="Also store what `harness diagnose` has of the arms, so that it takes one pass.",
-        ),
-    ] = False,
+    oracle: OracleWeights = "auto",
+    reference: ReferenceWeights = "auto",
+    diagnose: Diagnose = False,
 ) -> None:
     """Record reference, oracle and controls; replaces an existing baseline.
 

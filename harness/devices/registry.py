@@ -61,6 +61,7 @@ def _fake_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) 
 
 def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:
     from harness.devices.hf.device import HfDevice
+    from harness.devices.hf.load import Taken, is_streamed
     from harness.devices.hf.loading import unused_prefixes
     from harness.devices.hf.qat import parse_group_size
 
@@ -70,8 +71,11 @@ def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) ->
     if threads is not None and not threads.isdecimal():
         raise UsageError(f"--engine-arg threads={threads} is not a number")
     count = None if threads is None else int(threads)
-    group = parse_group_size(rest.pop("qat_group_size", None))
-    unused = unused_prefixes(rest.pop("unused", None))
+    taken = Taken(
+        qat_group_size=parse_group_size(rest.pop("qat_group_size", None)),
+        unused=unused_prefixes(rest.pop("unused", None)),
+        streamed=is_streamed(rest.pop("weights", None)),
+    )
     return _local_target(
         spec,
         lambda model, dtype: HfDevice(
@@ -79,8 +83,7 @@ def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) ->
             model,
             dtype=dtype,
             threads=count,
-            qat_group_size=group,
-            unused=unused,
+            taken=taken,
             **rest,
         ),
         subject,

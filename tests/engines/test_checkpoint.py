@@ -157,13 +157,13 @@ def test_one_pass_over_the_training_form_is_bit_exact_too(
 def test_quantizing_once_is_quantizing_in_every_forward_pass(tmp_path: Path) -> None:
     import torch
 
-    from harness.devices.hf.load import load_model
+    from harness.devices.hf.load import Taken, load_model
     from harness.devices.hf.qat import quantized
 
     folder = checkpoint(tmp_path)
     options = {"name": "hf-cpu", "backend": "cpu", "dtype": "bfloat16", "attention": "eager"}
     model = Model("m", str(folder))
-    once = load_model(torch, model, **options, qat_group_size=16).model
+    once = load_model(torch, model, **options, taken=Taken(qat_group_size=16)).model
     each = load_model(torch, model, **options).model
     for name, module in each.named_modules():
         if is_quantized_name(f"{name}.weight"):
@@ -181,15 +181,15 @@ def test_a_group_size_or_dtype_that_does_not_fit_is_one_line(
 ) -> None:
     import torch
 
-    from harness.devices.hf.load import load_model
+    from harness.devices.hf.load import Taken, load_model
     from harness.errors import UsageError
 
     model = Model("m", str(checkpoint(tmp_path)))
     options = {"name": "hf-cpu", "backend": "cpu", "attention": "eager"}
     with pytest.raises(UsageError, match="7 does not divide rows of"):
-        load_model(torch, model, **options, dtype="bfloat16", qat_group_size=7)
+        load_model(torch, model, **options, dtype="bfloat16", taken=Taken(qat_group_size=7))
     with pytest.raises(UsageError, match="would round them"):
-        load_model(torch, model, **options, dtype="float16", qat_group_size=16)
+        load_model(torch, model, **options, dtype="float16", taken=Taken(qat_group_size=16))
 
 
 def test_transformers_loads_a_mended_checkpoint_without_a_word_about_shapes(

@@ -14,6 +14,7 @@ from broken_checkpoint import Fault, Weights, break_checkpoint
 from needed import needed
 
 from harness.devices.hf.device import HfDevice
+from harness.devices.hf.load import Taken
 from harness.errors import DeviceError, UnloadedWeights
 from harness.model.model import Model
 
@@ -232,8 +233,8 @@ def test_what_the_model_computes_itself_is_no_fault(
 def test_surplus_goes_by_name_only_and_is_told(good: Callable[[str], Path], tmp_path: Path) -> None:
     break_checkpoint(good("llama"), tmp_path / "m", add("v_head.weight", "v_head.bias", "mtp.0.w"))
     refused(tmp_path / "m", "3 weights", "unused=")
-    refused(tmp_path / "m", "1 weight is", "mtp.0.w", unused=("v_head.",))
-    _, warning = opened(tmp_path / "m", unused=("v_head.", "mtp."))
+    refused(tmp_path / "m", "1 weight is", "mtp.0.w", taken=Taken(unused=("v_head.",)))
+    _, warning = opened(tmp_path / "m", taken=Taken(unused=("v_head.", "mtp.")))
     assert warning is not None
     assert "3 weights" in warning
     assert "v_head.weight" in warning
@@ -241,7 +242,7 @@ def test_surplus_goes_by_name_only_and_is_told(good: Callable[[str], Path], tmp_
 
 def test_what_is_missing_cannot_be_excused(good: Callable[[str], Path], tmp_path: Path) -> None:
     break_checkpoint(good("llama"), tmp_path / "m", drop("lm_head"))
-    refused(tmp_path / "m", "lm_head.weight", unused=("lm_head",))
+    refused(tmp_path / "m", "lm_head.weight", taken=Taken(unused=("lm_head",)))
 
 
 def test_an_adapter_beside_the_weights_is_refused(

@@ -20,6 +20,8 @@ from harness.devices import memory
 from harness.devices.base import Completion, Request
 from harness.devices.hf import stages
 from harness.devices.hf.device import HfDevice
+from harness.devices.hf.load import Taken
+from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.errors import DeviceError, UsageError
 from harness.model.find import find_model
@@ -31,6 +33,7 @@ from harness.suite.suite import Suite
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 needed("torch", "transformers", "accelerate")
 
+STREAM = Taken(streamed=True)
 _SIZES = {
     **{"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 300},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "num_experts": 4},
@@ -114,7 +117,7 @@ def same(first: list[Completion], second: list[Completion]) -> None:
 def test_the_bits_are_those_of_weights_in_memory(
     options: dict[str, Any], embedded_model: Model
 ) -> None:
-    same(ran(embedded_model, **options), ran(embedded_model, weights="stream", **options))
+    same(ran(embedded_model, **options), ran(embedded_model, taken=STREAM, **options))
 
 
 def test_a_large_layer_is_not_converted_as_a_whole(
@@ -132,7 +135,7 @@ def test_a_large_layer_is_not_converted_as_a_whole(
         return linear(x, weight, bias)
 
     whole = ran(embedded_model, dtype="float32")
-    with opened(embedded_model, dtype="float32", weights="stream") as (device, asked):
+    with opened(embedded_model, dtype="float32", taken=STREAM) as (device, asked):
         monkeypatch.setattr(torch.nn.functional, "linear", product)
         same(whole, list(device.generate(asked)))
     assert seen == {torch.float32}
@@ -152,13 +155,13 @@ def test_a_large_layer_is_not_converted_as_a_whole(
 )
 def test_other_architectures(kind: str, more: dict[str, Any], dtype: str, tmp_path: Path) -> None:
     model = tiny(kind, tmp_path, **more)
-    same(ran(model, dtype=dtype), ran(model, dtype=dtype, weights="stream"))
+    same(ran(model, dtype=dtype), ran(model, dtype=dtype, taken=STREAM))
 
 
 def test_weights_stored_wider_than_they_are_computed_with(tmp_path: Path) -> None:
     model = tiny("llama", tmp_path, "float32")
     options = {"dtype": "bfloat16", "matmul": "widened"}
-    same(ran(model, **options), ran(model, weights="stream", **options))
+    same(ran(model, **options), ran(model, taken=STREAM, **options))
 
 
 class Killed(Exception):
@@ -171,7 +174,7 @@ def test_a_job_that_was_killed_goes_on(tmp_path: Path) -> None:
         whole = list(device.generate(asked))
         rows = sum(device.steps(r) for r in asked)
     assert rows == 3
-    with opened(model, weights="stream") as (device, asked):
+    with opened(model, taken=STREAM) as (device, asked):
         device.resume_in(place, "job")
         assert sum(device.steps(r) for r in asked) == 3 * 4
         left = 5
@@ -184,7 +187,7 @@ def test_a_job_that_was_killed_goes_on(tmp_path: Path) -> None:
 
         with pytest.raises(Killed):
             list(device.generate(asked, tick))
-    with opened(model, weights="stream") as (device, asked):
+    with opened(model, taken=STREAM) as (device, asked):
         device.resume_in(place, "another job")
         assert sum(device.steps(r) for r in asked) == 3 * 4
         device.resume_in(place, "job")
@@ -207,7 +210,7 @@ def test_states_that_somebody_else_wrote_are_not_taken(tmp_path: Path) -> None:
 
         return tick
 
-    with opened(model, weights="stream") as (device, asked):
+    with opened(model, taken=STREAM) as (device, asked):
         device.resume_in(place, "job")
         with pytest.raises(Killed):
             list(device.generate(asked, after(6)))
@@ -215,7 +218,7 @@ def test_states_that_somebody_else_wrote_are_not_taken(tmp_path: Path) -> None:
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
-    with opened(model, weights="stream") as (device, asked):
+    with opened(model, taken=STREAM) as (device, asked):
         device.resume_in(place, "job")
         assert sum(device.steps(r) for r in asked) == 3 * 4
         same(ran(model), list(device.generate(asked)))
@@ -224,8 +227,8 @@ def test_states_that_somebody_else_wrote_are_not_taken(tmp_path: Path) -> None:
 def test_traces_are_those_of_weights_in_memory(embedded_model: Model) -> None:
     sequences = [("a", tuple(range(3, 20))), ("b", tuple(range(100, 130)))]
     traces = []
-    for weights in ("memory", "stream"):
-        with opened(embedded_model, dtype="bfloat16", weights=weights) as (device, _):
+    for taken in (Taken(), STREAM):
+        with opened(embedded_model, dtype="bfloat16", taken=taken) as (device, _):
             traces.append(list(device.trace(sequences)))
     for one, other in zip(*traces, strict=True):
         assert one.digests == other.digests
@@ -233,22 +236,22 @@ def test_traces_are_those_of_weights_in_memory(embedded_model: Model) -> None:
 
 
 def test_what_cannot_be_streamed_is_refused(tmp_path: Path, embedded_model: Model) -> None:
-    with opened(embedded_model, weights="stream") as (device, _):
+    with opened(embedded_model, taken=STREAM) as (device, _):
         free = Request("p", (1, 2, 3), "free", 4)
         with pytest.raises(DeviceError, match=r"weights=stream .* --replay forced-prefill"):
             list(device.generate([free]))
     with (
-        opened(embedded_model, dtype="float32", weights="stream") as (device, _),
+        opened(embedded_model, dtype="float32", taken=STREAM) as (device, _),
         pytest.raises(DeviceError, match="gradients need all weights in memory"),
     ):
         device.sensitivity()
-    with pytest.raises(UsageError, match="weights 'disk' is not one of memory, stream"):
-        HfDevice("hf-cpu", embedded_model, weights="disk")
+    with pytest.raises(UsageError, match="weights=disk: it is memory or stream"):
+        open_target(DeviceSpec("hf-cpu", engine_args={"weights": "disk"}))
     quantized = tiny("llama", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "fp8"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="plain weights only"), opened(quantized, weights="stream"):
+    with pytest.raises(UsageError, match="plain weights only"), opened(quantized, taken=STREAM):
         pass
 
 

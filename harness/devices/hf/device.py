@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from harness.devices.facts import EngineFacts, LoadFigures
 from harness.devices.hf.choice import chooser
 from harness.devices.hf.hooks import Tracing
 from harness.devices.hf.kept_states import InMemory, State, stages_done, states_in
-from harness.devices.hf.load import import_torch, load_model
+from harness.devices.hf.load import AS_IT_IS, Taken, import_torch, load_model
 from harness.devices.hf.matmul import (
     SPLIT,
     Matmul,
@@ -68,8 +68,6 @@ __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 #: Device name to torch's name of the backend.
 BACKENDS = backends_of("transformers")
 
-Weights = Literal["memory", "stream"]
-
 _CHUNK = 32  # rows widened to float32 at a time
 _UNLIMITED = 2**31 - 1
 #: What rounding does to each weight is kept in memory where it takes no more than this share
@@ -92,14 +90,7 @@ class HfDevice:
             ``forced-prefill`` on a CPU unless it has a GEMM of the model's
             half-precision dtype, native otherwise; ``split-2``, ``split-3``: linear
             layers in so many parts that are rounded and added.
-        qat_group_size: run latent ternary weights through the quantizer of
-            their training (see ``qat``), with this group size or -1 for whole
-            rows; None runs the weights as they are.
-        unused: beginnings of the names of tensors that the model may leave out;
-            any other surplus tensor is refused.
-        weights: ``memory``; or ``stream``: they stay on disk, and all requests go through one
-            layer after another (see ``stages``), in ``forced-prefill`` only. The bits are
-            the same.
+        taken: how it takes the checkpoint's weights.
 
     Raises:
         UsageError: if an argument makes no sense.
@@ -114,9 +105,7 @@ class HfDevice:
         attention: str | None = None,
         threads: int | None = None,
         matmul: str = "auto",
-        qat_group_size: int | None = None,
-        unused: Sequence[str] = (),
-        weights: str = "memory",
+        taken: Taken = AS_IT_IS,
     ) -> None:
         if name not in BACKENDS:
             raise UsageError(f"no Transformers device {name!r}; there are {', '.join(BACKENDS)}")
@@ -125,8 +114,6 @@ class HfDevice:
             raise UsageError(f"matmul {matmul!r} is not one of {', '.join(get_args(Matmul))}")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
-        if weights not in get_args(Weights):
-            raise UsageError(f"weights {weights!r} is not one of {', '.join(get_args(Weights))}")
         self.name = name
         self._source = model
         self._backend = BACKENDS[name]
@@ -134,9 +121,7 @@ class HfDevice:
         self._attention = attention
         self._threads = threads
         self._matmul = matmul
-        self._qat_group_size = qat_group_size
-        self._unused = tuple(unused)
-        self._stream = weights == "stream"
+        self._taken = taken
         self._stages: Stages | None = None
         self._resume: tuple[Path, str] | None = None
         self._warning: str | None = None
@@ -167,12 +152,10 @@ class HfDevice:
             backend=self._backend,
             dtype=dtype,
             attention=self._attention,
-            qat_group_size=self._qat_group_size,
-            unused=self._unused,
-            streamed=self._stream,
+            taken=self._taken,
         )
         self._model, self._warning = loaded.model, loaded.warning
-        if self._stream:
+        if self._taken.streamed:
             on_disk = OnDisk(self._torch, self._source, self._model, self._backend)
             self._stages = Stages(self._torch, self._model, on_disk)
         self._routers = Routers(self._model)
@@ -493,7 +476,7 @@ class HfDevice:
             matmul=f"{matmul} in forced-prefill" if partial else matmul,
             float32_matmul_precision=str(self._torch.get_float32_matmul_precision()),
             instruction_set=instruction_set(self._torch, self._backend),
-            qat_group_size=self._qat_group_size,
+            qat_group_size=self._taken.qat_group_size,
             warning=self._warning,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,38 @@ from harness.model.model import Model
 #: Fields of a config that Transformers' SDPA path leaves out without a word: with one of
 #: them in force, only the eager path computes the model.
 _EAGER_ONLY = ("attn_logit_softcapping",)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How a device takes the weights of a checkpoint.
+
+    Attributes:
+        qat_group_size: run latent ternary weights through the quantizer of their training (see
+            ``qat``), with this group size or -1 for whole rows; None runs them as they are.
+        unused: beginnings of the names of tensors that the model may leave out; any other surplus
+            tensor is refused.
+        streamed: leave them on disk, and take all requests through one layer after another (see
+            ``stages``), in ``forced-prefill`` only. The bits are the same.
+    """
+
+    qat_group_size: int | None = None
+    unused: tuple[str, ...] = ()
+    streamed: bool = False
+
+
+def is_streamed(text: str | None) -> bool:
+    """``weights`` of ``--engine-arg``.
+
+    Raises:
+        UsageError: if it is neither ``memory`` nor ``stream``.
+    """
+    if text not in (None, "memory", "stream"):
+        raise UsageError(f"--engine-arg weights={text}: it is memory or stream")
+    return text == "stream"
+
+
+AS_IT_IS = Taken()
 
 
 @dataclass(frozen=True)
@@ -53,18 +84,14 @@ def load_model(
     backend: str,
     dtype: str,
     attention: str | None,
-    qat_group_size: int | None = None,
-    unused: Sequence[str] = (),
-    streamed: bool = False,
+    taken: Taken = AS_IT_IS,
 ) -> Loaded:
     """The checkpoint as a Transformers model on the back end, ready for inference.
 
     Args:
         attention: None takes SDPA, and eager attention where the architecture has no
             SDPA or loses a part of its computation there.
-        unused: beginnings of the names of tensors that may be left out.
-        streamed: leave the parameters on the meta device, for weights that come later
-            (see ``on_disk``).
+        taken: how; streamed weights stay on the meta device, and come later (see ``on_disk``).
 
     Raises:
         MissingDependency: without transformers.
@@ -79,21 +106,21 @@ def load_model(
             config = _config(transformers, source)
             attention = attention or _own_attention(config)
             _choose_kernels(config, attention)
-            if streamed:
+            if taken.streamed:
                 require("accelerate", "streaming weights")
-                _refuse_quantized(source, config, qat_group_size)
+                _refuse_quantized(source, config, taken.qat_group_size)
             model, info = _from_pretrained(
-                transformers, source, config, getattr(torch, dtype), attention, streamed
+                transformers, source, config, getattr(torch, dtype), attention, taken.streamed
             )
-            if streamed:
+            if taken.streamed:
                 _make_buffers(transformers, source, model, config, getattr(torch, dtype), backend)
         _check_taken(name, model.config, attention)
-        warning = check_loaded(model, source, info, unused)
-        if qat_group_size is not None:
+        warning = check_loaded(model, source, info, taken.unused)
+        if taken.qat_group_size is not None:
             from harness.devices.hf.qat import install_quantizer
 
-            install_quantizer(torch, model, source, qat_group_size, dtype)
-        return Loaded((model if streamed else model.to(backend)).eval(), warning)
+            install_quantizer(torch, model, source, taken.qat_group_size, dtype)
+        return Loaded((model if taken.streamed else model.to(backend)).eval(), warning)
     except HarnessError:
         raise
     except Exception as error:
