@@ -24,7 +24,7 @@ CELL = "canary"
 _OF_THE_MODEL = {
     "max_model_len", "quantization", "load_format", "hf_overrides", "hf_config_path",
     "revision", "rope_scaling", "rope_theta", "tokenizer_mode", "config_format",
-    "qat_group_size", "unused", "served_model", "served_model_name", "model_impl",
+    "qat_group_size", "unused", "weights", "served_model", "served_model_name", "model_impl",
     "reasoning_parser", "chat_template",
 }  # fmt: skip
 
