@@ -90,7 +90,9 @@ def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) ->
 
 def _vllm_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:
     from harness.devices.vllm.device import VllmDevice
+    from harness.devices.vllm.ranks import Ranks, check_ranks
 
+    check_ranks(spec.device, Ranks.of(spec.engine_args))  # before a model is looked for
     if "batch_size" in spec.engine_args:
         raise UsageError(f"{spec.device}: give --batch-size instead of --engine-arg batch_size")
     return _local_target(

@@ -28,10 +28,12 @@ from harness.devices.base import (
     ignore_token,
 )
 from harness.devices.trace import Trace
+from harness.devices.vllm.bring import bring
 from harness.devices.vllm.capture import Order
 from harness.devices.vllm.cause import reason
 from harness.devices.vllm.environment import (
     WorkerFacts,
+    differing,
     engine_facts,
     environment,
     load_figures,
@@ -41,12 +43,12 @@ from harness.devices.vllm.jobs import Job, Part
 from harness.devices.vllm.load import (
     PLATFORMS,
     check_platform,
-    has_workers,
     import_vllm,
     typed_arguments,
 )
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
+from harness.devices.vllm.ranks import Ranks, check_ranks
 from harness.devices.vllm.refused import check_alone, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
@@ -105,6 +107,8 @@ class VllmDevice:
         self._dtype = dtype
         self._batch_size = batch_size
         self._engine_args = dict(engine_args or {})
+        self._ranks = Ranks.of(self._engine_args)
+        check_ranks(name, self._ranks)
         self._progress = progress or Silent()
         self._vllm: Any = None
         self._llm: Any = None
@@ -134,17 +138,19 @@ class VllmDevice:
             self._before.remember(torch)
             check_platform(self.name, self._vllm)
             asked = typed_arguments(self.name, self._engine_args)
-            workers = has_workers(self._engine_args)
+            workers = self._ranks.several
             check_rows(self.name, asked, os.environ, workers=workers)
             check_alone(self.name, os.environ, VllmDevice._engines, workers=workers)
             self._spool = Spool()
-            worker = self._start_engine(dtype, asked)
+            each = self._start_engine(dtype, asked)
+            worker = of_all(each, LOAD_LOG.seconds)
         config = self._llm.llm_engine.vllm_config
         if not any(asked.get(key) for key in _OVERRIDES):
             check_reading(self.name, self._source, config.model_config.hf_text_config)
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
         watched = self._batch_size == 1 and bool(config.model_config.enforce_eager)
+        watched = watched and self._ranks.pipeline == 1  # a stage knows its own layers only
         self._routed = worker.get("routed_layers", 0) if watched else 0
         engine = engine_facts(config, worker, self._engine_args, self._batch_size, asked)
         if engine.warning is not None:
@@ -154,7 +160,7 @@ class VllmDevice:
             max_positions=self._max_positions,
             declared_dtype=dtype,
             engine=engine,
-            environment=environment(self.name, torch, self._vllm, worker),
+            environment=environment(self.name, torch, self._vllm, worker) | differing(each),
             load=load_figures(time.perf_counter() - started, config, worker),
         )
 
@@ -244,8 +250,8 @@ class VllmDevice:
             self._before.restore()
             self._before = None
 
-    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> WorkerFacts:
-        """Make the engine; the facts of its workers."""
+    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> list[WorkerFacts]:
+        """Make the engine; the facts of each of its workers."""
         self._started = True
         VllmDevice._engines += 1
         try:
@@ -255,13 +261,15 @@ class VllmDevice:
             assert self._before is not None
             children = self._before.new_children()
             self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
-            facts = of_all(self._llm.collective_rpc("harness_facts"), LOAD_LOG.seconds)
+            if self._ranks.pipeline > 1:
+                self._llm.collective_rpc("harness_make_ready")
+            each = self._llm.collective_rpc("harness_facts")
         except Exception as error:  # vLLM and its back ends may raise any error here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
                 f"{self._source.name!r} in {dtype}: {self._why(error)}"
             ) from error
-        return facts
+        return each
 
     def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that parity needs, overridden by the user's arguments."""
@@ -295,6 +303,9 @@ class VllmDevice:
             part = running[output.request_id]
             part.follow(output, on_token)
             if output.finished:
+                bring(self._llm, Path(part.order.file))
+                if part.order.routed:
+                    bring(self._llm, Path(part.order.prompt_file))
                 del running[output.request_id]
                 if part.job.finished:
                     jobs.append(part.job)
