@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.devices.vllm.spool import leave_host
+
 
 def bring(llm: Any, file: Path) -> None:
     """Have the file here, if a worker has it; does nothing where it is here already.
@@ -25,7 +27,11 @@ def bring(llm: Any, file: Path) -> None:
 
 
 class FileKeeper:
-    """A method for ``collective_rpc``."""
+    """Methods for ``collective_rpc``."""
+
+    def harness_leave(self) -> None:
+        """Remove the folder of this worker on another host."""
+        leave_host()
 
     def harness_file(self, file: str) -> bytes | None:
         """The bytes of a file of this worker, which is then removed; None if it has none."""

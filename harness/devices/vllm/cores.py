@@ -36,9 +36,17 @@ def binding(ranks: int, variables: Mapping[str, str], folder: Path = _CPUS) -> s
     """
     if not hasattr(os, "sched_getaffinity"):
         return _NOT_BOUND
+    numbers = allowed()
     asked = variables.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     most = int(asked) if asked.isdecimal() and int(asked) else None
-    return shared_out(described(os.sched_getaffinity(0), folder), ranks, most)
+    return shared_out(described(numbers, folder), ranks, most)
+
+
+def allowed() -> Collection[int]:
+    """The numbers of the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)
 
 
 def shared_out(cpus: Sequence[Cpu], ranks: int, most: int | None = None) -> str:

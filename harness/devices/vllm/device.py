@@ -28,6 +28,7 @@ from harness.devices.base import (
     ignore_token,
 )
 from harness.devices.trace import Trace
+from harness.devices.vllm import ray
 from harness.devices.vllm.bring import bring
 from harness.devices.vllm.capture import Order
 from harness.devices.vllm.cause import reason
@@ -52,7 +53,7 @@ from harness.devices.vllm.ranks import Ranks, check_ranks
 from harness.devices.vllm.refused import check_alone, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, HarnessError, UsageError
 from harness.model.dtype import check_dtype, checkpoint_dtype
 from harness.model.model import Model
 from harness.model.reading import check_reading
@@ -65,6 +66,8 @@ _PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
 _EXTENSION = "harness.devices.vllm.worker.HarnessWorker"
 #: Arguments that change on purpose what the engine reads of config.json.
 _OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
+#: Seconds for workers on other hosts to remove what they wrote.
+_LEAVE_S = 5.0
 _LONGER = ", or raise --engine-arg max_model_len"
 
 
@@ -118,6 +121,7 @@ class VllmDevice:
         self._routed = 0
         self._before: OwnProcess | None = None
         self._watch: EngineWatch | None = None
+        self._ray: Any = None
 
     def open(self) -> Opened:
         """Start the engine and load the model.
@@ -233,11 +237,17 @@ class VllmDevice:
             self._watch = None
         if self._llm is not None:
             core = self._llm.llm_engine.engine_core
+            if self._ray is not None and self._why_dead() is None:
+                with suppress(Exception):
+                    self._llm.collective_rpc("harness_leave", timeout=_LEAVE_S)
             self._llm = None
             with suppress(Exception):  # an engine that died on its own
                 core.shutdown()
             del core
             gc.collect()
+        if self._ray is not None:
+            self._ray.shutdown()
+            self._ray = None
         if self._started:
             from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
@@ -256,14 +266,18 @@ class VllmDevice:
         VllmDevice._engines += 1
         try:
             LOAD_LOG.install(own_folder())
+            assert self._before is not None
+            if self._ranks.by_ray:
+                self._ray = ray.start(self.name, self._ranks)
+            self._watch = EngineWatch(self._before.new_children)
             with without_main():
                 self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
-            assert self._before is not None
-            children = self._before.new_children()
-            self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
+            self._watch.attach(self._llm.llm_engine.engine_core)
             if self._ranks.pipeline > 1:
                 self._llm.collective_rpc("harness_make_ready")
-            each = self._llm.collective_rpc("harness_facts")
+            each: list[WorkerFacts] = self._llm.collective_rpc("harness_facts")
+        except HarnessError:
+            raise
         except Exception as error:  # vLLM and its back ends may raise any error here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
@@ -355,9 +369,13 @@ class VllmDevice:
 
         An engine in a process of its own dies there; here vLLM only says that it did.
         """
+        return self._why_dead() or reason(error)
+
+    def _why_dead(self) -> str | None:
+        """Why a process of the engine died; None while all are alive."""
         left = self._spool.cause() if self._spool is not None else None
         seen = self._watch.cause() if self._watch is not None else None
-        return left or seen or reason(error)
+        return left or seen
 
     def _abort(self, running: Mapping[str, Part]) -> None:
         """Drop requests that the caller abandoned or the engine failed on."""

@@ -39,6 +39,7 @@ class WorkerFacts(TypedDict, total=False):
 
     attention: str | None
     dtype: str
+    on_another_host: bool
     threads: int
     instruction_set: str | None
     runner: str

@@ -5,6 +5,7 @@ Importing this module imports vLLM and torch.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,13 @@ from harness.devices.vllm.counters import StepCounter
 from harness.devices.vllm.hooks import TracedModel
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.routes import WATCHED
-from harness.devices.vllm.spool import end_with_owner, own_folder
+from harness.devices.vllm.spool import (
+    end_with_owner,
+    join_host,
+    leave_shared,
+    on_another_host,
+    own_folder,
+)
 from harness.devices.vllm.weights import watch_loading
 
 # vLLM imports this before it starts a worker: so also one that ends on its device says why.
@@ -31,7 +38,7 @@ LOAD_LOG.install(own_folder())
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
     """Sees the raw float32 logits of every step, before anything else is done to them."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, config: Any, *_: Any) -> None:
         """Called by vLLM with its configuration, the torch device and whether memory is pinned.
 
         This happens in the worker before it loads the model, so it starts watching the
@@ -41,7 +48,11 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         with suppress(AttributeError):
             # vLLM logs a sentence once per process: a second load of equal length logs nothing.
             vllm.logger._print_info_once.cache_clear()
-        end_with_owner()
+        if config.parallel_config.use_ray and on_another_host():
+            join_host()  # Ray itself ends a worker whose job has ended
+        else:
+            end_with_owner()
+        leave_shared(os.environ.get("VLLM_DIST_IDENT"))
         watch_loading()
         self._capture = RowCapture(writes=_has_the_rows(), routes=WATCHED.take)
 
@@ -90,6 +101,7 @@ class HarnessWorker(TracedModel, FileKeeper):
         looked_for: dict[str, Callable[[Any], Any]] = {
             "threads": lambda _: torch.get_num_threads(),
             "runner": lambda runner: f"{type(runner).__module__}.{type(runner).__name__}",
+            "on_another_host": lambda _: on_another_host(),
             "dtype": lambda runner: _dtypes(runner.get_model()),
             "weights_bytes": lambda runner: _weights_bytes(runner.get_model()),
             "kv_cache_bytes": lambda runner: _bytes(runner.kv_caches),
