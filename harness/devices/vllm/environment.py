@@ -172,7 +172,7 @@ def engine_facts(
         "speculative": config.speculative_config is not None,
         "quantization": config.model_config.quantization,
         "tensor_parallel_size": int(parallel.tensor_parallel_size),
-        "pipeline_parallel_size": int(parallel.pipeline_parallel_size),
+        "pipeline_parallel_size": int(getattr(parallel, "pipeline_parallel_size", 1)),
         "expert_parallel": bool(getattr(parallel, "enable_expert_parallel", False)),
         "workers": worker.get("workers"),
         "executor": str(parallel.distributed_executor_backend),

@@ -8,6 +8,8 @@ from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.devices.vllm.load import _variables
 from harness.devices.vllm.ranks import Ranks, check_ranks
+from harness.devices.vllm.ray import _variables as ray_variables
+from harness.devices.vllm.ray import check_places
 from harness.errors import UsageError
 
 
@@ -77,3 +79,18 @@ def test_cores_are_set_for_several_ranks_of_the_cpu_engine_alone() -> None:
     assert variable not in _variables("vllm-gpu", two)
     assert variable not in _variables("vllm-cpu", two | {"distributed_executor_backend": "ray"})
     assert variable not in os.environ
+
+
+@pytest.mark.parametrize("resources", [{}, {"CPU": 64.0}, {"GPU": 1.0}])
+def test_a_ray_cluster_without_places_is_refused_before_vllm_waits(
+    resources: dict[str, float],
+) -> None:
+    with pytest.raises(UsageError, match=r"for 2 ranks; start its nodes with ray start --num-gpus"):
+        check_places("vllm-cpu", Ranks(tensor=2), resources)
+    check_places("vllm-cpu", Ranks(tensor=2), {"GPU": 2.0})
+
+
+def test_workers_of_ray_know_the_harness_folder_and_their_threads() -> None:
+    told = ray_variables(Ranks(tensor=1000), {"HARNESS_ROWS": "/rows", "HOME": "/me"})
+    assert told == {"HARNESS_ROWS": "/rows", "OMP_NUM_THREADS": "1"}
+    assert ray_variables(Ranks(), {"OMP_NUM_THREADS": "7"}) == {"OMP_NUM_THREADS": "7"}
