@@ -27,6 +27,7 @@ from harness.devices.base import (
     check_request,
     ignore_token,
 )
+from harness.devices.ranks import Ranks
 from harness.devices.trace import Trace
 from harness.devices.vllm import ray
 from harness.devices.vllm.bring import bring
@@ -49,8 +50,7 @@ from harness.devices.vllm.load import (
 )
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
-from harness.devices.vllm.ranks import Ranks, check_ranks
-from harness.devices.vllm.refused import check_alone, check_rows
+from harness.devices.vllm.refused import check_alone, check_ranks, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
 from harness.errors import DeviceError, HarnessError, UsageError

