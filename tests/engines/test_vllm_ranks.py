@@ -29,7 +29,8 @@ needed("torch", "vllm")
 SIZES = Sizes(
     context=320, layers=2, heads=4, kv_heads=2, head_dim=32, hidden=128, vocab_size=128
 )  # fmt: skip
-IDS = prompt(SIZES, 40, 1)
+#: Long enough that every head finds the token that it copies.
+IDS = prompt(SIZES, SIZES.history + 8, 1)
 TOKENS = 12
 
 
@@ -101,15 +102,16 @@ def test_a_killed_rank_is_named_and_leaves_nobody(
     if "distributed_executor_backend" in asked:
         pytest.skip("Ray's workers are no children of this process")
     workers = workers_of(device)
+    [second] = [worker for worker in workers if worker.name == "VllmWorker-1"]
     killed: list[float] = []
 
     def kill_once() -> None:
         if not killed:
             killed.append(time.monotonic())
-            os.kill(workers[1].pid, signal.SIGKILL)
+            os.kill(second.pid, signal.SIGKILL)
 
     with pytest.raises(DeviceError) as told:
-        list(device.generate([Request("a", IDS, "free", 200)], kill_once))
+        list(device.generate([Request("a", IDS, "free", 60)], kill_once))
     assert "the engine failed on a: its process VllmWorker-1 was ended by SIGKILL" in str(
         told.value
     )
