@@ -45,12 +45,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     scope="module",
     params=[
         {"tensor_parallel_size": "2"},
-        {"pipeline_parallel_size": "2"},
+        pytest.param({"pipeline_parallel_size": "2"}, marks=pytest.mark.nightly),
         pytest.param(
             {"tensor_parallel_size": "2", "distributed_executor_backend": "ray"},
-            marks=pytest.mark.skipif(
-                importlib.util.find_spec("ray") is None, reason="ray is not installed"
-            ),
+            marks=[
+                pytest.mark.nightly,
+                pytest.mark.skipif(
+                    importlib.util.find_spec("ray") is None, reason="ray is not installed"
+                ),
+            ],
         ),
     ],
     ids=["tensor", "pipeline", "ray"],

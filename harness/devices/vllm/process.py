@@ -155,13 +155,14 @@ class EngineWatch:
         self._wake(RuntimeError(self._cause))
 
     def _died(self, ended: Sequence[BaseProcess], started: bool) -> BaseProcess | None:
-        """The first of them that counts: before the start one may end when its work is done."""
+        """The first of them that counts: before the start one may end when its work is done, and
+        vLLM ends the others where one has failed and said why."""
         # vLLM waits for it too, and only one of us two is told the status by the system.
         until = time.monotonic() + _POLL_S
         while any(p.exitcode is None for p in ended) and time.monotonic() < until:
             time.sleep(0.01)
         for process in ended:
-            if started or process.exitcode:
+            if started or process.exitcode not in (0, -signal.SIGTERM):
                 return process
             del self._known[process.sentinel]
         return None
