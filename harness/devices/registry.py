@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.devices.base import Device
 from harness.devices.kinds import Family
+from harness.devices.ranks import Ranks
 from harness.devices.spec import DeviceSpec
 from harness.errors import UsageError
 from harness.model.subject import Subject, max_positions, subject_of, unknown_subject
@@ -93,7 +94,9 @@ def _hf_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) ->
 
 def _vllm_target(spec: DeviceSpec, subject: Subject | None, progress: Progress) -> Target:
     from harness.devices.vllm.device import VllmDevice
+    from harness.devices.vllm.refused import check_ranks
 
+    check_ranks(spec.device, Ranks.of(spec.engine_args))  # before a model is looked for
     if "batch_size" in spec.engine_args:
         raise UsageError(f"{spec.device}: give --batch-size instead of --engine-arg batch_size")
     return _local_target(

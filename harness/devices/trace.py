@@ -22,7 +22,7 @@ No torch: the engines' workers and a reviewer's laptop compute the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -133,20 +133,32 @@ def head_statistics(rows: NDArray[np.float32]) -> RowStatistics:
     return concatenate([row_statistics(rows[i : i + 32]) for i in range(0, len(rows), 32)])
 
 
-def write_trace(trace: Trace, path: Path) -> None:
-    """Write a trace to a file, for the process that requested it."""
-    arrays: dict[str, Any] = {f"sketch/{place}": sketch for place, sketch in trace.sketches.items()}
-    arrays |= {f"digest/{p}": np.frombuffer(d, np.uint8) for p, d in trace.digests.items()}
-    head = {name: array for name, array in vars(trace.head).items() if array is not None}
-    arrays |= {f"head/{name}": array for name, array in head.items()}
+def write_trace(
+    sketches: Mapping[str, NDArray[np.float32]],
+    digests: Mapping[str, bytes],
+    head: RowStatistics | None,
+    path: Path,
+) -> None:
+    """Write a trace, or what one stage of a pipeline saw of it, for the process that asked.
+
+    Args:
+        sketches, digests: as in :class:`Trace`.
+        head: None in a stage that has no logits.
+    """
+    arrays: dict[str, Any] = {f"sketch/{place}": sketch for place, sketch in sketches.items()}
+    arrays |= {f"digest/{p}": np.frombuffer(d, np.uint8) for p, d in digests.items()}
+    known = {} if head is None else vars(head)
+    arrays |= {f"head/{name}": array for name, array in known.items() if array is not None}
     with path.open("wb") as file:
         np.savez(file, **arrays)
 
 
-def read_trace(path: Path, prompt_id: str, token_ids: tuple[int, ...]) -> Trace:
-    """Read a trace that ``write_trace`` wrote; it has no prompt ids."""
-    with np.load(path, allow_pickle=False) as found:
-        named = {key: found[key] for key in found.files}
+def read_trace(paths: Sequence[Path], prompt_id: str, token_ids: tuple[int, ...]) -> Trace:
+    """Read a trace from the files that ``write_trace`` wrote, one for each stage of the model."""
+    named: dict[str, Any] = {}
+    for path in paths:
+        with np.load(path, allow_pickle=False) as found:
+            named |= {key: found[key] for key in found.files}
     return Trace(
         prompt_id=prompt_id,
         token_ids=token_ids,

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from harness.devices.ranks import Ranks, core_variables
 from harness.devices.secrets import refuse_secrets
 from harness.devices.server.http import KEY_VARIABLES
 from harness.devices.server.listener import listens
@@ -92,6 +93,7 @@ class ServerProcess:
         self._start_timeout = start_timeout
         self._port = port
         self.arguments = _arguments(dtype, args or {})
+        self._ranks = Ranks.of({k.replace("-", "_"): v for k, v in (args or {}).items()})
         self._child: Child | None = None
         self._folder: Path | None = None
         self._log: IO[bytes] | None = None
@@ -129,7 +131,7 @@ class ServerProcess:
             [*command, *options, *self.arguments],
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env=_environment(os.environ),
+            env=_environment(os.environ, self._ranks),
         )
         try:
             self._wait(progress)
@@ -277,10 +279,11 @@ def shown_arguments(process: ServerProcess) -> str:
     return shlex.join(process.arguments)
 
 
-def _environment(mine: Mapping[str, str]) -> dict[str, str]:
+def _environment(mine: Mapping[str, str], ranks: Ranks) -> dict[str, str]:
     """The server's environment, without keys: on loopback it needs none."""
     secret = (*KEY_VARIABLES, "VLLM_API_KEY")
-    return {**_VARIABLES, **{k: v for k, v in mine.items() if k not in secret}}
+    cores = core_variables(ranks, mine)
+    return {**_VARIABLES, **cores, **{k: v for k, v in mine.items() if k not in secret}}
 
 
 def _require_vllm() -> None:

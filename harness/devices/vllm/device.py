@@ -27,11 +27,15 @@ from harness.devices.base import (
     check_request,
     ignore_token,
 )
+from harness.devices.ranks import Ranks
 from harness.devices.trace import Trace
+from harness.devices.vllm import ray
+from harness.devices.vllm.bring import bring
 from harness.devices.vllm.capture import Order
 from harness.devices.vllm.cause import reason
 from harness.devices.vllm.environment import (
     WorkerFacts,
+    differing,
     engine_facts,
     environment,
     load_figures,
@@ -41,16 +45,15 @@ from harness.devices.vllm.jobs import Job, Part
 from harness.devices.vllm.load import (
     PLATFORMS,
     check_platform,
-    has_workers,
     import_vllm,
     typed_arguments,
 )
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
-from harness.devices.vllm.refused import check_alone, check_rows
+from harness.devices.vllm.refused import check_alone, check_ranks, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, HarnessError, UsageError
 from harness.model.dtype import check_dtype, checkpoint_dtype
 from harness.model.model import Model
 from harness.model.reading import check_reading
@@ -63,6 +66,8 @@ _PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
 _EXTENSION = "harness.devices.vllm.worker.HarnessWorker"
 #: Arguments that change on purpose what the engine reads of config.json.
 _OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
+#: Seconds for workers on other hosts to remove what they wrote.
+_LEAVE_S = 5.0
 _LONGER = ", or raise --engine-arg max_model_len"
 
 
@@ -105,6 +110,8 @@ class VllmDevice:
         self._dtype = dtype
         self._batch_size = batch_size
         self._engine_args = dict(engine_args or {})
+        self._ranks = Ranks.of(self._engine_args)
+        check_ranks(name, self._ranks)
         self._progress = progress or Silent()
         self._vllm: Any = None
         self._llm: Any = None
@@ -114,6 +121,7 @@ class VllmDevice:
         self._routed = 0
         self._before: OwnProcess | None = None
         self._watch: EngineWatch | None = None
+        self._ray: Any = None
 
     def open(self) -> Opened:
         """Start the engine and load the model.
@@ -134,17 +142,19 @@ class VllmDevice:
             self._before.remember(torch)
             check_platform(self.name, self._vllm)
             asked = typed_arguments(self.name, self._engine_args)
-            workers = has_workers(self._engine_args)
+            workers = self._ranks.several
             check_rows(self.name, asked, os.environ, workers=workers)
             check_alone(self.name, os.environ, VllmDevice._engines, workers=workers)
             self._spool = Spool()
-            worker = self._start_engine(dtype, asked)
+            each = self._start_engine(dtype, asked)
+            worker = of_all(each, LOAD_LOG.seconds)
         config = self._llm.llm_engine.vllm_config
         if not any(asked.get(key) for key in _OVERRIDES):
             check_reading(self.name, self._source, config.model_config.hf_text_config)
         self._vocab_size = int(config.model_config.get_vocab_size())
         self._max_positions = int(config.model_config.max_model_len)
         watched = self._batch_size == 1 and bool(config.model_config.enforce_eager)
+        watched = watched and self._ranks.pipeline == 1  # a stage knows its own layers only
         self._routed = worker.get("routed_layers", 0) if watched else 0
         engine = engine_facts(config, worker, self._engine_args, self._batch_size, asked)
         if engine.warning is not None:
@@ -154,7 +164,7 @@ class VllmDevice:
             max_positions=self._max_positions,
             declared_dtype=dtype,
             engine=engine,
-            environment=environment(self.name, torch, self._vllm, worker),
+            environment=environment(self.name, torch, self._vllm, worker) | differing(each),
             load=load_figures(time.perf_counter() - started, config, worker),
         )
 
@@ -227,11 +237,17 @@ class VllmDevice:
             self._watch = None
         if self._llm is not None:
             core = self._llm.llm_engine.engine_core
+            if self._ray is not None and self._why_dead() is None:
+                with suppress(Exception):
+                    self._llm.collective_rpc("harness_leave", timeout=_LEAVE_S)
             self._llm = None
             with suppress(Exception):  # an engine that died on its own
                 core.shutdown()
             del core
             gc.collect()
+        if self._ray is not None:
+            self._ray.shutdown()
+            self._ray = None
         if self._started:
             from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
@@ -244,24 +260,30 @@ class VllmDevice:
             self._before.restore()
             self._before = None
 
-    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> WorkerFacts:
-        """Make the engine; the facts of its workers."""
+    def _start_engine(self, dtype: str, asked: Mapping[str, Any]) -> list[WorkerFacts]:
+        """Make the engine; the facts of each of its workers."""
         self._started = True
         VllmDevice._engines += 1
         try:
             LOAD_LOG.install(own_folder())
+            assert self._before is not None
+            if self._ranks.by_ray:
+                self._ray = ray.start(self.name, self._ranks)
+            self._watch = EngineWatch(self._before.new_children)
             with without_main():
                 self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
-            assert self._before is not None
-            children = self._before.new_children()
-            self._watch = EngineWatch(self._llm.llm_engine.engine_core, children)
-            facts = of_all(self._llm.collective_rpc("harness_facts"), LOAD_LOG.seconds)
+            self._watch.attach(self._llm.llm_engine.engine_core)
+            if self._ranks.pipeline > 1:
+                self._llm.collective_rpc("harness_make_ready")
+            each: list[WorkerFacts] = self._llm.collective_rpc("harness_facts")
+        except HarnessError:
+            raise
         except Exception as error:  # vLLM and its back ends may raise any error here
             raise DeviceError(
                 f"{self.name}: vLLM {self._vllm.__version__} does not start with the model "
                 f"{self._source.name!r} in {dtype}: {self._why(error)}"
             ) from error
-        return facts
+        return each
 
     def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that parity needs, overridden by the user's arguments."""
@@ -295,6 +317,9 @@ class VllmDevice:
             part = running[output.request_id]
             part.follow(output, on_token)
             if output.finished:
+                bring(self._llm, Path(part.order.file))
+                if part.order.routed:
+                    bring(self._llm, Path(part.order.prompt_file))
                 del running[output.request_id]
                 if part.job.finished:
                     jobs.append(part.job)
@@ -344,9 +369,13 @@ class VllmDevice:
 
         An engine in a process of its own dies there; here vLLM only says that it did.
         """
+        return self._why_dead() or reason(error)
+
+    def _why_dead(self) -> str | None:
+        """Why a process of the engine died; None while all are alive."""
         left = self._spool.cause() if self._spool is not None else None
         seen = self._watch.cause() if self._watch is not None else None
-        return left or seen or reason(error)
+        return left or seen
 
     def _abort(self, running: Mapping[str, Part]) -> None:
         """Drop requests that the caller abandoned or the engine failed on."""

@@ -38,6 +38,8 @@ class WorkerFacts(TypedDict, total=False):
     """
 
     attention: str | None
+    dtype: str
+    on_another_host: bool
     threads: int
     instruction_set: str | None
     runner: str
@@ -77,6 +79,20 @@ def of_all(workers: Sequence[WorkerFacts], heard: Mapping[str, float]) -> Worker
         known = [worker.get(name) for worker in (*workers, heard)]
         facts[name] = max((seconds for seconds in known if seconds), default=None)
     return cast(WorkerFacts, {k: v for k, v in facts.items() if v is not None})
+
+
+def differing(workers: Sequence[WorkerFacts]) -> dict[str, EnvironmentValue]:
+    """Facts that are not the same in every worker, under ``ranks.NAME``.
+
+    A value holds those of all ranks in their order, separated by semicolons; ``?`` is one that
+    a rank does not tell. Seconds are not told.
+    """
+    told: dict[str, EnvironmentValue] = {}
+    for name in (n for n in WorkerFacts.__annotations__ if not n.endswith("_s")):
+        values: list[Any] = [worker.get(name) for worker in workers]
+        if any(value != values[0] for value in values):
+            told[f"ranks.{name}"] = "; ".join("?" if v is None else str(v) for v in values)
+    return told
 
 
 def environment(
@@ -156,6 +172,9 @@ def engine_facts(
         "speculative": config.speculative_config is not None,
         "quantization": config.model_config.quantization,
         "tensor_parallel_size": int(parallel.tensor_parallel_size),
+        "pipeline_parallel_size": int(getattr(parallel, "pipeline_parallel_size", 1)),
+        "expert_parallel": bool(getattr(parallel, "enable_expert_parallel", False)),
+        "workers": worker.get("workers"),
         "executor": str(parallel.distributed_executor_backend),
         "multiprocessing": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "0",
         "seed": config.model_config.seed,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.hooks import Capture, hooked, sketches_of
-from harness.devices.trace import NORM, Trace, head_statistics, write_trace
+from harness.devices.trace import NORM, head_statistics, write_trace
 from harness.errors import DeviceError
 
 #: Positions whose logits are computed at a time.
@@ -40,7 +40,8 @@ class TracedModel:
     def harness_trace_take(self, file: str, positions: int, width: int) -> str | None:
         """Write the trace of one prompt; returns the problem, or None.
 
-        Every worker of a model takes part in the head, the first one writes.
+        Every worker takes part in the head. The first one of each stage writes what it saw, into
+        a file with the number of the stage; the last stage has the head.
 
         Args:
             positions: how many tokens the prompt has.
@@ -52,11 +53,15 @@ class TracedModel:
             rows = self._harness_logits(normed, positions, width)
         except DeviceError as error:
             return str(error)
-        if rows is not None and getattr(self, "rank", 0) == 0:
-            sketches, digests = sketches_of(blocks)
-            trace = Trace("", (), sketches, digests, head_statistics(rows))
-            write_trace(trace, Path(file))
+        stage = self.harness_stage()
+        if stage is not None:
+            head = None if rows is None else head_statistics(rows)
+            write_trace(*sketches_of(blocks), head, Path(f"{file}.{stage}"))
         return None
+
+    def harness_stage(self) -> int | None:
+        """The number of its stage for the first rank of each; the others return None."""
+        raise NotImplementedError
 
     def harness_trace_end(self) -> None:
         """Take the hooks away."""

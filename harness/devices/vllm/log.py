@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.devices.vllm.cause import cause_of
-from harness.devices.vllm.spool import leave_cause
+from harness.devices.vllm.process import how_it_ended
+from harness.devices.vllm.spool import is_owner, leave_cause
 
 #: Loggers of vLLM and vLLM-Ascend that time the parts of a load.
 _TIMERS = (
@@ -27,7 +28,16 @@ _TIMERS = (
     "vllm_ascend.worker",
 )
 #: Those that say why they end.
-_ENDERS = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
+_ENDERS = (
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.executor.ray_executor_v2",
+)
+#: A worker that ended without a word of its own, as the process that started it says it.
+_DIED = re.compile(
+    r"(?:Worker proc (?P<name>\S+)|RayWorkerProc rank=\[?(?P<rank>\d+).*?) died unexpectedly"
+    r"(?: \(exit code: (?P<status>-?\d+)\))?"
+)
 #: Each part with its sentence in vLLM 0.18 to 0.32.
 _SENTENCES: Mapping[str, re.Pattern[str]] = {
     "weights_s": re.compile(r"Loading weights took ([\d.]+) seconds"),
@@ -95,11 +105,20 @@ class LoadLog(logging.Handler):
             if cause is not None:  # else another process of the engine says it
                 leave_cause(cause)
         text = record.getMessage()
+        if record.name in _ENDERS and (died := _DIED.match(text)):
+            self._say_who_died(died)
         for name, sentence in _SENTENCES.items():
             found = sentence.search(text)
             if found is not None:
                 self._add(name, float(found[1]))
         self._watch_first_pass(text, record.created)
+
+    def _say_who_died(self, died: re.Match[str]) -> None:
+        if died["name"] is not None and is_owner():
+            return  # a child of this process: the watch knows how it ended
+        name = died["name"] or f"of rank {died['rank']}"
+        status = None if died["status"] is None else int(died["status"])
+        leave_cause(f"its process {name} {how_it_ended(status)}")
 
     def _watch_first_pass(self, text: str, now: float) -> None:
         """Part the first pass into compilation and warm-up.

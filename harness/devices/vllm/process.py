@@ -8,13 +8,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.devices.vllm.spool import leave_cause
+
 _POLL_S = 0.5
+#: What ended a process by a signal, most often.
+_LIKELY = {
+    "SIGKILL": "; unless somebody killed it, the host ran out of memory",
+    "SIGBUS": "; /dev/shm is full: give the container more (--shm-size)",
+}
 #: Beginnings of the variables that the harness and vLLM set for one engine.
 _RESTORED = (
     *("VLLM_", "HARNESS_ROWS", "HF_HUB_OFFLINE", "LD_PRELOAD", "LOCAL_WORLD_SIZE"),
@@ -84,52 +91,84 @@ def without_main() -> Iterator[None]:
 
 
 class EngineWatch:
-    """Wakes the thread that waits for the engine when one of its processes dies.
+    """Tells when a process of the engine dies, ends the others, and wakes who waits for them.
 
     vLLM's client waits on a queue, which stays empty after the engine's process
-    dies: it would wait for ever.
+    dies: it would wait for ever. The ranks of a model wait for each other, and vLLM leaves them
+    ten seconds; without the dead one they are of no use.
 
     Args:
-        core: vLLM's ``engine_core`` client.
-        processes: those of the engine; empty where it runs in this process.
+        children: gives the processes of the engine that are alive. It is asked from the start
+            of the engine until ``attach``.
     """
 
-    def __init__(self, core: Any, processes: Collection[BaseProcess]) -> None:
+    def __init__(self, children: Callable[[], Collection[BaseProcess]]) -> None:
+        self._children = children
         self._cause: str | None = None
-        self._core = core
-        self._processes = {process.sentinel: process for process in processes}
-        self._over = threading.Event()
+        self._core: Any = None
+        self._known: dict[int, BaseProcess] = {}
+        self._attached, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="harness-engine-watch", daemon=True)
-        if self._processes:
-            self._thread.start()
+        self._thread.start()
+
+    def attach(self, core: Any) -> None:
+        """The engine has started.
+
+        Args:
+            core: vLLM's ``engine_core`` client.
+        """
+        self._core = core
+        self._attached.set()
 
     def cause(self) -> str | None:
-        """How a process ended; None while all are alive."""
-        if any(not process.is_alive() for process in self._processes.values()):
-            self._thread.join(2 * _POLL_S)
+        """How the first process to die ended; None while all are alive."""
+        if any(not process.is_alive() for process in list(self._known.values())):
+            self._thread.join(3 * _POLL_S)
         return self._cause
 
     def close(self) -> None:
         """From here on the end of a process is expected."""
         self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
         self._core = None
 
     def _run(self) -> None:
-        ended: list[Any] = []
-        while not ended and not self._over.is_set():
-            ended = connection.wait(list(self._processes), timeout=_POLL_S)
-        if self._over.is_set():
+        dead: BaseProcess | None = None
+        while dead is None and not self._over.is_set():
+            started = self._attached.is_set()
+            for process in self._children():
+                self._known[process.sentinel] = process
+            if not self._known and started:
+                return  # the engine runs in this process
+            if not self._known:
+                self._over.wait(_POLL_S / 5)
+                continue
+            ended = connection.wait(list(self._known), timeout=_POLL_S)
+            dead = self._died([self._known[s] for s in ended], started)  # type: ignore[index]
+        if dead is None or self._over.is_set():
             return
-        process = self._processes[ended[0]]
+        self._cause = f"its process {dead.name} {how_it_ended(dead.exitcode)}"
+        leave_cause(self._cause)
+        for process in self._known.values():
+            if process.is_alive():
+                process.kill()
+        self._wake(RuntimeError(self._cause))
+
+    def _died(self, ended: Sequence[BaseProcess], started: bool) -> BaseProcess | None:
+        """The first of them that counts: before the start one may end when its work is done, and
+        vLLM ends the others where one has failed and said why."""
         # vLLM waits for it too, and only one of us two is told the status by the system.
         until = time.monotonic() + _POLL_S
-        while process.exitcode is None and time.monotonic() < until:
+        while any(p.exitcode is None for p in ended) and time.monotonic() < until:
             time.sleep(0.01)
-        self._cause = f"its process {process.name} {how_it_ended(process.exitcode)}"
-        dead = RuntimeError(self._cause)
-        with suppress(AttributeError):  # another client; then vLLM is on its own
+        for process in ended:
+            if started or process.exitcode not in (0, -signal.SIGTERM):
+                return process
+            del self._known[process.sentinel]
+        return None
+
+    def _wake(self, dead: RuntimeError) -> None:
+        with suppress(AttributeError):  # another client, or none; then vLLM is on its own
             for future in list(self._core.utility_results.values()):
                 if not future.done():
                     future.set_exception(dead)
@@ -144,5 +183,4 @@ def how_it_ended(status: int | None) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    memory = "; unless somebody killed it, the host ran out of memory" if name == "SIGKILL" else ""
-    return f"was ended by {name}{memory}"
+    return f"was ended by {name}{_LIKELY.get(name, '')}"

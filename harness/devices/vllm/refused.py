@@ -1,4 +1,4 @@
-"""Settings of vLLM under which a recording would not hold the raw logits of the model.
+"""Settings of vLLM under which a recording would not hold the raw logits of the model, each once.
 
 All of them are known before any work.
 """
@@ -8,10 +8,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.devices.ranks import Ranks
 from harness.errors import DeviceError, UsageError
 
 _ROW = "rows would not hold the raw logits of the whole vocabulary, for every request"
 _SWITCHES = ("VLLM_ASCEND_ENABLE_FLASHCOMM1", "VLLM_ASCEND_ENABLE_FLASHCOMM")
+
+
+def check_ranks(name: str, ranks: Ranks) -> None:
+    """Check that vLLM's offline engine can spread a model so, and that each row comes once.
+
+    Raises:
+        UsageError: naming the setting, and what to do in its place.
+    """
+    for setting, why in _impossible(ranks):
+        raise UsageError(f"{name}: --engine-arg {setting} does not work here: {why}")
+
+
+def _impossible(ranks: Ranks) -> Iterator[tuple[str, str]]:
+    if ranks.data > 1:
+        yield (
+            f"data_parallel_size={ranks.data}",
+            "vLLM runs several copies of a model only behind its server; record each copy by "
+            f"itself with --shard 1/{ranks.data} and so on, and join them with harness merge, "
+            "or use --device server",
+        )
+    if ranks.hosts > 1:
+        yield (
+            f"nnodes={ranks.hosts}",
+            "vLLM's offline engine starts workers on its own host only; for several hosts use "
+            "--engine-arg distributed_executor_backend=ray",
+        )
+    if ranks.executor == "external_launcher":
+        yield (
+            "distributed_executor_backend=external_launcher",
+            "each rank would record every row; use mp or ray",
+        )
+    if ranks.executor == "uni" and ranks.workers > 1:
+        yield (
+            "distributed_executor_backend=uni",
+            f"one process cannot hold {ranks.workers} ranks; use mp or ray",
+        )
 
 
 def check_rows(

@@ -12,6 +12,7 @@ two long requests fill. Rows that are read back at once seldom reach a disk.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -23,6 +24,11 @@ from pathlib import Path
 _PREFIX = "harness-rows-"
 _LOCK = "owner"
 _CAUSE = "cause"
+#: Where Linux keeps the shared memory of processes.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - vLLM's files are only looked for there
+#: Begins the names of empty files that name shared memory.
+_SHARED = "shared-"
+_SHARED_NAME = re.compile(r"\w+")
 #: Tells the engine's processes which folder is theirs.
 _VARIABLE = "HARNESS_ROWS"
 #: A folder without a lock is left alone this long: its owner may be making it.
@@ -59,6 +65,7 @@ class Spool:
         return None
 
     def close(self) -> None:
+        _free_shared(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
         _MINE.pop(str(self.folder), None)
@@ -67,6 +74,12 @@ class Spool:
 def own_folder() -> str | None:
     """In a process of the engine: the folder that its requests' rows go to."""
     return os.environ.get(_VARIABLE)
+
+
+def is_owner() -> bool:
+    """Whether this process is the harness itself, where the engine may run as well."""
+    folder = own_folder()
+    return folder is not None and _MINE.get(folder) == os.getpid()
 
 
 def leave_cause(line: str) -> None:
@@ -78,13 +91,54 @@ def leave_cause(line: str) -> None:
                 file.write(line)
 
 
+def leave_shared(name: str | None) -> None:
+    """In a process of the engine: say how the names of its shared memory begin.
+
+    vLLM's CPU engine leaves 4 MiB of each rank behind, and a container's /dev/shm holds 64.
+    """
+    folder = own_folder()
+    if folder is not None and name and _SHARED_NAME.fullmatch(name):
+        with suppress(OSError):
+            (Path(folder) / f"{_SHARED}{name}").touch()
+
+
+def _free_shared(folder: Path) -> None:
+    """Remove the shared memory of an engine that has ended, and the file where its ranks met."""
+    for left in folder.glob(f"{_SHARED}*"):
+        name = left.name.removeprefix(_SHARED)
+        for file in (folder.parent / name, *_MEMORY.glob(f"{name}-*cpushm_*")):
+            with suppress(OSError):
+                file.unlink()
+
+
+def on_another_host() -> bool:
+    """In a process of the engine: whether the harness, and its folder, are on another host."""
+    folder = own_folder()
+    return folder is not None and not (Path(folder) / _LOCK).exists()
+
+
+def join_host() -> None:
+    """In a process of the engine on another host: make a folder of the same name there."""
+    folder = own_folder()
+    if folder is not None:
+        Path(folder).mkdir(mode=0o700, exist_ok=True)
+
+
+def leave_host() -> None:
+    """The other end of ``join_host``; does nothing on the harness's own host."""
+    folder = own_folder()
+    if folder is not None and on_another_host():
+        _free_shared(Path(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def end_with_owner() -> None:
     """End this process of the engine soon after the harness that started it.
 
     Nothing happens in the harness itself, where the engine may run as well.
     """
     folder = own_folder()
-    if folder is None or _MINE.get(folder) == os.getpid():
+    if folder is None or is_owner():
         return
 
     def watch() -> None:
@@ -103,6 +157,7 @@ def sweep(parent: Path) -> None:
         with suppress(OSError):  # somebody else's, or removed meanwhile
             young = time.time() - folder.stat().st_mtime < _YOUNG_S
             if ((folder / _LOCK).exists() or not young) and _ownerless(folder):
+                _free_shared(folder)
                 shutil.rmtree(folder)
 
 

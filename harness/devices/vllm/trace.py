@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.devices.trace import Trace, read_trace
+from harness.devices.vllm.bring import bring
 from harness.devices.vllm.cause import reason
 from harness.errors import DeviceError
 
@@ -31,6 +32,7 @@ def trace_engine(
     _check(name, config)
     width = int(config.model_config.get_vocab_size())
     shards = int(config.parallel_config.tensor_parallel_size)
+    stages = int(config.parallel_config.pipeline_parallel_size)
     params = vllm.SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True, detokenize=False)
     _call(name, llm, "harness_trace_begin", shards)
     try:
@@ -43,8 +45,12 @@ def trace_engine(
                 ) from error
             file = spool / "trace.npz"
             _call(name, llm, "harness_trace_take", str(file), len(ids), width)
-            trace = read_trace(file, prompt_id, ids)
-            file.unlink()
+            files = [spool / f"{file.name}.{stage}" for stage in range(stages)]
+            for each in files:
+                bring(llm, each)
+            trace = read_trace(files, prompt_id, ids)
+            for each in files:
+                each.unlink()
             yield trace
     finally:
         llm.collective_rpc("harness_trace_end")
@@ -57,8 +63,6 @@ def _check(name: str, config: Any) -> None:
         raise DeviceError(
             f"{name}: hooks do not see a cached prefix; leave enable_prefix_caching off"
         )
-    if int(config.parallel_config.pipeline_parallel_size) > 1:
-        raise DeviceError(f"{name}: layers on several workers cannot be looked into; use one stage")
 
 
 def _call(name: str, llm: Any, method: str, *args: Any) -> None:

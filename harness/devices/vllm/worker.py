@@ -5,6 +5,7 @@ Importing this module imports vLLM and torch.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +16,19 @@ import vllm.logger
 from vllm.v1.sample.logits_processor import LogitsProcessor
 
 from harness.devices.environment import instruction_set
+from harness.devices.vllm.bring import FileKeeper
 from harness.devices.vllm.capture import BatchUpdate, RowCapture
 from harness.devices.vllm.counters import StepCounter
 from harness.devices.vllm.hooks import TracedModel
 from harness.devices.vllm.log import LOAD_LOG
 from harness.devices.vllm.routes import WATCHED
-from harness.devices.vllm.spool import end_with_owner, own_folder
+from harness.devices.vllm.spool import (
+    end_with_owner,
+    join_host,
+    leave_shared,
+    on_another_host,
+    own_folder,
+)
 from harness.devices.vllm.weights import watch_loading
 
 # vLLM imports this before it starts a worker: so also one that ends on its device says why.
@@ -30,7 +38,7 @@ LOAD_LOG.install(own_folder())
 class CaptureRows(LogitsProcessor):  # type: ignore[misc]
     """Sees the raw float32 logits of every step, before anything else is done to them."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, config: Any, *_: Any) -> None:
         """Called by vLLM with its configuration, the torch device and whether memory is pinned.
 
         This happens in the worker before it loads the model, so it starts watching the
@@ -40,9 +48,13 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         with suppress(AttributeError):
             # vLLM logs a sentence once per process: a second load of equal length logs nothing.
             vllm.logger._print_info_once.cache_clear()
-        end_with_owner()
+        if config.parallel_config.use_ray and on_another_host():
+            join_host()  # Ray itself ends a worker whose job has ended
+        else:
+            end_with_owner()
+        leave_shared(os.environ.get("VLLM_DIST_IDENT"))
         watch_loading()
-        self._capture = RowCapture(writes=_is_first_rank(), routes=WATCHED.take)
+        self._capture = RowCapture(writes=_has_the_rows(), routes=WATCHED.take)
 
     def is_argmax_invariant(self) -> bool:
         """False: greedy sampling skips processors that say otherwise."""
@@ -57,10 +69,28 @@ class CaptureRows(LogitsProcessor):  # type: ignore[misc]
         return self._capture.capture(logits)
 
 
-class HarnessWorker(TracedModel):
+class HarnessWorker(TracedModel, FileKeeper):
     """Becomes a base class of vLLM's worker, for ``collective_rpc``."""
 
     execute_model: Callable[..., Any]  # the worker's own
+
+    def harness_make_ready(self) -> None:
+        """Make what a later stage of a pipeline receives the earlier one's results in.
+
+        vLLM's runner makes it in its first pass without a request. The CPU engine leaves
+        that pass out where nothing is compiled and the size of the cache is given.
+        """
+        runner: Any = self.model_runner  # type: ignore[attr-defined]
+        if _stage() and getattr(runner, "intermediate_tensors", True) is None:
+            runner.intermediate_tensors = runner.get_model().make_empty_intermediate_tensors(
+                batch_size=runner.max_num_tokens,
+                dtype=runner.model_config.dtype,
+                device=runner.device,
+            )
+
+    def harness_stage(self) -> int | None:
+        """The number of its stage for the first rank of each; the others return None."""
+        return _stage() if _is_first_of_stage() else None
 
     def harness_facts(self) -> dict[str, Any]:
         """Facts that only the worker has: attention, threads, bytes of weights and caches.
@@ -71,6 +101,8 @@ class HarnessWorker(TracedModel):
         looked_for: dict[str, Callable[[Any], Any]] = {
             "threads": lambda _: torch.get_num_threads(),
             "runner": lambda runner: f"{type(runner).__module__}.{type(runner).__name__}",
+            "on_another_host": lambda _: on_another_host(),
+            "dtype": lambda runner: _dtypes(runner.get_model()),
             "weights_bytes": lambda runner: _weights_bytes(runner.get_model()),
             "kv_cache_bytes": lambda runner: _bytes(runner.kv_caches),
             "peak_rss_bytes": lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -128,6 +160,12 @@ def _weights_bytes(model: Any) -> int:
     return _bytes(list(model.parameters())) + packed
 
 
+def _dtypes(model: Any) -> str:
+    """Of its parameters."""
+    found = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
+    return ", ".join(sorted(found))
+
+
 def _attention(runner: Any) -> str | None:
     """By name; a plugin's is called CUSTOM by vLLM, so by its class."""
     backends = {group.backend for groups in runner.attn_groups for group in groups}
@@ -153,8 +191,28 @@ def _graphs_captured(_: Any) -> int:
     return int(compilation_counter.num_cudagraph_captured)
 
 
-def _is_first_rank() -> bool:
-    """Whether this worker is the one of its tensor-parallel group that writes."""
-    from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
+def _has_the_rows() -> bool:
+    """Whether this rank is the one that writes: the first of the last stage.
 
-    return int(get_tensor_model_parallel_rank()) == 0
+    Earlier stages have no logits, or are sent the last one's; the ranks of one stage have
+    the same.
+    """
+    from vllm.distributed.parallel_state import get_pp_group
+
+    return _is_first_of_stage() and bool(get_pp_group().is_last_rank)
+
+
+def _is_first_of_stage() -> bool:
+    """Whether this rank is the first of those that share the layers of a stage."""
+    from vllm.distributed import parallel_state
+
+    ranks = [int(parallel_state.get_tensor_model_parallel_rank())]
+    with suppress(AttributeError, AssertionError):  # a vLLM or an engine without
+        ranks.append(int(parallel_state.get_pcp_group().rank_in_group))
+    return not any(ranks)
+
+
+def _stage() -> int:
+    from vllm.distributed.parallel_state import get_pp_group
+
+    return int(get_pp_group().rank_in_group)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.devices.ranks import Ranks
 from harness.devices.server import process as server_process
 from harness.devices.server.process import ServerProcess, free_port, shown_arguments
 from harness.errors import DeviceError, MissingDependency, UsageError
@@ -54,11 +55,20 @@ def test_a_free_port_can_be_listened_on() -> None:
 
 def test_keys_are_not_handed_to_the_server() -> None:
     mine = {"OPENAI_API_KEY": "a", "HARNESS_API_KEY": "b", "VLLM_API_KEY": "c", "PATH": "/bin"}
-    found = server_process._environment({**mine, "VLLM_CPU_KVCACHE_SPACE": "4"})
+    found = server_process._environment({**mine, "VLLM_CPU_KVCACHE_SPACE": "4"}, Ranks())
     assert not {"a", "b", "c"} & set(found.values())
     assert found["PATH"] == "/bin"
     assert found["VLLM_CPU_KVCACHE_SPACE"] == "4"
     assert found["HF_HUB_OFFLINE"] == "1"
+
+
+def test_ranks_of_a_server_share_out_the_cores() -> None:
+    """Of each copy of the model, as vLLM counts them; the user's own setting wins."""
+    variable = "VLLM_CPU_OMP_THREADS_BIND"
+    found = server_process._environment({}, Ranks(tensor=2, data=2))
+    assert found[variable].count("|") == 3
+    assert server_process._environment({variable: "0|0"}, Ranks(tensor=2))[variable] == "0|0"
+    assert variable not in server_process._environment({}, Ranks())
 
 
 def test_stopping_what_never_started_does_nothing() -> None:

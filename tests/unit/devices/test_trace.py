@@ -78,9 +78,24 @@ def test_a_trace_survives_its_file(tmp_path: Path) -> None:
         {NORM: digest_of(block)},
         head_statistics(rows),
     )
-    write_trace(trace, tmp_path / "t.npz")
-    read = read_trace(tmp_path / "t.npz", "p", trace.token_ids)
+    write_trace(trace.sketches, trace.digests, trace.head, tmp_path / "t.npz")
+    read = read_trace([tmp_path / "t.npz"], "p", trace.token_ids)
     assert np.array_equal(read.sketches[NORM], trace.sketches[NORM])
     assert dict(read.digests) == dict(trace.digests)
     for name, array in vars(trace.head).items():
         assert np.array_equal(getattr(read.head, name), array), name
+
+
+def test_a_trace_of_stages_is_read_as_one(tmp_path: Path) -> None:
+    """Each stage has the places of its own layers, the last one the head too."""
+    random = RNG(4)
+    blocks = {
+        layer_place(n, ""): random.standard_normal((5, 32)).astype(np.float32) for n in (0, 1)
+    }
+    head = head_statistics(random.standard_normal((5, 64)).astype(np.float32))
+    files = [tmp_path / f"t.npz.{stage}" for stage in (0, 1)]
+    for file, (place, block), rows in zip(files, blocks.items(), (None, head), strict=True):
+        write_trace({place: sketch_rows(block)}, {place: digest_of(block)}, rows, file)
+    read = read_trace(files, "p", (1, 2, 3, 4, 5))
+    assert dict(read.digests) == {place: digest_of(block) for place, block in blocks.items()}
+    assert np.array_equal(read.head.top_ids, head.top_ids)

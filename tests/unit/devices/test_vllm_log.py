@@ -136,3 +136,56 @@ def test_why_an_engine_ends_is_left_for_the_harness(
             logging.getLogger(name).exception("EngineCore failed to start.")
     assert spool.cause() == "no room, says vllm.v1.engine.core"
     spool.close()
+
+
+@pytest.mark.parametrize(
+    ("logger", "text", "told"),
+    [
+        (
+            "vllm.v1.executor.multiproc_executor",
+            "Worker proc VllmWorker-3 died unexpectedly (exit code: -9), shutting down executor.",
+            "its process VllmWorker-3 was ended by SIGKILL",
+        ),
+        (
+            "vllm.v1.executor.multiproc_executor",
+            "Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.",
+            "its process VllmWorker-0 ended",
+        ),
+        (
+            "vllm.v1.executor.ray_executor_v2",
+            "RayWorkerProc rank=[1] died unexpectedly, shutting down executor.",
+            "its process of rank 1 ended",
+        ),
+        ("vllm.v1.executor.ray_executor_v2", "RayWorkerMonitor: unexpected error", None),
+        ("vllm.logger", "Worker proc VllmWorker-3 died unexpectedly (exit code: -9)", None),
+    ],
+)
+def test_a_rank_that_ended_without_a_word_is_named(
+    log: LoadLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logger: str,
+    text: str,
+    told: str | None,
+) -> None:
+    """As in a process that vLLM starts for its engine, which starts the ranks."""
+    monkeypatch.setenv("HARNESS_ROWS", str(tmp_path))
+    logging.getLogger(logger).error(text)
+    cause = tmp_path / "cause"
+    if told is None:
+        assert not cause.exists()
+    else:
+        assert cause.read_text().startswith(told)
+
+
+def test_of_its_own_children_the_harness_knows_more_than_the_log(
+    log: LoadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HARNESS_ROWS", "")
+    spool = Spool()
+    logging.getLogger("vllm.v1.executor.multiproc_executor").error(
+        "Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor."
+    )
+    assert spool.cause() is None
+    spool.close()

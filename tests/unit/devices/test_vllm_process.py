@@ -28,6 +28,10 @@ from harness.devices.vllm.process import EngineWatch, OwnProcess, how_it_ended, 
             -signal.SIGKILL,
             "was ended by SIGKILL; unless somebody killed it, the host ran out of memory",
         ),
+        (
+            -signal.SIGBUS,
+            "was ended by SIGBUS; /dev/shm is full: give the container more (--shm-size)",
+        ),
         (-99, "was ended by signal 99"),
     ],
 )
@@ -45,7 +49,8 @@ def test_whoever_waits_for_a_killed_process_is_woken() -> None:
     [found] = own.new_children()
     waiting: Future[Any] = Future()
     core = SimpleNamespace(outputs_queue=queue.Queue(), utility_results={1: waiting})
-    watch = EngineWatch(core, [found])
+    watch = EngineWatch(lambda: [found])
+    watch.attach(core)
     assert watch.cause() is None
     process.kill()
     error = core.outputs_queue.get(timeout=10)
@@ -55,8 +60,35 @@ def test_whoever_waits_for_a_killed_process_is_woken() -> None:
     watch.close()
 
 
+@pytest.mark.process
+def test_the_death_of_one_rank_while_the_engine_starts_ends_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM names no process then, and its other ranks wait for the dead one."""
+    monkeypatch.setenv("HARNESS_ROWS", str(tmp_path))
+    own = OwnProcess()
+    context = multiprocessing.get_context("spawn")
+    done = context.Process(target=int, name="Helper")
+    ended = context.Process(target=time.sleep, args=(60,), name="Ended by vLLM")
+    ranks = [context.Process(target=time.sleep, args=(60,), name=f"Rank-{n}") for n in (0, 1)]
+    watch = EngineWatch(own.new_children)
+    for process in (done, ended, *ranks):
+        process.start()
+    done.join()
+    ended.terminate()
+    ended.join()
+    assert watch.cause() is None  # of these two nobody waits for
+    ranks[1].kill()
+    ranks[0].join(10)
+    assert ranks[0].exitcode == -signal.SIGKILL
+    assert str(watch.cause()).startswith("its process Rank-1 was ended by SIGKILL")
+    assert (tmp_path / "cause").read_text() == watch.cause()
+    watch.close()
+
+
 def test_a_watch_of_no_process_ends_at_once() -> None:
-    watch = EngineWatch(SimpleNamespace(), [])
+    watch = EngineWatch(list)
+    watch.attach(SimpleNamespace())
     watch.close()
     assert watch.cause() is None
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.vllm.spool import Spool, leave_cause
+from harness.devices.vllm import spool as spools
+from harness.devices.vllm.bring import FileKeeper, bring
+from harness.devices.vllm.spool import (
+    Spool,
+    join_host,
+    leave_cause,
+    leave_host,
+    leave_shared,
+    on_another_host,
+)
 
 if sys.platform == "win32":
     pytest.skip("vLLM does not run on Windows", allow_module_level=True)
@@ -149,3 +158,72 @@ def test_the_first_cause_that_a_process_left_counts() -> None:
     leave_cause("EngineDeadError: see above")
     assert spool.cause() == "MemoryError: no room"
     spool.close()
+
+
+def test_shared_memory_of_an_engine_is_removed_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "shm"
+    memory.mkdir()
+    monkeypatch.setattr(spools, "_MEMORY", memory)
+    spool = Spool()
+    leave_shared("vllm_dist_1")
+    leave_shared("../../other")  # not a name
+    leave_shared(None)
+    ours = [memory / f"vllm_dist_1-tp:0-[0-1]-cpushm_{rank}" for rank in (0, 1)]
+    others = [memory / "vllm_dist_12-tp:0-[0-1]-cpushm_0", memory / "vllm_dist_1-other"]
+    for file in (*ours, *others, tmp_path / "vllm_dist_1"):
+        file.touch()
+    spool.close()
+    assert sorted(memory.iterdir()) == sorted(others)
+    assert not (tmp_path / "vllm_dist_1").exists()
+
+
+def test_a_worker_on_another_host_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "harness-rows-elsewhere"
+    monkeypatch.setenv("HARNESS_ROWS", str(folder))
+    assert on_another_host()
+    join_host()
+    join_host()  # by another rank on the same host
+    (folder / "0").write_bytes(b"rows")
+    leave_host()
+    assert not folder.exists()
+
+
+def test_the_harness_own_folder_is_not_left_by_a_worker(tmp_path: Path) -> None:
+    spool = Spool()
+    assert not on_another_host()
+    leave_host()
+    assert spool.folder.exists()
+    spool.close()
+
+
+class Engine:
+    """Workers on hosts with other files: each asks its own folder."""
+
+    def __init__(self, here: Path, *hosts: Path) -> None:
+        self.asked = 0
+        self._here, self._hosts = here, hosts
+
+    def collective_rpc(self, method: str, args: tuple[str]) -> list[bytes | None]:
+        assert method == "harness_file"
+        self.asked += 1
+        name = Path(args[0]).relative_to(self._here)
+        return [FileKeeper().harness_file(str(host / name)) for host in self._hosts]
+
+
+def test_a_file_of_another_host_is_brought_once(tmp_path: Path) -> None:
+    here, one, two = (tmp_path / name for name in ("here", "one", "two"))
+    for folder in (here, one, two):
+        folder.mkdir()
+    (two / "0").write_bytes(b"rows of 0")
+    engine = Engine(here, one, two)
+    bring(engine, here / "0")
+    assert (here / "0").read_bytes() == b"rows of 0"
+    assert not (two / "0").exists()
+    bring(engine, here / "0")  # it is here
+    assert engine.asked == 1
+    bring(engine, here / "1")  # nobody has it
+    assert not (here / "1").exists()
