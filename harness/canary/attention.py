@@ -199,7 +199,7 @@ def _other_layer(found: Cells, fitted: Fits) -> Named | None:
 def _window(found: Cells, fitted: Fits) -> Named | None:
     """Heads that look further than a window read what is nearest within it."""
     sizes, layer = found.sizes, found.layer
-    window, clear = sizes.sliding_window, _distances(fitted)
+    window, clear = sizes.window_of(layer), _distances(fitted)
     if not clear:
         return None
     if window is not None and all(d >= window for d in clear.values()):

@@ -96,7 +96,7 @@ class Cells:
         sums of all rows, which is taken from the cells themselves.
         """
         result = np.zeros(len(self.row))
-        window = self.sizes.sliding_window or self.sizes.context
+        window = self.sizes.window_of(self.layer) or self.sizes.context
         for number, request in enumerate(self.requests):
             source = request.expected.source(self.layer).astype(np.float64)
             sums = np.concatenate([np.zeros((1, source.shape[1])), source.cumsum(axis=0)])

@@ -48,7 +48,7 @@ def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.fl
     half = sizes.head_dim // 2
     frequencies = found.frequencies / sizes.stretch
     if rope.kind == "unscaled":
-        frequencies = plain_frequencies(sizes)
+        frequencies = plain_frequencies(sizes, layer)
     elif rope.kind == "base":
         frequencies *= rope.factor ** (-np.arange(half) / half)
     elif rope.kind in ("linear", "backwards", "none"):
@@ -82,7 +82,7 @@ def simulated(cells: Cells, score: NDArray[np.float64]) -> NDArray[np.float64]:
     """The value of each cell where heads have these scores by distance."""
     bits = head_bits(cells.sizes, cells.layer)
     result = np.zeros(len(cells.row))
-    window = cells.sizes.sliding_window
+    window = cells.sizes.window_of(cells.layer)
     for head in range(cells.sizes.heads):
         of_head = score[head] if window is None else score[head][:window]
         for number, request in enumerate(cells.requests):
@@ -111,7 +111,7 @@ def _mixed(
 
 def fitting_rope(cells: Cells) -> Rope | None:
     """The RoPE that explains a layer's cells, if one does."""
-    found = planes(cells.sizes)
+    found = planes(cells.sizes, cells.layer)
     some = _sample(cells)
     kinds = ["interleaved", "backwards", "none"]
     kinds += ["unscaled"] if cells.sizes.original_context is not None else []
@@ -177,7 +177,7 @@ def _share(cells: Cells, found: Planes, rope: Rope) -> float:
 def keys_only(cells: Cells) -> bool:
     """Whether all is explained by keys that are turned and queries that are not: then every
     row reads by absolute positions, whatever its own."""
-    sizes, found = cells.sizes, planes(cells.sizes)
+    sizes, found = cells.sizes, planes(cells.sizes, cells.layer)
     some = _sample(cells)
     turns = np.outer(np.arange(sizes.context), found.frequencies / sizes.stretch)
     bits, predicted = head_bits(sizes, cells.layer), np.zeros(len(some.row))
@@ -204,7 +204,7 @@ def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[in
     sizes, layer = cells.sizes, cells.layer
     nominal = sizes.asked[layer]
     right = [nominal[h] for h in range(sizes.heads) if h not in wrong]
-    score = scores(sizes, planes(sizes), layer, Rope("base"))
+    score = scores(sizes, planes(sizes, layer), layer, Rope("base"))
     lowest, highest = max(right, default=0) + 1, min(nominal[h] for h in wrong)
     for window in range(max(lowest, 2), highest + 1):
         yield window, {head: int(score[head][:window].argmax()) for head in wrong}

@@ -52,15 +52,16 @@ class Planes:
     share: float
 
 
-def planes(sizes: Sizes) -> Planes:
-    """As many planes as leave the gap a safe share of the score: each is one more that is seen.
+def planes(sizes: Sizes, layer: int) -> Planes:
+    """Those of a layer: as many planes as leave the gap a safe share of the score: each is one more that is seen.
 
     Raises:
         UsageError: if no number of planes tells neighbours apart within the context.
     """
     half = sizes.head_dim // 2
-    frequencies = plain_frequencies(sizes)
-    second = _next_best(frequencies, sizes.context)
+    frequencies = plain_frequencies(sizes, layer)
+    reach = sizes.window_of(layer) or sizes.context
+    second = _next_best(frequencies, reach)
     if sizes.original_context is not None:
         frequencies = frequencies / factors(sizes, "short")
         both = [_next_best(f, sizes.context) for f in (frequencies, frequencies / STRETCH)]
@@ -72,18 +73,18 @@ def planes(sizes: Sizes) -> Planes:
     fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= _LARGEST))
     if not len(fits):
         raise UsageError(
-            f"canary: {half} RoPE planes of base {sizes.rope_theta:g} do not tell "
-            f"{sizes.context} positions apart; take a larger head_dim or a shorter context"
+            f"canary: {half} RoPE planes of base {sizes.theta_of(layer):g} do not tell "
+            f"{reach} positions apart; take a larger head_dim or a shorter context"
         )
     best = int(fits[-1])
     amplitude = float(np.sqrt(GAP * root / gap[best]))
     return Planes(frequencies, best + 1, amplitude, float(shares[best]))
 
 
-def plain_frequencies(sizes: Sizes) -> NDArray[np.float64]:
+def plain_frequencies(sizes: Sizes, layer: int) -> NDArray[np.float64]:
     """Radians a position without factors, shape (head_dim / 2,)."""
     half = sizes.head_dim // 2
-    return np.asarray(sizes.rope_theta ** (-np.arange(half) / half))
+    return np.asarray(sizes.theta_of(layer) ** (-np.arange(half) / half))
 
 
 def factors(sizes: Sizes, table: Table) -> NDArray[np.float64]:
