@@ -204,10 +204,15 @@ def _window(found: Cells, fitted: Fits) -> Named | None:
         return None
     if window is not None and all(d >= window for d in clear.values()):
         return named("window_long", layer, window=window, seen=max(clear.values()) + 1)
-    for shorter, read in windows(found, tuple(fitted)):
-        if all(read[head] == distance for head, distance in clear.items()):
-            return named("window_short", layer, seen=shorter)
-    return None
+    fitting = [
+        shorter
+        for shorter, read in windows(found, tuple(fitted))
+        if all(read[head] == distance for head, distance in clear.items())
+    ]
+    if not fitting:
+        return None
+    of_others = sizes.sliding_window in fitting and sizes.sliding_window is not None
+    return named("window_short", layer, seen=sizes.sliding_window if of_others else fitting[0])
 
 
 def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:

@@ -50,8 +50,13 @@ class Seen:
     @cached_property
     def wanted(self) -> NDArray[np.float32]:
         """The rows that had to come, shape (rows, vocabulary)."""
-        made, cap = rows(self.sizes, self._at(self.positions)), self.sizes.soft_cap
-        return made if cap is None else capped(made, cap, self.grain)
+        cap = self.sizes.soft_cap
+        return self.uncapped if cap is None else capped(self.uncapped, cap, self.grain)
+
+    @cached_property
+    def uncapped(self) -> NDArray[np.float32]:
+        """The same before a soft-cap, shape (rows, vocabulary)."""
+        return rows(self.sizes, self._at(self.positions))
 
     @cached_property
     def exact(self) -> NDArray[np.bool_]:
@@ -62,14 +67,18 @@ class Seen:
     def scale(self) -> NDArray[np.float32]:
         """The size of each row, 1 where it is right, float32 (rows,)."""
         norm = next(p for p in probes(self.sizes) if p.part == "norm")
-        return np.asarray(self._read([norm.token_id])[:, 0] / READOUT)
+        return np.asarray(self.read([norm.token_id])[:, 0] / READOUT)
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
         """What the probes read, in rows brought to their right size; (rows, probes)."""
-        ids = [p.token_id for p in probes(self.sizes)]
         size = np.where(np.isfinite(self.scale) & (np.abs(self.scale) > 0.05), self.scale, 1)
-        return np.asarray(self._read(ids) / READOUT / size[:, None])
+        return np.asarray(self.raw / size[:, None])
+
+    @cached_property
+    def raw(self) -> NDArray[np.float32]:
+        """What the probes read, in rows of the size that they have; (rows, probes)."""
+        return np.asarray(self.read([p.token_id for p in probes(self.sizes)]) / READOUT)
 
     @cached_property
     def outs(self) -> NDArray[np.int8]:
@@ -96,7 +105,7 @@ class Seen:
             [k for k, p in enumerate(probes(self.sizes)) if (p.part, p.layer) == (part, layer)]
         )
 
-    def _read(self, ids: list[int]) -> NDArray[np.float32]:
+    def read(self, ids: list[int]) -> NDArray[np.float32]:
         """The logits of some ids as they were before a soft-cap, float32 (rows, ids)."""
         found, cap = self.logits[:, ids], self.sizes.soft_cap
         return found if cap is None else uncapped(found, cap, self.grain)

@@ -31,6 +31,16 @@ MESSAGES: dict[str, str] = {
     "canary.embedding_shards": "嵌入层的分片被交换："
     "词元得到了相距一份词表的其他词元的向量（共 {shards} 份）；"
     "请检查分片的顺序。",
+    "canary.embedding_scale": "嵌入是应有大小的 {factor:.4g} 倍："
+    "它们应恰好乘一次隐藏维度的平方根；请检查乘在何处。",
+    "canary.norm_plus_one": "每一行都留下了一份词元的位，而最后的归一化应将其抵消："
+    "这一模型族的归一化乘以 1 + 权重，而不是权重；请检查。",
+    "canary.norm_after": "每一行都留下了注意力和 MLP 之后的归一化应去掉的值："
+    "其中一个归一化缺失，或与另一个被交换。",
+    "canary.cap_missing": "logit 是经过 {cap:g} 的软上限之前的值：软上限没有应用；"
+    "请检查 final_logit_softcapping 是否被读取。",
+    "canary.cap_other": "除软上限外 logit 都正确：软上限不是 {cap:g}，"
+    "或应用的方式或数据类型不同；请检查 final_logit_softcapping。",
     "canary.size": "有 {rows} 行除大小外所有值都正确，大小为应有的 {low:.6g} 到 {high:.6g} 倍："
     "请检查最后的归一化（权重、epsilon）以及 logit 的缩放。",
     "canary.output_head": "模型的每个值都正确，但有 {ids} 个 logit 不正确"
