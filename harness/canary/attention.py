@@ -10,7 +10,7 @@ import numpy as np
 from harness.canary.cells import Cells, cells
 from harness.canary.evidence import convincing
 from harness.canary.fits import NEAREST, Exchange, Fit, exchanges, explains, fits
-from harness.canary.kernels import Rope, fitting_rope, keys_only, windows
+from harness.canary.kernels import Rope, fitting_rope, fitting_scaling, keys_only, windows
 from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
 from harness.canary.sizes import Sizes
@@ -225,6 +225,12 @@ def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
 
 
 def _named_rope(found: Cells, rope: Rope) -> Named:
+    if rope.how is not None:
+        given = {"kind": rope.how.kind, "factor": rope.how.factor, "original": rope.how.original}
+        seen = "rope_scaled" if found.sizes.scaling is None else "rope_scaled_other"
+        return named(seen, found.layer, few=rope.how.few, many=rope.how.many, **given)
+    if rope.kind == "unscaled" and found.sizes.scaling is not None:
+        return named("rope_not_scaled", found.layer, kind=found.sizes.scaling.kind)
     halves = rope.kind == "interleaved" and found.sizes.interleaved
     return named("rope_halves" if halves else f"rope_{rope.kind}", found.layer, factor=rope.factor)
 
@@ -257,7 +263,7 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     if known is not None:
         return known
     if where is not None and kind in ("slots", "blocks", "sources", "offset"):
-        return _sources(found, where)
+        return _slow_planes(found, fitted) or _sources(found, where)
     if where is not None and kind in ("crossing", "decode"):
         return _crossing(found, where, around)
     rope = _rope(found, where, fitted)
@@ -282,6 +288,17 @@ def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
     if any(fit is not None and fit.kind != "reads" for fit in fitted.values()):
         return None
     return named("rope_far", layer, distance=where.numbers[0])
+
+
+def _slow_planes(found: Cells, fitted: Fits) -> Named | None:
+    """Wrong frequencies of the slow planes show in a few rows of the heads that look furthest,
+    which may lie in a few blocks by chance."""
+    reads = sorted(set(found.sizes.reads[found.layer]))
+    near = reads[: len(reads) // 2]
+    if any(found.sizes.reads[found.layer][head] in near for head in fitted):
+        return None
+    rope = fitting_scaling(found)
+    return None if rope is None else _named_rope(found, rope)
 
 
 def _crossing(found: Cells, where: Region, around: Around) -> Named | None:

@@ -159,6 +159,12 @@ def _of_gemma(sizes: Sizes) -> dict[str, Any]:
 def _rope(sizes: Sizes) -> dict[str, Any]:
     """The entries about RoPE, where each release looks for them."""
     original = sizes.original_context
+    if sizes.scaling is not None:
+        entries = sizes.scaling.entries()
+        return {
+            "rope_scaling": entries,
+            "rope_parameters": {**entries, "rope_theta": sizes.rope_theta},
+        }
     if original is None:
         return {"rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta}}
     scaling = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from harness.canary.cells import Cells
 from harness.canary.evidence import convincing
 from harness.canary.layout import head_bits
 from harness.canary.phases import Planes, key, plain_frequencies, planes, query, stored
+from harness.canary.scaling import RopeScaling, Scaling, scaled
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
@@ -35,12 +36,15 @@ class Rope:
     Attributes:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
             dimensions paired in the layout that the model does not have; ``backwards``:
-            turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE.
+            turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE, or
+            without the scaling of its frequencies; ``scaled``: with another scaling.
         factor: of the base, or of the positions.
+        how: the other scaling.
     """
 
     kind: str
     factor: float = 1.0
+    how: Scaling | None = None
 
 
 def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.float64]:
@@ -49,6 +53,8 @@ def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.fl
     frequencies = found.frequencies / sizes.stretch
     if rope.kind == "unscaled":
         frequencies = plain_frequencies(sizes, layer)
+    elif rope.how is not None:
+        frequencies = scaled(plain_frequencies(sizes, layer), sizes.theta_of(layer), rope.how)
     elif rope.kind == "base":
         frequencies *= rope.factor ** (-np.arange(half) / half)
     elif rope.kind in ("linear", "backwards", "none"):
@@ -118,12 +124,54 @@ def fitting_rope(cells: Cells) -> Rope | None:
     for rope in map(Rope, kinds):
         if _explains(_share(some, found, rope), some):
             return rope
+    other = fitting_scaling(cells)
+    if other is not None:
+        return other
     searched = [
         _best(some, found, kind, factors)
         for kind, factors in (("base", np.geomspace(1 / 1024, 1024, 121)), ("linear", _LINEAR))
     ]
     rope, share = max(searched, key=lambda pair: pair[1])
     return rope if _explains(share, some) else None
+
+
+def fitting_scaling(cells: Cells) -> Rope | None:
+    """The scaling of frequencies that explains a layer's cells, if one does: none where there
+    should be one, or another; the plainest of those that explain all."""
+    if cells.sizes.original_context is not None:
+        return None
+    found, some, best = planes(cells.sizes, cells.layer), _sample(cells), (0.0, Rope("base"))
+    for rope in _scalings(cells.sizes):
+        share = _share(some, found, rope)
+        if share > best[0]:
+            best = share, rope
+        if share >= _CLOSE:
+            break
+    return best[1] if _explains(best[0], some) else None
+
+
+def _scalings(sizes: Sizes) -> Iterator[Rope]:
+    """Scalings that an engine may have computed instead, the likely ones first."""
+    right = sizes.scaling
+    if right is None:
+        starts = [
+            Scaling("llama3", factor, original, 1, 4)
+            for original in 2.0 ** np.arange(4, 18) for factor in (8, 32, 4, 2, 16)
+        ]  # fmt: skip
+        yield from (Rope("scaled", how=how) for how in starts)
+        return
+    yield Rope("unscaled")
+    if right.kind == "llama3":  # one border and no way between, at the one end or the other
+        for turns in (right.few, right.many, (right.few + right.many) / 2):
+            yield Rope("scaled", how=replace(right, few=turns, many=turns))
+        yield Rope("scaled", how=replace(right, few=right.many / 2, many=2 * right.few))
+    other: RopeScaling = "yarn" if right.kind == "llama3" else "llama3"
+    yield Rope("scaled", how=replace(right, kind=other))
+    for times in (1, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125, 16.0, 0.0625):
+        for more in (1, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125):
+            if (times, more) != (1, 1):
+                how = replace(right, factor=right.factor * more, original=right.original * times)
+                yield Rope("scaled", how=how)
 
 
 _LINEAR = np.unique(

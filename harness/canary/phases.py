@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.canary.scaling import scaled
 from harness.canary.sizes import KEY_STEP, STRETCH, Sizes, Table
 from harness.errors import UsageError
 
@@ -24,6 +25,8 @@ from harness.errors import UsageError
 GAP = 70.0
 #: float16 ends at 65,504, and engines multiply before they scale.
 _LARGEST = 60_000.0
+#: YaRN makes cosines and sines larger by up to this, each engine in its own way.
+_YARN_LARGER = 1.25
 #: The least gap over the score. bfloat16 keeps eight bits of a score (0.004 of it), and
 #: an fp8 cache moves it by about as much.
 _LEAST_SHARE = 0.06
@@ -59,7 +62,7 @@ def planes(sizes: Sizes, layer: int) -> Planes:
         UsageError: if no number of planes tells neighbours apart within the context.
     """
     half = sizes.head_dim // 2
-    frequencies = plain_frequencies(sizes, layer)
+    frequencies = nominal_frequencies(sizes, layer)
     reach = sizes.window_of(layer) or sizes.context
     second = _next_best(frequencies, reach)
     if sizes.original_context is not None:
@@ -70,7 +73,8 @@ def planes(sizes: Sizes, layer: int) -> Planes:
     shares = gap / np.arange(1, half + 1)
     root = float(np.sqrt(sizes.score_size))
     largest = GAP * root / np.maximum(shares, 1e-9)
-    fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= _LARGEST))
+    allowed = _LARGEST / (_YARN_LARGER**2 if sizes.rope_scaling == "yarn" else 1)
+    fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= allowed))
     if not len(fits):
         raise UsageError(
             f"canary: {half} RoPE planes of base {sizes.theta_of(layer):g} do not tell "
@@ -85,6 +89,13 @@ def plain_frequencies(sizes: Sizes, layer: int) -> NDArray[np.float64]:
     """Radians a position without factors, shape (head_dim / 2,)."""
     half = sizes.head_dim // 2
     return np.asarray(sizes.theta_of(layer) ** (-np.arange(half) / half))
+
+
+def nominal_frequencies(sizes: Sizes, layer: int) -> NDArray[np.float64]:
+    """The same, scaled where the canary's RoPE is; without LongRoPE's factors."""
+    plain = plain_frequencies(sizes, layer)
+    how = sizes.scaling
+    return plain if how is None else scaled(plain, sizes.theta_of(layer), how)
 
 
 def factors(sizes: Sizes, table: Table) -> NDArray[np.float64]:

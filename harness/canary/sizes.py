@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
+from harness.canary.scaling import RopeScaling, Scaling
 from harness.errors import UsageError
 
 #: What kind of decoder: each is written for the class of that name in Transformers.
@@ -37,6 +38,10 @@ _HEADS_FOR_THE_NEXT = 4
 #: Hidden sizes of Gemma: embeddings are multiplied by the root, which must be a power of two, and
 #: a norm's weights of 8 roots must be numbers that bfloat16 has.
 _GEMMA_HIDDEN = (64, 256, 1024)
+#: Of scaled frequencies: the factor, by which the original context is shorter too, and the turns
+#: within it at which a frequency is low, and high; Llama 3's own, and YaRN's.
+_FACTOR = 8
+_TURNS: dict[RopeScaling, tuple[float, float]] = {"llama3": (1.0, 4.0), "yarn": (1.0, 32.0)}
 #: What Gemma 2 caps logits at.
 _SOFT_CAP = 30.0
 #: The base of RoPE in Gemma 3's layers with a window is so many times smaller.
@@ -58,6 +63,7 @@ class Sizes:
             table of factors is right, beyond them the long one. None for no LongRoPE.
         experts: of each layer, two of which are chosen for a token; 0 for a family without,
             and for the usual eight of one with them.
+        rope_scaling: how the frequencies of RoPE are scaled; None for not.
         table: of LongRoPE, for the requests that are judged; the weights are the same.
 
     Raises:
@@ -78,6 +84,7 @@ class Sizes:
     family: CanaryFamily = "llama"
     original_context: int | None = None
     experts: int = 0
+    rope_scaling: RopeScaling | None = None
     table: Table = "short"
 
     def __post_init__(self) -> None:
@@ -117,6 +124,15 @@ class Sizes:
             raise UsageError(f"canary: the latent of deepseek_v2 holds {LATENT - 1} bits at most")
         if self.original_context is not None and (self.tied or self.family == "deepseek_v2"):
             raise UsageError(f"canary: --family {self.family} goes without LongRoPE")
+        if self.rope_scaling not in (None, *get_args(RopeScaling)):
+            names = ", ".join(get_args(RopeScaling))
+            raise UsageError(f"canary: rope_scaling must be one of {names}")
+        others = self.tied or self.family == "deepseek_v2" or self.original_context is not None
+        if self.rope_scaling is not None and others:
+            raise UsageError(
+                "canary: rope_scaling goes without --original-context, and not with --family "
+                "deepseek_v2 or Gemma"
+            )
         if self.tied and self.hidden not in _GEMMA_HIDDEN:
             names = ", ".join(map(str, _GEMMA_HIDDEN))
             raise UsageError(
@@ -192,6 +208,14 @@ class Sizes:
         """Two for a product; where the head is the embedding, one that takes back what was put
         in where the head reads."""
         return 3 if self.tied else 2
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How the frequencies of RoPE are scaled."""
+        if self.rope_scaling is None:
+            return None
+        few, many = _TURNS[self.rope_scaling]
+        return Scaling(self.rope_scaling, _FACTOR, self.context // _FACTOR, few, many)
 
     @property
     def tied(self) -> bool:

@@ -82,6 +82,13 @@ MESSAGES: dict[str, str] = {
     "engine chooses a table.",
     "canary.rope_unscaled": _LAYER + "LongRoPE: the values are those of RoPE without its factors; "
     "check that rope_type and the tables of factors are read.",
+    "canary.rope_not_scaled": _LAYER + "RoPE: the values are those of frequencies that are not "
+    "scaled; check that rope_type {kind} and its entries are read.",
+    "canary.rope_scaled": _LAYER + "RoPE: the values are those of frequencies that are scaled as "
+    "{kind} (factor {factor:g}, original context {original:g}), and this model has no scaling.",
+    "canary.rope_scaled_other": _LAYER + "RoPE: the values are those of another scaling of the "
+    "frequencies ({kind}: factor {factor:g}, original context {original:g}, from {few:g} to "
+    "{many:g} turns); check the entries of rope_scaling and how they are used.",
     "canary.rope_none": _LAYER + "RoPE: the values are those of no rotation at all.",
     "canary.positions": _LAYER + "positions: every head reads {shift:+d} further back than it "
     "should; queries and keys have positions with an offset between them.",

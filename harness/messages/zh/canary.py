@@ -73,6 +73,13 @@ MESSAGES: dict[str, str] = {
     "original_max_position_embeddings 以及引擎如何选择因子表。",
     "canary.rope_unscaled": _LAYER + "LongRoPE：数值对应没有因子的 RoPE；"
     "请检查 rope_type 和因子表是否被读取。",
+    "canary.rope_not_scaled": _LAYER + "RoPE：数值对应未缩放的频率；"
+    "请检查 rope_type {kind} 及其各项是否被读取。",
+    "canary.rope_scaled": _LAYER + "RoPE：数值对应按 {kind} 缩放的频率"
+    "（因子 {factor:g}，原始上下文 {original:g}），而这个模型没有缩放。",
+    "canary.rope_scaled_other": _LAYER + "RoPE：数值对应另一种频率缩放"
+    "（{kind}：因子 {factor:g}，原始上下文 {original:g}，从 {few:g} 到 {many:g} 圈）；"
+    "请检查 rope_scaling 的各项及其用法。",
     "canary.rope_none": _LAYER + "RoPE：这些值相当于完全没有旋转。",
     "canary.positions": _LAYER + "位置：每个头比应有的多回看 {shift:+d} 个位置；"
     "查询与键的位置之间有偏移。",

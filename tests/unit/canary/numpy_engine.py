@@ -98,7 +98,28 @@ class NumpyEngine:
 
     def x_frequencies(self, layer: int) -> np.ndarray:
         half = self.size // 2
-        return self.config["rope_theta"] ** (-np.arange(half) / half)
+        plain = self.config["rope_theta"] ** (-np.arange(half) / half)
+        return self.x_scaled(plain, self.config["rope_parameters"])
+
+    def x_scaled(self, plain: np.ndarray, rope: dict) -> np.ndarray:
+        """As Llama 3's reference code computes it, plane by plane."""
+        if rope["rope_type"] != "llama3":
+            return plain
+        old, few, many = (
+            rope[k] for k in ("original_max_position_embeddings", "low_freq_factor",
+                              "high_freq_factor")
+        )  # fmt: skip
+        new = []
+        for frequency in plain:
+            length = 2 * np.pi / frequency
+            if length < old / many:
+                new.append(frequency)
+            elif length > old / few:
+                new.append(frequency / rope["factor"])
+            else:
+                smooth = (old / length - few) / (many - few)
+                new.append((1 - smooth) * frequency / rope["factor"] + smooth * frequency)
+        return np.asarray(new)
 
     def x_long(self, end: int) -> bool:
         """Whether a forward pass that ends before this position takes the long table."""
