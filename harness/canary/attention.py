@@ -211,6 +211,9 @@ def _window(found: Cells, fitted: Fits) -> Named | None:
     ]
     if not fitting:
         return None
+    rope = fitting_rope(found) if len(fitted) > 1 else None  # may lead to the same positions
+    if rope is not None:
+        return _named_rope(found, rope)
     of_others = sizes.sliding_window in fitting and sizes.sliding_window is not None
     return named("window_short", layer, seen=sizes.sliding_window if of_others else fitting[0])
 
@@ -239,6 +242,9 @@ def _one_reads(found: Cells, fitted: Fits) -> Named | None:
     """One head reads something else; several need a common cause."""
     if len(fitted) > 1:
         return None
+    rope = None if found.sizes.scaling is None else fitting_scaling(found)
+    if rope is not None:
+        return _named_rope(found, rope)
     (head, fit), *_ = fitted.items()
     assert fit is not None  # its kind was asked for
     wanted = found.sizes.reads[found.layer][head]

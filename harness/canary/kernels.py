@@ -161,6 +161,7 @@ def _scalings(sizes: Sizes) -> Iterator[Rope]:
         yield from (Rope("scaled", how=how) for how in starts)
         return
     yield Rope("unscaled")
+    yield Rope("linear", right.factor)
     if right.kind == "llama3":  # one border and no way between, at the one end or the other
         for turns in (right.few, right.many, (right.few + right.many) / 2):
             yield Rope("scaled", how=replace(right, few=turns, many=turns))

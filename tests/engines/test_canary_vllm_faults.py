@@ -1,0 +1,181 @@
+"""Faults put into vLLM's own modules, each named by what the canary's rows show."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from needed import needed
+
+from harness.canary.checkpoint import save
+from harness.canary.plan import CanaryPlan, plan
+from harness.canary.result import Canary
+from harness.canary.run import on_device
+from harness.canary.sizes import Sizes
+from harness.canary.stages import Abilities
+from harness.devices.base import Opened
+from harness.devices.spec import DeviceSpec
+from harness.process.progress import Silent
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+needed("torch", "vllm")
+
+SIZES = Sizes(
+    context=320, layers=2, heads=4, kv_heads=2, head_dim=64, hidden=128, vocab_size=128,
+    family="mistral", sliding_window=48,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Few(CanaryPlan):
+    """One request, then a batch of three."""
+
+    def able_with(self, opened: Opened) -> Abilities:
+        return Abilities(one_pass=False, batch=3, budget=0, most_tokens=opened.max_positions)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: Any) -> Iterator[Callable[[], Canary]]:
+    """Runs the canary on one open engine, as often as it is called."""
+    from harness.devices.registry import open_target
+
+    folder = tmp_path_factory.mktemp("canary")
+    save(SIZES, folder)
+    # Blocks that a fault wrote must not be used again.
+    spec = DeviceSpec("vllm-cpu", str(folder), engine_args={"enable_prefix_caching": "false"})
+    made = plan(SIZES, spec)
+    wanted = Few(SIZES, made.spec)
+    device = open_target(made.spec, progress=Silent()).device
+    opened = device.open()
+    yield lambda: on_device(wanted, device, opened, Silent(), time.monotonic())
+    device.close()
+
+
+def of_kind(kind: type) -> list[Any]:
+    """All modules of the open engine of one class or its subclasses."""
+    return [o for o in gc.get_objects() if issubclass(type(o), kind)]
+
+
+def impl() -> Any:
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl
+
+    return CPUAttentionBackendImpl
+
+
+def rotary() -> Any:
+    from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
+
+    (one,) = of_kind(RotaryEmbedding)
+    return one
+
+
+def other_base(patch: pytest.MonkeyPatch) -> None:
+    module = rotary()
+    kept = module.base
+    module.base = 30 * kept
+    patch.setattr(module, "cos_sin_cache", module._compute_cos_sin_cache().to(module.cos_sin_cache))
+    module.base = kept
+
+
+def interleaved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rotary(), "is_neox_style", False)
+
+
+def head_nothing(patch: pytest.MonkeyPatch) -> None:
+    forward = impl().forward
+
+    def changed(self: Any, layer: Any, *args: Any, **more: Any) -> Any:
+        output = forward(self, layer, *args, **more)
+        if "layers.1." in layer.layer_name:
+            output.view(-1, SIZES.heads, SIZES.head_dim)[:, 2] = 0
+        return output
+
+    patch.setattr(impl(), "forward", changed)
+
+
+def kv_exchanged(patch: pytest.MonkeyPatch) -> None:
+    update = impl().do_kv_cache_update
+
+    def changed(self: Any, layer: Any, key: Any, value: Any, *rest: Any, **more: Any) -> None:
+        update(self, layer, key.flip(1).contiguous(), value.flip(1).contiguous(), *rest, **more)
+
+    patch.setattr(impl(), "do_kv_cache_update", changed)
+
+
+def gate_up(patch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.activation import SiluAndMul
+
+    for module in of_kind(SiluAndMul):
+        forward = module._forward_method
+        half = SIZES.intermediate
+        patch.setattr(
+            module, "_forward_method",
+            lambda x, forward=forward: forward(x.roll(half, -1).contiguous()),
+        )  # fmt: skip
+
+
+def slots_one_late(patch: pytest.MonkeyPatch) -> None:
+    update = impl().do_kv_cache_update
+
+    def changed(self: Any, layer: Any, key: Any, value: Any, cache: Any, slots: Any) -> None:
+        update(self, layer, key, value, cache, slots + 1)
+
+    patch.setattr(impl(), "do_kv_cache_update", changed)
+
+
+def tables_exchanged(patch: pytest.MonkeyPatch) -> None:
+    """Each request of a batch reads the blocks of another."""
+    import dataclasses
+
+    forward = impl().forward
+
+    def changed(self: Any, layer: Any, q: Any, k: Any, v: Any, cache: Any, about: Any,
+                *rest: Any, **more: Any) -> Any:  # fmt: skip
+        if about is not None and len(about.block_table) > 1:
+            about = dataclasses.replace(about, block_table=about.block_table.roll(1, 0))
+        return forward(self, layer, q, k, v, cache, about, *rest, **more)
+
+    patch.setattr(impl(), "forward", changed)
+
+
+def window(by: int) -> Callable[[pytest.MonkeyPatch], None]:
+    def changed(patch: pytest.MonkeyPatch) -> None:
+        for one in of_kind(impl()):
+            left, right = one.sliding_window
+            patch.setattr(one, "sliding_window", (left + by, right))
+
+    return changed
+
+
+def sampled_rows(patch: pytest.MonkeyPatch) -> None:
+    from vllm.v1.sample.sampler import Sampler
+
+    patch.setattr(Sampler, "greedy_sample", staticmethod(lambda x: x.argmax(-1).view(-1).roll(1)))
+
+
+def logits_rows(patch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.logits_processor import LogitsProcessor
+
+    forward = LogitsProcessor.forward
+    patch.setattr(LogitsProcessor, "forward", lambda *a, **m: forward(*a, **m).roll(1, 0))
+
+
+if __name__ == "__main__":
+    import sys, tempfile
+    class F:
+        def mktemp(self, n): return Path(tempfile.mkdtemp())
+    g = engine.__wrapped__(F()) if hasattr(engine, "__wrapped__") else engine._get_wrapped_function()(F())
+    run = next(g)
+    t=time.time(); o = run(); print("right", o.outcome, time.time()-t, flush=True)
+    for f in (other_base, interleaved, head_nothing, kv_exchanged, gate_up, slots_one_late, tables_exchanged, window(1), window(-1), sampled_rows, logits_rows):
+        m = pytest.MonkeyPatch(); t=time.time()
+        try:
+            f(m); o = run(); print(f.__name__, o.outcome, [(x.cause, x.stage, x.sentence) for x in o.findings], round(time.time()-t,1), flush=True)
+        except Exception as e: print(f.__name__, "ERROR", repr(e)[:300], flush=True)
+        m.undo()
+    o = run(); print("right", o.outcome, flush=True)
