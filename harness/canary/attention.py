@@ -118,6 +118,7 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
         return other
     return (
         _shifted(found, fitted)
+        or _late(found, fitted)
         or _window(found, fitted)
         or _farthest_rope(found, fitted)
         or _one_reads(found, fitted)
@@ -172,6 +173,19 @@ def _shifted(found: Cells, fitted: Fits) -> Named | None:
         if enough and all(max(d, 0) == clear.get(h, reads[h]) for h, d in moved.items()):
             return named("positions", layer, shift=shift)
     return None
+
+
+def _late(found: Cells, fitted: Fits) -> Named | None:
+    """Keys and values lie one place later than they should: nothing shows it but the heads that
+    ask for what lies beyond an end, the next token and what is outside of the window."""
+    sizes, layer, clear = found.sizes, found.layer, _distances(fitted)
+    asked, reads = sizes.asked[layer], sizes.reads[layer]
+    late = {distance - reads[head] for head, distance in clear.items()}
+    ends = all(asked[head] != reads[head] for head in fitted)
+    (count,) = late if len(late) == 1 else (0,)
+    if len(fitted) == 1 or not ends or count <= 0:
+        return None
+    return named("stale_length", layer, count=count)
 
 
 def _other_table(found: Cells, fitted: Fits) -> Named | None:
@@ -234,6 +248,8 @@ def _named_rope(found: Cells, rope: Rope) -> Named:
         return named(seen, found.layer, few=rope.how.few, many=rope.how.many, **given)
     if rope.kind == "unscaled" and found.sizes.scaling is not None:
         return named("rope_not_scaled", found.layer, kind=found.sizes.scaling.kind)
+    if rope.kind == "all":
+        return named("rope_linear", found.layer, factor=rope.factor)
     halves = rope.kind == "interleaved" and found.sizes.interleaved
     return named("rope_halves" if halves else f"rope_{rope.kind}", found.layer, factor=rope.factor)
 

@@ -37,7 +37,8 @@ class Rope:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
             dimensions paired in the layout that the model does not have; ``backwards``:
             turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE, or
-            without the scaling of its frequencies; ``scaled``: with another scaling.
+            without the scaling of its frequencies; ``scaled``: with another scaling;
+            ``all``: the low and the high ones divided alike.
         factor: of the base, or of the positions.
         how: the other scaling.
     """
@@ -53,6 +54,8 @@ def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.fl
     frequencies = found.frequencies / sizes.stretch
     if rope.kind == "unscaled":
         frequencies = plain_frequencies(sizes, layer)
+    elif rope.kind == "all":
+        frequencies = plain_frequencies(sizes, layer) / rope.factor
     elif rope.how is not None:
         frequencies = scaled(plain_frequencies(sizes, layer), sizes.theta_of(layer), rope.how)
     elif rope.kind == "base":
@@ -161,7 +164,7 @@ def _scalings(sizes: Sizes) -> Iterator[Rope]:
         yield from (Rope("scaled", how=how) for how in starts)
         return
     yield Rope("unscaled")
-    yield Rope("linear", right.factor)
+    yield Rope("all", right.factor)
     if right.kind == "llama3":  # one border and no way between, at the one end or the other
         for turns in (right.few, right.many, (right.few + right.many) / 2):
             yield Rope("scaled", how=replace(right, few=turns, many=turns))
