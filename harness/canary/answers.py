@@ -116,10 +116,6 @@ def _gaps(sizes: Sizes, answers: list[Answer]) -> Named | None:
             continue
         told = rows.top_logits[:, :9].astype(np.float64)
         gaps = np.abs(told[:, 0] - told[:, 1] - step)
-        if (
-            rows.top_logits.shape[1] > 1
-            and (rows.top_ids[:, 1] >= 0).all()
-            and gaps.max() > within
-        ):
+        if rows.top_logits.shape[1] > 1 and (rows.top_ids[:, 1] >= 0).all() and gaps.max() > within:
             return named("gaps", prompt=a.request.prompt_id, error=float(gaps.max()))
     return None

@@ -51,9 +51,7 @@ def _of_symbols(request: Seen) -> Seen:
     others = np.flatnonzero(~np.isin(inputs, symbol_ids(request.sizes)))
     count = max(1, int(others[0])) if len(others) else len(inputs)
     ids = request.ids[: request.first + count]
-    return replace(
-        request, ids=ids, logits=request.logits[:count], chosen=request.chosen[:count]
-    )
+    return replace(request, ids=ids, logits=request.logits[:count], chosen=request.chosen[:count])
 
 
 def _first_part(

@@ -1,4 +1,4 @@
-"""What Gemma has of its own: a head that is the embedding, and norms of what attention and MLP give.
+"""What Gemma has of its own: a head that is the embedding, and norms after attention and MLP.
 
 **The head.** A symbol's vector holds its bits three times: as what is put in (``own``), as
 ``mirror``, and where the last MLP writes. The last norm has opposite weights for the first two,
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.layout import READOUT, Layout, codes, probes, symbol_ids
-from harness.canary.phases import Weights
 from harness.canary.sizes import Sizes
 
 _Matrix = NDArray[np.float32]

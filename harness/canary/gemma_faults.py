@@ -58,7 +58,7 @@ def _unscaled(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     power = round(np.log(max(factor, 1e-9)) / np.log(root))
     if not power or np.abs(ratio / root**power - 1).max() > _NEAR_ROOT:
         return None
-    return named("embedding_scale", factor=root ** -power)
+    return named("embedding_scale", factor=root**-power)
 
 
 def _not_cancelled(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:

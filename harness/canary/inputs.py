@@ -30,7 +30,7 @@ def whole_rows(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
         _not_finite, _head_shards, _other_rows, _last_norm, *own, _embedding, _size,
     )  # fmt: skip
     for rule in rules:
-        found = rule(sizes, requests)
+        found: Named | None = rule(sizes, requests)
         if found is not None:
             return found
     return None

@@ -28,7 +28,7 @@ def mlp(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Named:
     start = _put_in(sizes, layer, requests)
     wrong = np.abs(value - wanted) > TOLERANCE
     bits = tuple(int(b) for b in np.flatnonzero(wrong.any(axis=0)))
-    if _gate_up(sizes, layer, (x, y, value), start):
+    if _gate_up(sizes, (x, y, value), start):
         return named("gate_up", layer)
     if not np.abs(value).max() > TOLERANCE:
         return named("mlp_nothing", layer)
@@ -98,9 +98,7 @@ def _put_in(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> _Values:
     return np.concatenate(parts)
 
 
-def _gate_up(
-    sizes: Sizes, layer: int, seen: tuple[_Values, _Values, _Values], start: _Values
-) -> bool:
+def _gate_up(sizes: Sizes, seen: tuple[_Values, _Values, _Values], start: _Values) -> bool:
     """Whether only the half of each product came, nearly; what was there is taken back by a
     product too. A norm after the MLP gives the halves another size."""
     x, y, value = seen

@@ -56,7 +56,8 @@ class Planes:
 
 
 def planes(sizes: Sizes, layer: int) -> Planes:
-    """Those of a layer: as many planes as leave the gap a safe share of the score: each is one more that is seen.
+    """Those of a layer: as many as leave the gap a safe share of the score: each is one more
+    that is seen.
 
     Raises:
         UsageError: if no number of planes tells neighbours apart within the context.

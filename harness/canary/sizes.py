@@ -170,7 +170,7 @@ class Sizes:
             raise UsageError(f"canary: context must be from 32 to {MOST_CONTEXT:,}")
         window = self.sliding_window
         if window is not None and self.family not in ("mistral", "gemma2", "gemma3"):
-            raise UsageError("canary: a sliding window goes with --family mistral, gemma2 or gemma3")
+            raise UsageError("canary: a sliding window goes with --family mistral, gemma2, gemma3")
         if window is not None and window < self.heads + 2:
             raise UsageError(f"canary: a sliding window must be at least {self.heads + 2}")
         original = self.original_context

@@ -39,7 +39,8 @@ _Page = Annotated[
     int | None, typer.Option(min=1, help="Tokens in a block of the engine's KV cache.")
 ]
 _Window = Annotated[
-    int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral, gemma2, gemma3.")
+    int | None,
+    typer.Option(min=1, help="Positions that a token sees, with --family mistral, gemma2, gemma3."),
 ]
 _Family = Annotated[
     str | None,

@@ -83,8 +83,9 @@ def other_base(patch: pytest.MonkeyPatch) -> None:
     module = rotary()
     kept = module.base
     module.base = 30 * kept
-    patch.setattr(module, "cos_sin_cache", module._compute_cos_sin_cache().to(module.cos_sin_cache))
+    cache = module._compute_cos_sin_cache()
     module.base = kept
+    patch.setattr(module, "_match_cos_sin_cache_dtype", lambda query: cache.to(query.dtype))
 
 
 def interleaved(patch: pytest.MonkeyPatch) -> None:
@@ -115,13 +116,11 @@ def kv_exchanged(patch: pytest.MonkeyPatch) -> None:
 def gate_up(patch: pytest.MonkeyPatch) -> None:
     from vllm.model_executor.layers.activation import SiluAndMul
 
+    def changed(forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda x: forward(x.roll(SIZES.intermediate, -1).contiguous())
+
     for module in of_kind(SiluAndMul):
-        forward = module._forward_method
-        half = SIZES.intermediate
-        patch.setattr(
-            module, "_forward_method",
-            lambda x, forward=forward: forward(x.roll(half, -1).contiguous()),
-        )  # fmt: skip
+        patch.setattr(module, "_forward_method", changed(module._forward_method))
 
 
 def slots_one_late(patch: pytest.MonkeyPatch) -> None:
@@ -175,17 +174,40 @@ def logits_rows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LogitsProcessor, "forward", lambda *a, **m: forward(*a, **m).roll(1, 0))
 
 
-if __name__ == "__main__":
-    import sys, tempfile
-    class F:
-        def mktemp(self, n): return Path(tempfile.mkdtemp())
-    g = engine.__wrapped__(F()) if hasattr(engine, "__wrapped__") else engine._get_wrapped_function()(F())
-    run = next(g)
-    t=time.time(); print("open", time.time()-t, flush=True)
-    for f, n in ((other_base,1), (interleaved,1), (gate_up,1), (window(1),1), (window(-1),1), (sampled_rows,2), (logits_rows,2), (tables_exchanged,2), (slots_one_late,1)):
-        m = pytest.MonkeyPatch(); t=time.time()
-        try:
-            f(m); o = run(n); print(f.__name__, o.outcome, [(x.cause, x.stage, x.sentence) for x in o.findings], round(time.time()-t,1), flush=True)
-        except Exception as e: print(f.__name__, "ERROR", repr(e)[:300], flush=True)
-        m.undo()
-    o = run(1); print("right", o.outcome, flush=True)
+@pytest.mark.parametrize(
+    ("fault", "together", "causes"),
+    [
+        (head_nothing, 1, {"head_nothing"}),
+        (sampled_rows, 2, {"choice"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (other_base, 1, {"rope_base"}),
+                (interleaved, 1, {"rope_interleaved"}),
+                (kv_exchanged, 1, {"kv_exchanged"}),
+                (gate_up, 1, {"gate_up"}),
+                (slots_one_late, 1, {"stale_length"}),
+                (tables_exchanged, 2, {"prefix"}),
+                (window(1), 1, {"window_long"}),
+                (window(-1), 1, {"window_short"}),
+                (logits_rows, 2, {"batch_rows"}),
+            ]
+        ),
+    ],
+)
+def test_a_fault_in_vllm_is_named(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    together: int,
+    causes: set[str],
+    engine: Callable[[int], Canary],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        fault(patch)
+        outcome = engine(together)
+    assert [f.cause in causes for f in outcome.findings] == [True], outcome.findings
+
+
+def test_the_same_engine_without_a_fault_is_exact(engine: Callable[[int], Canary]) -> None:
+    outcome = engine(2)
+    assert outcome.outcome == "EXACT", outcome.findings

@@ -33,14 +33,14 @@ MESSAGES: dict[str, str] = {
     "others, a part of the vocabulary away ({shards} parts); check the order of the shards.",
     "canary.embedding_scale": "Embeddings are {factor:.4g} times as large as they should be: they "
     "are multiplied by the root of the hidden size once, no more and no less; check where.",
-    "canary.norm_plus_one": "One copy of the token's bits is left in every row, which the last norm "
-    "must cancel: this family's norms multiply by 1 + weight, not by weight; check that.",
+    "canary.norm_plus_one": "One copy of the token's bits is left in every row, which the last "
+    "norm must cancel: this family's norms multiply by 1 + weight, not by weight; check that.",
     "canary.norm_after": "Something is left in every row that the norms after attention and MLP "
     "must take away: one of them is missing, or exchanged with another norm.",
     "canary.cap_missing": "The logits are those before the soft-cap of {cap:g}: it is not applied; "
     "check that final_logit_softcapping is read.",
-    "canary.cap_other": "The logits are right but for their soft-cap, which is another than {cap:g}, "
-    "or applied in another way or dtype; check final_logit_softcapping.",
+    "canary.cap_other": "The logits are right but for their soft-cap, which is another than "
+    "{cap:g}, or applied in another way or dtype; check final_logit_softcapping.",
     "canary.size": "All values of a row are right but for its size, {low:.6g} to {high:.6g} "
     "times in {rows} {rows:row|rows}: look at the last norm (weight, epsilon) and at scales of "
     "the logits.",

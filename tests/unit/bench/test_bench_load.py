@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from fault_server import Handler, fault_server
 
-from harness.bench.load import Load, parse_counters, run_load, server_counters
+from harness.bench.load import Load, run_load
 from harness.bench.result import LoadTimes
+from harness.devices.server.metrics import parse_counters, server_counters
 from harness.errors import DeviceError, MissingDependency, UsageError
 
 Command = Callable[..., Any]

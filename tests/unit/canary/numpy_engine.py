@@ -419,5 +419,6 @@ class NumpyEngine:
         y = x @ self.w[name + "proj.weight"].T
         y = self.r(y + self.w.get(name + "proj.bias", np.float32(0))).reshape(len(x), -1, self.size)
         if name + "norm.weight" in self.w:
-            y = self.r(y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-8) * self.x_norm(name + "norm"))
+            size = np.sqrt((y * y).mean(-1, keepdims=True) + 1e-8)
+            y = self.r(y / size * self.x_norm(name + "norm"))
         return y
