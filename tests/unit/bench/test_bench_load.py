@@ -224,7 +224,7 @@ def test_a_metrics_page_is_not_sought_elsewhere() -> None:
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_metrics_page_that_drips_is_left(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.bench.load._METRICS_S", 0.2)
+    monkeypatch.setattr("harness.devices.server.metrics._METRICS_S", 0.2)
 
     def drip(handler: Handler, _: object) -> None:
         handler.wfile.write(head or b"HTTP/1.1 200 OK\r\nX: ")
