@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.canary.caps import BFLOAT16, capped
 from harness.canary.checkpoint import character
 from harness.canary.expected import continuation, next_token, states
+from harness.canary.layout import READOUT
 from harness.canary.observe import Seen, seen
 from harness.canary.sizes import Sizes
 from harness.canary.stages import Stage
@@ -91,7 +93,7 @@ def from_tokens(sizes: Sizes, stage: Stage, answers: list[Answer]) -> Named | No
     if short:
         return named("short", prompt=short[0].request.prompt_id, count=len(short[0].tokens),
                      wanted=short[0].request.max_new_tokens)  # fmt: skip
-    return _gaps(answers)
+    return _gaps(sizes, answers)
 
 
 def _of(sizes: Sizes, stage: Stage, first: Answer, name: str) -> bool:
@@ -100,18 +102,20 @@ def _of(sizes: Sizes, stage: Stage, first: Answer, name: str) -> bool:
     return first.tokens == continuation(sizes, other.prompt_token_ids, len(first.tokens))
 
 
-def _gaps(answers: list[Answer]) -> Named | None:
+def _gaps(sizes: Sizes, answers: list[Answer]) -> Named | None:
     """Log-probabilities of neighbours in rank are equal, or a step of 16 apart."""
+    step, within = _EXACT_STEP, _WITHIN
+    if sizes.soft_cap is not None:
+        best = np.asarray([READOUT * sizes.bits, READOUT * sizes.bits - _EXACT_STEP])
+        first, second = capped(best, sizes.soft_cap, 0.0)
+        # A server does not tell the dtype of its logits.
+        step, within = float(first - second), 2 * BFLOAT16 * sizes.soft_cap
     for a in answers:
         rows = a.completion.rows
         if rows is None:
             continue
         told = rows.top_logits[:, :9].astype(np.float64)
-        gaps = np.abs(told[:, 0] - told[:, 1] - _EXACT_STEP)
-        if (
-            rows.top_logits.shape[1] > 1
-            and (rows.top_ids[:, 1] >= 0).all()
-            and gaps.max() > _WITHIN
-        ):
+        gaps = np.abs(told[:, 0] - told[:, 1] - step)
+        if rows.top_logits.shape[1] > 1 and (rows.top_ids[:, 1] >= 0).all() and gaps.max() > within:
             return named("gaps", prompt=a.request.prompt_id, error=float(gaps.max()))
     return None

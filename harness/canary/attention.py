@@ -10,7 +10,7 @@ import numpy as np
 from harness.canary.cells import Cells, cells
 from harness.canary.evidence import convincing
 from harness.canary.fits import NEAREST, Exchange, Fit, exchanges, explains, fits
-from harness.canary.kernels import Rope, fitting_rope, keys_only, windows
+from harness.canary.kernels import Rope, fitting_rope, fitting_scaling, keys_only, windows
 from harness.canary.observe import TOLERANCE, Seen
 from harness.canary.regions import Region, region
 from harness.canary.sizes import Sizes
@@ -118,6 +118,7 @@ def _of_heads(found: Cells, fitted: Fits) -> Named | None:
         return other
     return (
         _shifted(found, fitted)
+        or _late(found, fitted)
         or _window(found, fitted)
         or _farthest_rope(found, fitted)
         or _one_reads(found, fitted)
@@ -174,6 +175,19 @@ def _shifted(found: Cells, fitted: Fits) -> Named | None:
     return None
 
 
+def _late(found: Cells, fitted: Fits) -> Named | None:
+    """Keys and values lie one place later than they should: nothing shows it but the heads that
+    ask for what lies beyond an end, the next token and what is outside of the window."""
+    sizes, layer, clear = found.sizes, found.layer, _distances(fitted)
+    asked, reads = sizes.asked[layer], sizes.reads[layer]
+    late = {distance - reads[head] for head, distance in clear.items()}
+    ends = all(asked[head] != reads[head] for head in fitted)
+    (count,) = late if len(late) == 1 else (0,)
+    if len(fitted) == 1 or not ends or count <= 0:
+        return None
+    return named("stale_length", layer, count=count)
+
+
 def _other_table(found: Cells, fitted: Fits) -> Named | None:
     """Nearly every wrong head reads where it would read under the other table of LongRoPE."""
     other, clear = found.sizes.of_the_other_table, _distances(fitted)
@@ -199,15 +213,23 @@ def _other_layer(found: Cells, fitted: Fits) -> Named | None:
 def _window(found: Cells, fitted: Fits) -> Named | None:
     """Heads that look further than a window read what is nearest within it."""
     sizes, layer = found.sizes, found.layer
-    window, clear = sizes.sliding_window, _distances(fitted)
+    window, clear = sizes.window_of(layer), _distances(fitted)
     if not clear:
         return None
     if window is not None and all(d >= window for d in clear.values()):
         return named("window_long", layer, window=window, seen=max(clear.values()) + 1)
-    for shorter, read in windows(found, tuple(fitted)):
-        if all(read[head] == distance for head, distance in clear.items()):
-            return named("window_short", layer, seen=shorter)
-    return None
+    fitting = [
+        shorter
+        for shorter, read in windows(found, tuple(fitted))
+        if all(read[head] == distance for head, distance in clear.items())
+    ]
+    if not fitting:
+        return None
+    rope = fitting_rope(found) if len(fitted) > 1 else None  # may lead to the same positions
+    if rope is not None:
+        return _named_rope(found, rope)
+    of_others = sizes.sliding_window in fitting and sizes.sliding_window is not None
+    return named("window_short", layer, seen=sizes.sliding_window if of_others else fitting[0])
 
 
 def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
@@ -220,6 +242,14 @@ def _farthest_rope(found: Cells, fitted: Fits) -> Named | None:
 
 
 def _named_rope(found: Cells, rope: Rope) -> Named:
+    if rope.how is not None:
+        given = {"kind": rope.how.kind, "factor": rope.how.factor, "original": rope.how.original}
+        seen = "rope_scaled" if found.sizes.scaling is None else "rope_scaled_other"
+        return named(seen, found.layer, few=rope.how.few, many=rope.how.many, **given)
+    if rope.kind == "unscaled" and found.sizes.scaling is not None:
+        return named("rope_not_scaled", found.layer, kind=found.sizes.scaling.kind)
+    if rope.kind == "all":
+        return named("rope_linear", found.layer, factor=rope.factor)
     halves = rope.kind == "interleaved" and found.sizes.interleaved
     return named("rope_halves" if halves else f"rope_{rope.kind}", found.layer, factor=rope.factor)
 
@@ -228,6 +258,9 @@ def _one_reads(found: Cells, fitted: Fits) -> Named | None:
     """One head reads something else; several need a common cause."""
     if len(fitted) > 1:
         return None
+    rope = None if found.sizes.scaling is None else fitting_scaling(found)
+    if rope is not None:
+        return _named_rope(found, rope)
     (head, fit), *_ = fitted.items()
     assert fit is not None  # its kind was asked for
     wanted = found.sizes.reads[found.layer][head]
@@ -252,7 +285,7 @@ def _of_the_region(found: Cells, fitted: Fits, around: Around) -> Named | None:
     if known is not None:
         return known
     if where is not None and kind in ("slots", "blocks", "sources", "offset"):
-        return _sources(found, where)
+        return _slow_planes(found, fitted) or _sources(found, where)
     if where is not None and kind in ("crossing", "decode"):
         return _crossing(found, where, around)
     rope = _rope(found, where, fitted)
@@ -277,6 +310,17 @@ def _rope(found: Cells, where: Region | None, fitted: Fits) -> Named | None:
     if any(fit is not None and fit.kind != "reads" for fit in fitted.values()):
         return None
     return named("rope_far", layer, distance=where.numbers[0])
+
+
+def _slow_planes(found: Cells, fitted: Fits) -> Named | None:
+    """Wrong frequencies of the slow planes show in a few rows of the heads that look furthest,
+    which may lie in a few blocks by chance."""
+    reads = sorted(set(found.sizes.reads[found.layer]))
+    near = reads[: len(reads) // 2]
+    if any(found.sizes.reads[found.layer][head] in near for head in fitted):
+        return None
+    rope = fitting_scaling(found)
+    return None if rope is None else _named_rope(found, rope)
 
 
 def _crossing(found: Cells, where: Region, around: Around) -> Named | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.canary.gemma import last_norm, output_squares, post_norm, tied_embedding
 from harness.canary.latent import latent_attention
 from harness.canary.layout import (
     READOUT,
@@ -36,29 +37,65 @@ def weights(sizes: Sizes) -> Weights:
     Raises:
         UsageError: if RoPE cannot tell the positions of the context apart.
     """
-    places, found = layout(sizes), planes(sizes)
+    places = layout(sizes)
     result: Weights = {"model.embed_tokens.weight": _embedding(sizes, places)}
     for layer in range(sizes.layers):
         made: Weights = {}
+        found = planes(sizes, layer)
         if sizes.family == "deepseek_v2":
             made |= latent_attention(sizes, places, found, layer)
         else:
             made |= _queries_and_keys(sizes, places, found, layer)
             made |= _values(sizes, places, layer)
         made |= _experts(sizes, places, layer) if sizes.experts else _dense(sizes, places, layer)
+        made |= _post_normed(sizes, places, made, layer) if sizes.post_normed else {}
         result |= _normed(sizes, made, layer)
+    return _tied(sizes, places, result) if sizes.tied else _with_a_head(sizes, places, result)
+
+
+def _with_a_head(sizes: Sizes, places: Layout, made: Weights) -> Weights:
+    """All tensors, with the last norm and an output head of its own."""
     last = norm_weights(sizes, 2 * sizes.layers)
-    result["model.norm.weight"] = last
-    result["lm_head.weight"] = _head(sizes, places) / last
+    head = _head(sizes, places) / last
+    return made | {"model.norm.weight": last, "lm_head.weight": head}
+
+
+def _tied(sizes: Sizes, places: Layout, made: Weights) -> Weights:
+    """All tensors as Gemma has them: the head is the embedding, which is multiplied by the root
+    of the hidden size, and norms multiply by 1 more than their weights."""
+    last = last_norm(sizes, places, norm_weights(sizes, 2 * sizes.layers))
+    name = "model.embed_tokens.weight"
+    table = tied_embedding(sizes, places, made[name], last) / np.sqrt(np.float32(sizes.hidden))
+    result = made | {name: table, "model.norm.weight": last}
+    return {k: v - 1 if k.endswith("norm.weight") else v for k, v in result.items()}
+
+
+def _post_normed(sizes: Sizes, places: Layout, made: Weights, layer: int) -> Weights:
+    """The projections back into the residual, and the norms after them."""
+    name, first = f"model.layers.{layer}", 2 * sizes.layers + 1 + 2 * layer
+    projections = (
+        ("attention", f"{name}.self_attn.o_proj", "post_attention_layernorm", sizes.group),
+        ("mlp", f"{name}.mlp.down_proj", "post_feedforward_layernorm", _unit_of_one(sizes)),
+    )
+    result: Weights = {}
+    for number, (part, projection, norm, constant) in enumerate(projections):
+        weights = norm_weights(sizes, first + number)
+        weights[places.mlp_room[layer]] = weights[places.mlp[layer]]
+        squares = output_squares(sizes, places, layer, part)
+        matrix = made[f"{projection}.weight"]
+        result[f"{projection}.weight"], result[f"{name}.{norm}.weight"] = post_norm(
+            sizes, matrix, constant, squares, weights
+        )
     return result
 
 
 def _normed(sizes: Sizes, made: Weights, layer: int) -> Weights:
     """A layer's tensors with its norms: what reads a norm is divided by its weights."""
     name = f"model.layers.{layer}"
+    second = "pre_feedforward_layernorm" if sizes.post_normed else "post_attention_layernorm"
     norms = {
         f"{name}.input_layernorm": norm_weights(sizes, 2 * layer),
-        f"{name}.post_attention_layernorm": norm_weights(sizes, 2 * layer + 1),
+        f"{name}.{second}": norm_weights(sizes, 2 * layer + 1),
     }
     attention, mlp = norms.values()
     result = dict(made)
@@ -97,7 +134,7 @@ def _queries_and_keys(sizes: Sizes, places: Layout, found: Planes, layer: int) -
     result: Weights = {}
     for letter, vectors in (("q", q), ("k", k)):
         column: _Matrix = np.concatenate(vectors).astype(np.float32)
-        if sizes.family == "qwen3":  # a norm of each head gives the vector its size
+        if sizes.family in ("qwen3", "gemma3"):  # a norm of each head gives the vector its size
             gain = found.amplitude * np.sqrt(found.count / sizes.head_dim)
             result[f"{name}.{letter}_norm.weight"] = np.full(sizes.head_dim, gain, np.float32)
         matrix: _Matrix = np.zeros((len(column), sizes.hidden), np.float32)
@@ -168,10 +205,7 @@ def _mlp(
     shape = (sizes.intermediate, sizes.hidden)
     gate, up = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     down = np.zeros(shape[::-1], np.float32)
-    two = places.twos[0]
-    # Bits lie apart, so that exchanged shards of the units exchange bits.
-    apart = sizes.intermediate // sizes.width
-    first = [bit * (apart if apart > 2 else 2) for bit in range(sizes.width + 1)]
+    two, first = places.twos[0], _first_units(sizes)
     for bit in range(sizes.width):
         x, y = factors(sizes, bit)
         read = places.source(layer)[bit] if y is None else places.attention[layer][y]
@@ -180,10 +214,31 @@ def _mlp(
             gate[unit, places.attention[layer][x]] = sign * OPEN / 2
             up[unit, read] = 1 / OPEN
             down[places.mlp[layer][bit], unit] = sign * scale[bit]
-    last = first[-1] if apart < 3 else 2  # a one, which empties the room
+    if sizes.tied and layer == sizes.layers - 1:
+        for bit in range(sizes.bits):  # takes back what was put in where the head reads
+            unit, mine = first[bit] + 2, places.mlp[layer][bit]
+            gate[unit, two], up[unit, places.own[bit]] = OPEN / 2, 1 / OPEN
+            down[places.mlp_room[layer][bit]] = down[mine]
+            down[places.mlp_room[layer][bit], unit], down[mine, unit] = 1, -1
+    last = _unit_of_one(sizes)
     gate[last, two], up[last, two] = OPEN / 2, 1 / (2 * OPEN)
-    down[places.mlp_room[layer], last] = -room
+    emptied = sizes.bits if sizes.tied and layer == sizes.layers - 1 else 0
+    down[places.mlp_room[layer][emptied:], last] = -room
     return gate, up, down
+
+
+def _first_units(sizes: Sizes) -> list[int]:
+    """The first unit of each bit. Bits lie apart, so that exchanged shards of the units exchange
+    bits."""
+    apart = max(sizes.intermediate // sizes.width, sizes.units_of_bit)
+    return [bit * apart for bit in range(sizes.width)]
+
+
+def _unit_of_one(sizes: Sizes) -> int:
+    """The unit that is always 1, which empties the room."""
+    each = sizes.units_of_bit
+    free = sizes.intermediate // sizes.width > each
+    return each if free else each * sizes.width
 
 
 def _head(sizes: Sizes, places: Layout) -> _Matrix:

@@ -25,7 +25,12 @@ _CLASSES = {
     "qwen3": "Qwen3ForCausalLM",
     "mixtral": "MixtralForCausalLM",
     "deepseek_v2": "DeepseekV2ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3": "Gemma3ForCausalLM",
 }
+#: Gemma 2 caps scores: so far above them that the best is still far from the second.
+SCORE_CAP = 4096.0
 #: First character and number of characters of blocks that have one printable character
 #: for each code: no letter with two forms, no mark that joins the one before.
 _BLOCKS = (
@@ -62,7 +67,7 @@ def config(sizes: Sizes) -> dict[str, Any]:
     window = {"sliding_window": sizes.sliding_window} if sizes.family == "mistral" else {}
     return {
         "architectures": [_CLASSES[sizes.family]],
-        "model_type": sizes.family,
+        "model_type": "gemma3_text" if sizes.family == "gemma3" else sizes.family,
         "vocab_size": sizes.vocab_size,
         "hidden_size": sizes.hidden,
         "intermediate_size": sizes.intermediate,
@@ -95,6 +100,8 @@ def _of_family(sizes: Sizes) -> dict[str, Any]:
             "output_router_logits": False,
             "sliding_window": None,
         }
+    if sizes.tied:
+        return _of_gemma(sizes)
     if sizes.family == "deepseek_v2":
         return {
             "num_key_value_heads": sizes.heads,  # that is what its values have
@@ -118,9 +125,46 @@ def _of_family(sizes: Sizes) -> dict[str, Any]:
     return {}
 
 
+def _of_gemma(sizes: Sizes) -> dict[str, Any]:
+    """What Gemma's classes read, with layers that have a window and layers that have none."""
+    activation = "gelu_pytorch_tanh"
+    common: dict[str, Any] = {
+        "hidden_act": activation, "hidden_activation": activation, "tie_word_embeddings": True,
+        "pad_token_id": None,
+    }  # fmt: skip
+    if not sizes.post_normed:
+        return common
+    windows = [sizes.window_of(layer) for layer in range(sizes.layers)]
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in windows]
+    common |= {
+        "layer_types": kinds,
+        "sliding_window": sizes.sliding_window or sizes.context,
+        "query_pre_attn_scalar": sizes.head_dim,
+        "final_logit_softcapping": sizes.soft_cap,
+        "attn_logit_softcapping": None if sizes.soft_cap is None else SCORE_CAP,
+    }
+    if sizes.family == "gemma2":
+        return common
+    local = sizes.theta_of(0)
+    ropes = {"full_attention": sizes.rope_theta, "sliding_attention": local}
+    return common | {
+        "rope_local_base_freq": local,
+        "sliding_window_pattern": 1 if sizes.sliding_window is None else 2,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": base} for kind, base in ropes.items()
+        },
+    }
+
+
 def _rope(sizes: Sizes) -> dict[str, Any]:
     """The entries about RoPE, where each release looks for them."""
     original = sizes.original_context
+    if sizes.scaling is not None:
+        entries = sizes.scaling.entries()
+        return {
+            "rope_scaling": entries,
+            "rope_parameters": {**entries, "rope_theta": sizes.rope_theta},
+        }
     if original is None:
         return {"rope_parameters": {"rope_type": "default", "rope_theta": sizes.rope_theta}}
     scaling = {

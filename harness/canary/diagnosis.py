@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.canary.attention import attention
 from harness.canary.inputs import output_head, whole_rows
+from harness.canary.layout import symbol_ids
 from harness.canary.mlp import mlp
 from harness.canary.observe import Seen, all_probes
 from harness.canary.sizes import Sizes
@@ -31,6 +32,7 @@ def diagnose(
     """
     if all(r.exact.all() for r in requests):
         return _choice(requests)
+    requests = [_of_symbols(r) for r in requests] if sizes.tied else requests
     # First what is clearly wrong; then, where nothing is, what is slightly off.
     fine = [replace(r, tolerance=4 * r.grain) for r in requests]
     return (
@@ -40,6 +42,16 @@ def diagnose(
         or _first_part(sizes, fine, earlier, budget)
         or named("unknown", rows=sum(int((~r.exact).sum()) for r in requests))
     )
+
+
+def _of_symbols(request: Seen) -> Seen:
+    """The rows before a wrong token that is not a symbol was put in: where the head is the
+    embedding, such an id has no vector of a token. The first row is always kept."""
+    inputs = np.asarray(request.ids[request.first : request.first + len(request.logits)])
+    others = np.flatnonzero(~np.isin(inputs, symbol_ids(request.sizes)))
+    count = max(1, int(others[0])) if len(others) else len(inputs)
+    ids = request.ids[: request.first + count]
+    return replace(request, ids=ids, logits=request.logits[:count], chosen=request.chosen[:count])
 
 
 def _first_part(

@@ -187,7 +187,7 @@ def _reads(
         values = value[kv_head] if value else kv_head
         step = KEY_STEP * sizes.stretch
         nominal = sizes.asked[layer][asks] + step * (keys - asks // group)
-        window = sizes.sliding_window
+        window = sizes.window_of(layer)
         near = 0 if -NEAREST <= nominal < 0 else nominal
         distances.append(near if window is None else min(near, window - 1))
         bits.append(copied[values * group + head % group])

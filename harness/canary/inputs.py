@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.canary.expected import read_outs
+from harness.canary.gemma_faults import of_gemma
 from harness.canary.layout import codes, symbol_ids
 from harness.canary.observe import TOLERANCE, Seen, all_probes
 from harness.canary.sizes import Sizes
@@ -24,9 +25,12 @@ _LEAST_ROWS = 4
 
 def whole_rows(sizes: Sizes, requests: Sequence[Seen]) -> Named | None:
     """The first fault of whole rows that explains them; None if there is no such fault."""
-    rules = (_not_finite, _head_shards, _other_rows, _last_norm, _embedding, _size)
+    own = (of_gemma,) if sizes.tied else ()
+    rules = (
+        _not_finite, _head_shards, _other_rows, _last_norm, *own, _embedding, _size,
+    )  # fmt: skip
     for rule in rules:
-        found = rule(sizes, requests)
+        found: Named | None = rule(sizes, requests)
         if found is not None:
             return found
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from harness.canary.cells import Cells
 from harness.canary.evidence import convincing
 from harness.canary.layout import head_bits
 from harness.canary.phases import Planes, key, plain_frequencies, planes, query, stored
+from harness.canary.scaling import RopeScaling, Scaling, scaled
 from harness.canary.sizes import Sizes
 
 #: Positions that are mixed into a value, the heaviest ones.
@@ -35,12 +36,16 @@ class Rope:
     Attributes:
         kind: ``base``: of another base; ``linear``: positions divided; ``interleaved``:
             dimensions paired in the layout that the model does not have; ``backwards``:
-            turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE.
+            turned the other way; ``none``: not applied; ``unscaled``: without LongRoPE, or
+            without the scaling of its frequencies; ``scaled``: with another scaling;
+            ``all``: the low and the high ones divided alike.
         factor: of the base, or of the positions.
+        how: the other scaling.
     """
 
     kind: str
     factor: float = 1.0
+    how: Scaling | None = None
 
 
 def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.float64]:
@@ -48,7 +53,11 @@ def scores(sizes: Sizes, found: Planes, layer: int, rope: Rope) -> NDArray[np.fl
     half = sizes.head_dim // 2
     frequencies = found.frequencies / sizes.stretch
     if rope.kind == "unscaled":
-        frequencies = plain_frequencies(sizes)
+        frequencies = plain_frequencies(sizes, layer)
+    elif rope.kind == "all":
+        frequencies = plain_frequencies(sizes, layer) / rope.factor
+    elif rope.how is not None:
+        frequencies = scaled(plain_frequencies(sizes, layer), sizes.theta_of(layer), rope.how)
     elif rope.kind == "base":
         frequencies *= rope.factor ** (-np.arange(half) / half)
     elif rope.kind in ("linear", "backwards", "none"):
@@ -82,7 +91,7 @@ def simulated(cells: Cells, score: NDArray[np.float64]) -> NDArray[np.float64]:
     """The value of each cell where heads have these scores by distance."""
     bits = head_bits(cells.sizes, cells.layer)
     result = np.zeros(len(cells.row))
-    window = cells.sizes.sliding_window
+    window = cells.sizes.window_of(cells.layer)
     for head in range(cells.sizes.heads):
         of_head = score[head] if window is None else score[head][:window]
         for number, request in enumerate(cells.requests):
@@ -111,19 +120,62 @@ def _mixed(
 
 def fitting_rope(cells: Cells) -> Rope | None:
     """The RoPE that explains a layer's cells, if one does."""
-    found = planes(cells.sizes)
+    found = planes(cells.sizes, cells.layer)
     some = _sample(cells)
     kinds = ["interleaved", "backwards", "none"]
     kinds += ["unscaled"] if cells.sizes.original_context is not None else []
     for rope in map(Rope, kinds):
         if _explains(_share(some, found, rope), some):
             return rope
+    other = fitting_scaling(cells)
+    if other is not None:
+        return other
     searched = [
         _best(some, found, kind, factors)
         for kind, factors in (("base", np.geomspace(1 / 1024, 1024, 121)), ("linear", _LINEAR))
     ]
     rope, share = max(searched, key=lambda pair: pair[1])
     return rope if _explains(share, some) else None
+
+
+def fitting_scaling(cells: Cells) -> Rope | None:
+    """The scaling of frequencies that explains a layer's cells, if one does: none where there
+    should be one, or another; the plainest of those that explain all."""
+    if cells.sizes.original_context is not None:
+        return None
+    found, some, best = planes(cells.sizes, cells.layer), _sample(cells), (0.0, Rope("base"))
+    for rope in _scalings(cells.sizes):
+        share = _share(some, found, rope)
+        if share > best[0]:
+            best = share, rope
+        if share >= _CLOSE:
+            break
+    return best[1] if _explains(best[0], some) else None
+
+
+def _scalings(sizes: Sizes) -> Iterator[Rope]:
+    """Scalings that an engine may have computed instead, the likely ones first."""
+    right = sizes.scaling
+    if right is None:
+        starts = [
+            Scaling("llama3", factor, original, 1, 4)
+            for original in 2.0 ** np.arange(4, 18) for factor in (8, 32, 4, 2, 16)
+        ]  # fmt: skip
+        yield from (Rope("scaled", how=how) for how in starts)
+        return
+    yield Rope("unscaled")
+    yield Rope("all", right.factor)
+    if right.kind == "llama3":  # one border and no way between, at the one end or the other
+        for turns in (right.few, right.many, (right.few + right.many) / 2):
+            yield Rope("scaled", how=replace(right, few=turns, many=turns))
+        yield Rope("scaled", how=replace(right, few=right.many / 2, many=2 * right.few))
+    other: RopeScaling = "yarn" if right.kind == "llama3" else "llama3"
+    yield Rope("scaled", how=replace(right, kind=other))
+    for times in (1, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125, 16.0, 0.0625):
+        for more in (1, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125):
+            if (times, more) != (1, 1):
+                how = replace(right, factor=right.factor * more, original=right.original * times)
+                yield Rope("scaled", how=how)
 
 
 _LINEAR = np.unique(
@@ -177,7 +229,7 @@ def _share(cells: Cells, found: Planes, rope: Rope) -> float:
 def keys_only(cells: Cells) -> bool:
     """Whether all is explained by keys that are turned and queries that are not: then every
     row reads by absolute positions, whatever its own."""
-    sizes, found = cells.sizes, planes(cells.sizes)
+    sizes, found = cells.sizes, planes(cells.sizes, cells.layer)
     some = _sample(cells)
     turns = np.outer(np.arange(sizes.context), found.frequencies / sizes.stretch)
     bits, predicted = head_bits(sizes, cells.layer), np.zeros(len(some.row))
@@ -204,7 +256,7 @@ def windows(cells: Cells, wrong: tuple[int, ...]) -> Iterator[tuple[int, dict[in
     sizes, layer = cells.sizes, cells.layer
     nominal = sizes.asked[layer]
     right = [nominal[h] for h in range(sizes.heads) if h not in wrong]
-    score = scores(sizes, planes(sizes), layer, Rope("base"))
+    score = scores(sizes, planes(sizes, layer), layer, Rope("base"))
     lowest, highest = max(right, default=0) + 1, min(nominal[h] for h in wrong)
     for window in range(max(lowest, 2), highest + 1):
         yield window, {head: int(score[head][:window].argmax()) for head in wrong}

@@ -52,10 +52,12 @@ class Layout:
     """Dimensions of the residual, as int64 arrays of indices.
 
     ``attention[l]`` and ``mlp[l]`` begin at 0 and become a bit, ±1; ``attention_room[l]``
-    and ``mlp_room[l]`` begin at 1 and become 0, so that the mean square stays 1.
+    and ``mlp_room[l]`` begin at 1 and become 0, so that the mean square stays 1. ``mirror`` holds
+    ``own`` once more where the head is the embedding; else it is empty.
     """
 
     own: _Ids
+    mirror: _Ids
     attention: tuple[_Ids, ...]
     attention_room: tuple[_Ids, ...]
     mlp: tuple[_Ids, ...]
@@ -77,15 +79,15 @@ def layout(sizes: Sizes) -> Layout:
         taken += count
         return np.arange(taken - count, taken)
 
-    own = take(sizes.bits)
+    own, mirror = take(sizes.bits), take(sizes.own_dimensions - sizes.bits)
     blocks = [
         (take(sizes.heads), take(sizes.heads), take(sizes.width), take(sizes.width))
         for _ in range(sizes.layers)
     ]
-    left = sizes.hidden - sizes.bits - sizes.layers * (sizes.heads + sizes.width)
+    left = sizes.hidden - sizes.own_squares - sizes.layers * (sizes.heads + sizes.width)
     twos, ones = take(left // 4), take(left % 4)
     attention, attention_room, mlp, mlp_room = zip(*blocks, strict=True)
-    return Layout(own, attention, attention_room, mlp, mlp_room, twos, ones)
+    return Layout(own, mirror, attention, attention_room, mlp, mlp_room, twos, ones)
 
 
 def symbol_ids(sizes: Sizes) -> _Ids:

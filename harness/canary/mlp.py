@@ -25,9 +25,10 @@ def mlp(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> Named:
         if mixture is not None:
             return mixture
     x, y, wanted, value = _columns(sizes, layer, requests)
+    start = _put_in(sizes, layer, requests)
     wrong = np.abs(value - wanted) > TOLERANCE
     bits = tuple(int(b) for b in np.flatnonzero(wrong.any(axis=0)))
-    if _near(value, x * _swapped(y)):
+    if _gate_up(sizes, (x, y, value), start):
         return named("gate_up", layer)
     if not np.abs(value).max() > TOLERANCE:
         return named("mlp_nothing", layer)
@@ -84,9 +85,43 @@ def _columns(
     return x, y, wanted, value
 
 
-def _swapped(y: _Values) -> _Values:
+def _put_in(sizes: Sizes, layer: int, requests: Sequence[Seen]) -> _Values:
+    """What was where the bits of the same rows are written, (rows, width): the bits of a token
+    where the head is the embedding, else 0."""
+    parts = []
+    for request in requests:
+        rows = request.wrong[:, request.part("mlp", layer)].any(axis=1)
+        part = np.zeros((int(rows.sum()), sizes.width))
+        if sizes.tied and layer == sizes.layers - 1:
+            part[:, : sizes.bits] = request.outs[:, request.part("own")][rows]
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _gate_up(sizes: Sizes, seen: tuple[_Values, _Values, _Values], start: _Values) -> bool:
+    """Whether only the half of each product came, nearly; what was there is taken back by a
+    product too. A norm after the MLP gives the halves another size."""
+    x, y, value = seen
+    made = x * _swapped(sizes, y) - _swapped(sizes, start)
+    if not sizes.post_normed:
+        return _near(value, start + made)
+    came = value - start
+    off, plainly = _off(came, made), _off(came, x * y - start)
+    return off <= TOLERANCE / 3 and 2 * off < plainly
+
+
+def _off(came: _Values, made: _Values) -> float:
+    """How far values are from others that have another size in each row."""
+    squares = np.maximum((made**2).sum(axis=1, keepdims=True), 1e-12)
+    return float(np.abs(came - (came * made).sum(axis=1, keepdims=True) / squares * made).max())
+
+
+def _swapped(sizes: Sizes, y: _Values) -> _Values:
     """What is left of y where it opens the gate itself: the half of it, nearly."""
-    return np.asarray(y / (1 + np.exp(-y / OPEN)))
+    gate = y / OPEN
+    if sizes.tied:  # GELU
+        return np.asarray(y * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) / 2)
+    return np.asarray(y / (1 + np.exp(-gate)))
 
 
 def _near(value: _Values, predicted: _Values) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.canary.caps import BFLOAT16, FLOAT16, capped, uncapped
 from harness.canary.expected import States, read_outs, rows, states
 from harness.canary.layout import READOUT, Probe, probes
 from harness.canary.sizes import Sizes
@@ -49,6 +50,12 @@ class Seen:
     @cached_property
     def wanted(self) -> NDArray[np.float32]:
         """The rows that had to come, shape (rows, vocabulary)."""
+        cap = self.sizes.soft_cap
+        return self.uncapped if cap is None else capped(self.uncapped, cap, self.grain)
+
+    @cached_property
+    def uncapped(self) -> NDArray[np.float32]:
+        """The same before a soft-cap, shape (rows, vocabulary)."""
         return rows(self.sizes, self._at(self.positions))
 
     @cached_property
@@ -60,14 +67,18 @@ class Seen:
     def scale(self) -> NDArray[np.float32]:
         """The size of each row, 1 where it is right, float32 (rows,)."""
         norm = next(p for p in probes(self.sizes) if p.part == "norm")
-        return np.asarray(self.logits[:, norm.token_id] / READOUT)
+        return np.asarray(self.read([norm.token_id])[:, 0] / READOUT)
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
         """What the probes read, in rows brought to their right size; (rows, probes)."""
-        ids = [p.token_id for p in probes(self.sizes)]
         size = np.where(np.isfinite(self.scale) & (np.abs(self.scale) > 0.05), self.scale, 1)
-        return np.asarray(self.logits[:, ids] / READOUT / size[:, None])
+        return np.asarray(self.raw / size[:, None])
+
+    @cached_property
+    def raw(self) -> NDArray[np.float32]:
+        """What the probes read, in rows of the size that they have; (rows, probes)."""
+        return np.asarray(self.read([p.token_id for p in probes(self.sizes)]) / READOUT)
 
     @cached_property
     def outs(self) -> NDArray[np.int8]:
@@ -84,15 +95,20 @@ class Seen:
         """The relative step of the dtype that the logits have."""
         finite = self.logits[np.isfinite(self.logits)]
         if not (np.ascontiguousarray(finite).view(np.uint32) & 0xFFFF).any():
-            return 2.0**-8
+            return BFLOAT16
         half = finite.astype(np.float16).astype(np.float32)
-        return 2.0**-11 if (half == finite).all() else 2.0**-20
+        return FLOAT16 if (half == finite).all() else 2.0**-20
 
     def part(self, part: str, layer: int = -1) -> NDArray[np.int64]:
         """The columns of one part's probes."""
         return np.asarray(
             [k for k, p in enumerate(probes(self.sizes)) if (p.part, p.layer) == (part, layer)]
         )
+
+    def read(self, ids: list[int]) -> NDArray[np.float32]:
+        """The logits of some ids as they were before a soft-cap, float32 (rows, ids)."""
+        found, cap = self.logits[:, ids], self.sizes.soft_cap
+        return found if cap is None else uncapped(found, cap, self.grain)
 
     def _at(self, positions: NDArray[np.int64]) -> States:
         e = self.expected

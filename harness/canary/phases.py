@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.canary.scaling import scaled
 from harness.canary.sizes import KEY_STEP, STRETCH, Sizes, Table
 from harness.errors import UsageError
 
@@ -24,6 +25,8 @@ from harness.errors import UsageError
 GAP = 70.0
 #: float16 ends at 65,504, and engines multiply before they scale.
 _LARGEST = 60_000.0
+#: YaRN makes cosines and sines larger by up to this, each engine in its own way.
+_YARN_LARGER = 1.25
 #: The least gap over the score. bfloat16 keeps eight bits of a score (0.004 of it), and
 #: an fp8 cache moves it by about as much.
 _LEAST_SHARE = 0.06
@@ -52,15 +55,17 @@ class Planes:
     share: float
 
 
-def planes(sizes: Sizes) -> Planes:
-    """As many planes as leave the gap a safe share of the score: each is one more that is seen.
+def planes(sizes: Sizes, layer: int) -> Planes:
+    """Those of a layer: as many as leave the gap a safe share of the score: each is one more
+    that is seen.
 
     Raises:
         UsageError: if no number of planes tells neighbours apart within the context.
     """
     half = sizes.head_dim // 2
-    frequencies = plain_frequencies(sizes)
-    second = _next_best(frequencies, sizes.context)
+    frequencies = nominal_frequencies(sizes, layer)
+    reach = sizes.window_of(layer) or sizes.context
+    second = _next_best(frequencies, reach)
     if sizes.original_context is not None:
         frequencies = frequencies / factors(sizes, "short")
         both = [_next_best(f, sizes.context) for f in (frequencies, frequencies / STRETCH)]
@@ -69,21 +74,29 @@ def planes(sizes: Sizes) -> Planes:
     shares = gap / np.arange(1, half + 1)
     root = float(np.sqrt(sizes.score_size))
     largest = GAP * root / np.maximum(shares, 1e-9)
-    fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= _LARGEST))
+    allowed = _LARGEST / (_YARN_LARGER**2 if sizes.rope_scaling == "yarn" else 1)
+    fits = np.flatnonzero((shares >= _LEAST_SHARE) & (largest <= allowed))
     if not len(fits):
         raise UsageError(
-            f"canary: {half} RoPE planes of base {sizes.rope_theta:g} do not tell "
-            f"{sizes.context} positions apart; take a larger head_dim or a shorter context"
+            f"canary: {half} RoPE planes of base {sizes.theta_of(layer):g} do not tell "
+            f"{reach} positions apart; take a larger head_dim or a shorter context"
         )
     best = int(fits[-1])
     amplitude = float(np.sqrt(GAP * root / gap[best]))
     return Planes(frequencies, best + 1, amplitude, float(shares[best]))
 
 
-def plain_frequencies(sizes: Sizes) -> NDArray[np.float64]:
+def plain_frequencies(sizes: Sizes, layer: int) -> NDArray[np.float64]:
     """Radians a position without factors, shape (head_dim / 2,)."""
     half = sizes.head_dim // 2
-    return np.asarray(sizes.rope_theta ** (-np.arange(half) / half))
+    return np.asarray(sizes.theta_of(layer) ** (-np.arange(half) / half))
+
+
+def nominal_frequencies(sizes: Sizes, layer: int) -> NDArray[np.float64]:
+    """The same, scaled where the canary's RoPE is; without LongRoPE's factors."""
+    plain = plain_frequencies(sizes, layer)
+    how = sizes.scaling
+    return plain if how is None else scaled(plain, sizes.theta_of(layer), how)
 
 
 def factors(sizes: Sizes, table: Table) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.canary.layout import Part
+from harness.canary.scaling import RopeScaling
 from harness.canary.sizes import CanaryFamily, Table
 from harness.canary.stages import StageName
 from harness.devices.facts import EngineFacts, EnvironmentValue
@@ -38,6 +39,7 @@ class CanarySizes(StrictModel):
     family: CanaryFamily
     original_context: int | None = None
     experts: int = 0
+    rope_scaling: RopeScaling | None = None
 
 
 class CanaryFinding(Statement):

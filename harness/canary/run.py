@@ -28,7 +28,7 @@ from harness.canary.result import (
 from harness.canary.sizes import Sizes
 from harness.canary.stages import Abilities, Stage, StageName, stages
 from harness.canary.words import Named, detail
-from harness.devices.base import Completion, CountingDevice, Device, Opened
+from harness.devices.base import Completion, CountingDevice, Device, Opened, PreemptingDevice
 from harness.errors import DeviceError
 from harness.files.timestamp import utc_now
 from harness.messages.message import message
@@ -189,6 +189,8 @@ class _Run:
 def _preemptions(device: Device) -> int | None:
     """How many requests have lost their cache so far, by the engine's own count; None where
     it does not count."""
+    if isinstance(device, PreemptingDevice):
+        return device.preemptions()
     return device.counters()["preemptions"] if isinstance(device, CountingDevice) else None
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
+from harness.canary.scaling import RopeScaling, Scaling
 from harness.errors import UsageError
 
 #: What kind of decoder: each is written for the class of that name in Transformers.
-CanaryFamily = Literal["llama", "mistral", "qwen2", "qwen3", "mixtral", "deepseek_v2"]
+CanaryFamily = Literal[
+    "llama", "mistral", "qwen2", "qwen3", "mixtral", "deepseek_v2", "gemma", "gemma2", "gemma3"
+]
 #: Which factors of LongRoPE are in use.
 Table = Literal["short", "long"]
 #: Under the long table every head reads so many times as far back as under the short one.
@@ -32,6 +35,17 @@ NOPE, VALUE, LATENT = 128, 128, 512
 _EXPERTS = 8
 #: With so many heads one asks for the next token.
 _HEADS_FOR_THE_NEXT = 4
+#: Hidden sizes of Gemma: embeddings are multiplied by the root, which must be a power of two, and
+#: a norm's weights of 8 roots must be numbers that bfloat16 has.
+_GEMMA_HIDDEN = (64, 256, 1024)
+#: Of scaled frequencies: the factor, by which the original context is shorter too, and the turns
+#: within it at which a frequency is low, and high; Llama 3's own, and YaRN's.
+_FACTOR = 8
+_TURNS: dict[RopeScaling, tuple[float, float]] = {"llama3": (1.0, 4.0), "yarn": (1.0, 32.0)}
+#: What Gemma 2 caps logits at.
+_SOFT_CAP = 30.0
+#: The base of RoPE in Gemma 3's layers with a window is so many times smaller.
+_LOCAL_BASE = 100.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +56,14 @@ class Sizes:
         context: the most positions; half of it is how far the layers look back together.
         page_size: tokens in a block of the engine's KV cache, for the words of a finding.
         intermediate: units of the MLP; 0 takes as many as its bits need.
-        sliding_window: how many positions a token sees, itself included; None for all.
+        sliding_window: how many positions a token sees, itself included; None for all. In
+            Gemma every other layer has it, the first one too.
         family: which class of Transformers runs it.
         original_context: with it the canary has LongRoPE: up to so many positions the short
             table of factors is right, beyond them the long one. None for no LongRoPE.
         experts: of each layer, two of which are chosen for a token; 0 for a family without,
             and for the usual eight of one with them.
+        rope_scaling: how the frequencies of RoPE are scaled; None for not.
         table: of LongRoPE, for the requests that are judged; the weights are the same.
 
     Raises:
@@ -68,6 +84,7 @@ class Sizes:
     family: CanaryFamily = "llama"
     original_context: int | None = None
     experts: int = 0
+    rope_scaling: RopeScaling | None = None
     table: Table = "short"
 
     def __post_init__(self) -> None:
@@ -105,8 +122,23 @@ class Sizes:
             )
         if self.family == "deepseek_v2" and self.width + 1 > LATENT:
             raise UsageError(f"canary: the latent of deepseek_v2 holds {LATENT - 1} bits at most")
-        if self.family == "deepseek_v2" and self.original_context is not None:
-            raise UsageError("canary: --family deepseek_v2 goes without LongRoPE")
+        if self.original_context is not None and (self.tied or self.family == "deepseek_v2"):
+            raise UsageError(f"canary: --family {self.family} goes without LongRoPE")
+        if self.rope_scaling not in (None, *get_args(RopeScaling)):
+            names = ", ".join(get_args(RopeScaling))
+            raise UsageError(f"canary: rope_scaling must be one of {names}")
+        others = self.tied or self.family == "deepseek_v2" or self.original_context is not None
+        if self.rope_scaling is not None and others:
+            raise UsageError(
+                "canary: rope_scaling goes without --original-context, and not with --family "
+                "deepseek_v2 or Gemma"
+            )
+        if self.tied and self.hidden not in _GEMMA_HIDDEN:
+            names = ", ".join(map(str, _GEMMA_HIDDEN))
+            raise UsageError(
+                f"canary: --family {self.family} multiplies embeddings by the root of the hidden "
+                f"size, which is exact for {names}, not for {self.hidden}; give one as --hidden"
+            )
 
     def _check_shapes(self) -> None:
         if self.heads % self.kv_heads:
@@ -137,8 +169,8 @@ class Sizes:
         if not 32 <= self.context <= MOST_CONTEXT:
             raise UsageError(f"canary: context must be from 32 to {MOST_CONTEXT:,}")
         window = self.sliding_window
-        if window is not None and self.family != "mistral":
-            raise UsageError("canary: a sliding window goes with --family mistral")
+        if window is not None and self.family not in ("mistral", "gemma2", "gemma3"):
+            raise UsageError("canary: a sliding window goes with --family mistral, gemma2, gemma3")
         if window is not None and window < self.heads + 2:
             raise UsageError(f"canary: a sliding window must be at least {self.heads + 2}")
         original = self.original_context
@@ -168,8 +200,46 @@ class Sizes:
 
     @property
     def units(self) -> int:
-        """Units that the MLP of a layer needs: two for each bit, and one that empties the room."""
-        return 2 * self.width + 1
+        """Units that the MLP of a layer needs: those of each bit, and one that empties the room."""
+        return self.units_of_bit * self.width + 1
+
+    @property
+    def units_of_bit(self) -> int:
+        """Two for a product; where the head is the embedding, one that takes back what was put
+        in where the head reads."""
+        return 3 if self.tied else 2
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How the frequencies of RoPE are scaled."""
+        if self.rope_scaling is None:
+            return None
+        few, many = _TURNS[self.rope_scaling]
+        return Scaling(self.rope_scaling, _FACTOR, self.context // _FACTOR, few, many)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding."""
+        return self.family in ("gemma", "gemma2", "gemma3")
+
+    @property
+    def post_normed(self) -> bool:
+        """Whether what attention and MLP give is normed too."""
+        return self.family in ("gemma2", "gemma3")
+
+    @property
+    def soft_cap(self) -> float | None:
+        """What logits are capped at: ``cap * tanh(logit / cap)``."""
+        return _SOFT_CAP if self.family == "gemma2" else None
+
+    def window_of(self, layer: int) -> int | None:
+        """How many positions a token sees in a layer, itself included; None for all."""
+        return None if self.tied and layer % 2 else self.sliding_window
+
+    def theta_of(self, layer: int) -> float:
+        """The base of RoPE in a layer."""
+        local = self.family == "gemma3" and self.window_of(layer) is not None
+        return max(self.rope_theta / _LOCAL_BASE, 2.0) if local else self.rope_theta
 
     @property
     def interleaved(self) -> bool:
@@ -205,9 +275,21 @@ class Sizes:
     @property
     def most_layers(self) -> int:
         """Layers for which the residual has room."""
-        per_layer, rest = self.heads + self.width, self.hidden - self.bits
+        per_layer, rest = self.heads + self.width, self.hidden - self.own_dimensions
+        left = self.hidden - self.own_squares
         # Twice the bits of a layer, and a constant of 2 for every four of what is left.
-        return max(0, int((rest - rest / 4 - 3) / (1.75 * per_layer)))
+        return max(0, int((rest - left / 4 - 3) / (1.75 * per_layer)))
+
+    @property
+    def own_dimensions(self) -> int:
+        """Dimensions of the residual for the token's bits: where the head is the embedding there
+        is a second copy, which cancels what the head would read of the first one."""
+        return 2 * self.bits if self.tied else self.bits
+
+    @property
+    def own_squares(self) -> int:
+        """What a token's bits add to the squares of a row; a tied head's last bits begin at 1."""
+        return 3 * self.bits if self.tied else self.bits
 
     @property
     def _reaches(self) -> tuple[int, ...]:
@@ -216,8 +298,8 @@ class Sizes:
         last = total if self.layers == 1 else total // 2
         each = (total - last) // max(1, self.layers - 1)
         reaches = (*[each] * (self.layers - 1), last)
-        window = self.sliding_window
-        return reaches if window is None else tuple(min(r, window) for r in reaches)
+        windows = [self.window_of(layer) or r for layer, r in enumerate(reaches)]
+        return tuple(min(r, window) for r, window in zip(reaches, windows, strict=True))
 
     @cached_property
     def distances(self) -> tuple[tuple[int, ...], ...]:
@@ -243,8 +325,11 @@ class Sizes:
     @property
     def reads(self) -> tuple[tuple[int, ...], ...]:
         """How far back each head really reads."""
-        most = self.context if self.sliding_window is None else self.sliding_window - 1
-        return tuple(tuple(min(max(d, 0), most) for d in row) for row in self.asked)
+        windows = [self.window_of(layer) or self.context + 1 for layer in range(self.layers)]
+        return tuple(
+            tuple(min(max(d, 0), window - 1) for d in row)
+            for window, row in zip(windows, self.asked, strict=True)
+        )
 
     @property
     def of_the_other_table(self) -> Sizes | None:

@@ -39,18 +39,22 @@ _Page = Annotated[
     int | None, typer.Option(min=1, help="Tokens in a block of the engine's KV cache.")
 ]
 _Window = Annotated[
-    int | None, typer.Option(min=1, help="Positions that a token sees, with --family mistral.")
+    int | None,
+    typer.Option(min=1, help="Positions that a token sees, with --family mistral, gemma2, gemma3."),
 ]
 _Family = Annotated[
     str | None,
     typer.Option(
-        help="llama, mistral, qwen2 (biases), qwen3 (q and k norms), mixtral (experts) or "
-        "deepseek_v2 (latent attention)."
+        help="llama, mistral, qwen2 (biases), qwen3 (q and k norms), mixtral (experts), "
+        "deepseek_v2 (latent attention), gemma, gemma2 (soft-caps) or gemma3."
     ),
 ]
 _Original = Annotated[
     int | None,
     typer.Option(min=1, help="With LongRoPE: positions up to which its short table is right."),
+]
+_Scaling = Annotated[
+    str | None, typer.Option(help="How RoPE's frequencies are scaled: llama3 or yarn.")
 ]
 _Soak = Annotated[
     float | None,
@@ -87,6 +91,7 @@ def canary(
     page_size: _Page = None,
     sliding_window: _Window = None,
     original_context: _Original = None,
+    rope_scaling: _Scaling = None,
     family: _Family = None,
     experts: _Size = None,
     soak: _Soak = None,
@@ -109,7 +114,7 @@ def canary(
         "kv_heads": kv_heads, "head_dim": head_dim, "hidden": hidden,
         "intermediate": intermediate, "rope_theta": rope_theta, "page_size": page_size,
         "sliding_window": sliding_window, "original_context": original_context,
-        "family": family, "experts": experts,
+        "rope_scaling": rope_scaling, "family": family, "experts": experts,
     }  # fmt: skip
     sizes = _sizes(like, {name: value for name, value in given.items() if value is not None})
     if make_only:

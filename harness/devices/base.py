@@ -225,6 +225,13 @@ class LayeredDevice(Protocol):
 
 
 @runtime_checkable
+class PreemptingDevice(Protocol):
+    """A device whose engine tells how many requests have lost their cache so far."""
+
+    def preemptions(self) -> int | None: ...
+
+
+@runtime_checkable
 class CountingDevice(Protocol):
     """A device whose engine counts its work: ``engine_steps``, ``scheduled_tokens`` and
     ``preemptions`` since the first call."""

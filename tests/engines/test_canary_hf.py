@@ -83,6 +83,101 @@ def test_families_with_parts_of_their_own_are_exact(family: dict, tmp_path: Path
     assert outcome.outcome == "EXACT", outcome.findings
 
 
+GEMMA = SIZES | {"hidden": 256, "intermediate": 64}
+WINDOW = {"sliding_window": 24}
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("gemma", "float32"), ("gemma2", "bfloat16"), ("gemma3", "float32")]
+)
+def test_gemma_is_exact(family: str, dtype: str, tmp_path: Path) -> None:
+    sizes = GEMMA | {"family": family} | (WINDOW if family != "gemma" else {})
+    outcome = run(tmp_path, dtype, sizes=sizes)
+    assert outcome.outcome == "EXACT", outcome.findings
+
+
+def unscaled_embedding(model) -> None:
+    model.model.embed_tokens.embed_scale.fill_(1.0)
+
+
+def no_cap(model) -> None:
+    model.config.final_logit_softcapping = None
+
+
+def no_norm_after(model) -> None:
+    import torch
+
+    model.model.layers[1].post_feedforward_layernorm = torch.nn.Identity()
+
+
+@pytest.mark.parametrize(
+    ("family", "spoil", "cause"),
+    [
+        ("gemma", unscaled_embedding, "embedding_scale"),
+        ("gemma2", no_cap, "cap_missing"),
+        ("gemma3", no_norm_after, "norm_after"),
+    ],
+)
+def test_a_fault_of_gemma_is_named(family: str, spoil, cause: str, tmp_path: Path) -> None:
+    outcome = run(tmp_path, spoil=spoil, sizes=GEMMA | {"family": family})
+    assert [f.cause for f in outcome.findings] == [cause], outcome.findings
+
+
+LLAMA3 = SIZES | {"context": 512, "head_dim": 64, "rope_scaling": "llama3"}
+
+
+@pytest.mark.parametrize("kind", ["llama3", "yarn"])
+def test_scaled_frequencies_are_exact(kind: str, tmp_path: Path) -> None:
+    outcome = run(tmp_path, "bfloat16", sizes=LLAMA3 | {"rope_scaling": kind})
+    assert outcome.outcome == "EXACT", outcome.findings
+
+
+def frequencies(model, **entries: object) -> None:
+    """Frequencies as Transformers computes them from other entries."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    config = model.config
+    config.rope_parameters = {**config.rope_parameters, **entries}
+    made, _ = ROPE_INIT_FUNCTIONS[config.rope_parameters["rope_type"]](config, "cpu")
+    model.model.rotary_emb.inv_freq = made
+
+
+def not_scaled(model) -> None:
+    import torch
+
+    size = LLAMA3["head_dim"]
+    model.model.rotary_emb.inv_freq = 1.0 / 10_000.0 ** (torch.arange(0, size, 2).float() / size)
+
+
+def other_original(model) -> None:
+    frequencies(model, original_max_position_embeddings=512)
+
+
+def other_factor(model) -> None:
+    frequencies(model, factor=32.0)
+
+
+def scaled_though_it_is_not(model) -> None:
+    frequencies(
+        model, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=64,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sizes", "cause"),
+    [
+        (not_scaled, LLAMA3, "rope_not_scaled"),
+        (other_original, LLAMA3, "rope_scaled_other"),
+        (other_factor, LLAMA3, "rope_scaled_other"),
+        (scaled_though_it_is_not, SIZES, "rope_scaled"),
+    ],
+)
+def test_a_wrong_scaling_is_named(spoil, sizes: dict, cause: str, tmp_path: Path) -> None:
+    outcome = run(tmp_path, spoil=spoil, sizes=sizes)
+    assert [f.cause for f in outcome.findings] == [cause], outcome.findings
+
+
 LONGROPE = SIZES | {"context": 384, "original_context": 192, "head_dim": 64}
 
 

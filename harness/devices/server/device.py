@@ -29,6 +29,7 @@ from harness.devices.facts import LoadFigures
 from harness.devices.server.dialect import COMPLETIONS, Answer, Dialect, complete
 from harness.devices.server.facts import engine_facts, environment
 from harness.devices.server.http import Http, base_url
+from harness.devices.server.metrics import server_counters
 from harness.devices.server.options import server_options
 from harness.devices.server.probe import not_greedy, probe
 from harness.devices.server.process import ServerProcess
@@ -155,6 +156,12 @@ class ServerDevice:
                 yield self._run(request, counted)
             return
         yield from self._side_by_side(requests, counted)
+
+    def preemptions(self) -> int | None:
+        """How many requests have lost their cache, by the server's metrics page; None where it
+        has none, or does not count them."""
+        url = self._url or (self._process.url if self._process else "")
+        return server_counters(url).get("preemptions") if url else None
 
     def close(self) -> None:
         """Leave the server, and stop it if it is ours."""

@@ -31,6 +31,16 @@ MESSAGES: dict[str, str] = {
     "of it is missing, or its sum over shards.",
     "canary.embedding_shards": "The embedding's shards are exchanged: tokens get the vectors of "
     "others, a part of the vocabulary away ({shards} parts); check the order of the shards.",
+    "canary.embedding_scale": "Embeddings are {factor:.4g} times as large as they should be: they "
+    "are multiplied by the root of the hidden size once, no more and no less; check where.",
+    "canary.norm_plus_one": "One copy of the token's bits is left in every row, which the last "
+    "norm must cancel: this family's norms multiply by 1 + weight, not by weight; check that.",
+    "canary.norm_after": "Something is left in every row that the norms after attention and MLP "
+    "must take away: one of them is missing, or exchanged with another norm.",
+    "canary.cap_missing": "The logits are those before the soft-cap of {cap:g}: it is not applied; "
+    "check that final_logit_softcapping is read.",
+    "canary.cap_other": "The logits are right but for their soft-cap, which is another than "
+    "{cap:g}, or applied in another way or dtype; check final_logit_softcapping.",
     "canary.size": "All values of a row are right but for its size, {low:.6g} to {high:.6g} "
     "times in {rows} {rows:row|rows}: look at the last norm (weight, epsilon) and at scales of "
     "the logits.",
@@ -72,6 +82,13 @@ MESSAGES: dict[str, str] = {
     "engine chooses a table.",
     "canary.rope_unscaled": _LAYER + "LongRoPE: the values are those of RoPE without its factors; "
     "check that rope_type and the tables of factors are read.",
+    "canary.rope_not_scaled": _LAYER + "RoPE: the values are those of frequencies that are not "
+    "scaled; check that rope_type {kind} and its entries are read.",
+    "canary.rope_scaled": _LAYER + "RoPE: the values are those of frequencies that are scaled as "
+    "{kind} (factor {factor:g}, original context {original:g}), and this model has no scaling.",
+    "canary.rope_scaled_other": _LAYER + "RoPE: the values are those of another scaling of the "
+    "frequencies ({kind}: factor {factor:g}, original context {original:g}, from {few:g} to "
+    "{many:g} turns); check the entries of rope_scaling and how they are used.",
     "canary.rope_none": _LAYER + "RoPE: the values are those of no rotation at all.",
     "canary.positions": _LAYER + "positions: every head reads {shift:+d} further back than it "
     "should; queries and keys have positions with an offset between them.",

@@ -31,6 +31,16 @@ MESSAGES: dict[str, str] = {
     "canary.embedding_shards": "嵌入层的分片被交换："
     "词元得到了相距一份词表的其他词元的向量（共 {shards} 份）；"
     "请检查分片的顺序。",
+    "canary.embedding_scale": "嵌入是应有大小的 {factor:.4g} 倍："
+    "它们应恰好乘一次隐藏维度的平方根；请检查乘在何处。",
+    "canary.norm_plus_one": "每一行都留下了一份词元的位，而最后的归一化应将其抵消："
+    "这一模型族的归一化乘以 1 + 权重，而不是权重；请检查。",
+    "canary.norm_after": "每一行都留下了注意力和 MLP 之后的归一化应去掉的值："
+    "其中一个归一化缺失，或与另一个被交换。",
+    "canary.cap_missing": "logit 是经过 {cap:g} 的软上限之前的值：软上限没有应用；"
+    "请检查 final_logit_softcapping 是否被读取。",
+    "canary.cap_other": "除软上限外 logit 都正确：软上限不是 {cap:g}，"
+    "或应用的方式或数据类型不同；请检查 final_logit_softcapping。",
     "canary.size": "有 {rows} 行除大小外所有值都正确，大小为应有的 {low:.6g} 到 {high:.6g} 倍："
     "请检查最后的归一化（权重、epsilon）以及 logit 的缩放。",
     "canary.output_head": "模型的每个值都正确，但有 {ids} 个 logit 不正确"
@@ -63,6 +73,13 @@ MESSAGES: dict[str, str] = {
     "original_max_position_embeddings 以及引擎如何选择因子表。",
     "canary.rope_unscaled": _LAYER + "LongRoPE：数值对应没有因子的 RoPE；"
     "请检查 rope_type 和因子表是否被读取。",
+    "canary.rope_not_scaled": _LAYER + "RoPE：数值对应未缩放的频率；"
+    "请检查 rope_type {kind} 及其各项是否被读取。",
+    "canary.rope_scaled": _LAYER + "RoPE：数值对应按 {kind} 缩放的频率"
+    "（因子 {factor:g}，原始上下文 {original:g}），而这个模型没有缩放。",
+    "canary.rope_scaled_other": _LAYER + "RoPE：数值对应另一种频率缩放"
+    "（{kind}：因子 {factor:g}，原始上下文 {original:g}，从 {few:g} 到 {many:g} 圈）；"
+    "请检查 rope_scaling 的各项及其用法。",
     "canary.rope_none": _LAYER + "RoPE：这些值相当于完全没有旋转。",
     "canary.positions": _LAYER + "位置：每个头比应有的多回看 {shift:+d} 个位置；"
     "查询与键的位置之间有偏移。",

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from fault_server import Handler, fault_server
 
-from harness.bench.load import Load, parse_counters, run_load, server_counters
+from harness.bench.load import Load, run_load
 from harness.bench.result import LoadTimes
+from harness.devices.server.metrics import parse_counters, server_counters
 from harness.errors import DeviceError, MissingDependency, UsageError
 
 Command = Callable[..., Any]
@@ -223,7 +224,7 @@ def test_a_metrics_page_is_not_sought_elsewhere() -> None:
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_metrics_page_that_drips_is_left(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.bench.load._METRICS_S", 0.2)
+    monkeypatch.setattr("harness.devices.server.metrics._METRICS_S", 0.2)
 
     def drip(handler: Handler, _: object) -> None:
         handler.wfile.write(head or b"HTTP/1.1 200 OK\r\nX: ")

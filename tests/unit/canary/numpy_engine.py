@@ -63,6 +63,8 @@ class NumpyEngine:
     """A device. Its methods named ``x_...`` are what a fault overrides."""
 
     name = "numpy"
+    before_mlp = "post_attention_layernorm"
+    head = "lm_head.weight"
 
     def __init__(
         self, folder: Path, dtype: str = "float32", *, budget: int = 10**9, page: int = 16,
@@ -96,7 +98,28 @@ class NumpyEngine:
 
     def x_frequencies(self, layer: int) -> np.ndarray:
         half = self.size // 2
-        return self.config["rope_theta"] ** (-np.arange(half) / half)
+        plain = self.config["rope_theta"] ** (-np.arange(half) / half)
+        return self.x_scaled(plain, self.config["rope_parameters"])
+
+    def x_scaled(self, plain: np.ndarray, rope: dict) -> np.ndarray:
+        """As Llama 3's reference code computes it, plane by plane."""
+        if rope["rope_type"] != "llama3":
+            return plain
+        old, few, many = (
+            rope[k] for k in ("original_max_position_embeddings", "low_freq_factor",
+                              "high_freq_factor")
+        )  # fmt: skip
+        new = []
+        for frequency in plain:
+            length = 2 * np.pi / frequency
+            if length < old / many:
+                new.append(frequency)
+            elif length > old / few:
+                new.append(frequency / rope["factor"])
+            else:
+                smooth = (old / length - few) / (many - few)
+                new.append((1 - smooth) * frequency / rope["factor"] + smooth * frequency)
+        return np.asarray(new)
 
     def x_long(self, end: int) -> bool:
         """Whether a forward pass that ends before this position takes the long table."""
@@ -123,8 +146,14 @@ class NumpyEngine:
     def x_table(self, layer: int, run: Running) -> list[int]:
         return run.table
 
+    def x_window(self, layer: int) -> int | None:
+        return self.config.get("sliding_window")
+
+    def x_scores(self, scores: np.ndarray) -> np.ndarray:
+        return scores
+
     def x_visible(self, layer: int, run: Running, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        window = self.config.get("sliding_window")
+        window = self.x_window(layer)
         seen = keys <= rows
         return seen if window is None else seen & (keys > rows - window)
 
@@ -142,6 +171,10 @@ class NumpyEngine:
 
     def x_norm(self, name: str) -> np.ndarray:
         return self.w[name + ".weight"]
+
+    def x_after(self, layer: int, part: str, x: np.ndarray) -> np.ndarray:
+        """What is done with the output of attention or MLP before it is added."""
+        return x
 
     def x_projection(self, layer: int, letter: str) -> str:
         """Whose weights the queries, keys or values of a layer have."""
@@ -285,16 +318,18 @@ class NumpyEngine:
         for layer in range(self.layers):
             name = f"model.layers.{layer}."
             a = self._attention(layer, run, positions, self._norm(x, name + "input_layernorm"))
+            a = self.x_after(layer, "attention", a)
             x = self.r(self.x_add(layer, "attention", x, self.x_residual(layer, "attention", a)))
-            n = self._norm(x, name + "post_attention_layernorm")
+            n = self._norm(x, name + self.before_mlp)
             moe = name + "block_sparse_moe."
             if moe + "gate.weight" in self.w:
                 m = self._mixture(layer, moe, n)
             else:
                 m = self._mlp(layer, n, [f"{name}mlp.{p}_proj.weight" for p in _PARTS])
+            m = self.x_after(layer, "mlp", m)
             x = self.r(self.x_add(layer, "mlp", x, self.x_residual(layer, "mlp", m)))
         x = self.x_final(self._norm(x, "model.norm"))
-        return self.x_logits(self.r(x @ self.w["lm_head.weight"].T))
+        return self.x_logits(self.r(x @ self.w[self.head].T))
 
     def _mlp(self, layer: int, n: np.ndarray, names: list[str]) -> np.ndarray:
         gate, up = (self.r(n @ self.w[name].T) for name in names[:2])
@@ -347,6 +382,7 @@ class NumpyEngine:
             for c in (self.keys, self.values)
         )
         score = self.r(np.einsum("ihd,jhd->hij", q, keys)) / np.sqrt(self.root)
+        score = self.x_scores(score)
         seen = self.x_visible(layer, run, positions[:, None], np.arange(count)[None, :])
         score = np.where(seen, score, -1e30)
         weight = np.exp(score - score.max(-1, keepdims=True))
@@ -383,5 +419,6 @@ class NumpyEngine:
         y = x @ self.w[name + "proj.weight"].T
         y = self.r(y + self.w.get(name + "proj.bias", np.float32(0))).reshape(len(x), -1, self.size)
         if name + "norm.weight" in self.w:
-            y = self.r(y / np.sqrt((y * y).mean(-1, keepdims=True)) * self.w[name + "norm.weight"])
+            size = np.sqrt((y * y).mean(-1, keepdims=True) + 1e-8)
+            y = self.r(y / size * self.x_norm(name + "norm"))
         return y

@@ -103,3 +103,17 @@ def test_a_window_that_is_one_too_long_or_too_short_is_seen(tmp_path: Path) -> N
         engine.config["sliding_window"] = window
         found = run(engine, sizes, ALONE).findings
         assert [f.cause for f in found] == [cause], found
+
+
+def test_slots_that_are_one_late_are_named_beside_a_window(tmp_path: Path) -> None:
+    class Late(NumpyEngine):
+        def x_slot(self, layer: int, run, position: int) -> tuple[int, int]:
+            return super().x_slot(layer, run, position + 1)
+
+    sizes = Sizes(
+        context=256, layers=2, heads=4, kv_heads=2, head_dim=32, hidden=128, vocab_size=128,
+        family="mistral", sliding_window=48,
+    )  # fmt: skip
+    save(sizes, tmp_path)
+    (finding,) = run(Late(tmp_path), sizes, ALONE).findings
+    assert finding.cause == "stale_length", finding.sentence

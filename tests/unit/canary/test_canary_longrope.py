@@ -125,7 +125,7 @@ def test_the_tables_differ_and_every_distance_is_a_whole_number_under_both() -> 
         assert under_long == tuple(STRETCH * d for d in under_short)
     assert other.history + 32 <= SIZES.context
     assert [p.token_id for p in probes(SIZES)] == [p.token_id for p in probes(other)]
-    assert planes(SIZES).share >= 0.06
+    assert planes(SIZES, 0).share >= 0.06
 
 
 def test_config_says_the_tables_where_each_release_looks(folder: Path) -> None:

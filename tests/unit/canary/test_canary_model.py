@@ -113,7 +113,7 @@ def test_all_weights_but_queries_and_keys_are_exact_in_every_dtype() -> None:
 
 def test_the_score_at_the_right_distance_is_far_above_all_others() -> None:
     for context in (256, 4096, 131_072):
-        found = planes(Sizes(context=context))
+        found = planes(Sizes(context=context), 0)
         assert found.share >= 0.06
         assert found.amplitude**2 * found.count < 60_000
 
@@ -169,4 +169,4 @@ def test_sizes_that_do_not_fit_are_refused(given: dict, said: str) -> None:
 
 def test_rope_that_cannot_tell_positions_apart_is_refused() -> None:
     with pytest.raises(UsageError, match="head_dim"):
-        planes(Sizes(context=131_072, head_dim=10))
+        planes(Sizes(context=131_072, head_dim=10), 0)
