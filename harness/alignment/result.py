@@ -23,7 +23,6 @@ from harness.alignment.token_table import TokenTable
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.doctor.finding import Finding
 from harness.files import jsonfile
-from harness.files.atomic import write_bytes
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.messages.message import Message, message
 from harness.messages.statement import Remark, Statement
@@ -39,6 +38,9 @@ SCHEMA = "harness.alignment/2"
 #: Schemas that are read: /1 holds sentences without messages, and spells two classes
 #: with a dash.
 SCHEMAS = ("harness.alignment/1", SCHEMA)
+
+#: The field that a file is written by, item by item.
+_LIST = "prompts"
 
 
 class Gate(Statement):
@@ -345,13 +347,22 @@ class Alignment(Statement):
 
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
-    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    write_bytes(path, alignment_bytes(alignment))
+    """Write atomically, sealed with checksums, and compressed where the name ends in ``.gz``;
+    errors of ``jsonfile.write``."""
+    jsonfile.write(path, _document(alignment))
 
 
 def alignment_bytes(alignment: Alignment) -> bytes:
-    """What :func:`save_alignment` writes."""
-    return jsonfile.encoded(alignment.model_dump(mode="json", by_alias=True))
+    """The text that :func:`save_alignment` writes."""
+    return jsonfile.encoded(_document(alignment))
+
+
+def _document(alignment: Alignment) -> dict[str, Any]:
+    """What a file holds, its prompts one by one."""
+    names = [field.alias or name for name, field in Alignment.model_fields.items()]
+    rest = alignment.model_dump(mode="json", by_alias=True, exclude={_LIST})
+    dumped = (prompt.model_dump(mode="json", by_alias=True) for prompt in alignment.prompts)
+    return {name: dumped if name == _LIST else rest[name] for name in names}
 
 
 def load_alignment(path: str | Path) -> Alignment:
