@@ -52,7 +52,7 @@ def make(folder: Path, positions: int, suffix: str = ".json") -> None:
     for name in (CANDIDATE, *ARMS):
         document = jsonfile.parse(SOURCE / f"{name}.json")
         document = {k: v for k, v in document.items() if k not in ("checksums", "checksum")}
-        document["prompts"] = list(repeated(document["prompts"], positions))
+        document["prompts"] = repeated(document["prompts"], positions)
         place = folder / "baseline" / f"{name}{suffix}"
         if name == CANDIDATE:
             document["device"] = "repeated"
@@ -60,15 +60,29 @@ def make(folder: Path, positions: int, suffix: str = ".json") -> None:
         jsonfile.write(place, document)
 
 
-def measure(command: list[str], log: Path) -> tuple[float, float, int]:
-    """Seconds, MiB at most, and the exit status of one process."""
+def measure(command: list[str], log: Path) -> dict[str, float]:
+    """Seconds of the clock and of the CPU, MiB at most, and the exit status of one process."""
     with log.open("w") as out:
         start = time.monotonic()
         child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(child.pid, 0)
         took = time.monotonic() - start
     child.returncode = os.waitstatus_to_exitcode(status)
-    return took, used.ru_maxrss / 2**10, child.returncode
+    return {
+        "seconds": round(took, 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "mib": round(used.ru_maxrss / 2**10),
+        "status": child.returncode,
+    }
+
+
+def made(folder: Path, positions: int, suffix: str) -> None:
+    """The recordings, made in another process, whose memory is not measured."""
+    code = (
+        f"import large, pathlib; large.make(pathlib.Path({str(folder)!r}), {positions}, {suffix!r})"
+    )
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": here})
 
 
 def main() -> None:
@@ -82,20 +96,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for positions in options.positions:
             folder = (options.keep or Path(temporary)) / f"{positions}{suffix}"
-            candidate = folder / f"candidate{suffix}"
+            candidate, baseline = folder / f"candidate{suffix}", folder / "baseline"
             if not candidate.exists():
-                subprocess.run(
-                    [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import large; "
-                     f"from pathlib import Path; large.make(Path({str(folder)!r}), {positions}, {suffix!r})"], check=True)
-            command = [sys.executable, "-m", "harness", "compare", str(candidate), str(folder / "baseline")]
+                made(folder, positions, suffix)
+            command = [sys.executable, "-m", "harness", "compare", str(candidate), str(baseline)]
             if options.report:
                 command += ["--json", str(folder / "a.json"), "--report", str(folder / "a.html")]
-            took, most, status = measure(command, folder / "log.txt")
-            said = next(iter((folder / "log.txt").read_text().splitlines()), "")
-            size = candidate.stat().st_size
-            print(json.dumps({"positions": positions, "files": suffix, "report": options.report,
-                              "seconds": round(took, 1), "mib": round(most), "status": status,
-                              "candidate_bytes": size, "said": said[:100]}), flush=True)
+            found = measure(command, folder / "log.txt")
+            what = {"positions": positions, "files": suffix, "report": options.report}
+            size = {"candidate_bytes": candidate.stat().st_size}
+            said = (folder / "log.txt").read_text().partition(":")[0]
+            print(json.dumps({**what, **found, **size, "said": said[:100]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -516,7 +516,7 @@ def load_recording(path: str | Path, shelf: Shelf | None = None) -> Recording:
 
 def new_shelf() -> Shelf:
     """For the rows of recordings that are held at the same time."""
-    return Shelf(_COLUMNS)
+    return Shelf()
 
 
 def _shelved(prompt: PromptRecord, shelf: Shelf) -> PromptRecord:

@@ -21,7 +21,7 @@ class LazyRows(RowStatistics):
 
     Args:
         count: how many rows.
-        whole: whether they have the columns of whole rows.
+        whole: whether they have the columns of whole rows; the others are None.
         column: fetches a column of that many rows.
     """
 
