@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 
 _FRAME = "new Promise((done) => requestAnimationFrame(() => done()))"
-_WORDS = "the quick brown fox jumps over a lazy dog while rain falls on old stones".split()
+_WORDS = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "rain", "falls", "stones", "old")
 
 
 def page(prompts: int, positions: int) -> str:

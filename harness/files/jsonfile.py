@@ -69,13 +69,13 @@ def sealed_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
         document: of JSON's types. One value may be an iterator of objects, which is written as
             their list: each is asked for when its turn comes, and dropped when it is written.
     """
-    name = next((k for k, value in document.items() if isinstance(value, Iterator)), "")
+    name = next((k for k, value in document.items() if isinstance(value, Iterator)), None)
     keys = list(document)
-    at = keys.index(name) if name else len(keys)
+    at = len(keys) if name is None else keys.index(name)
     plain = {key: document[key] for key in keys if key != name}
     seal, crcs = Seal(plain, name), _crcs({key: plain[key] for key in keys[:at]})
     yield _text_of("{\n" + ",\n".join(_member(key, plain[key]) for key in keys[:at]))
-    if name:
+    if name is not None:
         yield _text_of((",\n" if at else "") + f" {_plain(name)}: [")
         count = 0
         for count, item in enumerate(document[name], start=1):
@@ -99,15 +99,15 @@ class Seal:
 
     Args:
         plain: the rest of the document.
-        name: of the list; "" for none.
+        name: of the list; None for none.
     """
 
-    def __init__(self, plain: Mapping[str, Any], name: str = "") -> None:
-        before = sorted(key for key in plain if not name or key < name)
+    def __init__(self, plain: Mapping[str, Any], name: str | None = None) -> None:
+        before = sorted(key for key in plain if name is None or key < name)
         self._after = {key: plain[key] for key in sorted(plain) if key not in before}
         self._name, self._items = name, 0
         self._hash = hashlib.sha256(canonical({key: plain[key] for key in before})[:-1])
-        if name:
+        if name is not None:
             self._hash.update((b"," if before else b"") + canonical(name) + b":[")
 
     def add(self, item: bytes) -> None:
@@ -117,7 +117,7 @@ class Seal:
 
     def hexdigest(self) -> str:
         """The checksum, when all items are told."""
-        if self._name:
+        if self._name is not None:
             self._hash.update(b"]")
         self._hash.update((b"," if self._after else b"") + canonical(self._after)[1:])
         return self._hash.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -25,7 +26,7 @@ MOST_BYTES = 1 << 35
 _IN_MEMORY = 16 << 20
 #: Characters that are read at least before an item is tried again.
 _AT_LEAST = 1 << 20
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]+")
 #: What may follow a part of a number, the end of what was read included.
 _OF_NUMBERS = ("", ".", "e", "E")
 
@@ -107,10 +108,10 @@ class _Text:
     def peek(self) -> str:
         """The next character that is not space; "" at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in _SPACE:
-                    return self._text[self._at]
-                self._at += 1
+            space = _SPACE.match(self._text, self._at)
+            self._at = self._at if space is None else space.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
             if not self._more():
                 return ""
 

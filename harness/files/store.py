@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import IO, Any
@@ -47,11 +48,12 @@ class Store:
                 f"({error.strerror or error}); make room, or name another folder in TMPDIR"
             ) from error
         count = len(next(iter(table.values())))
-        return partial(_fetch, file, start, count, self._layout(table))
+        return partial(self._fetch, start, count, self._layout(table))
 
     def _opened(self) -> IO[bytes]:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="harness-rows-")  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
         self._file.seek(self._end)
         return self._file
 
@@ -66,9 +68,9 @@ class Store:
             self._layouts[key] = layout
         return self._layouts[key]
 
-
-def _fetch(file: IO[bytes], start: int, count: int, layout: _Layout, name: str) -> NDArray[Any]:
-    before, dtype, shape = layout[name]
-    file.seek(start + before * count)
-    data = bytearray(file.read(count * dtype.itemsize * math.prod(shape)))
-    return np.frombuffer(data, dtype).reshape(count, *shape)
+    def _fetch(self, start: int, count: int, layout: _Layout, name: str) -> NDArray[Any]:
+        assert self._file is not None  # something was kept there
+        before, dtype, shape = layout[name]
+        self._file.seek(start + before * count)
+        data = bytearray(self._file.read(count * dtype.itemsize * math.prod(shape)))
+        return np.frombuffer(data, dtype).reshape(count, *shape)
