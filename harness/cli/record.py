@@ -52,7 +52,10 @@ class LogitsName(str, Enum):
 
 def record(
     device: Device,
-    out: Annotated[Path, typer.Option(help="Where to write the recording (JSON).")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Where to write the recording: .json, or .json.gz for a compressed one."),
+    ],
     model: ModelName = "smollm2",
     suite: SuiteName = "mixed",
     dtype: Dtype = None,
