@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from harness.errors import ChecksumError, FormatError
 from harness.files import jsonfile
 from harness.files.jsonfile import MAX_BYTES, Seal, canonical
-from harness.files.reading import read_parts
+from harness.files.reading import is_compressed, read_parts
 
 #: Larger files are refused, compressed or not; one item has at most ``jsonfile.MAX_BYTES``.
 MOST_BYTES = 1 << 35
@@ -26,6 +26,8 @@ MOST_BYTES = 1 << 35
 _IN_MEMORY = 16 << 20
 #: Characters that are read at least before an item is tried again.
 _AT_LEAST = 1 << 20
+#: JSON of this project inflates to no more than so many times its size.
+_USUAL_TIMES = 10
 _SPACE = re.compile(r"[ \t\n\r]+")
 #: What may follow a part of a number, the end of what was read included.
 _OF_NUMBERS = ("", ".", "e", "E")
@@ -56,9 +58,10 @@ def read_items(
 
 
 def fits_memory(path: Path) -> bool:
-    """Whether a file is small enough for ``jsonfile.read``, as far as its size tells."""
+    """Whether a file is small enough for ``jsonfile.read``, as far as its size tells; True of
+    one that cannot be read, since that says so."""
     try:
-        return os.stat(path).st_size <= MAX_BYTES
+        return os.stat(path).st_size <= MAX_BYTES // (_USUAL_TIMES if is_compressed(path) else 1)
     except OSError:
         return True
 

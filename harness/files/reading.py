@@ -88,6 +88,19 @@ def read_head(path: Path, most: int) -> bytes:
         return gzipped.head_of(head + stream.read(_HEAD_OF_GZIP), most)
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether a regular file is compressed; see ``harness.files.gzipped``.
+
+    Raises:
+        OSError: if it cannot be read, or is not a regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | _FLAGS)
+    with os.fdopen(handle, "rb") as stream, _named(path):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(22, "is not a regular file", str(path))
+        return gzipped.is_gzipped(stream.read(len(gzipped.MAGIC)))
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Let an error of reading say which file it is of, as an error of opening does."""

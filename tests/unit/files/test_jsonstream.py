@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,22 @@ def test_every_change_breaks_the_seal(tmp_path: Path, old: str, new: str) -> Non
     assert old in text
     path.write_text(text.replace(old, new, 1), "utf-8")
     with pytest.raises(ChecksumError):
+        read_items(path, (SCHEMA,), "list", lambda _, value: value)
+
+
+def test_a_file_that_does_not_fit_memory_is_refused_without_reading_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonstream, "MAX_BYTES", 1000)
+    path, packed = tmp_path / "a.json", tmp_path / "a.json.gz"
+    for file in (path, packed):
+        jsonfile.write(file, {"schema": SCHEMA, "list": [{"n": "x" * 100}] * 30})
+    assert [jsonstream.fits_memory(file) for file in (path, packed)] == [False, False]
+    path.write_bytes(b"{}")
+    packed.write_bytes(gzip.compress(b"{}"))
+    assert [jsonstream.fits_memory(file) for file in (path, packed)] == [True, True]
+    assert jsonstream.fits_memory(tmp_path / "not-there")
+    with pytest.raises(FormatError, match="is missing, or is not a list"):
         read_items(path, (SCHEMA,), "list", lambda _, value: value)
 
 
