@@ -18,10 +18,11 @@ from harness.errors import UsageError
 from harness.model.subject import Subject
 from harness.process.progress import Progress
 from harness.recording.context import Context
-from harness.recording.format import Recording, load_recording
+from harness.recording.format import Recording, load_recording, new_shelf
 from harness.recording.plain import PlainList, load_either
 from harness.recording.recorder import Options
 from harness.recording.recorder import record as _record
+from harness.recording.shelf import Shelf
 from harness.suite.read import load_suite
 from harness.suite.suite import Suite
 
@@ -102,8 +103,9 @@ def compare(
     Raises:
         HarnessError: if a file cannot be read, or nothing can be compared.
     """
-    mine = candidate if isinstance(candidate, Recording) else load_either(Path(candidate))
-    theirs = baseline if isinstance(baseline, Baseline | Recording) else _resolved(Path(baseline))
+    shelf = new_shelf()
+    mine = candidate if isinstance(candidate, Recording) else load_either(Path(candidate), shelf)
+    theirs = _resolved(baseline, shelf)
     file = "" if isinstance(candidate, Recording) else Path(candidate).as_posix()
     if isinstance(mine, PlainList) or isinstance(theirs, PlainList):
         other = Path(baseline).as_posix() if isinstance(baseline, str | Path) else ""
@@ -111,5 +113,10 @@ def compare(
     return _compare(mine, theirs, allow=Allow(allow_weights, allow_dtype), candidate_file=file)
 
 
-def _resolved(path: Path) -> Baseline | Recording | PlainList:
-    return resolve(path) if path.is_dir() else load_either(path)
+def _resolved(
+    baseline: Baseline | Recording | str | Path, shelf: Shelf
+) -> Baseline | Recording | PlainList:
+    if isinstance(baseline, Baseline | Recording):
+        return baseline
+    path = Path(baseline)
+    return resolve(path, shelf) if path.is_dir() else load_either(path, shelf)

@@ -22,6 +22,7 @@ from harness.alignment.gates.stops import STOPS, stops_gate
 from harness.alignment.gates.systematic import systematic_gate
 from harness.alignment.identity import itself, refuse_arm, same_error
 from harness.alignment.judge import Judgement, judge
+from harness.alignment.kept_positions import kept_prompts
 from harness.alignment.outcomes import Verdict
 from harness.alignment.power import Power, power_of
 from harness.alignment.prompt_result import Finding, PromptAlignment
@@ -247,7 +248,7 @@ def _judge(
         error_ratio=ratio,
         top_k_error_ratio=top_k,
         gates=judgement.gates,
-        prompts=tuple(
+        prompts=kept_prompts(
             judge_prompt(p, h, baseline, limits.get(p.id), found(p.id))
             for p, h in zip(candidate.prompts, held, strict=True)
         ),

@@ -20,7 +20,8 @@ from harness.baseline.controls import RatioLimit
 from harness.baseline.floor import LARGE, NoiseFloor, PromptFloor, relative_push
 from harness.baseline.routing import Departure
 from harness.baseline.scales import ArmRows, Scales, scales_of
-from harness.statistics.directions import bounded
+from harness.statistics.directions import Later, bounded
+from harness.statistics.lazy_rows import LazyRows
 from harness.statistics.margins import Margins
 from harness.statistics.noise import top_k_squared_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
@@ -203,7 +204,7 @@ class Evidence:
     flipped: tuple[NDArray[np.bool_], ...]
     standing: tuple[NDArray[np.float64], ...]
     at: tuple[NDArray[np.int64], ...]
-    bounded: tuple[NDArray[np.float64], ...]
+    bounded: tuple[NDArray[np.float64] | Later, ...]
     arms: tuple[ArmRows | None, ...]
 
     def __len__(self) -> int:
@@ -242,7 +243,7 @@ def gather(held: Sequence[Held], floor: NoiseFloor | None) -> Evidence:
     floors = [None if floor is None else floor.prompts[h.id] for h in held]
     limit = RatioLimit() if floor is None else floor.limit
     parts = [
-        {**_errors(h, f), **_counts(h, f, limit), **_conduct(h), **_masks(h)}
+        {**_sums(h, f), **_counts(h, f, limit), **_conduct(h), **_masks(h)}
         for h, f in zip(held, floors, strict=True)
     ]
     columns: dict[str, Any] = {
@@ -300,9 +301,19 @@ def summed(
     }
 
 
+def _sums(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
+    """Sums of errors; what is as large as the rows, of those that stand on the disk, is
+    computed when it is asked for."""
+    found = _errors(held, floor)
+    if isinstance(held.rows, LazyRows):
+        rows = len(found["bounded"])
+        found["bounded"] = Later(rows, lambda: np.asarray(_errors(held, floor)["bounded"]))
+    return found
+
+
 def _errors(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
     """Sums of errors; all 0 where they are not known."""
-    arms = 1 if floor is None else len(floor.arms.error)
+    arms = 1 if floor is None else floor.arms.arms
     nothing = np.zeros((arms + 1, 0, SKETCH_WIDTH))
     no_rows, at = np.zeros(0, np.bool_), np.zeros(0, np.int64)
     none = summed(nothing, nothing[0], no_rows, no_rows)

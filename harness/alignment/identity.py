@@ -163,9 +163,8 @@ def same_error(held: Sequence[Held], baseline: Baseline) -> Message | None:
 
 def _errors_beside(
     held: Sequence[Held], baseline: Baseline, arm: Recording
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Sketched errors against the oracle, of candidate and arm, of each prompt."""
-    found = []
     for h in held:
         prompt = baseline.reference.prompt(h.id)
         assert prompt is not None  # comparability has refused otherwise
@@ -175,5 +174,4 @@ def _errors_beside(
         if (rows.nonfinite > 0).any() or rows.sketch is None or h.truth.sketch is None:
             continue
         truth = h.truth.sketch.astype(np.float64)
-        found.append((h.rows.sketch - truth, rows.sketch - truth))
-    return found
+        yield h.rows.sketch - truth, rows.sketch - truth

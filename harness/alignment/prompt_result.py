@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from harness.alignment.outcomes import PointClass, Verdict
 from harness.devices.facts import Seconds
@@ -45,6 +50,15 @@ class Positions(StrictModel):
     bit_equal: list[bool | None]
     reference_top: list[TopTokens]
     candidate_top: list[TopTokens]
+
+    def whole(self) -> Positions:
+        """The same, all lists in memory."""
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_lists(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self.whole())
+        return content
 
     @model_validator(mode="after")
     def _one_entry_per_position(self) -> Positions:

@@ -18,10 +18,11 @@ from harness.baseline.baseline import Baseline
 from harness.baseline.floor import arm_rows, choices
 from harness.baseline.routing import Departure, RouteNoise, alike, departure, of_rows
 from harness.recording.format import SHOWN_TOP, PromptRecord, Run
+from harness.statistics.lazy_rows import join
 from harness.statistics.margins import margins
 from harness.statistics.noise import FRACTION_BITS, below_the_best, rms_error
 from harness.statistics.routes import Routes
-from harness.statistics.rows import RowStatistics, concatenate
+from harness.statistics.rows import RowStatistics
 
 
 def common_context(run: Run, context: Sequence[int]) -> int:
@@ -141,7 +142,7 @@ def followed(
         return rows, chosen, prefill, np.full(n, mine.free is not None)
     own = common_context(mine.free, context)
     return (
-        concatenate([mine.free.rows[:own], rows[own:]]),
+        join([mine.free.rows[:own], rows[own:]]),
         np.concatenate([choices(mine.free)[:own], chosen[own:]]),
         np.concatenate([_prefill(mine.free)[:own], prefill[own:]]),
         np.arange(max(own, n)) < own,

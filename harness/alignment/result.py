@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from harness.alignment.diagnosis import Diagnosis
 from harness.alignment.first_schema import from_first
 from harness.alignment.frame import frame_of
+from harness.alignment.kept_positions import keeper
 from harness.alignment.origin import Origin
 from harness.alignment.outcomes import Status, Verdict
 from harness.alignment.power_facts import Power
@@ -22,8 +23,9 @@ from harness.alignment.scope_facts import Scope
 from harness.alignment.token_table import TokenTable
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.doctor.finding import Finding
+from harness.errors import FormatError
 from harness.files import jsonfile
-from harness.files.atomic import write_bytes
+from harness.files.jsonstream import fits_memory, read_items
 from harness.files.strict_model import FROM_LIST, StrictModel, validated
 from harness.messages.message import Message, message
 from harness.messages.statement import Remark, Statement
@@ -39,6 +41,9 @@ SCHEMA = "harness.alignment/2"
 #: Schemas that are read: /1 holds sentences without messages, and spells two classes
 #: with a dash.
 SCHEMAS = ("harness.alignment/1", SCHEMA)
+
+#: The field that a file is written by, item by item.
+_LIST = "prompts"
 
 
 class Gate(Statement):
@@ -345,18 +350,38 @@ class Alignment(Statement):
 
 
 def save_alignment(alignment: Alignment, path: Path) -> None:
-    """Write atomically, sealed with checksums; errors of ``jsonfile.write``."""
-    write_bytes(path, alignment_bytes(alignment))
+    """Write atomically, sealed with checksums, and compressed where the name ends in ``.gz``;
+    errors of ``jsonfile.write``."""
+    jsonfile.write(path, _document(alignment))
 
 
 def alignment_bytes(alignment: Alignment) -> bytes:
-    """What :func:`save_alignment` writes."""
-    return jsonfile.encoded(alignment.model_dump(mode="json", by_alias=True))
+    """The text that :func:`save_alignment` writes."""
+    return jsonfile.encoded(_document(alignment))
+
+
+def _document(alignment: Alignment) -> dict[str, Any]:
+    """What a file holds, its prompts one by one."""
+    names = [field.alias or name for name, field in Alignment.model_fields.items()]
+    rest = alignment.model_dump(mode="json", by_alias=True, exclude={_LIST})
+    dumped = (prompt.model_dump(mode="json", by_alias=True) for prompt in alignment.prompts)
+    return {name: dumped if name == _LIST else rest[name] for name in names}
 
 
 def load_alignment(path: str | Path) -> Alignment:
-    """Read an alignment; errors as of ``recording.load_recording``."""
-    path = Path(path)
+    """Read an alignment, prompt by prompt; errors as of ``recording.load_recording``."""
+    path, keep = Path(path), keeper()
+
+    def prompt(index: int, value: Any) -> PromptAlignment:
+        return keep(validated(PromptAlignment, value, path, f"{_LIST}[{index}]"))
+
+    try:
+        head, prompts = read_items(path, (SCHEMA,), _LIST, prompt)
+        return validated(Alignment, {**head, _LIST: prompts}, path)
+    except FormatError:
+        if not fits_memory(path):
+            raise
+    # Read as a whole it says better what is wrong, or is of the first schema.
     document = jsonfile.read(path, *SCHEMAS)
     if document["schema"] != SCHEMA:
         document = from_first(document)

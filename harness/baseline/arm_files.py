@@ -13,10 +13,11 @@ from pathlib import Path
 
 from harness.errors import BaselineError
 from harness.files.atomic import is_temporary
+from harness.files.gzipped import SUFFIX, name_of
 from harness.files.jsonfile import begins_with_schema
 from harness.recording.journal import is_journal
 
-_ARM = re.compile(r"(reference|oracle|control-[^/]*)\.json")
+_ARM = re.compile(r"(reference|oracle|control-[^/]*)\.json(\.gz)?")
 #: The arms' scores for a diagnosis, in an archive whose first entry has this name.
 SCORES = "diagnosis.zip"
 _ZIP, _FIRST, _NAME_AT = b"PK\x03\x04", b"about", 30
@@ -24,6 +25,31 @@ _SCHEMA = "harness.recording/"
 _HEAD = b'{\n "schema": "harness.recording/'
 #: A pointer of Git LFS, and a merge that was not finished.
 _OF_GIT = (b"version https://git-lfs.githu", b"<<<<<<< ")
+
+
+def arm_paths(folder: Path) -> dict[str, Path]:
+    """The recordings in a folder, compressed or not, by the name of their arm, sorted.
+
+    Raises:
+        BaselineError: if one is there twice.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted([*folder.glob("*.json"), *folder.glob(f"*.json{SUFFIX}")]):
+        name = name_of(path).stem
+        if name in found:
+            raise BaselineError(
+                f"{path}: the arm {name} is there twice, as {found[name].name} too; remove the "
+                "older one"
+            )
+        found[name] = path
+    return dict(sorted(found.items()))
+
+
+def arm_path(folder: Path, name: str) -> Path:
+    """Where an arm is, compressed or not; where it would be made if it is not there."""
+    plain = folder / f"{name}.json"
+    packed = folder / f"{name}.json{SUFFIX}"
+    return packed if packed.is_file() and not plain.is_file() else plain
 
 
 def is_linked(root: Path, folder: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.baseline.arm_files import arm_path
 from harness.errors import BaselineError
 from harness.recording.format import Recording
 
@@ -30,7 +31,7 @@ class Baseline:
 
     def file(self, arm: str) -> str:
         """Where an arm was read from; empty for one made in memory."""
-        return "" if self.folder is None else (self.folder / f"{arm}.json").as_posix()
+        return "" if self.folder is None else arm_path(self.folder, arm).as_posix()
 
     def arms(self) -> Iterator[tuple[str, Recording]]:
         """Name and recording of every arm, reference first."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.recording.format import Recording
 from harness.statistics.intervals import FAIL_CONFIDENCE, Estimate, geometric_ratio
-from harness.statistics.noise import shared_error
+from harness.statistics.noise import correlation, products
 from harness.statistics.rows import SKETCH_WIDTH, bit_equal
 from harness.statistics.systematic import systematic_share
 
@@ -101,7 +101,7 @@ def control_of(control: Recording, reference: Recording, oracle: Recording) -> C
     Args:
         control, oracle: on the reference's tokens; see ``baseline.check_arm``.
     """
-    pairs, equal, rows = [], 0, 0
+    found, equal, rows = _Sums(), 0, 0
     for prompt in reference.prompts:
         context = prompt.run.token_ids
         beside, truth = control.prompt(prompt.id), oracle.prompt(prompt.id)
@@ -114,20 +114,37 @@ def control_of(control: Recording, reference: Recording, oracle: Recording) -> C
         equal += 0 if same is None else int(same.sum())
         rows += len(arms[0])
         mine, theirs, base = (np.asarray(arm.sketch, np.float64) for arm in arms)
-        pairs.append((mine - base, theirs - base))
-    return _seen(pairs, equal / rows if rows else 0.0)
+        found.add(mine - base, theirs - base)
+    return found.control(equal / rows if rows else 0.0)
 
 
-def _seen(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]], copies: float) -> Control:
-    mine, theirs = (np.array([float((pair[k] ** 2).sum()) for pair in pairs]) for k in (0, 1))
-    counts = np.array([float(len(pair[0])) for pair in pairs])
-    parted = np.array([(a - b).sum(axis=0) for a, b in pairs]).reshape(len(pairs), SKETCH_WIDTH)
-    return Control(
-        ratio=geometric_ratio(mine, theirs, counts),
-        shared=shared_error(pairs),
-        copies=copies,
-        systematic=systematic_share(parted, counts, np.maximum(mine, theirs)),
-    )
+class _Sums:
+    """What is kept of a control's errors and the reference's, prompt by prompt."""
+
+    def __init__(self) -> None:
+        self._mine: list[float] = []
+        self._theirs: list[float] = []
+        self._counts: list[float] = []
+        self._parted: list[NDArray[np.float64]] = []
+        self._products = np.zeros(3)
+
+    def add(self, mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+        """One prompt: both errors, float64 (n, 64)."""
+        self._mine.append(float((mine**2).sum()))
+        self._theirs.append(float((theirs**2).sum()))
+        self._counts.append(float(len(mine)))
+        self._parted.append((mine - theirs).sum(axis=0))
+        self._products += products(mine, theirs)
+
+    def control(self, copies: float) -> Control:
+        mine, theirs, counts = map(np.array, (self._mine, self._theirs, self._counts))
+        parted = np.array(self._parted).reshape(len(counts), SKETCH_WIDTH)
+        return Control(
+            ratio=geometric_ratio(mine, theirs, counts),
+            shared=correlation(self._products),
+            copies=copies,
+            systematic=systematic_share(parted, counts, np.maximum(mine, theirs)),
+        )
 
 
 def control_ratio(control: Recording, reference: Recording, oracle: Recording) -> Estimate:

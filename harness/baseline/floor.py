@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from harness.baseline.baseline import MIN_CONTROLS, Baseline
 from harness.baseline.controls import RatioLimit, disagreement, ratio_limit
+from harness.baseline.fetched import FetchedArmRows
 from harness.baseline.routing import RouteNoise, route_noise
 from harness.baseline.scales import ArmRows, Scales, scales_of
 from harness.recording.format import PromptRecord, Recording, Run
+from harness.statistics.lazy_rows import LazyRows
 from harness.statistics.margins import Margins, margins
 from harness.statistics.noise import local_noise, row_spacing, tolerance, top_k_rms_errors
 from harness.statistics.rows import SKETCH_WIDTH, RowStatistics
@@ -179,17 +181,31 @@ def _seen(
         for j, f in enumerate(found, start=1)
     ]
     n = len(reference)
+    shift = np.where(finite, np.array(shifts).reshape(len(controls), n), 0.0)
     return _Seen(
         unit=unit,
         noise=limit.hidden * local_noise(errors, unit),
         margin=margins(reference, reference, chosen, chosen).margin,
-        arms=ArmRows(
-            error=np.stack([_sketched(rows, truth) for rows in (reference, *controls)])[:, finite],
-            positions=np.flatnonzero(finite),
-            shift=np.where(finite, np.array(shifts).reshape(len(controls), n), 0.0),
-        ),
+        arms=_arm_rows([reference, *controls], truth, finite, shift),
         flips=np.array([f.flip for f in found], dtype=np.bool_).reshape(len(controls), n),
     )
+
+
+def _arm_rows(
+    arms: list[RowStatistics],
+    truth: RowStatistics,
+    finite: NDArray[np.bool_],
+    shift: NDArray[np.float64],
+) -> ArmRows:
+    """The arms' errors; of rows that stand on the disk, computed when they are asked for."""
+    at = np.flatnonzero(finite)
+
+    def error() -> NDArray[np.float64]:
+        return np.stack([_sketched(rows, truth) for rows in arms])[:, at]
+
+    if any(isinstance(rows, LazyRows) for rows in (*arms, truth)):
+        return FetchedArmRows(error, at, shift)
+    return ArmRows(error(), at, shift)
 
 
 def _sketched(arm: RowStatistics, truth: RowStatistics) -> NDArray[np.float64]:

@@ -4,6 +4,8 @@ baselines/<model>/<suite>/<dtype>/
     reference.json      Transformers, model dtype
     oracle.json         Transformers, float32, forced-prefill
     control-*.json      model dtype, other kernel paths
+
+Each may be compressed, as ``reference.json.gz``.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from itertools import combinations
 from pathlib import Path
 
 from harness.baseline.arm_files import (
+    arm_path,
+    arm_paths,
     carry_over,
     clear,
     entries,
@@ -33,7 +37,9 @@ from harness.baseline.baseline import (
 )
 from harness.baseline.controls import disagreement
 from harness.errors import BaselineError, HarnessError
-from harness.recording.format import Recording, load_recording
+from harness.files.gzipped import SUFFIX
+from harness.recording.format import Recording, load_recording, new_shelf
+from harness.recording.shelf import Shelf
 
 DEFAULT_FOLDER = Path("baselines")
 
@@ -46,11 +52,14 @@ def baseline_folder(root: Path, model_slug: str, suite: str, dtype: str) -> Path
 def is_baseline(folder: Path) -> bool:
     """Whether there is a baseline to load, a half-replaced one included."""
     recover(folder)
-    return (folder / f"{REFERENCE}.json").is_file()
+    return arm_path(folder, REFERENCE).is_file()
 
 
-def load_baseline(folder: Path) -> Baseline:
+def load_baseline(folder: Path, shelf: Shelf | None = None) -> Baseline:
     """Read all arms and check that they belong together.
+
+    Args:
+        shelf: shared with the candidate's recording.
 
     Raises:
         BaselineError: if arms are missing, or do not belong together.
@@ -61,7 +70,8 @@ def load_baseline(folder: Path) -> Baseline:
             f"{folder}: no baseline here (no {REFERENCE}.json); make one with "
             "`harness baseline make` or `pytest --device=hf-cpu`"
         )
-    arms = {path.stem: load_recording(path) for path in sorted(folder.glob("*.json"))}
+    shelf = shelf or new_shelf()
+    arms = {name: load_recording(path, shelf) for name, path in arm_paths(folder).items()}
     controls = {name: arm for name, arm in arms.items() if name.startswith(CONTROL)}
     if ORACLE not in arms or len(controls) < MIN_CONTROLS:
         missing = f"{ORACLE}.json" if ORACLE not in arms else f"a {CONTROL}*.json"
@@ -88,18 +98,19 @@ def load_baseline(folder: Path) -> Baseline:
     return baseline
 
 
-def resolve(path: Path) -> Baseline | Recording:
-    """A baseline folder, or a single recording."""
-    return load_baseline(path) if path.is_dir() else load_recording(path)
+def resolve(path: Path, shelf: Shelf | None = None) -> Baseline | Recording:
+    """A baseline folder, or a single recording; ``shelf`` as of :func:`load_baseline`."""
+    return load_baseline(path, shelf) if path.is_dir() else load_recording(path, shelf)
 
 
 def find_baselines(root: Path) -> list[Path]:
     """All baseline folders below ``root``, sorted; also those that links lead to."""
-    return sorted(
+    found = {
         path.parent
-        for path in root.glob(f"*/*/*/{REFERENCE}.json")
-        if not path.parent.name.startswith(".")
-    )
+        for suffix in ("", SUFFIX)
+        for path in root.glob(f"*/*/*/{REFERENCE}.json{suffix}")
+    }
+    return sorted(folder for folder in found if not folder.name.startswith("."))
 
 
 def staging_folder(folder: Path) -> Path:

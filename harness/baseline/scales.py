@@ -60,6 +60,11 @@ class ArmRows:
     positions: NDArray[np.int64]
     shift: NDArray[np.float64]
 
+    @property
+    def arms(self) -> int:
+        """A, how many arms."""
+        return len(self.shift) + 1
+
     @cached_property
     def squared(self) -> NDArray[np.float64]:
         """float64 (A, m), squared error of each row."""
@@ -184,14 +189,14 @@ def scales_of(prompts: Sequence[ArmRows], limit: RatioLimit) -> Scales:
 
 
 def _arms_of(prompts: Sequence[ArmRows]) -> int:
-    return max((len(p.error) for p in prompts), default=0)
+    return max((p.arms for p in prompts), default=0)
 
 
 def _furthest_place(prompts: Sequence[ArmRows]) -> float:
     """How far the arms' furthest place stands out."""
     found = 0.0
     for k in range(_arms_of(prompts)):
-        having = [p for p in prompts if len(p.error) > k]
+        having = [p for p in prompts if p.arms > k]
         lengths = [p.shift.shape[1] for p in having]
         rows, at = [p.standing[k] for p in having], [p.positions for p in having]
         found = max(found, float(places_of(rows, at, lengths).standing.max(initial=0.0)))
@@ -204,14 +209,11 @@ def _directions(prompts: Sequence[ArmRows]) -> tuple[NDArray[np.float64] | None,
     arms = _arms_of(prompts)
     if arms < 2:
         return None, 0.0
-    moments = np.stack(
-        [
-            sum((p.moments[k] for p in having), np.zeros((SKETCH_WIDTH, SKETCH_WIDTH)))
-            / max(sum(p.error.shape[1] for p in having), 1)
-            for k in range(arms)
-            for having in ([p for p in prompts if len(p.error) > k],)
-        ]
-    )
+    moments, rows = np.zeros((arms, SKETCH_WIDTH, SKETCH_WIDTH)), np.zeros(arms, np.int64)
+    for p in prompts:
+        moments[: p.arms] += p.moments
+        rows[: p.arms] += len(p.positions)
+    moments /= np.maximum(rows, 1)[:, None, None]
     largest = 0.0
     for k in range(arms):
         others = whitening(np.delete(moments, k, axis=0).mean(axis=0))

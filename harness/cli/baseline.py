@@ -266,13 +266,14 @@ def _stale(folder: Path) -> str | None:
     What cannot be read (of a newer harness, not fetched yet, damaged) may be good elsewhere,
     and a suite that is not in prompts/ may be a file that ``--suite`` names.
     """
+    from harness.baseline.arm_files import arm_path
     from harness.baseline.baseline import REFERENCE
     from harness.errors import FormatError, SuiteError
     from harness.recording.format import load_recording
     from harness.suite.read import load_suite, suite_names
 
     try:
-        reference = load_recording(folder / f"{REFERENCE}.json")
+        reference = load_recording(arm_path(folder, REFERENCE))
         if reference.suite.name not in suite_names():
             return None
         suite = load_suite(reference.suite.name, reference.settings.max_new_tokens)

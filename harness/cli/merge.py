@@ -14,7 +14,9 @@ from harness.files.outputs import check_outputs
 
 def merge(
     recordings: Annotated[list[Path], typer.Argument(help="Recordings of all shards of one run.")],
-    out: Annotated[Path, typer.Option(help="Where to write the whole recording (JSON).")],
+    out: Annotated[
+        Path, typer.Option(help="Where to write the whole recording: .json or .json.gz.")
+    ],
     suite: Annotated[
         str | None,
         typer.Option(
@@ -25,11 +27,11 @@ def merge(
     """Join the recordings of shards into the one that a single run would have made.
 
     They must be of one device, model, suite, setting and environment, with each prompt once.
-    Times stay those of the shards.
+    Times stay those of the shards. A name that ends in .json.gz is written compressed.
 
     Example:  harness merge shard-*.json --out npu.json
     """
-    from harness.recording.format import load_recording, save_recording
+    from harness.recording.format import load_recording, new_shelf, save_recording
     from harness.recording.merge import merge as joined
     from harness.suite.read import load_suite
 
@@ -37,7 +39,8 @@ def merge(
     if len(set(recordings)) < len(recordings):
         twice = next(path for path in recordings if recordings.count(path) > 1)
         raise UsageError(f"{twice}: named twice; name each shard once")
-    parts = {path.as_posix(): load_recording(path) for path in recordings}
+    shelf = new_shelf()
+    parts = {path.as_posix(): load_recording(path, shelf) for path in recordings}
     first = next(iter(parts.values()))
     whole = load_suite(suite or first.suite.name)
     settings = first.settings

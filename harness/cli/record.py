@@ -52,7 +52,7 @@ class LogitsName(str, Enum):
 
 def record(
     device: Device,
-    out: Annotated[Path, typer.Option(help="Where to write the recording (JSON).")],
+    out: Annotated[Path, typer.Option(help="The recording to write: .json or .json.gz.")],
     model: ModelName = "smollm2",
     suite: SuiteName = "mixed",
     dtype: Dtype = None,

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +33,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         HarnessError: if the folder or the disk does not take it; an older
             file of that name is unchanged.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_parts(path, (data,))
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """:func:`write_bytes`, part by part."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(parts)
 
 
 @contextmanager

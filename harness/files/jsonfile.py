@@ -2,7 +2,8 @@
 
 A file is an object with ``schema`` (name and version), the content, and at the
 end ``checksums`` (CRC-32 of every section, which names the field that was
-changed) and ``checksum`` (SHA-256 of everything else, which decides).
+changed) and ``checksum`` (SHA-256 of everything else, which decides). It may be
+compressed (``harness.files.gzipped``), which is seen by its first bytes.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ChecksumError, FormatError
-from harness.files.atomic import write_bytes
-from harness.files.reading import read_head, read_regular
+from harness.files.atomic import write_parts
+from harness.files.gzipped import for_path, name_of
+from harness.files.reading import read_head, read_parts
 
 #: Larger files are refused before they are read.
 MAX_BYTES = 1 << 30
+
+#: What is wrong with a file whose seals do not fit.
+CHANGED = "content does not match its checksum: the file was edited or damaged, record it again"
 
 _SEALS = ("checksums", "checksum")
 #: Suffixes of files with one JSON value a line.
@@ -32,24 +37,103 @@ _MOST_DIGITS = 308
 _HEAD = 4096
 
 
-def write(path: Path, document: dict[str, Any]) -> None:
-    """Write atomically: the file is there whole, or not at all.
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write atomically: the file is there whole, or not at all; compressed where its name
+    ends in ``.gz``.
+
+    Args:
+        document: see :func:`sealed_parts`.
 
     Raises:
         HarnessError: if the folder or the disk does not take it; a file that
             stood there before is unchanged.
         ValueError: if the document holds NaN or an infinity.
     """
-    write_bytes(path, encoded(document))
+    write_parts(path, for_path(path, sealed_parts(document)))
 
 
-def encoded(document: dict[str, Any]) -> bytes:
-    """The bytes that :func:`write` puts into a file, seals included."""
-    sealed = dict(document)
-    sealed["checksums"] = {name: _crc(part) for name, part in _sections(document)}
-    sealed["checksum"] = _sha256(document)
-    # Lone surrogates, which UTF-8 cannot hold, become JSON's own \\uXXXX.
-    return _pretty(sealed).encode("utf-8", "backslashreplace")
+def file_bytes(path: Path, document: Mapping[str, Any]) -> bytes:
+    """The bytes that :func:`write` puts into a file of that name."""
+    return b"".join(for_path(path, sealed_parts(document)))
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """The text of a file, seals included."""
+    return b"".join(sealed_parts(document))
+
+
+def sealed_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
+    """The text of a file, seals included, part by part.
+
+    Args:
+        document: of JSON's types. One value may be an iterator of objects, which is written as
+            their list: each is asked for when its turn comes, and dropped when it is written.
+    """
+    name = next((k for k, value in document.items() if isinstance(value, Iterator)), None)
+    keys = list(document)
+    at = len(keys) if name is None else keys.index(name)
+    plain = {key: document[key] for key in keys if key != name}
+    seal, crcs = Seal(plain, name), _crcs({key: plain[key] for key in keys[:at]})
+    yield _text_of("{\n" + ",\n".join(_member(key, plain[key]) for key in keys[:at]))
+    if name is not None:
+        yield _text_of((",\n" if at else "") + f" {_plain(name)}: [")
+        count = 0
+        for count, item in enumerate(document[name], start=1):
+            seal.add(canonical(item))
+            for place, part in _parts_of_item(f"{name}[{count - 1}]", item):
+                crcs[place] = _crc(part)
+            yield _text_of(("\n  " if count == 1 else ",\n  ") + _pretty(item, 2))
+        if not count:  # an empty list is a section of its own
+            crcs[name] = _crc([])
+        yield b"\n ]" if count else b"]"
+    crcs |= _crcs({key: plain[key] for key in keys[at + 1 :]})
+    ends = {**{key: plain[key] for key in keys[at + 1 :]}, "checksums": crcs}
+    ends["checksum"] = seal.hexdigest()
+    last = ",\n".join(_member(key, value) for key, value in ends.items())
+    yield _text_of((",\n" if keys else "") + last + "\n}\n")
+
+
+class Seal:
+    """The checksum of a document: the SHA-256 of its canonical text, of which one list is told
+    item by item.
+
+    Args:
+        plain: the rest of the document.
+        name: of the list; None for none.
+    """
+
+    def __init__(self, plain: Mapping[str, Any], name: str | None = None) -> None:
+        before = sorted(key for key in plain if name is None or key < name)
+        self._after = {key: plain[key] for key in sorted(plain) if key not in before}
+        self._name, self._items = name, 0
+        self._hash = hashlib.sha256(canonical({key: plain[key] for key in before})[:-1])
+        if name is not None:
+            self._hash.update((b"," if before else b"") + canonical(name) + b":[")
+
+    def add(self, item: bytes) -> None:
+        """One more item of the list, in canonical text."""
+        self._hash.update(b"," + item if self._items else item)
+        self._items += 1
+
+    def hexdigest(self) -> str:
+        """The checksum, when all items are told."""
+        if self._name is not None:
+            self._hash.update(b"]")
+        self._hash.update((b"," if self._after else b"") + canonical(self._after)[1:])
+        return self._hash.hexdigest()
+
+
+def _crcs(document: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _crc(part) for name, part in _sections(document)}
+
+
+def _member(key: str, value: Any) -> str:
+    return f" {_plain(key)}: {_pretty(value, 1)}"
+
+
+def _text_of(text: str) -> bytes:
+    # Lone surrogates, which UTF-8 cannot hold, become JSON's own \uXXXX.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read(path: Path, *schemas: str) -> dict[str, Any]:
@@ -76,7 +160,7 @@ def read(path: Path, *schemas: str) -> dict[str, Any]:
         raise ChecksumError(
             str(path),
             _changed_section(document, seals["checksums"]),
-            "content does not match its checksum: the file was edited or damaged, record it again",
+            CHANGED,
         )
     return document
 
@@ -121,7 +205,9 @@ def parse_foreign(path: Path) -> Foreign:
         return Foreign(_decoded(text, path, strict=False))
     except FormatError:
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        if not (path.suffix.lower() in _LINES or (len(lines) > 1 and _is_object(lines[0][1]))):
+        if not (
+            name_of(path).suffix.lower() in _LINES or (len(lines) > 1 and _is_object(lines[0][1]))
+        ):
             raise
     values = [_decoded(line, path, strict=False, first=n) for n, line in lines]
     return Foreign(values, tuple(n for n, _ in lines))
@@ -139,7 +225,7 @@ def begins_with_schema(path: Path, prefix: str) -> bool:
 
 def _text(path: Path, encoding: str) -> str:
     try:
-        return read_regular(path, MAX_BYTES).decode(encoding)
+        return b"".join(read_parts(path, MAX_BYTES, MAX_BYTES)).decode(encoding)
     except OSError as error:
         raise FormatError(str(path), None, f"cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
@@ -149,13 +235,7 @@ def _text(path: Path, encoding: str) -> str:
 def _decoded(text: str, path: Path, *, strict: bool = True, first: int = 1) -> Any:
     """The value of a text that begins in line ``first`` of a file."""
     try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant if strict else lambda _: None,
-            parse_float=_finite_float if strict else float,
-            parse_int=_whole,
-            object_pairs_hook=refuse_repeats,
-        )
+        return json.loads(text, **_rules(strict=strict))
     except json.JSONDecodeError as error:
         line = first + error.lineno - 1
         raise FormatError(f"{path}:{line}", None, f"is not JSON: {error.msg}") from error
@@ -163,6 +243,20 @@ def _decoded(text: str, path: Path, *, strict: bool = True, first: int = 1) -> A
         raise FormatError(str(path), None, "is nested too deeply") from error
     except ValueError as error:
         raise FormatError(str(path), None, f"is not strict JSON: {error}") from error
+
+
+def decoder() -> json.JSONDecoder:
+    """Strict: no NaN, no infinities, no key twice in one object."""
+    return json.JSONDecoder(**_rules(strict=True))
+
+
+def _rules(*, strict: bool) -> dict[str, Any]:
+    return {
+        "parse_constant": _refuse_constant if strict else lambda _: None,
+        "parse_float": _finite_float if strict else float,
+        "parse_int": _whole,
+        "object_pairs_hook": refuse_repeats,
+    }
 
 
 def _is_object(line: str) -> bool:
@@ -206,7 +300,7 @@ def _crc(value: Any) -> str:
     return f"{zlib.crc32(canonical(value)):08x}"
 
 
-def _sections(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _sections(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The parts that have a checksum of their own, as (``prompts[3].free.token_ids``, value)."""
     for key, value in document.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

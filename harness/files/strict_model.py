@@ -68,12 +68,13 @@ FROM_LIST = BeforeValidator(_as_tuple)
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def validated(model: type[_M], document: dict[str, Any], path: Path) -> _M:
-    """A document as a model; the first misfit as a FormatError naming the field."""
+def validated(model: type[_M], document: Any, path: Path, within: str = "") -> _M:
+    """A document, or the part of one that ``within`` names, as a model; the first misfit as a
+    FormatError naming the field."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        field = "".join(parts).lstrip(".")
+        field = (within + "".join(parts)).lstrip(".")
         raise FormatError(str(path), field or None, first["msg"].lower()) from error

@@ -7,6 +7,7 @@ environment stay readable in a diff.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,12 +23,16 @@ from pydantic import (
 
 from harness.devices.base import Replay, Stop
 from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures, Seconds
+from harness.errors import FormatError
 from harness.files import jsonfile
-from harness.files.atomic import write_bytes
+from harness.files.atomic import write_parts
+from harness.files.gzipped import for_path
+from harness.files.jsonstream import fits_memory, read_items
 from harness.files.packing import pack, unpack
 from harness.files.strict_model import FROM_LIST, SparseModel, StrictModel, validated
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
+from harness.recording.shelf import Shelf
 from harness.statistics.masks import MASK_BYTES
 from harness.statistics.routes import Routes
 from harness.statistics.rows import (
@@ -53,6 +58,9 @@ SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA, ROUTED_SCHEMA)
 
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
+
+#: The field that a file is read and written by, item by item.
+_LIST = "prompts"
 
 #: Of one run.
 MOST_ROWS = 10_000_000
@@ -407,11 +415,17 @@ class Recording(StrictModel):
             for name, value in (update or {}).items()
             if name in _RECORDS and isinstance(value, Mapping)
         }
-        return super().model_copy(update={**(update or {}), **records}, deep=deep)
+        copied = super().model_copy(update={**(update or {}), **records}, deep=deep)
+        copied.__dict__.pop("_by_id", None)  # of the prompts before
+        return copied
+
+    @cached_property
+    def _by_id(self) -> dict[str, PromptRecord]:
+        return {prompt.id: prompt for prompt in self.prompts}
 
     def prompt(self, prompt_id: str) -> PromptRecord | None:
         """The prompt with that id, or None."""
-        return next((p for p in self.prompts if p.id == prompt_id), None)
+        return self._by_id.get(prompt_id)
 
     def piece(self, token_id: int) -> str:
         """The text of one token, for a reader; ``<id>`` where it is not kept."""
@@ -451,24 +465,78 @@ def margins_of(rows: RowStatistics) -> tuple[float | None, ...]:
 def save_recording(
     recording: Recording, path: Path, before: Callable[[bytes], None] | None = None
 ) -> None:
-    """Write atomically, sealed with checksums; errors of ``jsonfile.write``.
+    """Write atomically, sealed with checksums, and compressed where the name ends in ``.gz``;
+    errors of ``jsonfile.write``.
 
     Args:
         before: called with the file's bytes before it is there.
     """
-    document = recording.model_dump(mode="json", by_alias=True, exclude_none=False)
-    data = jsonfile.encoded(document)
+    parts = for_path(path, jsonfile.sealed_parts(_document(recording)))
     if before is not None:
+        data = b"".join(parts)
         before(data)
-    write_bytes(path, data)
+        parts = (data,)
+    write_parts(path, parts)
 
 
-def load_recording(path: str | Path) -> Recording:
-    """Read a recording and check it.
+def _document(recording: Recording) -> dict[str, Any]:
+    """What a file holds, its prompts one by one."""
+    names = [field.alias or name for name, field in Recording.model_fields.items()]
+    rest = recording.model_dump(mode="json", by_alias=True, exclude={_LIST})
+    dumped = (prompt.model_dump(mode="json", by_alias=True) for prompt in recording.prompts)
+    return {name: dumped if name == _LIST else rest[name] for name in names}
+
+
+def load_recording(path: str | Path, shelf: Shelf | None = None) -> Recording:
+    """Read a recording and check it, prompt by prompt; the rows of a large one stay on the
+    disk, but for the first (``harness.recording.shelf``).
+
+    Args:
+        shelf: shared with other recordings that are held at the same time.
 
     Raises:
         FormatError: if the file is unreadable or is not a recording of this schema.
         ChecksumError: if it was edited after it was written.
+        HarnessError: if the disk does not take the rows of a large one.
     """
-    path = Path(path)
-    return validated(Recording, jsonfile.read(path, *SCHEMAS), path)
+    path, shelf = Path(path), shelf or new_shelf()
+
+    def prompt(index: int, value: Any) -> PromptRecord:
+        return _shelved(validated(PromptRecord, value, path, f"{_LIST}[{index}]"), shelf)
+
+    try:
+        head, prompts = read_items(path, SCHEMAS, _LIST, prompt)
+        return validated(Recording, {**head, _LIST: prompts}, path)
+    except FormatError:
+        if not fits_memory(path):
+            raise
+        # Read as a whole it says better what is wrong.
+        return validated(Recording, jsonfile.read(path, *SCHEMAS), path)
+
+
+def new_shelf() -> Shelf:
+    """For the rows of recordings that are held at the same time."""
+    return Shelf()
+
+
+def _shelved(prompt: PromptRecord, shelf: Shelf) -> PromptRecord:
+    found = {"text": shelf.once(prompt.text), "id": shelf.once(prompt.id)}
+    ids = shelf.once(prompt.prompt_token_ids)
+    runs = {
+        name: None if run is None else _shelved_run(run, shelf)
+        for name, run in (("free", prompt.free), ("forced", prompt.forced))
+    }
+    return prompt.model_copy(update={**found, "prompt_token_ids": ids, **runs})
+
+
+def _shelved_run(run: Run, shelf: Shelf) -> Run:
+    gaps = shelf.numbers(run.timings.itl_s)
+    return run.model_copy(
+        update={
+            "token_ids": shelf.once(run.token_ids),
+            "text": shelf.once(run.text),
+            "margins": shelf.numbers(run.margins),
+            "timings": run.timings.model_copy(update={"itl_s": gaps}),
+            "rows": shelf.rows(run.rows),
+        }
+    )

@@ -18,6 +18,7 @@ from harness.errors import EmptyComparison, FormatError
 from harness.files import jsonfile
 from harness.recording.format import Recording, load_recording
 from harness.recording.plain_fields import Fields
+from harness.recording.shelf import Shelf
 from harness.suite.suite import Message
 
 #: What a file may look like, for error messages.
@@ -65,17 +66,17 @@ class PlainList:
         return FormatError(str(self.path), f"{entry.where}.{field}", problem)
 
 
-def load_either(path: Path) -> Recording | PlainList:
-    """A recording, or a plain list of another tool.
+def load_either(path: Path, shelf: Shelf | None = None) -> Recording | PlainList:
+    """A recording, or a plain list of another tool; ``shelf`` as of ``load_recording``.
 
     Raises:
         FormatError: if the file is neither; naming file, entry and field.
         EmptyComparison: if the list is empty.
     """
     if path.is_dir() or jsonfile.begins_with_schema(path, _HARNESS):
-        return load_recording(path)
+        return load_recording(path, shelf)
     found = load_plain(path)
-    return load_recording(path) if found is None else found
+    return load_recording(path, shelf) if found is None else found
 
 
 def load_plain(path: Path) -> PlainList | None:

@@ -13,7 +13,7 @@ from harness.alignment.table import check_table_path, write_table
 from harness.errors import UsageError
 from harness.files.outputs import check_outputs, refuse_inputs
 from harness.report.language import Language, language_of
-from harness.report.render import SUFFIXES, render
+from harness.report.render import SUFFIXES, kind_of, render
 from harness.report.step_summary import append_step_summary
 
 
@@ -51,7 +51,7 @@ class Outputs:
         """
         language_of(self.lang)
         for path in self.reports:
-            if path.suffix.lower() not in SUFFIXES:
+            if kind_of(path) not in SUFFIXES:
                 raise UsageError(f"--report {path}: the suffix must be .html, .md or .json")
         if self.table is not None:
             check_table_path(self.table)

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.alignment.result import Alignment, save_alignment
 from harness.errors import UsageError
 from harness.files.atomic import write_bytes
+from harness.files.gzipped import name_of
 from harness.report.html import to_html
 from harness.report.language import Language
 from harness.report.markdown import to_markdown
@@ -31,7 +32,7 @@ def render(alignments: Sequence[Alignment], path: Path, language: Language = "en
         HarnessError: if the file cannot be written.
     """
     check_report_path(path)
-    suffix = path.suffix.lower()
+    suffix = kind_of(path)
     if not alignments:
         raise UsageError(f"{path}: there is no alignment to report; name at least one")
     if suffix == ".html":
@@ -47,11 +48,17 @@ def render(alignments: Sequence[Alignment], path: Path, language: Language = "en
         save_alignment(alignments[0], path)
 
 
+def kind_of(path: Path) -> str:
+    """The suffix that tells the format: of ``a.json.gz`` that is ``.json``."""
+    plain = name_of(path)
+    return plain.suffix.lower() if plain.suffix.lower() == ".json" else path.suffix.lower()
+
+
 def check_report_path(path: Path) -> None:
     """See that there is a format of that suffix.
 
     Raises:
         UsageError: if it is not .html, .md or .json.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    if kind_of(path) not in SUFFIXES:
         raise UsageError(f"{path}: a report is .html, .md or .json; end its name in one of them")

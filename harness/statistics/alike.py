@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -53,34 +53,35 @@ def alike_groups(prompts: Sequence[Sequence[object]]) -> tuple[tuple[int, ...], 
             n = parent[n]
         return n
 
-    for a, b in zip(*np.nonzero(_alike(prompts)), strict=True):
-        parent[root(int(b))] = root(int(a))
+    for a, others in enumerate(_alike(prompts)):
+        for b in others:
+            parent[root(b)] = root(a)
     groups: dict[int, list[int]] = {}
     for n in range(len(prompts)):
         groups.setdefault(root(n), []).append(n)
     return tuple(sorted(map(tuple, groups.values())))
 
 
-def _alike(prompts: Sequence[Sequence[object]]) -> NDArray[np.bool_]:
-    """bool (p, p), above the diagonal: which two are much alike."""
+def _alike(prompts: Sequence[Sequence[object]]) -> Iterator[list[int]]:
+    """For each prompt, which later ones are much alike; memory is of one prompt beside all."""
     pairs = [set(pairwise(words)) for words in map(tuple, prompts)]
-    shared = _shared(pairs)
     sizes = np.array([len(found) for found in pairs], dtype=np.float64)
-    both = sizes[:, None] + sizes[None, :]
-    dice = np.divide(2.0 * shared, both, out=np.zeros_like(shared), where=both > 0)
-    # Of a long prompt that holds a short one as a whole, or repeats it.
-    held = np.minimum(sizes[:, None], sizes[None, :])
-    inside = np.divide(shared, held, out=np.zeros_like(shared), where=held > 0)
     long_enough = np.array([len(words) >= _FEWEST for words in prompts])
-    counted = long_enough[:, None] & long_enough[None, :]
-    alike = counted & ((dice >= ALIKE) | ((inside >= _HELD) & (held >= _FEWEST_PAIRS)))
     keys: dict[tuple[object, ...], int] = {}
     number = np.array([keys.setdefault(tuple(words), len(keys)) for words in prompts])
-    return np.asarray(np.triu(alike | (number[:, None] == number[None, :]), 1))
+    for n, shared in enumerate(_shared(pairs)):
+        both = sizes[n] + sizes
+        dice = np.divide(2.0 * shared, both, out=np.zeros_like(shared), where=both > 0)
+        # Of a long prompt that holds a short one as a whole, or repeats it.
+        held = np.minimum(sizes[n], sizes)
+        inside = np.divide(shared, held, out=np.zeros_like(shared), where=held > 0)
+        alike = (dice >= ALIKE) | ((inside >= _HELD) & (held >= _FEWEST_PAIRS))
+        alike = (alike & long_enough[n] & long_enough) | (number == number[n])
+        yield (np.flatnonzero(alike[n + 1 :]) + n + 1).tolist()
 
 
-def _shared(pairs: Sequence[set[tuple[object, object]]]) -> NDArray[np.float64]:
-    """float64 (p, p): how many pairs of words two prompts share.
+def _shared(pairs: Sequence[set[tuple[object, object]]]) -> Iterator[NDArray[np.float64]]:
+    """For each prompt, float64 (p,): how many pairs of words it shares with each.
 
     Not by a product of matrices: on a busy machine its threads wait for each other
     a hundred times longer than the sum takes.
@@ -91,7 +92,14 @@ def _shared(pairs: Sequence[set[tuple[object, object]]]) -> NDArray[np.float64]:
             holders.setdefault(pair, []).append(row)
     # Pairs that stand in the same prompts are counted together.
     together = Counter(tuple(rows) for rows in holders.values() if len(rows) > 1)
-    shared = np.zeros((len(pairs), len(pairs)))
+    del holders
+    held: list[list[tuple[NDArray[np.intp], int]]] = [[] for _ in pairs]
     for rows, count in together.items():
-        shared[np.ix_(rows, rows)] += count
-    return shared
+        index = np.array(rows)
+        for row in rows:
+            held[row].append((index, count))
+    for with_others in held:
+        shared = np.zeros(len(pairs))
+        for index, count in with_others:
+            shared[index] += count
+        yield shared

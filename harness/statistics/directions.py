@@ -4,10 +4,10 @@ fault points where its cause lies, also where it changes its sign."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 #: Rows count with at most so many times the error that is usual at their position, so
 #: that no row governs: single rows have a guard of their own.
@@ -62,7 +62,26 @@ def furthest(moment: NDArray[np.float64], white: NDArray[np.float64]) -> float:
     return math.sqrt(max(float(values[-1]), 0.0))
 
 
-def along_one(prompts: Sequence[NDArray[np.float64]], white: NDArray[np.float64]) -> float:
+class Later:
+    """An array that is made whenever it is asked for, with ``np.asarray``.
+
+    Args:
+        count: its length.
+    """
+
+    def __init__(self, count: int, make: Callable[[], NDArray[np.float64]]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.float64]:
+        return self._make()
+
+
+def along_one(prompts: Sequence[NDArray[np.float64] | Later], white: NDArray[np.float64]) -> float:
     """How many times as large as usual the error of these prompts is in the direction
     where it is most so, without the prompt that has the largest part in it, so that no
     prompt governs; 0 with fewer than two.
@@ -75,8 +94,8 @@ def along_one(prompts: Sequence[NDArray[np.float64]], white: NDArray[np.float64]
     if len(seen) < 2:
         return 0.0
     sizes = np.array([len(rows) for rows in seen])
-    moment = sum(map(outer_sum, seen), 0.0 * white) / sizes.sum()
+    moment = sum((outer_sum(np.asarray(rows)) for rows in seen), 0.0 * white) / sizes.sum()
     direction = white @ np.linalg.eigh(white.T @ moment @ white)[1][:, -1]
-    parts = np.array([float(np.sum((rows @ direction) ** 2)) for rows in seen])
+    parts = np.array([float(np.sum((np.asarray(rows) @ direction) ** 2)) for rows in seen])
     worst = int(np.argmax(parts))
     return math.sqrt((parts.sum() - parts[worst]) / (sizes.sum() - sizes[worst]))

@@ -6,7 +6,7 @@ All from sketches and top-20 lists, in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,16 +138,25 @@ def below_the_best(rows: RowStatistics, tokens: NDArray[np.int64], dtype: str) -
     return np.asarray((rows.nonfinite == 0) & (chosen < best) & ~finer)
 
 
-def shared_error(pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
+def shared_error(pairs: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
     """Correlation of two computations' errors over all prompts, -1 to 1; 0 where one has
     none.
 
     Args:
         pairs: of each prompt, the errors of both, float64 (n, d).
     """
-    both, mine, theirs = (
-        sum(float(np.sum(pair[i] * pair[j])) for pair in pairs) for i, j in ((0, 1), (0, 0), (1, 1))
-    )
+    return correlation(sum((products(one, other) for one, other in pairs), np.zeros(3)))
+
+
+def products(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of two errors in one prompt, float64 (n, d): their product, and each one's with itself;
+    float64 (3,), which may be added up over prompts."""
+    return np.array([np.sum(one * other), np.sum(one * one), np.sum(other * other)])
+
+
+def correlation(added: NDArray[np.float64]) -> float:
+    """Of errors whose :func:`products` were added up; 0 where one of them is 0."""
+    both, mine, theirs = map(float, added)
     size = math.sqrt(mine) * math.sqrt(theirs)
     return both / size if size > 0.0 else 0.0
 

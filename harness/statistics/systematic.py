@@ -12,6 +12,8 @@ from harness.statistics.rows import SKETCH_WIDTH
 
 #: Fewer prompts give no products to average.
 FEWEST_PROMPTS = 3
+#: Products that are held at once: all of them up to 2,048 prompts.
+_AT_ONCE = 1 << 22
 
 
 def systematic_share(
@@ -37,27 +39,42 @@ def systematic_share(
     prompts = len(counts)
     if prompts < FEWEST_PROMPTS or errors.sum() <= 0.0:
         return Estimate(None, prompts=prompts)
-    products = sums @ sums.T
-    pairs, weights = _off_diagonal(products), _off_diagonal(np.outer(counts, counts))
-    value = float(_share(pairs.sum(), weights.sum(), errors.sum(), counts.sum()))
+    own, pairs, total = _off_diagonal(sums)
+    # Exact: counts are whole numbers.
+    weights = counts * (counts.sum() - counts)
+    value = float(_share(total, weights.sum(), errors.sum(), counts.sum()))
     # Without prompt k both of its rows and columns go.
     left_out = _share(
-        pairs.sum() - 2.0 * pairs.sum(axis=1),
-        weights.sum() - 2.0 * weights.sum(axis=1),
+        total - 2.0 * pairs,
+        weights.sum() - 2.0 * weights,
         errors.sum() - errors,
         counts.sum() - counts,
     )
     scatter = jackknife_error(left_out)
     sketched = math.sqrt(2.0 / SKETCH_WIDTH) * max(value, 0.0)
     error = math.hypot(scatter, sketched)
-    freedom = freedom_of(np.diag(products))
+    freedom = freedom_of(own)
     if scatter > 0.0:
         freedom = freedom * (error / scatter) ** 4
     return Estimate(value, error, freedom, prompts=prompts)
 
 
-def _off_diagonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return matrix - np.diag(np.diag(matrix))
+def _off_diagonal(
+    sums: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of the products of all prompts: the diagonal, the sum of each row without it, and the
+    sum of these; a few rows at a time, where there are many prompts."""
+    count = len(sums)
+    step = max(1, _AT_ONCE // count)
+    own, rows, total = np.zeros(count), np.zeros(count), 0.0
+    for start in range(0, count, step):
+        products = sums[start : start + step] @ sums.T
+        at = np.arange(len(products))
+        own[start : start + step] = products[at, start + at]
+        products[at, start + at] = 0.0
+        rows[start : start + step] = products.sum(axis=1)
+        total += float(products.sum())
+    return own, rows, np.asarray(total)
 
 
 def _share(

@@ -150,3 +150,16 @@ def test_nothing_is_wider_than_the_window(visit: Visit, width: int, language: An
     page = visit(html, viewport={"width": width, "height": 900}).page
     page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_of_a_long_list_only_what_is_in_sight_is_laid_out(visit: Visit) -> None:
+    prompts = tuple(prompt(f"prompt-{n}", count=8) for n in range(2_000))
+    page = visit(to_html([alignment(prompts=prompts)])).page
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    found = session.send("Performance.getMetrics")["metrics"]
+    laid_out = next(m["value"] for m in found if m["name"] == "LayoutObjects")
+    assert 0 < laid_out < 20 * len(prompts)  # each row has more than 30
+    page.locator(".plist input[type=search], .search input").first.fill("prompt-1999")
+    assert page.locator(".plist li:not([hidden])").count() == 1
+    assert page.locator(".plist li:not([hidden]) .id").inner_text() == "prompt-1999"

@@ -169,7 +169,7 @@ def test_types_are_part_of_the_content(file: Path) -> None:
         jsonfile.read(edited(file, '"number": -0.1', '"number": "-0.1"'), SCHEMA)
 
 
-@pytest.mark.parametrize("place", ["os.replace", "os.fsync", "os.open", "pathlib.Path.write_bytes"])
+@pytest.mark.parametrize("place", ["os.replace", "os.fsync", "os.open", "pathlib.Path.open"])
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(
     file: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
