@@ -102,8 +102,10 @@ def main() -> None:
     rows = sum(len(r.prompt_token_ids) + len(r.forced_token_ids or ()) - 1 for r in asked)
     size = sum(file.stat().st_size for file in files) / 1e9
     print(f"{model.name}: {size:.1f} GB, {len(asked)} passes over {rows} tokens", flush=True)
-    forget(files)
     device = HfDevice("hf-cpu", model, dtype="float32", taken=Taken(streamed=True))
+    device.open()  # imports torch and the model's class, which is not timed
+    device.close()
+    forget(files)
     started = time.perf_counter()
     device.open()
     list(device.generate(asked))

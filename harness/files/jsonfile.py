@@ -104,7 +104,7 @@ class Seal:
 
     def __init__(self, plain: Mapping[str, Any], name: str | None = None) -> None:
         before = sorted(key for key in plain if name is None or key < name)
-        self._after = {key: plain[key] for key in sorted(plain) if key not in before}
+        self._after = {key: plain[key] for key in sorted(plain)[len(before) :]}
         self._name, self._items = name, 0
         self._hash = hashlib.sha256(canonical({key: plain[key] for key in before})[:-1])
         if name is not None:
