@@ -41,7 +41,9 @@ EXCHANGES: tuple[Exchange, ...] = get_args(Exchange)
 LayerChange = Literal["layer_skipped", "layer_doubled", "layers_exchanged"]
 LAYER_CHANGES: tuple[LayerChange, ...] = get_args(LayerChange)
 
-#: Norms with the weights of the same norm in the next layer, or in the one before.
+#: Norms with the weights of the same norm in the next layer, or in the one before. That is never
+#: small, so its score names an error which other causes tell, and tells none by itself: along so
+#: large a change a correct device's own rounding may be far from the arms'.
 Neighbour = Literal["norm_next", "norm_before"]
 NEIGHBOURS: tuple[Neighbour, ...] = get_args(Neighbour)
 

@@ -18,6 +18,9 @@ from harness.recording.format import PromptRecord, Recording
 from harness.statistics.rows import NO_TOKEN
 from harness.statistics.score import Metric, contrasts, metric_of
 
+#: A candidate that shares less of the arms' systematic rounding is computed in a higher precision
+#: somewhere, and may share none of it in some directions.
+HALF = 0.5
 #: Fewer prompts show no deviation between them.
 FEWEST_PROMPTS = 4
 #: So many differences of arms tell how the scores of rounding scatter; each is a pass.
@@ -123,6 +126,8 @@ class Errors:
             both = self._squared(index, whole) - sum(self._squared(index, a) for a in prompt.arms)
             common += both / (count * (count - 1))
         least = min(max(mine / common, 0.0), 1.0) if common > 0.0 else 1.0
+        # A mean: where it is small there are directions that share nothing.
+        least = 0.0 if least < HALF else least
         return tuple(dict.fromkeys((least, (1.0 + least) / 2.0, 1.0)))
 
     def _squared(self, prompt: int, error: NDArray[np.float64]) -> float:

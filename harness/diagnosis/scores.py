@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.diagnosis import Family, FamilyName
-from harness.devices.causes import EXCHANGES, LAYER_CHANGES, PARTS, SETTINGS, Cause
+from harness.devices.causes import EXCHANGES, LAYER_CHANGES, NEIGHBOURS, PARTS, SETTINGS, Cause
 from harness.devices.oracle import Answer, Gradients, Oracle
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.parts import Parts, PartTable
@@ -79,7 +79,7 @@ class Scores:
     @cached_property
     def families(self) -> tuple[Family, ...]:
         """What was looked at, the largest of each, and what chance stays below."""
-        of = [family_of(cause) for cause in self.causes]
+        of = ["" if cause.kind in NEIGHBOURS else family_of(cause) for cause in self.causes]
         found = []
         for name in FAMILIES:
             if name == "parts":
@@ -101,10 +101,14 @@ class Scores:
     @cached_property
     def beyond(self) -> NDArray[np.float64]:
         """float64 (H,), each ``|t|`` over what its family stays below: above 1 the cause is
-        surely there."""
+        surely there. The norms of neighbours tell nothing by themselves, see ``NEIGHBOURS``."""
         limits = {family.name: family.limit for family in self.families}
         of = np.array([limits[family_of(c)] for c in self.causes], np.float64)
-        return np.asarray(np.abs(self.t) / of)
+        found = np.asarray(np.abs(self.t) / of)
+        if not any(family.t > family.limit for family in self.families):
+            names_only = np.array([c.kind in NEIGHBOURS for c in self.causes], np.bool_)
+            found = np.where(names_only, np.minimum(found, 1.0), found)
+        return found
 
     def with_directions(
         self,

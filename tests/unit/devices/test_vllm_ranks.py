@@ -73,13 +73,13 @@ def test_other_executors_are_taken(executor: str) -> None:
 
 
 def test_cores_are_set_for_several_ranks_of_the_cpu_engine_alone() -> None:
-    variable = "VLLM_CPU_OMP_THREADS_BIND"
+    variable, before = "VLLM_CPU_OMP_THREADS_BIND", dict(os.environ)
     two = {"pipeline_parallel_size": "2"}
     assert _variables("vllm-cpu", two)[variable].count("|") == 1
     assert variable not in _variables("vllm-cpu", {})
     assert variable not in _variables("vllm-gpu", two)
     assert variable not in _variables("vllm-cpu", two | {"distributed_executor_backend": "ray"})
-    assert variable not in os.environ
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("resources", [{}, {"CPU": 64.0}, {"GPU": 1.0}])

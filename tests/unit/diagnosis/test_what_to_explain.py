@@ -45,11 +45,13 @@ def test_an_arm_as_the_candidate_has_the_error_of_an_arm() -> None:
 
 
 def test_how_much_of_the_arms_rounding_a_candidate_shares_is_seen_in_its_error() -> None:
-    """All of it in an arm; in a higher precision none, and then any part may be."""
+    """All of it in an arm; in a higher precision none, and then any part may be. Less than half
+    in the mean is none in some directions."""
     found = errors_of(CANDIDATE, BASELINE)
     for error, least in (
         (lambda p: 1.0 * p.rounding, 0.9),
-        (lambda p: 0.4 * p.rounding, 0.3),
+        (lambda p: 0.8 * p.rounding, 0.75),
+        (lambda p: 0.3 * p.rounding, 0.0),
         (lambda p: 0.0 * p.rounding, 0.0),
     ):
         mine = tuple(replace(p, arms=p.arms + 3.0 * shared(p)) for p in found.prompts)
