@@ -15,6 +15,8 @@ from pathlib import Path
 VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 #: Its value for a system that binds no threads.
 _NOT_BOUND = "nobind"
+#: Larger numbers than those of any processor are not listed.
+_MOST = 1 << 16
 _CPUS = Path("/sys/devices/system/cpu")
 
 
@@ -31,15 +33,32 @@ def binding(ranks: int, variables: Mapping[str, str], folder: Path = _CPUS) -> s
     """The value of VARIABLE for so many ranks on the cores that this process may use.
 
     Args:
-        variables: of the environment; no rank gets more cores than ``OMP_NUM_THREADS`` says.
+        variables: of the environment; no rank gets more cores than ``OMP_NUM_THREADS`` says, and
+            where VARIABLE lists cores of one rank, these are shared out.
         folder: where the system describes its processors.
     """
     if not hasattr(os, "sched_getaffinity"):
         return _NOT_BOUND
-    numbers = allowed()
+    numbers = listed(variables.get(VARIABLE, "")) or allowed()
     asked = variables.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     most = int(asked) if asked.isdecimal() and int(asked) else None
     return shared_out(described(numbers, folder), ranks, most)
+
+
+def listed(text: str) -> list[int]:
+    """The cores that a value of VARIABLE lists for one rank, as ``0-3,8``; none of another form."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            return []
+        found += range(int(first), min(int(last or first), _MOST) + 1)
+    return found
+
+
+def says_ranks(text: str) -> bool:
+    """Whether a value of VARIABLE is a user's own for several ranks, or none at all."""
+    return bool(text) and not listed(text)
 
 
 def allowed() -> Collection[int]:

@@ -62,12 +62,14 @@ class Ranks:
 def core_variables(ranks: Ranks, variables: Mapping[str, str]) -> dict[str, str]:
     """What tells vLLM's CPU engine the cores of each rank that it starts on this host.
 
-    Empty for a single rank, and with Ray, which starts ranks where it likes.
+    Empty for a single rank, with Ray, which starts ranks where it likes, and where the user says
+    the cores of each. Cores that the user lists for one rank are shared out.
 
     Args:
         variables: of the environment.
     """
-    if not ranks.several or ranks.by_ray:
+    own = cores.says_ranks(variables.get(cores.VARIABLE, ""))
+    if not ranks.several or ranks.by_ray or own:
         return {}
     return {cores.VARIABLE: cores.binding(ranks.workers * ranks.data, variables)}
 

@@ -282,8 +282,8 @@ def shown_arguments(process: ServerProcess) -> str:
 def _environment(mine: Mapping[str, str], ranks: Ranks) -> dict[str, str]:
     """The server's environment, without keys: on loopback it needs none."""
     secret = (*KEY_VARIABLES, "VLLM_API_KEY")
-    cores = core_variables(ranks, mine)
-    return {**_VARIABLES, **cores, **{k: v for k, v in mine.items() if k not in secret}}
+    own = {k: v for k, v in mine.items() if k not in secret}
+    return {**_VARIABLES, **own, **core_variables(ranks, mine)}
 
 
 def _require_vllm() -> None:

@@ -70,6 +70,8 @@ def import_vllm(name: str, asked: Mapping[str, str]) -> tuple[Any, Any]:
     """
     for key, value in {**SAFE, **_variables(name, asked)}.items():
         os.environ.setdefault(key, value)
+    if name == "vllm-cpu":
+        os.environ.update(core_variables(Ranks.of(asked), os.environ))
     torch = require("torch", f"the device {name}", install_command(name))
     vllm = require("vllm", f"the device {name}", install_command(name))
     if getattr(vllm, "__file__", None) is None:
@@ -83,7 +85,7 @@ def import_vllm(name: str, asked: Mapping[str, str]) -> tuple[Any, Any]:
 def _variables(name: str, asked: Mapping[str, str]) -> dict[str, str]:
     if name == "vllm-cpu":
         cache = {} if "kv_cache_memory_bytes" in asked else _CPU_VARIABLES
-        return _VARIABLES | cache | core_variables(Ranks.of(asked), os.environ)
+        return _VARIABLES | cache
     if name == "npu":
         # Several workers have processes of their own anyway, and then the engine's log,
         # which has the seconds of its start, is this process's.

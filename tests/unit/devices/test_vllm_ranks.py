@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from harness.devices.ranks import Ranks
+from harness.devices.ranks import Ranks, core_variables
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
-from harness.devices.vllm.load import _variables
 from harness.devices.vllm.ray import _variables as ray_variables
 from harness.devices.vllm.ray import check_places
 from harness.devices.vllm.refused import check_ranks
@@ -72,14 +69,19 @@ def test_other_executors_are_taken(executor: str) -> None:
     )
 
 
-def test_cores_are_set_for_several_ranks_of_the_cpu_engine_alone() -> None:
-    variable, before = "VLLM_CPU_OMP_THREADS_BIND", dict(os.environ)
-    two = {"pipeline_parallel_size": "2"}
-    assert _variables("vllm-cpu", two)[variable].count("|") == 1
-    assert variable not in _variables("vllm-cpu", {})
-    assert variable not in _variables("vllm-gpu", two)
-    assert variable not in _variables("vllm-cpu", two | {"distributed_executor_backend": "ray"})
-    assert dict(os.environ) == before
+@pytest.mark.parametrize("listed", [None, "0", "0-1"])
+def test_cores_are_set_for_several_ranks_of_the_cpu_engine_alone(listed: str | None) -> None:
+    """Also where cores are listed for one rank, as by a CI that pins its jobs."""
+    variable = "VLLM_CPU_OMP_THREADS_BIND"
+    mine = {} if listed is None else {variable: listed}
+    two = Ranks(pipeline=2)
+    assert core_variables(two, mine)[variable].count("|") == 1
+    if listed == "0":
+        assert core_variables(two, mine)[variable] == "0|0"
+    assert core_variables(Ranks(), mine) == {}
+    assert core_variables(Ranks(pipeline=2, executor="ray"), mine) == {}
+    assert core_variables(two, {variable: "0|0"}) == {}
+    assert core_variables(two, {variable: "nobind"}) == {}
 
 
 @pytest.mark.parametrize("resources", [{}, {"CPU": 64.0}, {"GPU": 1.0}])
