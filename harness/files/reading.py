@@ -78,10 +78,7 @@ def read_head(path: Path, most: int) -> bytes:
     Raises:
         OSError: if it cannot be read, or is not a regular file.
     """
-    handle = os.open(path, os.O_RDONLY | _FLAGS)
-    with os.fdopen(handle, "rb") as stream, _named(path):
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(22, "is not a regular file", str(path))
+    with _regular(path) as stream:
         head = stream.read(most)
         if not gzipped.is_gzipped(head):
             return head
@@ -94,11 +91,22 @@ def is_compressed(path: Path) -> bool:
     Raises:
         OSError: if it cannot be read, or is not a regular file.
     """
+    with _regular(path) as stream:
+        return gzipped.is_gzipped(stream.read(len(gzipped.MAGIC)))
+
+
+@contextmanager
+def _regular(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, opened without waiting; its errors say which file it is.
+
+    Raises:
+        OSError: if it cannot be read, or is not a regular file.
+    """
     handle = os.open(path, os.O_RDONLY | _FLAGS)
     with os.fdopen(handle, "rb") as stream, _named(path):
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(22, "is not a regular file", str(path))
-        return gzipped.is_gzipped(stream.read(len(gzipped.MAGIC)))
+        yield stream
 
 
 @contextmanager

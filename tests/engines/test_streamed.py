@@ -164,6 +164,16 @@ def test_weights_stored_wider_than_they_are_computed_with(tmp_path: Path) -> Non
     same(ran(model, **options), ran(model, taken=STREAM, **options))
 
 
+def test_weights_in_a_file_of_torch(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model = tiny("llama", tmp_path)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    same(ran(model, dtype="float32"), ran(model, dtype="float32", taken=STREAM))
+
+
 class Killed(Exception):
     pass
 
