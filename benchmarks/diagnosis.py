@@ -4,16 +4,18 @@
     python -m benchmarks.diagnosis --work build/catalogue --out build/diagnosis.jsonl
 
 For each recording, on 32 prompts of the suite: the largest |t| of each family and what chance
-stays below, the first causes, the rank of the true one, and in how many of 40 random subsets of
-8, 16 and 32 prompts a setting, module, head or rounding is told. Each takes about a minute on
-one core. A file that is there already is gone on with.
+stays below, whether it is told, the first causes, the rank of the true one, and in how many of 40
+random subsets of 8, 16 and 32 prompts a setting, module, head or rounding is told, which takes a
+cause whose size leaves out 0. Each takes one to three minutes on one core. A file that is there
+already is gone on with.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.run import POSITIONS, catalogue_baseline, shortened
-from harness.devices.causes import Cause
-from harness.devices.oracle import SensitiveDevice
+from harness.devices.causes import NEIGHBOURS, Cause
+from harness.devices.oracle import Oracle, SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.directions import direction_of, first_size
-from harness.diagnosis.errors import errors_of
-from harness.diagnosis.explain import standing_out
+from harness.diagnosis.errors import Errors, errors_of
+from harness.diagnosis.explain import DOUBTS, is_there, likeliest, sized, standing_out
 from harness.diagnosis.scores import Scores, scores_again, scores_of
 from harness.errors import UsageError
 from harness.process.progress import Silent
@@ -61,7 +63,7 @@ def ranked(scores: Scores) -> list[tuple[Cause, float]]:
     """All causes, and of each place its largest part, by t over the family's limit."""
     whole = zip(scores.causes, scores.t, scores.beyond, strict=True)
     found = [(cause, float(t), float(beyond)) for cause, t, beyond in whole]
-    limit = scores.limit("parts")
+    limit = scores.limits["parts"]
     for part, t in zip(scores.parts, scores.part_t, strict=True):
         worst = int(np.argmax(np.abs(t)))
         found.append(
@@ -84,21 +86,65 @@ def subset(scores: Scores, chosen: NDArray[np.intp]) -> Scores:
     )
 
 
-def line_of(name: str, scores: Scores) -> dict[str, Any]:
+@dataclass
+class Measurements:
+    """Directions of causes, which cost a pass for each prompt, and what they tell.
+
+    Attributes:
+        base: per prompt float64 (n, 64), the oracle's rows as they are.
+        known: those that were measured.
+    """
+
+    errors: Errors
+    oracle: Oracle
+    base: Sequence[NDArray[np.float64]]
+    known: _Directions
+
+    def tell(self, scores: Scores, chosen: NDArray[np.intp]) -> bool:
+        """Whether a cause is beyond its limit with a size that leaves out 0.
+
+        Args:
+            scores: of the chosen prompts.
+        """
+        some = self.errors.of_prompts(chosen.tolist())
+        for _ in range(DOUBTS):
+            if scores.farthest <= 1.0:
+                return False
+            doubted = []
+            for cause, t in likeliest(scores):
+                along = [self._direction(cause)[i] for i in chosen]
+                item = sized(some, cause, t, along, some.residual)
+                if item is None or not item.sure:
+                    doubted.append(cause)
+                elif is_there(item, scores) and cause.kind not in NEIGHBOURS:
+                    return True
+            scores = scores.doubting(doubted)
+        return False
+
+    def _direction(self, cause: Cause) -> list[NDArray[np.float64]]:
+        if cause not in self.known:
+            size = first_size(cause)
+            self.known[cause] = direction_of(self.errors, self.oracle, self.base, cause, size)
+        return self.known[cause]
+
+
+def line_of(
+    name: str, scores: Scores, told_of: Callable[[Scores, NDArray[np.intp]], bool]
+) -> dict[str, Any]:
     """One recording's figures."""
     random = np.random.default_rng(1)
     told = dict.fromkeys(SIZES, 0)
     for size in SIZES:
         for _ in range(SUBSETS):
             chosen = np.sort(random.permutation(scores.prompts)[:size])
-            told[size] += float(subset(scores, chosen).beyond.max()) > 1.0
+            told[size] += told_of(subset(scores, chosen), chosen)
     order = ranked(scores)
     kinds = next((k for begin, k in TRUE if name.startswith(begin)), ())
     rank = next((i + 1 for i, (c, _) in enumerate(order) if c.kind in kinds), None)
     return {
         "recording": name,
         "families": {f.name: [f.t, f.limit] for f in scores.families},
-        "told_now": any(f.t > f.limit for f in scores.families),
+        "told_now": told_of(scores, np.arange(scores.prompts)),
         "shares": scores.shares,
         "inflated": scores.inflated,
         "rank": rank,
@@ -154,7 +200,9 @@ def main() -> None:
             known: _Directions = {}
             for cause in standing_out(errors, oracle, scores, errors.residual, Silent()):
                 known[cause] = direction_of(errors, oracle, scores.base, cause, first_size(cause))
-            line = line_of(name, scores.with_directions(errors, known, errors.residual))
+            scores = scores.with_directions(errors, known, errors.residual)
+            measured = Measurements(errors, oracle, scores.base, {**settings, **known})
+            line = line_of(name, scores, measured.tell)
             with options.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(json.dumps(line)[:300], flush=True)

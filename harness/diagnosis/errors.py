@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +114,7 @@ class Errors:
             for i, p in enumerate(self.prompts)
         )
 
-    @property
+    @cached_property
     def shares(self) -> tuple[float, ...]:
         """How much of the arms' own systematic rounding the candidate may share: from what
         its product with their mean says, which is none of it in a higher precision, to all of

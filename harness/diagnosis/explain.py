@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.devices.causes import WHOLE, Cause
+from harness.devices.causes import NEIGHBOURS, WHOLE, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
@@ -27,6 +27,10 @@ NEAR = 0.85
 #: An error of so many times the arms' (squared) is gross: then mistakes that change everything
 #: are looked for, and a cause may be the only one.
 GROSS = 2.0
+#: What is told must have a size whose interval leaves out 0: rounding that is large in a few
+#: prompts makes a large t, but pulls them to different sizes. Where none of the likeliest has
+#: one, the next are measured, so many times.
+SURE, DOUBTS = 0.99, 3
 #: A cause whose t over its limit is below this share of the largest is not measured.
 WORTH = 0.5
 #: So many of the best are measured again where their size is.
@@ -58,6 +62,8 @@ class Measured:
     Attributes:
         t: Student's t of its score.
         size: in the cause's own unit.
+        sure: whether it leaves out 0 with ``SURE``, whatever the candidate shares of the arms'
+            rounding; always of a gross error, which is not rounding.
         direction: per prompt float64 (n, 64), over the size.
         information: float64 (p,), products of the direction with itself.
     """
@@ -65,6 +71,7 @@ class Measured:
     cause: Cause
     t: float
     size: Size
+    sure: bool
     direction: Sequence[NDArray[np.float64]]
     information: NDArray[np.float64]
 
@@ -96,7 +103,7 @@ def measured(
                 found.append(item)
 
     def rank(item: Measured) -> tuple[bool, float]:
-        return abs(item.t) > scores.limit(family_of(item.cause)), item.size.explained
+        return is_there(item, scores), item.size.explained
 
     found.sort(key=rank, reverse=True)
     with progress.stage("sizes", REFINED * REPEATS * len(errors)) as step:
@@ -105,6 +112,31 @@ def measured(
             if explains_all(found[index], errors):
                 break
     return sorted(found, key=rank, reverse=True)
+
+
+def surely(
+    errors: Errors,
+    oracle: Oracle,
+    scores: Scores,
+    residual: Sequence[NDArray[np.float64]],
+    known: Mapping[Cause, Sequence[NDArray[np.float64]]],
+    progress: Progress,
+) -> tuple[list[Measured], Scores]:
+    """``measured``, until one of them tells that it is there; nothing where none does. And the
+    scores, with what was doubted on the way."""
+    for _ in range(DOUBTS):
+        found = measured(errors, oracle, scores, residual, known, progress)
+        if any(is_there(item, scores) and item.cause.kind not in NEIGHBOURS for item in found):
+            return found, scores
+        scores = scores.doubting(item.cause for item in found if not item.sure)
+        if not found or scores.farthest <= 1.0:
+            break
+    return [], scores.doubting(scores.standing())
+
+
+def is_there(item: Measured, scores: Scores) -> bool:
+    """Whether a cause is beyond what chance does, and its size is sure."""
+    return item.sure and abs(item.t) > scores.limits[family_of(item.cause)]
 
 
 def explains_all(item: Measured, errors: Errors) -> bool:
@@ -132,11 +164,11 @@ def standing_out(
     shadow = float(scores.beyond.max(initial=0.0))
     for kind in ("row", "column"):
         best = max(_largest_parts(scores, kind), key=lambda each: abs(each[1]), default=None)
-        if best is None or abs(best[1]) / scores.limit("parts") < max(NEAR, shadow):
+        if best is None or abs(best[1]) / scores.limits["parts"] < max(NEAR, shadow):
             continue
         with progress.stage(f"weights of one {kind}", len(errors)) as step:
             weights = weights_of(best[0], errors, oracle, scores, residual, step)
-        if weights and abs(weights[0][1]) > scores.limit("weights"):
+        if weights and abs(weights[0][1]) > scores.limits["weights"]:
             found.append(weights[0][0])
     return list(dict.fromkeys(found))
 
@@ -156,13 +188,14 @@ def likeliest(scores: Scores) -> list[tuple[Cause, float]]:
     beyond chance, with their t.
 
     In the metric of rounding the variance of a score is the information of its direction, so
-    the squared t is how much a cause would explain.
+    the squared t is how much a cause would explain. What was doubted is not among them.
     """
-    beyond = scores.beyond
+    doubted = np.array([cause in scores.doubted for cause in scores.causes], np.bool_)
+    beyond = np.where(doubted, 0.0, scores.beyond)
     worth = WORTH * beyond.max(initial=0.0)
-    order = [int(i) for i in np.argsort(-beyond)[:MEASURED] if beyond[i] >= worth]
+    order = [int(i) for i in np.argsort(-beyond)[:MEASURED] if beyond[i] >= worth > 0.0]
     found = [(scores.causes[i], float(scores.t[i])) for i in order]
-    limit = scores.limit("parts")
+    limit = scores.limits["parts"]
     singles = [each for each in _largest_parts(scores) if abs(each[1]) > limit]
     singles.sort(key=lambda item: -abs(item[1]))
     return found + singles[:MEASURED_PARTS]
@@ -196,8 +229,13 @@ def sized(
     score = np.array([np.sum(w * e) for w, e in zip(weighed, residual, strict=True)])
     if not information.sum() > 0.0:
         return None
-    size = size_of(score, information, student_t(0.95, len(errors) - 1))
-    return Measured(cause, t, size, direction, information)
+    count = len(errors) - 1
+    size = size_of(score, information, student_t(0.95, count))
+    theirs = [np.sum(w * p.rounding) for w, p in zip(weighed, errors.prompts, strict=True)]
+    each = [score + (1.0 - share) * np.array(theirs) for share in errors.shares]
+    sizes = [size_of(one, information, student_t(SURE, count)) for one in each]
+    sure = is_gross(errors) or all(one.low > 0.0 or one.high < 0.0 for one in sizes)
+    return Measured(cause, t, size, sure, direction, information)
 
 
 def _refined(

@@ -19,8 +19,8 @@ from harness.diagnosis.explain import (
     Measured,
     alike,
     explains_all,
-    measured,
     standing_out,
+    surely,
 )
 from harness.diagnosis.gross import exchanges, seen
 from harness.diagnosis.kept import Kept, load, save
@@ -65,11 +65,14 @@ def diagnose(
     scores = scores.with_directions(errors, new, residual)
     first = scores = replace(scores, tried=tried.count - len(tried.found))
     known |= new
-    left: float | None = _farthest(scores)
+    left: float | None = scores.farthest
     named: list[tuple[Measured, list[Measured]]] = []
     while len(named) < EXPLANATIONS and left is not None and left > 1.0:
-        found = measured(errors, oracle, scores, residual, known, progress)
+        found, scores = surely(errors, oracle, scores, residual, known, progress)
+        if not named:
+            first = scores
         if not found:
+            left = scores.farthest
             break
         best = found[0]
         named.append((best, found[1:]))
@@ -87,7 +90,7 @@ def diagnose(
         new = _directions(errors, oracle, scores, [c for c in more if c not in known], progress)
         scores = scores.with_directions(errors, new, residual)
         known |= new
-        left = _farthest(scores)
+        left = scores.farthest
     return _diagnosis(errors, oracle, first, named, left)
 
 
@@ -146,11 +149,6 @@ def _directions(
             size = first_size(cause)
             found[cause] = direction_of(errors, oracle, scores.base, cause, size, step)
     return found
-
-
-def _farthest(scores: Scores) -> float:
-    """How far the largest ``|t|`` is beyond its family's limit: above 1 it is surely there."""
-    return max(family.t / family.limit for family in scores.families)
 
 
 def _diagnosis(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,6 +37,7 @@ class Scores:
         shares: see ``Errors``.
         weights: how many single weights there are.
         tried: exchanges and changes of layers that were looked at and explain nothing.
+        doubted: causes whose size was measured and may be 0; their t is within its limit here.
     """
 
     causes: tuple[Cause, ...]
@@ -49,6 +50,7 @@ class Scores:
     shares: tuple[float, ...]
     weights: int = 0
     tried: int = 0
+    doubted: frozenset[Cause] = frozenset()
 
     @property
     def prompts(self) -> int:
@@ -69,12 +71,38 @@ class Scores:
     def t(self) -> NDArray[np.float64]:
         """float64 (H,), nearest to 0 over ``shares``."""
         whole = self.candidate + self.rounding
-        return least_t(whole, self.rounding, self.null, self.shares, self.inflated)
+        found = least_t(whole, self.rounding, self.null, self.shares, self.inflated)
+        for index, cause in enumerate(self.causes if self.doubted else ()):
+            if cause in self.doubted:
+                found[index] = _within(found[index], self.limits[family_of(cause)])
+        return found
 
     @cached_property
     def part_t(self) -> tuple[NDArray[np.float64], ...]:
         """t of the parts, place by place."""
-        return tuple(part.t(self.shares, self.inflated) for part in self.parts)
+        found = tuple(part.t(self.shares, self.inflated) for part in self.parts)
+        for part, t in zip(self.parts, found, strict=True):
+            for cause in self.doubted:
+                if (cause.kind, cause.place) == (part.kind, part.place):
+                    t[cause.index] = _within(t[cause.index], self.limits["parts"])
+        return found
+
+    @cached_property
+    def hypotheses(self) -> Mapping[FamilyName, int]:
+        """How many were looked at. Norms of neighbours, which tell nothing, do not count."""
+        of = [family_of(cause) for cause in self.causes if cause.kind not in NEIGHBOURS]
+        return {
+            "settings": of.count("settings") + self.tried,
+            "causes": of.count("causes"),
+            "parts": sum(part.rounding.shape[1] for part in self.parts),
+            "weights": self.weights,
+        }
+
+    @cached_property
+    def limits(self) -> Mapping[FamilyName, float]:
+        """What the largest ``|t|`` of each family stays below by chance."""
+        each, units = ERROR / len(FAMILIES), self.null.units
+        return {name: chance_limit(self.hypotheses[name], each, units) for name in FAMILIES}
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
@@ -82,30 +110,37 @@ class Scores:
         of = ["" if cause.kind in NEIGHBOURS else family_of(cause) for cause in self.causes]
         found = []
         for name in FAMILIES:
-            if name == "parts":
-                count = sum(t.size for t in self.part_t)
-                largest = max((float(np.abs(t).max(initial=0.0)) for t in self.part_t), default=0.0)
-            else:
-                mine = np.array([each == name for each in of], np.bool_)
-                count = self.weights if name == "weights" else int(mine.sum())
-                count += self.tried if name == "settings" else 0
-                largest = float(np.abs(self.t[mine]).max(initial=0.0))
-            limit = chance_limit(count, ERROR / len(FAMILIES), self.null.units)
+            mine = np.array([each == name for each in of], np.bool_)
+            looked_at = self.part_t if name == "parts" else (self.t[mine],)
+            largest = max((float(np.abs(t).max(initial=0.0)) for t in looked_at), default=0.0)
+            count, limit = self.hypotheses[name], self.limits[name]
             found.append(Family(name=name, hypotheses=count, t=largest, limit=limit))
         return tuple(found)
 
-    def limit(self, name: FamilyName) -> float:
-        """What the largest ``|t|`` of a family stays below by chance."""
-        return next(family.limit for family in self.families if family.name == name)
+    @property
+    def farthest(self) -> float:
+        """The largest ``|t|`` over what its family stays below: above 1 something is there."""
+        return max(family.t / family.limit for family in self.families)
+
+    def standing(self) -> list[Cause]:
+        """Every cause and single part whose ``|t|`` is beyond its family's limit."""
+        found = [cause for cause, x in zip(self.causes, self.beyond, strict=True) if x > 1.0]
+        for part, t in zip(self.parts, self.part_t, strict=True):
+            far = np.flatnonzero(np.abs(t) > self.limits["parts"])
+            found += [Cause(part.kind, part.place, int(index)) for index in far]
+        return found
+
+    def doubting(self, causes: Iterable[Cause]) -> Scores:
+        """The same, but that these causes tell nothing."""
+        return replace(self, doubted=self.doubted | frozenset(causes))
 
     @cached_property
     def beyond(self) -> NDArray[np.float64]:
         """float64 (H,), each ``|t|`` over what its family stays below: above 1 the cause is
         surely there. The norms of neighbours tell nothing by themselves, see ``NEIGHBOURS``."""
-        limits = {family.name: family.limit for family in self.families}
-        of = np.array([limits[family_of(c)] for c in self.causes], np.float64)
+        of = np.array([self.limits[family_of(c)] for c in self.causes], np.float64)
         found = np.asarray(np.abs(self.t) / of)
-        if not any(family.t > family.limit for family in self.families):
+        if self.farthest <= 1.0:
             names_only = np.array([c.kind in NEIGHBOURS for c in self.causes], np.bool_)
             found = np.where(names_only, np.minimum(found, 1.0), found)
         return found
@@ -285,8 +320,13 @@ def scores_again(
         rounding=first.rounding[:, : len(causes)],
         contrasts=first.contrasts[:, : len(causes)],
         shares=errors.shares,
+        doubted=frozenset(),
         parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
     )
+
+
+def _within(t: float, limit: float) -> float:
+    return min(max(t, -limit), limit)
 
 
 def _nothing(found: Gradients) -> Gradients:

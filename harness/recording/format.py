@@ -523,13 +523,18 @@ def _shelved(prompt: PromptRecord, shelf: Shelf) -> PromptRecord:
     found = {"text": shelf.once(prompt.text), "id": shelf.once(prompt.id)}
     ids = shelf.once(prompt.prompt_token_ids)
     runs = {
-        name: None if run is None else _shelved_run(run, shelf)
+        name: None if run is None else shelved_run(run, shelf)
         for name, run in (("free", prompt.free), ("forced", prompt.forced))
     }
     return prompt.model_copy(update={**found, "prompt_token_ids": ids, **runs})
 
 
-def _shelved_run(run: Run, shelf: Shelf) -> Run:
+def shelved_run(run: Run, shelf: Shelf) -> Run:
+    """The same run, with its rows on the shelf.
+
+    Raises:
+        HarnessError: if the disk does not take them.
+    """
     gaps = shelf.numbers(run.timings.itl_s)
     return run.model_copy(
         update={

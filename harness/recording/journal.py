@@ -26,7 +26,8 @@ from harness.files import jsonfile
 from harness.files.atomic import make_folder, mode_of
 from harness.files.locks import lock
 from harness.files.own import is_sealed, seal
-from harness.recording.format import Run
+from harness.recording.format import Run, new_shelf, shelved_run
+from harness.recording.shelf import Shelf
 
 #: How a journal begins, today's and those of before; and one that was cut off in its first line.
 _BEGINS = re.compile(rb'[0-9a-f]{16,32} \{"key".')
@@ -40,13 +41,22 @@ class Journal:
 
     A journal with another ``key`` is started afresh. ``found``
     counts the runs taken over.
+
+    Args:
+        shelf: takes their rows.
     """
 
-    def __init__(self, out: Path | None = None, key: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        out: Path | None = None,
+        key: dict[str, Any] | None = None,
+        shelf: Shelf | None = None,
+    ) -> None:
         self._path = None if out is None else out.with_name(out.name + ".partial")
         self._mode = 0o666 if out is None else mode_of(out)
         self._key = "" if key is None else key_digest(key)
         self._seal = b""
+        self._shelf = shelf or new_shelf()
         self._runs: dict[tuple[str, str], Run] = {}
         self._stream: BinaryIO | None = None
 
@@ -125,7 +135,8 @@ class Journal:
                 break
             try:
                 if good:
-                    self._runs[entry["kind"], entry["prompt"]] = Run.model_validate(entry["run"])
+                    run = shelved_run(Run.model_validate(entry["run"]), self._shelf)
+                    self._runs[entry["kind"], entry["prompt"]] = run
             except (KeyError, TypeError, ValidationError):
                 break
             self._seal = line.partition(b" ")[0]

@@ -35,8 +35,10 @@ from harness.recording.format import (
     SuiteFacts,
     load_recording,
     margins_of,
+    new_shelf,
     save_recording,
     schema_for,
+    shelved_run,
 )
 from harness.recording.journal import Journal, key_digest
 from harness.recording.repeats import repeat_of
@@ -165,6 +167,8 @@ class _Making:
         self.twice = twice
         generation = suite.generation
         self.settings = subject.settings(generation.max_new_tokens, generation.ignore_eos)
+        # Of a long suite, rows stand on the disk until the recording is written.
+        self.shelf = new_shelf()
         self.logits: dict[str, NDArray[np.float32]] = {}
 
     def run(
@@ -173,7 +177,8 @@ class _Making:
         if self.options.context is not None:
             for prompt in self.prompts:
                 self._context_of(prompt)  # refuse a context of other prompts before the work starts
-        journal = Journal(out, self._key()) if out and not self.options.full_logits else Journal()
+        kept = out is not None and not self.options.full_logits
+        journal = Journal(out, self._key(), self.shelf) if kept else Journal()
         if out is not None and isinstance(self.device, LayeredDevice):
             self.device.resume_in(_layers_of(out), key_digest(self._key()))
         with journal:
@@ -282,7 +287,7 @@ class _Making:
                     watched.beat()
                     run = self._as_run(done, replay)
                     journal.add(kind, done.prompt_id, run)
-                    runs[done.prompt_id] = run
+                    runs[done.prompt_id] = shelved_run(run, self.shelf)
                     if done.logits is not None and kind != "repeat":
                         self.logits[f"{done.prompt_id}/{kind}"] = done.logits
         missing = [r.prompt_id for r in requests if r.prompt_id not in runs]

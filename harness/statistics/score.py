@@ -112,6 +112,26 @@ class Null:
         """The variance of a candidate's scores less ``share`` of the arms' mean."""
         return self.variance * (1.0 + share**2 / self.arms)
 
+    def variances(
+        self, rounding: NDArray[np.float64], shares: Sequence[float]
+    ) -> tuple[NDArray[np.float64], ...]:
+        """``of_candidate`` for each share, and what it has of its own.
+
+        A candidate whose systematic rounding correlates with the arms' by s has 1 - s² of its
+        square elsewhere, with a sign that nobody knows. That matters in directions in which the
+        arms round alike and far, as of activations that are large in all of them. s is the
+        smallest share; one that may share nothing is of a higher precision, and has no such
+        rounding.
+
+        Args:
+            rounding: float64 (p, H), scores of the arms' mean, of which ``variance`` makes a part.
+        """
+        least = min(shares)
+        own = 1.0 - least**2 if least > 0.0 else 0.0
+        systematic = np.sum(rounding**2, axis=0) - self.variance / self.arms
+        wider = own * np.maximum(systematic, 0.0)
+        return tuple(self.of_candidate(share) + wider for share in shares)
+
 
 def inflation(scores: NDArray[np.float64], variance: NDArray[np.float64]) -> float:
     """How many times as much as rounding's a candidate's scores scatter, in the middle of all
@@ -149,7 +169,9 @@ def inflations(
     shares: Sequence[float],
 ) -> tuple[float, ...]:
     """``inflation`` of the candidate less each share of the arms' mean."""
-    return tuple(inflation(candidate - s * rounding, null.of_candidate(s)) for s in shares)
+    variances = null.variances(rounding, shares)
+    each = zip(shares, variances, strict=True)
+    return tuple(inflation(candidate - s * rounding, variance) for s, variance in each)
 
 
 def least_t(
@@ -170,8 +192,10 @@ def least_t(
     """
     found = np.stack(
         [
-            t_values(candidate - share * rounding, null.of_candidate(share) * times)
-            for share, times in zip(shares, inflated, strict=True)
+            t_values(candidate - share * rounding, variance * times)
+            for share, variance, times in zip(
+                shares, null.variances(rounding, shares), inflated, strict=True
+            )
         ]
     )
     one_sign = np.all(found > 0.0, axis=0) | np.all(found < 0.0, axis=0)

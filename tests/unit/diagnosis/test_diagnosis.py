@@ -166,6 +166,44 @@ def test_an_effect_within_the_margin_is_slight() -> None:
     assert (found.finding == "SLIGHT") == (found.effect <= found.margin)
 
 
+@pytest.mark.parametrize("cause", [BASE, LAYERS[7], ROWS[13]], ids=str)
+@pytest.mark.parametrize("times", [1.0, -2.0])
+def test_what_pulls_a_few_prompts_and_not_the_others_is_not_told(
+    cause: Cause, times: float
+) -> None:
+    """Rounding that is large in some prompts: its t is beyond chance, its size may be 0."""
+    random = np.random.default_rng(14)
+    along = directions(random, CAUSES, PROMPTS)
+    few = {cause: along[cause] * np.isin(np.arange(PROMPTS), (1, 6, 11, 16))[:, None, None]}
+    found = diagnose(
+        errors(random, PROMPTS, {cause: times}, few), LinearOracle(along, (BASE,)), quiet()
+    )
+    assert found.finding == "NOTHING"
+    assert found.explanations == ()
+    # It is at its limit and not beyond, where the gate says that there is nothing.
+    assert found.first.t == pytest.approx(found.first.limit)
+    assert found.left == pytest.approx(1.0)
+
+
+def test_what_only_some_prompts_can_show_is_told_by_these() -> None:
+    """A token id that eight prompts have: the others say nothing of its size."""
+    random = np.random.default_rng(15)
+    along = directions(random, CAUSES, PROMPTS)
+    there = np.isin(np.arange(PROMPTS), (0, 1, 5, 6, 11, 15, 16, 20))
+    along[ROWS[13]] = along[ROWS[13]] * there[:, None, None]
+    given = errors(random, PROMPTS, {ROWS[13]: 0.8}, along)
+    assert named(diagnose(given, LinearOracle(along, (BASE,)), quiet())) == [ROWS[13]]
+
+
+def test_a_gross_error_is_told_though_prompts_differ() -> None:
+    random = np.random.default_rng(16)
+    along = directions(random, CAUSES, PROMPTS)
+    sizes = np.where(np.arange(PROMPTS) % 4 == 1, 9.0, 0.0)
+    uneven = {LAYERS[7]: along[LAYERS[7]] * sizes[:, None, None]}
+    given = errors(random, PROMPTS, {LAYERS[7]: 1.0}, uneven)
+    assert named(diagnose(given, LinearOracle(along, (BASE,)), quiet()))[0] == LAYERS[7]
+
+
 def test_the_depth_shows_where_the_cause_is() -> None:
     found, _ = world(7, {LAYERS[7]: 0.3})
     assert max(found.layers, key=lambda each: each.t).layer == 7

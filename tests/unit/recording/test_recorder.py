@@ -19,9 +19,12 @@ from harness.errors import DeviceError, HarnessError, UsageError
 from harness.model.settings import GenerationSettings
 from harness.model.subject import Subject
 from harness.process.progress import Progress
+from harness.recording import recorder
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
 from harness.recording.recorder import Options, record
+from harness.recording.shelf import Shelf
+from harness.statistics.lazy_rows import LazyRows
 from harness.suite.suite import Suite
 
 SUITE = fake_suite(prompts=4, tokens=5)
@@ -218,6 +221,26 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path, survived: 
     assert len(done) == 4 + sum(p.forced is not None for p in whole.prompts) - survived
     assert without_clock(load_recording(out)) == without_clock(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.json", "whole.json"]
+
+
+@pytest.mark.parametrize("survived", [0, 3])
+def test_rows_of_a_long_suite_stand_on_the_disk_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    """No row stays in memory, and the file is the same; after a kill too."""
+    options = Options(repeats=2)
+    expected = quiet(tmp_path / "in-memory.json", FakeDevice(), options)
+    monkeypatch.setattr(recorder, "new_shelf", lambda: Shelf(0))
+    out = tmp_path / "a.json"
+    if survived:
+        with pytest.raises(DeviceError):
+            quiet(out, Spy(fail_after=survived), options)
+    device = Spy()
+    made = quiet(out, device, options)
+    assert len(device.asked) == 4 - survived + 2
+    assert all(isinstance(run.rows, LazyRows) for run in made.runs)
+    assert without_clock(made) == without_clock(expected)
+    assert without_clock(load_recording(out)) == without_clock(expected)
 
 
 def test_a_journal_of_another_device_is_not_continued(tmp_path: Path) -> None:

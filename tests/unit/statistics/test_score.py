@@ -151,6 +151,41 @@ def test_what_rounding_shares_is_no_effect() -> None:
     assert least_t(between, rounding, null, shares, inflated)[0] == 0.0
 
 
+def test_what_a_candidate_does_not_share_has_a_sign_of_its_own() -> None:
+    """The arms round alike, and in some directions ten times as far as they differ; a candidate
+    of the same precision correlates with that by 0.8 and 0.95."""
+    random = np.random.default_rng(6)
+    far = np.where(np.arange(60) < 12, 10.0, 0.3)
+    runs = 300
+    for share in (0.8, 0.95):
+        beyond = unaware = 0
+        for _ in range(runs):
+            systematic = far * random.normal(size=(PROMPTS, 60))
+            own = far * random.normal(size=(PROMPTS, 60))
+            arms_ = systematic + random.normal(size=(4, PROMPTS, 60))
+            null, mean = Null.of(contrasts(arms_, 2).reshape(-1, 60), 4, 2), arms_.mean(axis=0)
+            mine = share * systematic + math.sqrt(1.0 - share**2) * own
+            mine = mine + random.normal(size=(PROMPTS, 60))
+            limit = chance_limit(60, 0.05, null.units)
+            t = least_t(mine, mean, null, (share,), inflations(mine, mean, null, (share,)))
+            beyond += float(np.abs(t).max()) > limit
+            plain = t_values(mine - share * mean, null.of_candidate(share))
+            unaware += float(np.abs(plain).max()) > limit
+        assert beyond / runs <= 0.05 + 2.0 * math.sqrt(0.05 / runs)
+        assert unaware / runs > 0.5
+
+
+def test_one_that_shares_all_or_nothing_has_nothing_of_its_own() -> None:
+    null, mean = Null(np.array([4.0, 4.0]), 4, 8), np.array([[9.0, 0.0], [-9.0, 0.5]])
+    for shares in ((1.0,), (0.0, 0.5, 1.0)):
+        given = [float(v[0]) for v in null.variances(mean, shares)]
+        assert given == [float(null.of_candidate(share)[0]) for share in shares]
+    wider, plain = null.variances(mean, (0.6, 1.0))[0] - null.of_candidate(0.6)
+    # 1 - 0.6² of 162, less the quarter of the variance that is in the mean by chance.
+    assert wider == pytest.approx(0.64 * (162.0 - 1.0))
+    assert plain == 0.0
+
+
 def test_rows_weigh_by_their_noise() -> None:
     scales = np.array([1.0, 2.0, 4.0])
     metric = metric_of(arms(np.random.default_rng(5), scales))
