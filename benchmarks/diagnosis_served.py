@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.run import POSITIONS, catalogue_baseline, shortened
-from benchmarks.diagnosis import PROMPTS, line_of
+from benchmarks.diagnosis import PROMPTS, Measurements, line_of
 from harness.alignment.prompts import followed
 from harness.baseline.baseline import Baseline
 from harness.devices.causes import Cause
@@ -321,7 +321,9 @@ def lines(oracle: Any, found: Mapping[str, Errors], *, weights: bool) -> Any:
         for cause in out:
             size = first_size(cause)
             known[cause] = direction_of(errors, oracle, scores.base, cause, size)
-        line = line_of(name, scores.with_directions(errors, known, residual))
+        scores = scores.with_directions(errors, known, residual)
+        measured = Measurements(errors, oracle, scores.base, {**settings, **known})
+        line = line_of(name, scores, measured.tell)
         told = {size: share for size, share in line["told"].items() if int(size) <= len(errors)}
         yield line | {
             "told": told,
