@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.catalogue.run import POSITIONS, catalogue_baseline, shortened
-from harness.devices.causes import NEIGHBOURS, Cause
+from harness.devices.causes import Cause
 from harness.devices.oracle import Oracle, SensitiveDevice
 from harness.devices.registry import open_target
 from harness.devices.spec import DeviceSpec
@@ -116,7 +116,7 @@ class Measurements:
                 item = sized(some, cause, t, along, some.residual)
                 if item is None or not item.sure:
                     doubted.append(cause)
-                elif is_there(item, scores) and cause.kind not in NEIGHBOURS:
+                elif is_there(item, scores):
                     return True
             scores = scores.doubting(doubted)
         return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.devices.causes import NEIGHBOURS, WHOLE, Cause
+from harness.devices.causes import WHOLE, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
@@ -126,7 +126,7 @@ def surely(
     scores, with what was doubted on the way."""
     for _ in range(DOUBTS):
         found = measured(errors, oracle, scores, residual, known, progress)
-        if any(is_there(item, scores) and item.cause.kind not in NEIGHBOURS for item in found):
+        if any(is_there(item, scores) for item in found):
             return found, scores
         scores = scores.doubting(item.cause for item in found if not item.sure)
         if not found or scores.farthest <= 1.0:
