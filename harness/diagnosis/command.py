@@ -25,6 +25,7 @@ from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.recording.recorder import opened
+from harness.statistics.rows import SKETCH_WIDTH
 
 #: So many fields are named of another checkpoint.
 _NAMED = 4
@@ -47,7 +48,7 @@ def diagnosis_of(
     target, going = _target(errors, baseline, spec, progress)
     keep = kept_file(cache_folder(), errors, _facts(baseline, target))
     beside = _stored(baseline, errors, keep.stem, progress)
-    with _asked(target, going, progress, errors.chosen) as oracle:
+    with _asked(target, going, progress, errors.chosen, errors.buckets) as oracle:
         return diagnose(errors, oracle, progress, keep, beside)
 
 
@@ -71,7 +72,7 @@ def store_arms(baseline: Baseline, spec: DeviceSpec, progress: Progress) -> Path
     errors = errors_of(baseline.reference, baseline)
     target, going = _target(errors, baseline, spec, progress)
     digest = kept_file(cache_folder(), errors, _facts(baseline, target)).stem
-    with _asked(target, going, progress) as oracle:
+    with _asked(target, going, progress, buckets=errors.buckets) as oracle:
         kept = arms_of(errors, oracle, progress)
     stored.write(baseline.folder / stored.NAME, kept, digest)
     return baseline.folder / stored.NAME
@@ -119,13 +120,17 @@ def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress)
 
 @contextmanager
 def _asked(
-    target: Target, going: Path, progress: Progress, chosen: ChosenIds | None = None
+    target: Target,
+    going: Path,
+    progress: Progress,
+    chosen: ChosenIds | None = None,
+    buckets: int = SKETCH_WIDTH,
 ) -> Iterator[Oracle]:
     """The open oracle; what it said is forgotten once all is done."""
     device = target.device
     with opened(device, progress):
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        oracle = Remembered(device.sensitivity(chosen), going, progress)
+        oracle = Remembered(device.sensitivity(chosen, buckets), going, progress)
         yield oracle
     oracle.forget()

@@ -40,7 +40,8 @@ from harness.recording.format import (
 )
 from harness.recording.journal import Journal, key_digest
 from harness.recording.repeats import repeat_of
-from harness.statistics.rows import concatenate
+from harness.statistics.detail import detail_of
+from harness.statistics.rows import NORMAL, Detail, concatenate
 from harness.suite.encode import (
     EncodedPrompt,
     encode_suite,
@@ -64,6 +65,7 @@ class Options:
         full_logits: also keep every row, in a safetensors file beside ``out``.
         prompt_ids: only these prompts; None for all.
         repeats: how many prompts to run twice, to see whether bits repeat.
+        detail: how much is kept of a whole row.
         shard: whether ``prompt_ids`` are one shard of a run: of it, those prompts are run twice
             that the whole run would run twice.
     """
@@ -74,6 +76,7 @@ class Options:
     prompt_ids: frozenset[str] | None = None
     repeats: int = 0
     shard: bool = False
+    detail: Detail = NORMAL
 
 
 @contextmanager
@@ -217,6 +220,8 @@ class _Making:
         wanted = self.options.replay
         if made.run.replay != wanted or made.prompt_token_ids != prompt.token_ids:
             return False
+        if detail_of(made.run.rows) not in (None, self.options.detail):
+            return False
         if self.options.context is None:
             return True
         context = self._context_of(prompt)
@@ -229,7 +234,10 @@ class _Making:
         head = self._recording_head()
         for volatile in ("created", "load"):
             head.pop(volatile)
-        return {**head, "replay": self.options.replay, "context": tokens}
+        detail = self.options.detail
+        # As before there were others, so that what was begun then is gone on with.
+        kept = {} if detail == NORMAL else {"listed": detail.listed, "buckets": detail.buckets}
+        return {**head, "replay": self.options.replay, "context": tokens, **kept}
 
     def _requests(self, replay: Replay, only: Iterable[str] | None = None) -> list[Request]:
         keep: Keep = "full" if self.options.full_logits else "statistics"
@@ -243,6 +251,7 @@ class _Making:
                 stop_token_ids=self.settings.stop_token_ids,
                 forced_token_ids=None if replay == "free" else self._context_of(p),
                 keep=keep,
+                detail=self.options.detail,
             )
             for p in self.prompts
             if wanted is None or p.id in wanted
