@@ -41,7 +41,8 @@ from harness.alignment.align import evidence_of
 from harness.alignment.judge import judge
 from harness.baseline.baseline import ORACLE, REFERENCE, Baseline
 from harness.baseline.controls import control_of
-from harness.baseline.detail import reduced_baseline, reduced_recording
+from harness.baseline.detail import JUDGED_BUCKETS, reduced_baseline, reduced_recording
+from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.baseline.make import LOWER_ISA
 from harness.devices.causes import Cause
 from harness.devices.oracle import SensitiveDevice
@@ -63,8 +64,11 @@ MODEL, PROMPTS = "smollm2", 32
 WIDEST = Detail(64, 1024)
 #: The layer that is broken where one is.
 LAYER = 15
-WIDTHS, LISTED = (8, 16, 32, 64, 256, 1024), (5, 10, 20, 64)
-SUBSETS, DRAWS = 40, 100
+DIAGNOSED = 16
+WIDTHS = (8, 16, 32, 64, 256, 1024)
+SUBSETS, FEW = 20, 8
+#: Where sketches are also rounded.
+ENCODED = (Detail(20, 16), Detail(20, 64))
 FAILING = ("DRIFT", "DIVERGENT")
 RESULTS = ROOT / "benchmarks" / "results"
 _Directions = dict[str, list[NDArray[np.float64]]]
@@ -183,28 +187,28 @@ def record_all(work: Path, alone: str | None) -> None:
 
 
 def measured_causes() -> list[Cause]:
-    """Every setting, and of some layers the modules, roundings and heads that may be broken:
-    the true causes among them."""
-    layer, _ = heads.chosen_heads(heads.result_of(MODEL))["median"]
-    found = [Cause("softmax_scale"), Cause("logit_scale")]
-    for each in (2, 7, layer, LAYER, 22, 28):
+    """The true causes, and others of their kinds: settings, modules, roundings, heads."""
+    layer, head = heads.chosen_heads(heads.result_of(MODEL))["median"]
+    true = ("rope_base", "softmax_scale", "norm_epsilon")
+    found = [*map(Cause, true), Cause("head", f"model.layers.{layer}.self_attn", head)]
+    for each in (LAYER, 7, 22):
         name = f"model.layers.{each}"
-        found += [Cause("mlp", f"{name}.mlp"), Cause("attention", f"{name}.self_attn")]
-        found += [Cause("softmax_scale", f"{name}.self_attn"), Cause("fp8", name)]
+        found += [Cause("mlp", f"{name}.mlp"), Cause("fp8", name)]
+        found += [Cause("attention", f"{name}.self_attn")]
+    found += [Cause("logit_scale"), Cause("kv_fp8"), Cause("rope_scale")]
     return [*found, *(Cause("head", f"model.layers.{layer}.self_attn", i) for i in range(9))]
 
 
 def directions(work: Path) -> None:
     """Measure what each cause adds to the oracle's rows, in 1,024 buckets."""
     baseline = baseline_of(work)
-    errors = errors_of(baseline.reference, baseline)
+    errors = shortest(errors_of(baseline.reference, baseline))
     target = open_target(DeviceSpec("hf-cpu", MODEL, "float32"), progress=Silent())
     with opened(target.device, Silent()):
         assert isinstance(target.device, SensitiveDevice)
         oracle = target.device.sensitivity(buckets=WIDEST.buckets)
-        causes = [*oracle.settings, *measured_causes()]
         base = [oracle.sketches(p.token_ids, len(p)) for p in errors.prompts]
-        for index, cause in enumerate(dict.fromkeys(causes)):
+        for index, cause in enumerate(dict.fromkeys(measured_causes())):
             file = work / f"direction-{index:03}.npz"
             if file.exists():
                 continue
@@ -213,6 +217,12 @@ def directions(work: Path) -> None:
             name = np.frombuffer(str(cause).encode(), np.uint8)
             np.savez(file, name=name, rows=np.concatenate(found).astype(np.float32))
             print(f"{cause}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def shortest(errors: Errors) -> Errors:
+    """The prompts that take least time, which the causes are measured on."""
+    order = np.argsort([len(p.token_ids) for p in errors.prompts], kind="stable")
+    return errors.of_prompts(np.sort(order[:DIAGNOSED]).tolist())
 
 
 def baseline_of(work: Path) -> Baseline:
@@ -290,35 +300,35 @@ def told(errors: Errors, known: _Directions, true: str) -> dict[str, Any]:
     return found
 
 
-def diagnosis_of(
-    mine: Recording, baseline: Baseline, known: _Directions, true: str
-) -> dict[str, Any]:
+def diagnosis_of(errors: Errors, known: _Directions, true: str) -> dict[str, Any]:
     """One candidate in one width: on all prompts, and how often on few of them."""
-    errors = errors_of(mine, baseline)
     found = told(errors, known, true)
     random = np.random.default_rng(1)
-    for size in (8, 16):
-        hits = 0
-        for _ in range(SUBSETS):
-            chosen = np.sort(random.permutation(len(errors))[:size]).tolist()
-            few = {name: [rows[i] for i in chosen] for name, rows in known.items()}
-            part = told(errors.of_prompts(chosen), few, true)
-            hits += part["true_over_limit" if true else "first_over_limit"] > 1.0
-        found[f"told_of_{size}"] = hits / SUBSETS
-    return found
+    hits = 0
+    for _ in range(SUBSETS):
+        chosen = np.sort(random.permutation(len(errors))[:FEW]).tolist()
+        few = {name: [rows[i] for i in chosen] for name, rows in known.items()}
+        part = told(errors.of_prompts(chosen), few, true)
+        hits += part["true_over_limit" if true else "first_over_limit"] > 1.0
+    return {**found, f"told_of_{FEW}": hits / SUBSETS}
 
 
-def judged(mine: Recording, baseline: Baseline) -> dict[str, Any]:
+def judged(mine: Recording, baseline: Baseline, floor: NoiseFloor) -> dict[str, Any]:
     """One candidate as the harness judges it, on all prompts and on subsets."""
-    evidence = evidence_of(mine, baseline)
+    evidence = evidence_of(mine, baseline, floor)
     whole = judge(evidence)
-    random, found = np.random.default_rng(1), {}
-    for size in (8, 16):
-        subsets = [np.sort(random.permutation(len(evidence))[:size]) for _ in range(DRAWS)]
-        verdicts = [judge(evidence.take(subset)).verdict for subset in subsets]
-        found[f"failed_of_{size}"] = float(np.mean([v in FAILING for v in verdicts]))
+    random = np.random.default_rng(1)
+    subsets = [np.sort(random.permutation(len(evidence))[:FEW]) for _ in range(SUBSETS)]
+    verdicts = [judge(evidence.take(subset)).verdict for subset in subsets]
     failed = [gate.name for gate in whole.gates if gate.status == "FAIL"]
-    return {"verdict": whole.verdict, "failed": failed, **found}
+    share = float(np.mean([verdict in FAILING for verdict in verdicts]))
+    top = next(gate for gate in whole.gates if gate.name == "top_k_error_ratio")
+    return {
+        "verdict": whole.verdict,
+        "failed": failed,
+        "top": [top.value, top.low, top.high],
+        f"failed_of_{FEW}": share,
+    }
 
 
 def ratio_of(mine: Recording, baseline: Baseline) -> list[float | None]:
@@ -350,14 +360,13 @@ def _rounded(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     return (even & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def encodings(mine: Recording, baseline: Baseline, width: int) -> dict[str, list[float | None]]:
-    """The error ratio where every sketch of that width is stored in a narrower float."""
-    detail, found = Detail(20, width), {}
+def encodings(mine: Recording, baseline: Baseline) -> dict[str, list[float | None]]:
+    """The error ratio where every sketch is stored in a narrower float."""
+    found = {}
     for kind in ("float32", "float16", "bfloat16"):
-        arms_there = reduced_baseline(baseline, detail)
-        assert arms_there.oracle is not None
-        coarse = Baseline(encoded(arms_there.reference, kind), encoded(arms_there.oracle, kind))
-        found[kind] = ratio_of(encoded(reduced_recording(mine, detail), kind), coarse)
+        assert baseline.oracle is not None
+        coarse = Baseline(encoded(baseline.reference, kind), encoded(baseline.oracle, kind))
+        found[kind] = ratio_of(encoded(mine, kind), coarse)
     return found
 
 
@@ -382,29 +391,35 @@ def size_of(recording: Recording) -> dict[str, float]:
 def measure(work: Path, out: Path) -> None:
     """Fold, judge and score; writes the figures."""
     baseline = baseline_of(work)
-    known = known_directions(work, [len(p.run.rows) for p in baseline.reference.prompts])
-    found: dict[str, Any] = {"sizes": {}, "recordings": {}}
-    details = [Detail(20, w) for w in WIDTHS] + [Detail(k, 64) for k in LISTED]
-    details += [Detail(k, w) for k in LISTED for w in (8, 16)]
-    for detail in dict.fromkeys(details):
-        name = f"{detail.buckets}/{detail.listed}"
-        for arm in (REFERENCE, ORACLE):
-            made = reduced_recording(load_recording(work / f"{arm}.json"), detail)
-            found["sizes"].setdefault(name, {})[arm] = size_of(made)
-    for name, (_, true) in candidates(catalogue_baseline(MODEL)).items():
-        mine = load_recording(work / f"{name}.json")
-        line: dict[str, Any] = {"true": true, "judged": {}, "ratio": {}, "diagnosed": {}}
-        for detail in dict.fromkeys(details):
-            there, beside = reduced_recording(mine, detail), reduced_baseline(baseline, detail)
-            key = f"{detail.buckets}/{detail.listed}"
-            if detail.buckets <= 64:
-                line["judged"][key] = judged(there, beside)
+    few = shortest(errors_of(baseline.reference, baseline))
+    known = known_directions(work, [len(p) for p in few.prompts])
+    details = [Detail(20, width) for width in WIDTHS]
+    details += [Detail(5, 8), Detail(5, 16), Detail(10, 16), Detail(5, 64), Detail(10, 64)]
+    names = candidates(catalogue_baseline(MODEL))
+    found: dict[str, Any] = {"causes": list(known), "sizes": {}, "recordings": {}}
+    for name, (_, true) in names.items():
+        empty: dict[str, Any] = {"true": true, "judged": {}, "ratio": {}, "diagnosed": {}}
+        found["recordings"][name] = empty
+    for detail in details:
+        beside, key = reduced_baseline(baseline, detail), f"{detail.buckets}/{detail.listed}"
+        floor = noise_floor(beside)
+        every = noise_floor(beside, every_row=True)
+        assert beside.oracle is not None
+        assert floor is not None
+        sizes = {REFERENCE: size_of(beside.reference), ORACLE: size_of(beside.oracle)}
+        found["sizes"][key] = sizes
+        for name, (_, true) in names.items():
+            mine = reduced_recording(load_recording(work / f"{name}.json"), detail)
+            line = found["recordings"][name]
+            if detail.buckets <= JUDGED_BUCKETS:
+                line["judged"][key] = judged(mine, beside, floor)
             if detail.listed == 20:
-                line["ratio"][key] = ratio_of(there, beside)
-                line["diagnosed"][key] = diagnosis_of(there, beside, known, true)
-        line["encodings"] = {str(w): encodings(mine, baseline, w) for w in (16, 64)}
-        found["recordings"][name] = line
-        print(f"{name}: {json.dumps(line)[:300]}", flush=True)
+                line["ratio"][key] = ratio_of(mine, beside)
+                errors = shortest(errors_of(mine, beside, every))
+                line["diagnosed"][key] = diagnosis_of(errors, known, true)
+            if detail in ENCODED:
+                line.setdefault("encodings", {})[key] = encodings(mine, beside)
+        print(key, flush=True)
         out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 

@@ -25,7 +25,7 @@ from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.recording.recorder import opened
-from harness.statistics.rows import SKETCH_WIDTH
+from harness.statistics.rows import NORMAL, SKETCH_WIDTH
 
 #: So many fields are named of another checkpoint.
 _NAMED = 4
@@ -45,6 +45,7 @@ def diagnosis_of(
         HarnessError: errors of the device and the model.
     """
     errors = errors_seen(candidate, baseline)
+    _tell_common(errors, candidate, progress)
     target, going = _target(errors, baseline, spec, progress)
     keep = kept_file(cache_folder(), errors, _facts(baseline, target))
     beside = _stored(baseline, errors, keep.stem, progress)
@@ -110,12 +111,29 @@ def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress)
     file = None if baseline.folder is None else baseline.folder / stored.NAME
     if file is None or errors.chosen is not None or not file.is_file():
         return None  # it is of whole rows
+    full = baseline.reference.detail or NORMAL
+    if errors.buckets < full.buckets:
+        progress.note(
+            f"{file.as_posix()} is not used: it is of {full.buckets} buckets a row, and the "
+            f"candidate has {errors.buckets}; record it in the baseline's detail to use it"
+        )
+        return None
     found = stored.read(file, errors, digest)
     if isinstance(found, str):
         progress.note(f"{file.as_posix()} is not used: {found}")
         return None
     progress.note(f"the arms' scores are those of {file.as_posix()}")
     return found
+
+
+def _tell_common(errors: Errors, candidate: Recording, progress: Progress) -> None:
+    """Say where the candidate's rows hold more than is looked at."""
+    mine = candidate.detail
+    if mine is not None and errors.buckets < mine.buckets:
+        progress.note(
+            f"of the candidate's {mine.buckets} buckets a row the {errors.buckets} of the baseline "
+            "are looked at; make the baseline with --detail large to use more"
+        )
 
 
 @contextmanager

@@ -181,13 +181,16 @@ def floor_of(baseline: Baseline) -> NoiseFloor:
     return floor
 
 
-def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
+def errors_of(candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None) -> Errors:
     """The errors of every prompt whose rows are finite and whole in all arms.
+
+    Args:
+        floor: the baseline's, where it is known.
 
     Raises:
         UsageError: where there are too few of them, or no noise floor.
     """
-    floor = floor_of(baseline)
+    floor = floor_of(baseline) if floor is None else floor
     candidate, baseline = alike(candidate, baseline)
     arms = (baseline.reference, *sound_controls(baseline).values())
     found = []

@@ -40,7 +40,7 @@ from harness.recording.format import (
 )
 from harness.recording.journal import Journal, key_digest
 from harness.recording.repeats import repeat_of
-from harness.statistics.detail import detail_of
+from harness.statistics.detail import check_detail, detail_of
 from harness.statistics.rows import NORMAL, Detail, concatenate
 from harness.suite.encode import (
     EncodedPrompt,
@@ -114,11 +114,16 @@ def record(
             same model, suite, device and environment.
 
     Raises:
-        UsageError: if a forced replay has no context, or one of other prompts.
+        UsageError: if a forced replay has no context, or one of other prompts, or for a detail
+            that no reader takes.
         HarnessError: errors of the device, the suite or the disk.
     """
     if options.replay != "free" and options.context is None:
         raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
+    try:
+        check_detail(options.detail)
+    except ValueError as error:
+        raise UsageError(f"detail: {error}") from error
     progress = progress or Silent()
     with opened(device, progress) as facts:
         if facts.vocab_size != subject.facts.vocab_size:
