@@ -357,7 +357,7 @@ def _rounded(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
         return values.astype(np.float16).astype(np.float32)
     bits = values.view(np.uint32)
     even = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (even & np.uint32(0xFFFF0000)).view(np.float32)
+    return np.asarray((even & np.uint32(0xFFFF0000)).view(np.float32))
 
 
 def encodings(mine: Recording, baseline: Baseline) -> dict[str, list[float | None]]:
