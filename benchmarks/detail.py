@@ -66,6 +66,11 @@ WIDEST = Detail(64, 1024)
 LAYER = 15
 DIAGNOSED = 16
 WIDTHS = (8, 16, 32, 64, 256, 1024)
+#: Each width with 20 logits, and shorter lists.
+MEASURED = (
+    *(Detail(20, width) for width in WIDTHS),
+    *(Detail(5, 8), Detail(5, 16), Detail(10, 16), Detail(5, 64), Detail(10, 64)),
+)
 SUBSETS, FEW = 20, 8
 #: Where sketches are also rounded.
 ENCODED = (Detail(20, 16), Detail(20, 64))
@@ -393,14 +398,12 @@ def measure(work: Path, out: Path) -> None:
     baseline = baseline_of(work)
     few = shortest(errors_of(baseline.reference, baseline))
     known = known_directions(work, [len(p) for p in few.prompts])
-    details = [Detail(20, width) for width in WIDTHS]
-    details += [Detail(5, 8), Detail(5, 16), Detail(10, 16), Detail(5, 64), Detail(10, 64)]
     names = candidates(catalogue_baseline(MODEL))
     found: dict[str, Any] = {"causes": list(known), "sizes": {}, "recordings": {}}
     for name, (_, true) in names.items():
         empty: dict[str, Any] = {"true": true, "judged": {}, "ratio": {}, "diagnosed": {}}
         found["recordings"][name] = empty
-    for detail in details:
+    for detail in MEASURED:
         beside, key = reduced_baseline(baseline, detail), f"{detail.buckets}/{detail.listed}"
         floor = noise_floor(beside)
         every = noise_floor(beside, every_row=True)

@@ -50,8 +50,8 @@ DetailName = Annotated[
     typer.Option(
         "--detail",
         metavar="small|normal|large",
-        help="How much is kept of each row; small takes a third of the room, and large tells a "
-        "diagnosis more.",
+        help="How much is kept of each row: small takes less than half the room, and large is for "
+        "a diagnosis.",
     ),
 ]
 Trust = Annotated[
