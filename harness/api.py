@@ -12,8 +12,9 @@ from harness.alignment.result import Alignment
 from harness.baseline.baseline import Baseline
 from harness.baseline.folder import resolve
 from harness.devices.base import Device, Replay
+from harness.devices.kinds import kind_of
 from harness.devices.registry import open_target
-from harness.devices.spec import DeviceSpec
+from harness.devices.spec import DeviceSpec, parse_detail
 from harness.errors import UsageError
 from harness.model.subject import Subject
 from harness.process.progress import Progress
@@ -39,6 +40,7 @@ def record(
     dtype: str | None = None,
     replay: Replay = "free",
     context: Recording | None = None,
+    detail: str = "normal",
     max_new_tokens: int | None = None,
     batch_size: int = 1,
     engine_args: Mapping[str, str] | None = None,
@@ -54,12 +56,13 @@ def record(
         model: ``smollm2``, ``gemma3-270m``, a directory, or a Hub name; of a device of your own
             its subject.
         suite: a name in ``prompts/``, a YAML file, or a loaded Suite.
-        options: instead of ``replay`` and ``context``: the recorder's own.
+        options: instead of ``replay``, ``context`` and ``detail``: the recorder's own.
         out: also write the recording there.
         dtype: to compute in; None takes the checkpoint's.
         replay: ``free``, or a forced replay of ``context``.
         context: the recording whose tokens are forced; with ``free``,
             prompts that diverge from it are replayed on it.
+        detail: how much is kept of each row: ``small``, ``normal`` or ``large``.
         max_new_tokens: instead of the suite's own.
         server_url: of a running server, for ``server``; by default a server is started.
         batch_size: how many requests run at a time (vLLM).
@@ -72,9 +75,11 @@ def record(
     if max_new_tokens is not None:
         chosen = chosen.with_max_new_tokens(max_new_tokens)
     if options is None:
-        options = Options(replay=replay, context=None if context is None else Context.of(context))
-    elif replay != "free" or context is not None:
-        raise UsageError("options= holds replay and context already; give one or the other")
+        kept = parse_detail(detail, kind_of(device) if isinstance(device, str) else None)
+        asked = None if context is None else Context.of(context)
+        options = Options(replay=replay, context=asked, detail=kept)
+    elif replay != "free" or context is not None or detail != "normal":
+        raise UsageError("options= holds replay, context and detail already; give one or the other")
     if isinstance(device, str) and isinstance(model, str):
         spec = DeviceSpec(
             device, model, dtype, batch_size, engine_args or {}, server_url, trust_remote_code

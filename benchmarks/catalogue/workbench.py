@@ -123,7 +123,7 @@ class Workbench(HfDevice):
                 if self.penalty is not None:
                     rows = self._on_host(logits)
                     self.choices[request.prompt_id] = penalized(rows, request, self.penalty)
-                yield completion(request, self._statistics(logits), started)
+                yield completion(request, self._statistics(logits, request.detail), started)
                 started = time.perf_counter()
 
 

@@ -34,6 +34,7 @@ from harness.alignment.texts import NO_LOGITS, TEXT_GATE, judge_texts, text_gate
 from harness.alignment.unsteady import refusal, unsteady_warnings
 from harness.alignment.verdict import message_of
 from harness.baseline.baseline import Baseline
+from harness.baseline.detail import JUDGED_BUCKETS, alike, judged_detail
 from harness.baseline.floor import NoiseFloor, noise_floor
 from harness.errors import EmptyComparison
 from harness.files.timestamp import utc_now
@@ -41,6 +42,7 @@ from harness.messages.message import Message, message
 from harness.messages.statement import remark
 from harness.recording.endings import Ending, ending_message, endings_of
 from harness.recording.format import Recording
+from harness.statistics.detail import shared
 from harness.statistics.intervals import Interval
 
 _NO_INTERVAL = Interval(value=None, low=None, high=None)
@@ -88,6 +90,8 @@ def compare(
     alone = isinstance(baseline, Recording)
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
+    other = _other_detail(candidate, baseline.reference)
+    candidate, baseline = alike(candidate, baseline, JUDGED_BUCKETS)
     compared = comparability(candidate, baseline.reference, allow)
     outcome, scope = _refuse(compared, candidate, baseline.reference), None
     if compared.comparable:
@@ -118,13 +122,28 @@ def compare(
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**baseline.reference.pieces, **candidate.pieces},
-        remarks=tuple(map(remark, (*own, *unsteady, *after))),
+        remarks=tuple(map(remark, (*own, *other, *unsteady, *after))),
         reproduce=tuple(reproduce),
         scope=scope,
         power=outcome.power,
         routes=routes,
         diagnosis=diagnosis,
     )
+
+
+def _other_detail(candidate: Recording, reference: Recording) -> tuple[Message, ...]:
+    """What to say where the two keep more and less of a row."""
+    mine, theirs = candidate.detail, reference.detail
+    if mine is None or theirs is None:
+        return ()
+    mine, theirs = judged_detail(mine), judged_detail(theirs)
+    both = shared([mine, theirs])
+    if both is None or both == mine == theirs:
+        return ()
+    buckets = {"buckets": both.buckets, "listed": both.listed}
+    ours = {"candidate_buckets": mine.buckets, "candidate_listed": mine.listed}
+    their = {"baseline_buckets": theirs.buckets, "baseline_listed": theirs.listed}
+    return (message("warning.detail", **buckets, **ours, **their),)
 
 
 def _of_scope(scope: Scope | None) -> tuple[Message, ...]:
@@ -163,6 +182,7 @@ def evidence_of(
         candidate: comparable with the baseline (see ``compare``, which checks).
         floor: ``noise_floor(baseline)``, where it is known already.
     """
+    candidate, baseline = alike(candidate, baseline, JUDGED_BUCKETS)
     floor, held = _beside_the_arms(candidate, baseline, floor)
     return gather(held, floor)
 

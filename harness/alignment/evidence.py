@@ -20,11 +20,12 @@ from harness.baseline.controls import RatioLimit
 from harness.baseline.floor import LARGE, NoiseFloor, PromptFloor, relative_push
 from harness.baseline.routing import Departure
 from harness.baseline.scales import ArmRows, Scales, scales_of
+from harness.statistics.detail import detail_of
 from harness.statistics.directions import Later, bounded
 from harness.statistics.lazy_rows import LazyRows
 from harness.statistics.margins import Margins
 from harness.statistics.noise import top_k_squared_errors
-from harness.statistics.rows import SKETCH_WIDTH, RowStatistics, bit_equal, same_masks
+from harness.statistics.rows import NORMAL, RowStatistics, bit_equal, same_masks
 
 #: The two ways through a model, by which rows are counted apart.
 PATHS = ("prefill", "decode")
@@ -126,8 +127,8 @@ class Evidence:
             oracle row, by PARTS; ``power`` of the oracle row with itself; ``arm_along``
             float64 (p, A), of the arms over all rows.
         tilt: float64 (p,), squared slopes of single rows; ``arm_tilt`` (p, A).
-        mean_error: float64 (p, 64), the error's sketches summed; ``arm_error``
-            (p, A, 64) those of the arms.
+        mean_error: float64 (p, w), the error's sketches summed; ``arm_error``
+            (p, A, w) those of the arms.
         large: float64 (p, 2), shifts beyond LARGE times each inflation times
             the local noise.
         control_large: float64 (p,), large shifts of the mean control.
@@ -155,7 +156,7 @@ class Evidence:
             whether the token flipped.
         standing: per prompt (m,), each row's error over the middle one of all
             arms'; ``at`` their positions.
-        bounded: per prompt (m, 64), the rows' sketched errors over the same; see
+        bounded: per prompt (m, w), the rows' sketched errors over the same; see
             ``directions.bounded``.
         arms: per prompt, the arms' own rows.
     """
@@ -270,9 +271,9 @@ def summed(
     """The sums of one prompt's errors over its rows.
 
     Args:
-        errors: float64 (A + 1, n, 64), sketched errors against the oracle: the
+        errors: float64 (A + 1, n, w), sketched errors against the oracle: the
             reference, the controls, and the candidate at the end.
-        truth: float64 (n, 64), the oracle's sketches.
+        truth: float64 (n, w), the oracle's sketches.
         prefill: bool (n,), which rows came from a prefill.
         half: bool (n,), which lie in the first half of the output.
     """
@@ -314,7 +315,7 @@ def _sums(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
 def _errors(held: Held, floor: PromptFloor | None) -> dict[str, Any]:
     """Sums of errors; all 0 where they are not known."""
     arms = 1 if floor is None else floor.arms.arms
-    nothing = np.zeros((arms + 1, 0, SKETCH_WIDTH))
+    nothing = np.zeros((arms + 1, 0, (detail_of(held.reference) or NORMAL).buckets))
     no_rows, at = np.zeros(0, np.bool_), np.zeros(0, np.int64)
     none = summed(nothing, nothing[0], no_rows, no_rows)
     none |= {"top_error": 0.0, "top_reference": 0.0, "at": at}

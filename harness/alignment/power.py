@@ -22,6 +22,7 @@ from harness.alignment.gates.ratio import whole_ratio
 from harness.alignment.power_facts import Power
 from harness.alignment.prompts import hold
 from harness.baseline.baseline import Baseline
+from harness.baseline.detail import judged_baseline
 from harness.baseline.floor import noise_floor
 from harness.baseline.scales import Scales
 from harness.messages.message import Message, message
@@ -65,6 +66,7 @@ def power_of(evidence: Evidence, scales: Scales, noise: NDArray[np.float64]) -> 
 def power_before(baseline: Baseline) -> Power | None:
     """What any candidate could be told by, before one has run: with the noise of the
     first control in its place. None where there is no noise floor."""
+    baseline = judged_baseline(baseline)
     floor = noise_floor(baseline)
     if floor is None:
         return None

@@ -63,6 +63,7 @@ def check_arm(name: str, arm: Recording, reference: Recording, *, may_equal: boo
         ("tokenizer", arm.model.tokenizer, reference.model.tokenizer),
         ("settings", arm.settings, reference.settings),
         ("prompts", [p.id for p in arm.prompts], [p.id for p in reference.prompts]),
+        ("detail", arm.detail, reference.detail),
         ("dtype", "float32" if name == ORACLE else reference.dtype, arm.dtype),
     ):
         if mine != theirs:

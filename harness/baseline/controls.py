@@ -129,7 +129,7 @@ class _Sums:
         self._products = np.zeros(3)
 
     def add(self, mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
-        """One prompt: both errors, float64 (n, 64)."""
+        """One prompt: both errors, float64 (n, w)."""
         self._mine.append(float((mine**2).sum()))
         self._theirs.append(float((theirs**2).sum()))
         self._counts.append(float(len(mine)))
@@ -138,7 +138,7 @@ class _Sums:
 
     def control(self, copies: float) -> Control:
         mine, theirs, counts = map(np.array, (self._mine, self._theirs, self._counts))
-        parted = np.array(self._parted).reshape(len(counts), SKETCH_WIDTH)
+        parted = np.stack(self._parted) if self._parted else np.zeros((0, SKETCH_WIDTH))
         return Control(
             ratio=geometric_ratio(mine, theirs, counts),
             shared=correlation(self._products),

@@ -17,7 +17,7 @@ class FetchedArmRows(ArmRows):
     stand on the disk. What is kept of a position is one float for each arm.
 
     Args:
-        fetch: computes ``error``, float64 (A, m, 64).
+        fetch: computes ``error``, float64 (A, m, w).
         positions, shift: as of ``ArmRows``.
     """
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.baseline.baseline import MIN_CONTROLS, Baseline
 from harness.baseline.controls import RatioLimit, disagreement, ratio_limit
+from harness.baseline.detail import judged_baseline
 from harness.baseline.fetched import FetchedArmRows
 from harness.baseline.routing import RouteNoise, route_noise
 from harness.baseline.scales import ArmRows, Scales, scales_of
@@ -99,6 +100,7 @@ def noise_floor(baseline: Baseline, *, every_row: bool = False) -> NoiseFloor | 
         every_row: also of the rows that a mixture's routes leave out, as for a candidate that
             does not tell its own.
     """
+    baseline = judged_baseline(baseline)
     oracle = baseline.oracle
     if oracle is None:
         return None
@@ -209,7 +211,7 @@ def _arm_rows(
 
 
 def _sketched(arm: RowStatistics, truth: RowStatistics) -> NDArray[np.float64]:
-    """The sketch of an arm's error, float64 (n, 64); 0 where a side has none."""
+    """The sketch of an arm's error, float64 (n, w); 0 where a side has none."""
     if arm.sketch is None or truth.sketch is None:
         return np.zeros((len(arm), SKETCH_WIDTH))
     return arm.sketch.astype(np.float64) - truth.sketch

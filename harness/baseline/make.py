@@ -51,6 +51,8 @@ from harness.process.python import module_command, with_this_harness
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
 from harness.recording.recorder import Options, is_layers, record
+from harness.statistics.detail import name_of
+from harness.statistics.rows import NORMAL, Detail
 from harness.suite.suite import Suite
 
 #: Environment that restricts torch and oneDNN to the next lower instruction
@@ -76,6 +78,7 @@ class Plan:
         oracle: where the oracle's weights are: ``memory``; ``stream``, on disk and read layer by
             layer; ``auto`` streams what does not fit into memory.
         reference: the same for reference and controls. ``stream`` needs a context.
+        detail: how much the arms keep of a row.
     """
 
     spec: DeviceSpec
@@ -86,6 +89,7 @@ class Plan:
     subject: Subject | None = None
     oracle: Weights = "auto"
     reference: Weights = "auto"
+    detail: Detail = NORMAL
 
 
 @dataclass(frozen=True)
@@ -366,7 +370,7 @@ def _record(
     progress.note(f"{arm.name}: {arm.replay}")
     target = _target(plan, _spec_of(plan, arm, progress), progress)
     _check_vocabulary(context, target.subject.facts.vocab_size)
-    options = Options(replay=arm.replay, context=context)
+    options = Options(replay=arm.replay, context=context, detail=plan.detail)
     return record(
         target.device,
         target.subject,
@@ -416,7 +420,7 @@ def _in_child(plan: Plan, arm: ArmPlan, staging: Path, out: Path, progress: Prog
         *module_command(sys.executable, "harness", "record", *spec.options()),
         *("--suite", plan.suite_source, "--replay", arm.replay),
         *("--max-new-tokens", str(plan.suite.generation.max_new_tokens)),
-        *("--context", str(context), "--out", str(out)),
+        *("--context", str(context), "--out", str(out), "--detail", name_of(plan.detail)),
     ]
     status = _run(command, with_this_harness({**os.environ, **arm.environment}), progress)
     if status != 0:

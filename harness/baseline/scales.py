@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from harness.baseline.controls import RatioLimit
 from harness.statistics.directions import bounded, furthest, outer_sum, whitening
 from harness.statistics.places import places_of
-from harness.statistics.rows import SKETCH_WIDTH
 
 #: A row's error may be so many times as far out as the furthest of the arms'.
 ROW_HEADROOM = 2.0
@@ -50,7 +49,7 @@ class ArmRows:
     of n.
 
     Attributes:
-        error: float64 (A, m, 64), sketches of each arm's error against the oracle.
+        error: float64 (A, m, w), sketches of each arm's error against the oracle.
         positions: int64 (m,), which positions these are.
         shift: float64 (A - 1, n), each control's margin shift against the
             reference, over the local noise of the other arms.
@@ -89,7 +88,7 @@ class ArmRows:
 
     @cached_property
     def moments(self) -> NDArray[np.float64]:
-        """float64 (A, 64, 64), outer products of the arms' errors, summed over the rows,
+        """float64 (A, w, w), outer products of the arms' errors, summed over the rows,
         each over the middle one of the other arms' errors; see ``directions.bounded``."""
         sizes = np.sqrt(self.usual)
         return np.stack([outer_sum(bounded(e, u)) for e, u in zip(self.error, sizes, strict=True)])
@@ -131,7 +130,7 @@ class Scales:
         row_common: how far all but 1 % of the arms' rows stand out at most.
         prompt_largest, prompt_limit: the same of whole prompts.
         place_largest, place_limit: the same of one place in all outputs.
-        white: the whitening of the arms' errors, (64, 64); None where there is none.
+        white: the whitening of the arms' errors, (w, w); None where there is none.
         direction_largest, direction_limit: how many times as large as the others' an
             arm's error is in one direction, and how many times a candidate's may be.
         arms: how many arms.
@@ -209,7 +208,8 @@ def _directions(prompts: Sequence[ArmRows]) -> tuple[NDArray[np.float64] | None,
     arms = _arms_of(prompts)
     if arms < 2:
         return None, 0.0
-    moments, rows = np.zeros((arms, SKETCH_WIDTH, SKETCH_WIDTH)), np.zeros(arms, np.int64)
+    width = prompts[0].error.shape[-1]
+    moments, rows = np.zeros((arms, width, width)), np.zeros(arms, np.int64)
     for p in prompts:
         moments[: p.arms] += p.moments
         rows[: p.arms] += len(p.positions)

@@ -32,6 +32,7 @@ from harness.messages.render import render
 from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.recorder import Options, opened, record
+from harness.statistics.rows import NORMAL
 from harness.suite.encode import encode_suite, fitting
 from harness.suite.suite import Suite
 
@@ -79,7 +80,7 @@ def judge_first(
         target.device,
         target.subject,
         suite,
-        Options(context=Context.of(baseline.reference)),
+        Options(context=Context.of(baseline.reference), detail=baseline.reference.detail or NORMAL),
         progress=progress,
     )
     alignment = compare(made, baseline)

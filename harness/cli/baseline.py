@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Device, Dtype, EngineArgs, MaxNewTokens, ModelName, SuiteName, Trust
+from harness.cli.options import (
+    DetailName,
+    Device,
+    Dtype,
+    EngineArgs,
+    MaxNewTokens,
+    ModelName,
+    SuiteName,
+    Trust,
+)
 from harness.cli.say import say
 from harness.devices.kinds import REFERENCE_DEVICE
 from harness.errors import HarnessError, UsageError
@@ -64,6 +73,7 @@ def make(
     trust_remote_code: Trust = False,
     oracle: OracleWeights = "auto",
     reference: ReferenceWeights = "auto",
+    detail: DetailName = "normal",
     diagnose: Diagnose = False,
 ) -> None:
     """Record reference, oracle and controls; replaces an existing baseline.
@@ -73,7 +83,7 @@ def make(
     Example:  harness baseline make --model ./Llama-70B --context npu.json --reference stream
     """
     from harness.baseline.make import Plan, checked_weights, make_baseline
-    from harness.devices.spec import DeviceSpec, parse_engine_args
+    from harness.devices.spec import DeviceSpec, parse_detail, parse_engine_args
     from harness.process.progress import Progress
     from harness.recording.context import context_for
     from harness.recording.format import load_recording
@@ -96,6 +106,7 @@ def make(
         suite_source=suite,
         oracle=checked_weights("--oracle", oracle),
         reference=checked_weights("--reference", reference),
+        detail=parse_detail(detail, spec.kind),
     )
     made = make_baseline(plan, progress)
     arms = ", ".join(name for name, _ in made.arms())

@@ -45,6 +45,15 @@ ServerUrl = Annotated[
         "Its key, if any, comes from HARNESS_API_KEY or OPENAI_API_KEY.",
     ),
 ]
+DetailName = Annotated[
+    str,
+    typer.Option(
+        "--detail",
+        metavar="small|normal|large",
+        help="How much is kept of each row: small takes less than half the room, and large is for "
+        "a diagnosis.",
+    ),
+]
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
 ]

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import (
     BatchSize,
+    DetailName,
     Device,
     Dtype,
     EngineArgs,
@@ -69,6 +70,7 @@ def record(
     logits: Annotated[
         LogitsName, typer.Option(help="full also writes every row to a safetensors file.")
     ] = LogitsName.statistics,
+    detail: DetailName = "normal",
     max_new_tokens: MaxNewTokens = None,
     batch_size: BatchSize = 1,
     engine_arg: EngineArgs = None,
@@ -84,7 +86,7 @@ def record(
 
     Example:  harness record --device hf-cpu --suite port --out a.json
     """
-    from harness.devices.spec import DeviceSpec, parse_engine_args
+    from harness.devices.spec import DeviceSpec, parse_detail, parse_engine_args
     from harness.process.progress import Progress
     from harness.recording.recorder import Options
     from harness.suite.read import load_suite
@@ -96,6 +98,7 @@ def record(
     check_outputs([out], [context, chosen.path])
     args = parse_engine_args(with_qat_group_size(engine_arg, qat_group_size))
     spec = DeviceSpec(device, model, dtype, batch_size, args, server_url, trust_remote_code)
+    kept = parse_detail(detail, spec.kind)
     progress = Progress()
     part = None if shard is None else parse_shard(shard)
     options = Options(
@@ -105,6 +108,7 @@ def record(
         prompt_ids=None if part is None else part.prompts(chosen),
         repeats=repeats,
         shard=part is not None,
+        detail=kept,
     )
     _record(spec, chosen, options, out, progress)
 

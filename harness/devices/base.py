@@ -14,7 +14,7 @@ from harness.devices.facts import EngineFacts, EnvironmentValue, LoadFigures
 from harness.devices.trace import Trace
 from harness.errors import DeviceError
 from harness.statistics.routes import Routes
-from harness.statistics.rows import RowStatistics
+from harness.statistics.rows import NORMAL, Detail, RowStatistics
 
 Replay = Literal["free", "forced-decode", "forced-prefill"]
 #: Why a run ended. ``eos`` and ``length`` are a normal end of a free run. The
@@ -70,6 +70,7 @@ class Request:
         keep: ``statistics`` keeps row statistics, ``full`` the rows as well,
             ``nothing`` neither (timing runs).
         sampling: how ``free`` draws tokens instead of taking the largest logit.
+        detail: how much the statistics keep of a whole row.
     """
 
     prompt_id: str
@@ -80,6 +81,7 @@ class Request:
     forced_token_ids: tuple[int, ...] | None = None
     keep: Keep = "statistics"
     sampling: Sampling | None = None
+    detail: Detail = NORMAL
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class FakeDevice:
             prompt_id=request.prompt_id,
             token_ids=tuple(tokens),
             stop=stop,
-            rows=None if request.keep == "nothing" else row_statistics(block),
+            rows=None if request.keep == "nothing" else row_statistics(block, request.detail),
             timings=Timings(
                 stamps[0] - start,
                 tuple(b - a for a, b in pairwise(stamps)),

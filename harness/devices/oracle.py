@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
+from harness.statistics.rows import SKETCH_WIDTH
 
 #: The ids of each row that are looked at, int32 (n, k), ``NO_TOKEN`` where there are fewer, by
 #: what a pass reads: a prompt and its output.
@@ -70,4 +71,6 @@ class Oracle(Protocol):
 class SensitiveDevice(Protocol):
     """A device whose open model, in float32, can be asked as an oracle."""
 
-    def sensitivity(self, chosen: ChosenIds | None = None) -> Oracle: ...
+    def sensitivity(
+        self, chosen: ChosenIds | None = None, buckets: int = SKETCH_WIDTH
+    ) -> Oracle: ...

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from harness.devices.kinds import DeviceKind, kind_of
 from harness.devices.secrets import refuse_secrets
 from harness.errors import UsageError
+from harness.statistics.detail import DETAILS
+from harness.statistics.rows import NORMAL, Detail
 
 #: Engine arguments that say what the model is.
 _OF_THE_MODEL = frozenset({"unused"})
@@ -90,6 +92,25 @@ class DeviceSpec:
             yield "--engine-arg", f"{key}={value}"
         if self.trust_remote_code:
             yield "--trust-remote-code", None
+
+
+def parse_detail(name: str, kind: DeviceKind | None) -> Detail:
+    """``--detail`` as what is kept of a row.
+
+    Args:
+        kind: of the device; None for one of the user's own.
+
+    Raises:
+        UsageError: for a name that is not one of ``DETAILS``, or of a device without whole rows.
+    """
+    if name not in DETAILS:
+        raise UsageError(f"--detail {name!r} is not one of {', '.join(DETAILS)}")
+    if DETAILS[name] != NORMAL and kind is not None and not kind.whole_rows:
+        raise UsageError(
+            f"--detail {name}: {kind.name} gives its largest log-probabilities only, and keeps "
+            "them all; leave --detail out (--engine-arg logprobs=N says how many it gives)"
+        )
+    return DETAILS[name]
 
 
 def parse_engine_args(pairs: Iterable[str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from harness.process.memory import keep_large_blocks_apart
 from harness.process.progress import Progress
 from harness.recording.format import Recording
 from harness.recording.recorder import opened
+from harness.statistics.rows import NORMAL, SKETCH_WIDTH
 
 #: So many fields are named of another checkpoint.
 _NAMED = 4
@@ -44,10 +45,11 @@ def diagnosis_of(
         HarnessError: errors of the device and the model.
     """
     errors = errors_seen(candidate, baseline)
+    _tell_common(errors, candidate, progress)
     target, going = _target(errors, baseline, spec, progress)
     keep = kept_file(cache_folder(), errors, _facts(baseline, target))
     beside = _stored(baseline, errors, keep.stem, progress)
-    with _asked(target, going, progress, errors.chosen) as oracle:
+    with _asked(target, going, progress, errors.chosen, errors.buckets) as oracle:
         return diagnose(errors, oracle, progress, keep, beside)
 
 
@@ -71,7 +73,7 @@ def store_arms(baseline: Baseline, spec: DeviceSpec, progress: Progress) -> Path
     errors = errors_of(baseline.reference, baseline)
     target, going = _target(errors, baseline, spec, progress)
     digest = kept_file(cache_folder(), errors, _facts(baseline, target)).stem
-    with _asked(target, going, progress) as oracle:
+    with _asked(target, going, progress, buckets=errors.buckets) as oracle:
         kept = arms_of(errors, oracle, progress)
     stored.write(baseline.folder / stored.NAME, kept, digest)
     return baseline.folder / stored.NAME
@@ -109,6 +111,13 @@ def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress)
     file = None if baseline.folder is None else baseline.folder / stored.NAME
     if file is None or errors.chosen is not None or not file.is_file():
         return None  # it is of whole rows
+    full = baseline.reference.detail or NORMAL
+    if errors.buckets < full.buckets:
+        progress.note(
+            f"{file.as_posix()} is not used: it is of {full.buckets} buckets a row, and the "
+            f"candidate has {errors.buckets}; record it in the baseline's detail to use it"
+        )
+        return None
     found = stored.read(file, errors, digest)
     if isinstance(found, str):
         progress.note(f"{file.as_posix()} is not used: {found}")
@@ -117,15 +126,29 @@ def _stored(baseline: Baseline, errors: Errors, digest: str, progress: Progress)
     return found
 
 
+def _tell_common(errors: Errors, candidate: Recording, progress: Progress) -> None:
+    """Say where the candidate's rows hold more than is looked at."""
+    mine = candidate.detail
+    if mine is not None and errors.buckets < mine.buckets:
+        progress.note(
+            f"of the candidate's {mine.buckets} buckets a row the {errors.buckets} of the baseline "
+            "are looked at; make the baseline with --detail large to use more"
+        )
+
+
 @contextmanager
 def _asked(
-    target: Target, going: Path, progress: Progress, chosen: ChosenIds | None = None
+    target: Target,
+    going: Path,
+    progress: Progress,
+    chosen: ChosenIds | None = None,
+    buckets: int = SKETCH_WIDTH,
 ) -> Iterator[Oracle]:
     """The open oracle; what it said is forgotten once all is done."""
     device = target.device
     with opened(device, progress):
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        oracle = Remembered(device.sensitivity(chosen), going, progress)
+        oracle = Remembered(device.sensitivity(chosen, buckets), going, progress)
         yield oracle
     oracle.forget()

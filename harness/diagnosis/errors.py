@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from harness.alignment.evidence import Held
 from harness.alignment.prompts import hold
 from harness.baseline.baseline import Baseline
-from harness.baseline.floor import NoiseFloor, noise_floor
+from harness.baseline.detail import alike
+from harness.baseline.floor import NoiseFloor, arm_rows, noise_floor, sound_controls
 from harness.devices.oracle import ChosenIds
 from harness.errors import UsageError
 from harness.recording.format import PromptRecord, Recording
@@ -30,14 +31,14 @@ CONTRASTS = 2
 
 @dataclass(frozen=True, eq=False)
 class PromptErrors:
-    """The rows of one prompt, n of them, against the oracle's: as sketches of 64 numbers, or
+    """The rows of one prompt, n of them, against the oracle's: as sketches of w numbers, or
     as the log-probabilities of 20 ids.
 
     Attributes:
         token_ids: what one pass reads for these rows.
-        truth: float64 (n, 64), the oracle's own.
-        arms: float64 (A, n, 64), errors of reference and controls.
-        candidate: float64 (n, 64), the candidate's error.
+        truth: float64 (n, w), the oracle's own.
+        arms: float64 (A, n, w), errors of reference and controls.
+        candidate: float64 (n, w), the candidate's error.
     """
 
     id: str
@@ -51,12 +52,12 @@ class PromptErrors:
 
     @property
     def rounding(self) -> NDArray[np.float64]:
-        """float64 (n, 64), the mean error of the arms: what rounding does in all of them."""
+        """float64 (n, w), the mean error of the arms: what rounding does in all of them."""
         return np.asarray(self.arms.mean(axis=0))
 
     @property
     def contrasts(self) -> NDArray[np.float64]:
-        """float64 (C, n, 64), differences of arms: rounding alone."""
+        """float64 (C, n, w), differences of arms: rounding alone."""
         return contrasts(self.arms, CONTRASTS)
 
 
@@ -78,6 +79,11 @@ class Errors:
         return len(self.prompts)
 
     @property
+    def buckets(self) -> int:
+        """How many numbers a row is seen as: buckets of the sketches, w."""
+        return int(self.prompts[0].truth.shape[1])
+
+    @property
     def looked_at(self) -> float | None:
         """How many log-probabilities of a row are looked at, in the mean; None of sketches."""
         if self.chosen is None:
@@ -93,7 +99,7 @@ class Errors:
 
     @property
     def residual(self) -> list[NDArray[np.float64]]:
-        """Per prompt float64 (n, 64), the candidate's error less the arms' mean."""
+        """Per prompt float64 (n, w), the candidate's error less the arms' mean."""
         return [prompt.candidate - prompt.rounding for prompt in self.prompts]
 
     @property
@@ -176,16 +182,21 @@ def floor_of(baseline: Baseline) -> NoiseFloor:
     return floor
 
 
-def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
+def errors_of(candidate: Recording, baseline: Baseline, floor: NoiseFloor | None = None) -> Errors:
     """The errors of every prompt whose rows are finite and whole in all arms.
+
+    Args:
+        floor: the baseline's, where it is known.
 
     Raises:
         UsageError: where there are too few of them, or no noise floor.
     """
-    floor = floor_of(baseline)
+    floor = floor_of(baseline) if floor is None else floor
+    candidate, baseline = alike(candidate, baseline)
+    arms = (baseline.reference, *sound_controls(baseline).values())
     found = []
     for one in judged_prompts(candidate, baseline, floor):
-        held, arms = one.held, floor.prompts[one.held.id].arms
+        held = one.held
         if held.rows.sketch is None or held.truth is None or held.truth.sketch is None:
             continue
         truth = held.truth.sketch.astype(np.float64)
@@ -194,7 +205,7 @@ def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
                 id=held.id,
                 token_ids=one.token_ids,
                 truth=truth,
-                arms=arms.error[:, arms.positions < len(truth)],
+                arms=np.stack([_error(arm, one.reference, truth) for arm in arms]),
                 candidate=held.rows.sketch.astype(np.float64) - truth,
             )
         )
@@ -203,6 +214,14 @@ def errors_of(candidate: Recording, baseline: Baseline) -> Errors:
         return Errors(tuple(found), metric_of([p.arms for p in found]))
     except ValueError as error:
         raise no_rounding(error) from error
+
+
+def _error(arm: Recording, prompt: PromptRecord, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An arm's error of the first rows of a prompt, float64 (n, w): as many as there are of
+    the oracle's."""
+    sketch = arm_rows(arm, prompt)[: len(truth)].sketch
+    assert sketch is not None  # an arm is of whole rows
+    return np.asarray(sketch.astype(np.float64) - truth)
 
 
 def enough(prompts: int) -> None:

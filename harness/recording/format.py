@@ -33,14 +33,15 @@ from harness.files.strict_model import FROM_LIST, SparseModel, StrictModel, vali
 from harness.model.facts import ModelFacts
 from harness.model.settings import GenerationSettings
 from harness.recording.shelf import Shelf
+from harness.statistics.detail import check_detail, detail_of
 from harness.statistics.masks import MASK_BYTES
 from harness.statistics.routes import Routes
 from harness.statistics.rows import (
     DIGEST_BYTES,
     MASK_COLUMNS,
-    SKETCH_WIDTH,
-    TOP_K,
+    NORMAL,
     WHOLE_ONLY,
+    Detail,
     RowStatistics,
     untold_masks,
 )
@@ -53,8 +54,10 @@ if TYPE_CHECKING:
 SCHEMA = "harness.recording/3"
 #: Of a recording that holds the routes of a mixture of experts; others need no newer reader.
 ROUTED_SCHEMA = "harness.recording/4"
+#: Of a recording in another detail than the normal one.
+DETAILED_SCHEMA = "harness.recording/5"
 #: What is read: /2 tells no masks, /1 holds whole rows and no texts without tokens.
-SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA, ROUTED_SCHEMA)
+SCHEMAS = ("harness.recording/1", "harness.recording/2", SCHEMA, ROUTED_SCHEMA, DETAILED_SCHEMA)
 
 #: How many of the largest logits a report names, so how many need a text.
 SHOWN_TOP = 5
@@ -65,17 +68,26 @@ _LIST = "prompts"
 #: Of one run.
 MOST_ROWS = 10_000_000
 
-_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "top_ids": ("int32", (TOP_K,)),
-    "top_logits": ("float32", (TOP_K,)),
-    "mean": ("float64", ()),
-    "logsumexp": ("float64", ()),
-    "nonfinite": ("int32", ()),
-    "digest": ("uint8", (DIGEST_BYTES,)),
-    "sketch": ("float32", (SKETCH_WIDTH,)),
-    "masked": ("int32", ()),
-    "mask": ("uint8", (MASK_BYTES,)),
-}
+#: The fields of rows that are not kept in normal detail: logits and buckets of a row.
+_DETAIL = ("listed", "buckets")
+
+
+def _columns(detail: Detail) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of a row's entry in each column."""
+    return {
+        "top_ids": ("int32", (detail.listed,)),
+        "top_logits": ("float32", (detail.listed,)),
+        "mean": ("float64", ()),
+        "logsumexp": ("float64", ()),
+        "nonfinite": ("int32", ()),
+        "digest": ("uint8", (DIGEST_BYTES,)),
+        "sketch": ("float32", (detail.buckets,)),
+        "masked": ("int32", ()),
+        "mask": ("uint8", (MASK_BYTES,)),
+    }
+
+
+_COLUMNS = tuple(_columns(NORMAL))
 _USUAL = tuple(name for name in _COLUMNS if name not in MASK_COLUMNS)
 _PARTIAL = tuple(name for name in _USUAL if name not in WHOLE_ONLY)
 #: Rows without masks need no digests of them; rows of before tell no masks.
@@ -86,23 +98,28 @@ def _pack_rows(rows: RowStatistics) -> dict[str, int | str]:
     names = _USUAL if rows.whole else _PARTIAL
     if rows.whole and rows.masks_told:
         names = tuple(_COLUMNS) if rows.masked.any() else (*_USUAL, "masked")
-    return {"count": len(rows)} | {name: pack(getattr(rows, name)) for name in names}
+    detail = detail_of(rows) or NORMAL
+    kept = {} if detail == NORMAL else {name: getattr(detail, name) for name in _DETAIL}
+    return {"count": len(rows)} | kept | {name: pack(getattr(rows, name)) for name in names}
 
 
 def _unpack_rows(value: Any) -> Any:
     if isinstance(value, RowStatistics):
         return value
     fields = set(value) if isinstance(value, Mapping) else set()
-    if fields not in [{"count", *names} for names in _SETS]:
+    detailed = [{"count", *_DETAIL, *names} for names in _SETS if "sketch" in names]
+    if fields not in [{"count", *names} for names in _SETS] and fields not in detailed:
         raise ValueError(
             f"must have exactly the fields count, {', '.join(_COLUMNS)}; mask only where an id "
-            f"is masked, and of a server all but {', '.join((*WHOLE_ONLY, *MASK_COLUMNS))}"
+            f"is masked, of a server all but {', '.join((*WHOLE_ONLY, *MASK_COLUMNS))}, and in "
+            f"another detail than normal {' and '.join(_DETAIL)} too"
         )
     count = value["count"]
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_ROWS:
         raise ValueError(f"count must be a non-negative integer of at most {MOST_ROWS:,}")
+    detail = _unpack_detail(value, count) if fields in detailed else NORMAL
     arrays: dict[str, Any] = dict.fromkeys(WHOLE_ONLY)
-    for name, (dtype, shape) in _COLUMNS.items():
+    for name, (dtype, shape) in _columns(detail).items():
         if name not in fields:
             continue
         if not isinstance(value[name], str):
@@ -118,6 +135,19 @@ def _unpack_rows(value: Any) -> Any:
         if (arrays["masked"] < 0).any():
             raise ValueError("masked must not be negative")
     return RowStatistics(**{**untold_masks(count), **arrays})
+
+
+def _unpack_detail(value: Mapping[str, Any], count: int) -> Detail:
+    """What rows hold that say so."""
+    if any(type(value[name]) is not int for name in _DETAIL):
+        raise ValueError(f"{' and '.join(_DETAIL)} must be integers")
+    detail = Detail(value["listed"], value["buckets"])
+    check_detail(detail)
+    if detail == NORMAL:
+        raise ValueError(f"{' and '.join(_DETAIL)} stand only where the detail is not the normal")
+    if count * detail.buckets > MOST_ROWS * NORMAL.buckets:
+        raise ValueError(f"count times buckets must be at most {MOST_ROWS * NORMAL.buckets:,}")
+    return detail
 
 
 def _pack_routes(routes: Routes | None) -> dict[str, int | str] | None:
@@ -287,7 +317,9 @@ class PromptRecord(StrictModel):
 
 def schema_for(prompts: Sequence[PromptRecord]) -> str:
     """The oldest schema that can hold what is recorded today."""
-    runs = (run for p in prompts for run in (p.free, p.forced) if run is not None)
+    runs = [run for p in prompts for run in (p.free, p.forced) if run is not None]
+    if any(detail_of(run.rows) not in (None, NORMAL) for run in runs):
+        return DETAILED_SCHEMA
     return ROUTED_SCHEMA if any(run.routes is not None for run in runs) else SCHEMA
 
 
@@ -400,12 +432,22 @@ class Recording(StrictModel):
             raise ValueError(f"schema must be one of {', '.join(SCHEMAS)}")
         if self.schema_ == SCHEMAS[0] and not (self.whole and not self.text_only):
             raise ValueError(f"{self.schema_} can hold whole rows and tokens only")
-        if self.schema_ not in (SCHEMA, ROUTED_SCHEMA) and any(
+        version = SCHEMAS.index(self.schema_)
+        if version < SCHEMAS.index(SCHEMA) and any(
             len(run.rows) and run.rows.masks_told for run in self.runs
         ):
             raise ValueError(f"{self.schema_} cannot hold masks")
-        if self.schema_ != ROUTED_SCHEMA and schema_for(self.prompts) == ROUTED_SCHEMA:
-            raise ValueError(f"{self.schema_} cannot hold routes")
+        needed = schema_for(self.prompts)
+        if needed != SCHEMA and version < SCHEMAS.index(needed):
+            newer = "routes" if needed == ROUTED_SCHEMA else "another detail than the normal one"
+            raise ValueError(f"{self.schema_} cannot hold {newer}")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_have_one_detail(self) -> Recording:
+        found = {detail_of(run.rows) for run in self.runs if run.rows.whole and not run.text_only}
+        if len(found) > 1:
+            raise ValueError("rows of one recording must all have the same listed and buckets")
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -445,6 +487,12 @@ class Recording(StrictModel):
     def whole(self) -> bool:
         """Whether its rows are whole, not a server's largest log-probabilities."""
         return all(run.rows.whole for run in self.runs)
+
+    @property
+    def detail(self) -> Detail | None:
+        """What its rows hold; None where none of them is whole."""
+        told = (run.rows for run in self.runs if run.rows.whole and len(run.rows))
+        return next((detail_of(rows) for rows in told), None)
 
     @property
     def text_only(self) -> bool:

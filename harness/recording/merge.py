@@ -8,11 +8,13 @@ from typing import Any
 from harness.devices.facts import LoadFigures
 from harness.errors import UsageError
 from harness.recording.format import PromptRecord, Recording, Repeat
+from harness.statistics.detail import name_of
+from harness.statistics.rows import Detail
 from harness.suite.suite import Suite
 
 #: Parts of a recording in which shards of one run are equal, as a reader knows them.
-_EQUAL = ("schema_", "device", "dtype", "model", "suite", "settings", "overridden", "engine",
-          "environment")  # fmt: skip
+_EQUAL = ("detail", "schema_", "device", "dtype", "model", "suite", "settings", "overridden",
+          "engine", "environment")  # fmt: skip
 #: What of them is told of a shard's own prompts.
 _OF_PROMPTS = {"suite": {"unsteady"}}
 
@@ -88,6 +90,8 @@ def _short(text: str, limit: int = 80) -> str:
 
 
 def _plain(value: Any, field: str) -> Any:
+    if isinstance(value, Detail):
+        return name_of(value)
     if not hasattr(value, "model_dump"):
         return value
     return value.model_dump(exclude=_OF_PROMPTS.get(field))

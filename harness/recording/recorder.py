@@ -42,7 +42,8 @@ from harness.recording.format import (
 )
 from harness.recording.journal import Journal, key_digest
 from harness.recording.repeats import repeat_of
-from harness.statistics.rows import concatenate
+from harness.statistics.detail import check_detail, detail_of
+from harness.statistics.rows import NORMAL, Detail, concatenate
 from harness.suite.encode import (
     EncodedPrompt,
     encode_suite,
@@ -66,6 +67,7 @@ class Options:
         full_logits: also keep every row, in a safetensors file beside ``out``.
         prompt_ids: only these prompts; None for all.
         repeats: how many prompts to run twice, to see whether bits repeat.
+        detail: how much is kept of a whole row.
         shard: whether ``prompt_ids`` are one shard of a run: of it, those prompts are run twice
             that the whole run would run twice.
     """
@@ -76,6 +78,7 @@ class Options:
     prompt_ids: frozenset[str] | None = None
     repeats: int = 0
     shard: bool = False
+    detail: Detail = NORMAL
 
 
 @contextmanager
@@ -113,11 +116,16 @@ def record(
             same model, suite, device and environment.
 
     Raises:
-        UsageError: if a forced replay has no context, or one of other prompts.
+        UsageError: if a forced replay has no context, or one of other prompts, or for a detail
+            that no reader takes.
         HarnessError: errors of the device, the suite or the disk.
     """
     if options.replay != "free" and options.context is None:
         raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
+    try:
+        check_detail(options.detail)
+    except ValueError as error:
+        raise UsageError(f"detail: {error}") from error
     progress = progress or Silent()
     with opened(device, progress) as facts:
         if facts.vocab_size != subject.facts.vocab_size:
@@ -222,6 +230,8 @@ class _Making:
         wanted = self.options.replay
         if made.run.replay != wanted or made.prompt_token_ids != prompt.token_ids:
             return False
+        if detail_of(made.run.rows) not in (None, self.options.detail):
+            return False
         if self.options.context is None:
             return True
         context = self._context_of(prompt)
@@ -234,7 +244,10 @@ class _Making:
         head = self._recording_head()
         for volatile in ("created", "load"):
             head.pop(volatile)
-        return {**head, "replay": self.options.replay, "context": tokens}
+        detail = self.options.detail
+        # As before there were others, so that what was begun then is gone on with.
+        kept = {} if detail == NORMAL else {"listed": detail.listed, "buckets": detail.buckets}
+        return {**head, "replay": self.options.replay, "context": tokens, **kept}
 
     def _requests(self, replay: Replay, only: Iterable[str] | None = None) -> list[Request]:
         keep: Keep = "full" if self.options.full_logits else "statistics"
@@ -248,6 +261,7 @@ class _Making:
                 stop_token_ids=self.settings.stop_token_ids,
                 forced_token_ids=None if replay == "free" else self._context_of(p),
                 keep=keep,
+                detail=self.options.detail,
             )
             for p in self.prompts
             if wanted is None or p.id in wanted

@@ -9,8 +9,9 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from harness.files.store import Store
+from harness.statistics.detail import detail_of
 from harness.statistics.lazy_rows import LazyRows
-from harness.statistics.rows import RowStatistics
+from harness.statistics.rows import NORMAL, RowStatistics
 
 #: Bytes of rows that stay in memory: those of some 70,000 positions.
 IN_MEMORY = 32 << 20
@@ -54,4 +55,4 @@ class Shelf:
         if size <= self._left or not len(rows):
             self._left -= size
             return rows
-        return LazyRows(len(rows), rows.whole, self._store.keep(told))
+        return LazyRows(len(rows), rows.whole, self._store.keep(told), detail_of(rows) or NORMAL)

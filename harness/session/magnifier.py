@@ -34,7 +34,9 @@ from harness.process.progress import Progress
 from harness.recording.context import Context
 from harness.recording.format import Recording, load_recording
 from harness.recording.recorder import Options, record
+from harness.statistics.detail import name_of
 from harness.statistics.intervals import Interval
+from harness.statistics.rows import NORMAL
 from harness.suite.suite import Suite
 
 #: The dtypes, and the largest error of a correct engine there, relative
@@ -95,7 +97,11 @@ def _run(plan: MagnifierPlan, dtype: str, progress: Progress) -> Magnifier:
         progress.note(f"magnifier: the candidate in {dtype}")
         target = plan.open_target(replace(plan.spec, dtype=dtype))
         out = plan.recordings / f"{plan.stem}-magnified-{dtype}.json"
-        options = Options(replay=_replay(target), context=Context.of(baseline.reference))
+        options = Options(
+            replay=_replay(target),
+            context=Context.of(baseline.reference),
+            detail=baseline.reference.detail or NORMAL,
+        )
         made = record(
             target.device, target.subject, plan.suite, options, out=out, progress=progress
         )
@@ -150,6 +156,8 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
         command = [*plan.harness, "baseline", "make", *maker.options()]
         command += ["--suite", plan.suite_source, "--baseline-dir", root.as_posix()]
         command += ["--context", plan.baseline.file("reference")] if forced else []
+        detail = reference.detail or NORMAL
+        command += [] if detail == NORMAL else ["--detail", name_of(detail)]
         raise BaselineError(
             f"{folder.as_posix()}: no baseline in {dtype}, and the candidate's checkpoint is "
             f"another; make it with {shlex.join(command)}"
@@ -160,6 +168,7 @@ def _baseline(plan: MagnifierPlan, dtype: str, progress: Progress) -> Baseline:
         root,
         context=Context.of(reference) if forced else None,
         suite_source=plan.suite_source,
+        detail=reference.detail or NORMAL,
     )
     return make_baseline(made, progress)
 

@@ -28,6 +28,7 @@ from harness.recording.format import Recording, Repeat
 from harness.recording.recorder import Options, record
 from harness.recording.repeats import repeat_of
 from harness.session.canary import CELL, canary_cell
+from harness.statistics.rows import NORMAL
 from harness.suite.suite import Suite
 
 #: Names of the cells, in the order of a report.
@@ -197,7 +198,11 @@ def _run(
     spec = replace(plan.spec, batch_size=variation.batch_size, engine_args=args)
     target = plan.open_target(spec)
     device: Device = Warmed(target.device) if variation.warm else target.device
-    options = Options(context=Context.of(plan.baseline.reference), prompt_ids=frozenset(ids))
+    options = Options(
+        context=Context.of(plan.baseline.reference),
+        prompt_ids=frozenset(ids),
+        detail=plan.candidate.detail or NORMAL,
+    )
     made = record(device, target.subject, plan.suite, options, progress=progress)
     return judged_cell(variation, made, plan)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from harness.alignment.allow import STRICT, Allow
 from harness.baseline.folder import DEFAULT_FOLDER, is_baseline
 from harness.devices.kinds import REFERENCE_DEVICE, reference_for
-from harness.devices.spec import DeviceSpec
+from harness.devices.spec import DeviceSpec, parse_detail
 from harness.errors import UsageError
 from harness.report.outputs import NOWHERE, Outputs
 from harness.session.canary import check_canary
+from harness.statistics.rows import NORMAL, Detail
 from harness.suite.shard import Shard
 
 #: The folder for recordings and reports, where no other one is chosen.
@@ -29,7 +30,8 @@ def shard_suffix(shard: Shard) -> str:
 class RunOptions:
     """The plugin's options; see ``pytest --help``.
 
-    ``diagnose`` is None where the verdict decides, ``require_baseline`` where CI does.
+    ``diagnose`` is None where the verdict decides, ``require_baseline`` where CI does,
+    ``detail`` where the baseline does.
     ``started``: the words that start pytest with this plugin, for printed commands.
     """
 
@@ -49,6 +51,7 @@ class RunOptions:
     require_baseline: bool | None = None
     report_dir: Path = REPORTS
     shard: Shard | None = None
+    detail: str | None = None
     started: tuple[str, ...] = ("pytest",)
 
     def check(self) -> None:
@@ -74,9 +77,20 @@ class RunOptions:
                 "--shard runs a part of the suite, and --matrix, --magnify and --diagnose need "
                 "the whole; leave them out here"
             )
+        self.kept_beside(None)
         if self.canary:
             check_canary(self.spec)
         self.outputs.check_kinds()
+
+    def kept_beside(self, baseline: Detail | None) -> Detail:
+        """What the device's recording keeps of a row, as ``--detail`` or else the baseline says.
+
+        Raises:
+            UsageError: for an unknown ``--detail``, or one that the device cannot have.
+        """
+        if self.detail is not None:
+            return parse_detail(self.detail, self.spec.kind)
+        return baseline or NORMAL
 
     @property
     def needs_baseline(self) -> bool:
@@ -132,6 +146,8 @@ class RunOptions:
         parts = [*self.started, *spec.pytest_options(), f"--suite={self.suite}"]
         if self.max_new_tokens:
             parts.append(f"--max-new-tokens={self.max_new_tokens}")
+        if self.detail is not None:
+            parts.append(f"--detail={self.detail}")
         return parts
 
     def merging_command(self, recording: Path) -> str:
@@ -159,6 +175,8 @@ class RunOptions:
         parts += ["--baseline-dir", self.baseline_dir.as_posix()]
         if self.max_new_tokens:
             parts += ["--max-new-tokens", str(self.max_new_tokens)]
+        if self.detail is not None:
+            parts += ["--detail", self.detail]
         return shlex.join(parts)
 
     def judging_command(self, recording: Path, baseline: Path) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.baseline.baseline import Baseline
+from harness.baseline.arm_files import arm_path
+from harness.baseline.baseline import REFERENCE, Baseline
 from harness.baseline.folder import baseline_folder, is_baseline, load_baseline
 from harness.baseline.make import Plan, make_baseline
 from harness.devices.registry import Target
-from harness.errors import BaselineError
+from harness.errors import BaselineError, HarnessError
 from harness.process.progress import Progress
 from harness.recording.context import context_for
 from harness.recording.format import load_recording
 from harness.session.options import shard_suffix
 from harness.session.run import Run
+from harness.statistics.rows import Detail
 from harness.suite.encode import fitting
 
 
@@ -77,7 +79,7 @@ def prepare(run: Run, target: Target, progress: Progress) -> Prepared:
         )
     why = "replacing it (--update-baselines)" if present else "it does not exist yet, making it"
     progress.note(f"baseline {folder.as_posix()}: {why}")
-    return Prepared(run, target, folder, _make(run, progress), made=True)
+    return Prepared(run, target, folder, _make(run, folder, progress), made=True)
 
 
 def _folder(run: Run, target: Target) -> Path:
@@ -92,7 +94,7 @@ def _folder(run: Run, target: Target) -> Path:
     return baseline_folder(root, target.slug, run.suite.name, target.dtype)
 
 
-def _make(run: Run, progress: Progress) -> Baseline:
+def _make(run: Run, folder: Path, progress: Progress) -> Baseline:
     options, context = run.options, None
     if (path := options.context) is not None:
         context = context_for(run.suite, load_recording(path), path, progress)
@@ -102,5 +104,14 @@ def _make(run: Run, progress: Progress) -> Baseline:
         options.baseline_dir,
         context=context,
         suite_source=options.suite,
+        detail=options.kept_beside(_detail_before(folder)),
     )
     return make_baseline(plan, progress)
+
+
+def _detail_before(folder: Path) -> Detail | None:
+    """That of the baseline that is replaced; None where there is none that can be read."""
+    try:
+        return load_recording(arm_path(folder, REFERENCE)).detail
+    except HarnessError:
+        return None

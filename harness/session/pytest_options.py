@@ -54,6 +54,11 @@ OPTIONS: tuple[tuple[str, Mapping[str, Any], str], ...] = (
     ),
     ("--engine-arg", {**_MANY, "metavar": "K=V"}, "an option of the device"),
     (
+        "--detail",
+        {"metavar": "small|normal|large"},
+        "how much recordings keep of each row (default: as the baseline; normal where it is made)",
+    ),
+    (
         "--server-url",
         {"metavar": "URL"},
         "URL of a running server, for --device=server; without it a server is started",
@@ -175,6 +180,7 @@ def run_options(config: pytest.Config) -> RunOptions:
         report_dir=Path(get("report_dir")),
         shard=None if get("shard") is None else parse_shard(get("shard")),
         require_baseline=get("require_baseline"),
+        detail=get("detail"),
     )
 
 

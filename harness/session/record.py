@@ -16,6 +16,7 @@ from harness.recording.format import Recording, SuiteFacts, load_recording
 from harness.report.recording import render_recording
 from harness.session.matrix import PROMPTS
 from harness.session.prepare import Prepared
+from harness.statistics.rows import Detail
 
 #: How many prompts are run twice to see whether bits repeat.
 REPEATS = 2
@@ -58,11 +59,23 @@ def record(prepared: Prepared, progress: Progress) -> Recorded:
     if not comparability(stand_in, baseline.reference, options.allow).comparable:
         progress.note("the baseline is stale, so nothing is run")
         return Recorded(prepared, baseline, stand_in, stale=True)
-    candidate = _run_device(prepared, Context.of(baseline.reference), progress)
+    candidate = _run_device(
+        prepared, Context.of(baseline.reference), progress, baseline.reference.detail
+    )
     return Recorded(prepared, baseline, candidate)
 
 
-def _run_device(prepared: Prepared, context: Context | None, progress: Progress) -> Recording:
+def _run_device(
+    prepared: Prepared,
+    context: Context | None,
+    progress: Progress,
+    detail: Detail | None = None,
+) -> Recording:
+    """Run the device.
+
+    Args:
+        detail: of the baseline.
+    """
     run, target = prepared.run, prepared.target
     repeats = PROMPTS if run.wants_matrix else REPEATS
     return recorder.record(
@@ -74,6 +87,7 @@ def _run_device(prepared: Prepared, context: Context | None, progress: Progress)
             prompt_ids=run.prompt_ids,
             repeats=repeats,
             shard=run.options.shard is not None and not run.is_selection,
+            detail=run.options.kept_beside(detail),
         ),
         out=prepared.recording_file,
         progress=progress,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.statistics.rows import WHOLE_ONLY, RowStatistics, concatenate
+from harness.statistics.rows import NORMAL, WHOLE_ONLY, Detail, RowStatistics, concatenate
 
 #: Gives a column by its name.
 Column = Callable[[str], NDArray[Any]]
@@ -23,10 +23,11 @@ class LazyRows(RowStatistics):
         count: how many rows.
         whole: whether they have the columns of whole rows; the others are None.
         column: fetches a column of that many rows.
+        detail: what whole rows hold.
     """
 
-    def __init__(self, count: int, whole: bool, column: Column) -> None:
-        self.__dict__.update(_count=count, _whole=whole, _column=column)
+    def __init__(self, count: int, whole: bool, column: Column, detail: Detail = NORMAL) -> None:
+        self.__dict__.update(_count=count, _whole=whole, _column=column, _detail=detail)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _NAMES:
@@ -45,11 +46,17 @@ class LazyRows(RowStatistics):
         if count == len(self) and index.step in (None, 1):
             return self
         column: Column = self.__dict__["_column"]
-        return LazyRows(count, self.whole, lambda name: column(name)[index])
+        return LazyRows(count, self.whole, lambda name: column(name)[index], self.detail)
 
     @property
     def whole(self) -> bool:
         return bool(self.__dict__["_whole"])
+
+    @property
+    def detail(self) -> Detail:
+        """What each row holds, where they are whole."""
+        detail: Detail = self.__dict__["_detail"]
+        return detail
 
 
 def join(parts: Sequence[RowStatistics]) -> RowStatistics:
@@ -60,4 +67,6 @@ def join(parts: Sequence[RowStatistics]) -> RowStatistics:
     def column(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(part, name) for part in parts])
 
-    return LazyRows(sum(map(len, parts)), all(part.whole for part in parts), column)
+    whole = all(part.whole for part in parts)
+    detail = next(part.detail for part in parts if isinstance(part, LazyRows))
+    return LazyRows(sum(map(len, parts)), whole, column, detail)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from harness.statistics.masks import MASK_BYTES, mask_border, mask_digest
 
-#: How many of the largest logits are kept.
+#: How many of the largest logits are kept, in normal detail.
 TOP_K = 20
-#: Number of buckets of the count-sketch.
+#: Number of buckets of the count-sketch, in normal detail.
 SKETCH_WIDTH = 64
 #: Bytes of a row's digest.
 DIGEST_BYTES = 16
@@ -38,6 +38,23 @@ _LARGEST = float(np.finfo(np.float32).max)
 _GROUP = 128  # logits per group in the search for the k-th largest
 
 
+@dataclass(frozen=True)
+class Detail:
+    """How much is kept of a whole row.
+
+    Attributes:
+        listed: how many of the largest logits, ``k``.
+        buckets: of the count-sketch, ``w``; a power of two, so that a wide sketch
+            can be folded into a narrow one (``harness.statistics.detail``).
+    """
+
+    listed: int = TOP_K
+    buckets: int = SKETCH_WIDTH
+
+
+NORMAL = Detail()
+
+
 @dataclass(frozen=True, eq=False)
 class RowStatistics:
     """Statistics of ``n`` rows, one entry per row in every array.
@@ -46,9 +63,9 @@ class RowStatistics:
     (``masks.mask_border``): one mask would outweigh all other logits.
 
     Attributes:
-        top_ids: int32 (n, TOP_K), ids of the largest logits, largest first,
+        top_ids: int32 (n, k), ids of the largest logits, largest first,
             ties to the lower id; NO_TOKEN where there are fewer.
-        top_logits: float32 (n, TOP_K), their logits; 0 beside NO_TOKEN.
+        top_logits: float32 (n, k), their logits; 0 beside NO_TOKEN.
         mean: float64 (n,).
         logsumexp: float64 (n,), natural log.
         nonfinite: int32 (n,), how many logits are NaN or +infinity; in rows
@@ -56,7 +73,7 @@ class RowStatistics:
             -infinity counts as well. Elsewhere it is a mask.
         digest: uint8 (n, 16), BLAKE2b-128 of the row as little-endian float32
             with -0 written as +0. Equal digests mean bit-equal logits.
-        sketch: float32 (n, 64), count-sketch of the mean-centred row; sums
+        sketch: float32 (n, w), count-sketch of the mean-centred row; sums
             beyond float32, which only a broken model has, end at its limit.
         masked: int32 (n,), how many ids are masked; UNTOLD in rows whose masks
             are not known.
@@ -144,12 +161,13 @@ def same_rows(a: RowStatistics, b: RowStatistics) -> NDArray[np.bool_]:
     return np.asarray(equal)
 
 
-def row_statistics(rows: NDArray[np.float32]) -> RowStatistics:
+def row_statistics(rows: NDArray[np.float32], detail: Detail = NORMAL) -> RowStatistics:
     """Statistics of raw logits.
 
     Args:
         rows: float32, shape (n, vocabulary) or (vocabulary,). float16 and
             bfloat16 logits are widened by the caller, which loses nothing.
+        detail: how many logits and buckets are kept of a row.
 
     Raises:
         ValueError: if the array is not float32, or has no vocabulary.
@@ -159,28 +177,30 @@ def row_statistics(rows: NDArray[np.float32]) -> RowStatistics:
     rows = np.atleast_2d(rows)
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"rows have shape {rows.shape}, not (n, vocabulary)")
-    return concatenate([_one_row(np.ascontiguousarray(row)) for row in rows])
+    return concatenate([_one_row(np.ascontiguousarray(row), detail) for row in rows])
 
 
 def squared_norm(sketch: NDArray[np.floating]) -> NDArray[np.float64]:
     """Unbiased estimate of the squared norm of the sketched vector.
 
     Args:
-        sketch: (..., 64), usually a difference of two sketches.
+        sketch: (..., w), usually a difference of two sketches.
 
     Charikar, Chen and Farach-Colton (2002); the variance of the estimate is
-    at most 2/64 of its square, so a sum over many rows is sharp.
+    at most 2/w of its square, so a sum over many rows is sharp.
     """
     wide = sketch.astype(np.float64)
     return np.asarray(np.sum(wide * wide, axis=-1))
 
 
-def _one_row(row: NDArray[np.float32]) -> RowStatistics:
+def _one_row(row: NDArray[np.float32], detail: Detail) -> RowStatistics:
     with np.errstate(invalid="ignore"):  # infinities of both signs
         total = row.sum(dtype=np.float64)
     keep = _kept(row, bool(np.isfinite(total)))  # float64 cannot overflow on float32 sums
     count = row.size if keep is None else int(np.count_nonzero(keep))
-    top_ids, top_logits = _top(row if keep is None else np.where(keep, row, -np.inf), count)
+    top_ids, top_logits = _top(
+        row if keep is None else np.where(keep, row, -np.inf), count, detail.listed
+    )
     peak = float(top_logits[0])
     wide = row.astype(np.float64)
     if keep is None:
@@ -188,9 +208,9 @@ def _one_row(row: NDArray[np.float32]) -> RowStatistics:
     else:
         mean = float(row.sum(dtype=np.float64, where=keep)) / count if count else 0.0
         wide[~keep] = mean
-    bucket, sign = hashes(row.size)
+    bucket, sign = hashes(row.size, detail.buckets)
     wide -= mean
-    sketch = np.bincount(bucket, weights=wide * sign, minlength=SKETCH_WIDTH)
+    sketch = np.bincount(bucket, weights=wide * sign, minlength=detail.buckets)
     wide -= peak - mean
     np.exp(wide, out=wide)
     if keep is not None:
@@ -230,11 +250,13 @@ def _digest(row: NDArray[np.float32]) -> bytes:
     return hashlib.blake2b(plain.data, digest_size=DIGEST_BYTES).digest()
 
 
-def _top(row: NDArray[np.float32], finite: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The TOP_K largest, ties to the lower id; -inf replaces non-finite logits."""
-    k = min(TOP_K, finite)
-    ids = np.full(TOP_K, NO_TOKEN, dtype=np.int32)
-    logits = np.zeros(TOP_K, dtype=np.float32)
+def _top(
+    row: NDArray[np.float32], finite: int, listed: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The ``listed`` largest, ties to the lower id; -inf replaces non-finite logits."""
+    k = min(listed, finite)
+    ids = np.full(listed, NO_TOKEN, dtype=np.int32)
+    logits = np.zeros(listed, dtype=np.float32)
     if k:
         candidates = np.flatnonzero(row >= _lower_bound(row, k))
         # A stable sort keeps the lower id first among equals.
@@ -258,17 +280,19 @@ def _lower_bound(row: NDArray[np.float32], k: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def hashes(width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Bucket (0..63) and sign (+1, -1) of every token id.
+def hashes(width: int, buckets: int = SKETCH_WIDTH) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Bucket (from 0) and sign (+1, -1) of every token id below ``width``.
 
     splitmix64's finalizer (Steele, Lea and Flood 2014) of the id: fixed for
-    ever, since sketches of different machines and versions are subtracted.
+    ever, since sketches of different machines and versions are subtracted. The
+    bucket is its lowest bits, and the sign is bit 32 whatever the number of buckets,
+    so a bucket of a narrow sketch is the sum of those of a wide one.
     """
     x = np.arange(width, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
-    bucket = (x & np.uint64(SKETCH_WIDTH - 1)).astype(np.intp)
+    bucket = (x & np.uint64(buckets - 1)).astype(np.intp)
     sign = np.where((x >> np.uint64(32)) & np.uint64(1), 1.0, -1.0)
     bucket.setflags(write=False)
     sign.setflags(write=False)
@@ -276,6 +300,7 @@ def hashes(width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
 
 
 def _empty() -> RowStatistics:
+    """No rows, in normal detail."""
     return RowStatistics(
         top_ids=np.zeros((0, TOP_K), np.int32),
         top_logits=np.zeros((0, TOP_K), np.float32),

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.statistics.intervals import Estimate, freedom_of, jackknife_error
-from harness.statistics.rows import SKETCH_WIDTH
 
 #: Fewer prompts give no products to average.
 FEWEST_PROMPTS = 3
@@ -27,11 +26,11 @@ def systematic_share(
 
     The error has two parts. Prompts scatter: delete-one-prompt jackknife. And the
     sketch estimates the norm of one direction with a relative variance of
-    ``2 / 64``, which no number of prompts makes smaller (Charikar, Chen and
+    ``2 / w``, which no number of prompts makes smaller (Charikar, Chen and
     Farach-Colton, 2002). Degrees of freedom by Welch and Satterthwaite.
 
     Args:
-        sums: float64 (p, 64), sketched errors summed over each prompt.
+        sums: float64 (p, w), sketched errors summed over each prompt.
         counts: float64 (p,), positions of each prompt.
         errors: float64 (p,), squared errors summed over each prompt, by whose mean
             the share is taken.
@@ -51,7 +50,7 @@ def systematic_share(
         counts.sum() - counts,
     )
     scatter = jackknife_error(left_out)
-    sketched = math.sqrt(2.0 / SKETCH_WIDTH) * max(value, 0.0)
+    sketched = math.sqrt(2.0 / sums.shape[1]) * max(value, 0.0)
     error = math.hypot(scatter, sketched)
     freedom = freedom_of(own)
     if scatter > 0.0:

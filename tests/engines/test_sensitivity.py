@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from harness.devices.causes import SETTINGS, WHOLE, Cause
-from harness.statistics.rows import row_statistics
+from harness.devices.hf.seen import Sketches
+from harness.statistics.rows import Detail, row_statistics
 
 pytestmark = pytest.mark.engine
 for package in ("torch", "transformers"):
@@ -83,6 +84,29 @@ def test_sketches_are_those_of_row_statistics(oracle: Any) -> None:
         rows = model(torch.tensor([list(IDS)])).logits[0, -ROWS:].numpy()
     expected = row_statistics(np.ascontiguousarray(rows[:, :VOCABULARY])).sketch
     assert oracle.sketches(IDS, ROWS) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("buckets", [16, 1024])
+def test_rows_are_seen_in_as_many_buckets_as_recordings_have(buckets: int) -> None:
+    import torch
+
+    from harness.devices.hf.sensitivity import Sensitivity
+
+    model = model_of("Llama")
+    oracle = Sensitivity(
+        torch, model, VOCABULARY, keep_rounded=False, seen=Sketches(torch, VOCABULARY, buckets)
+    )
+    with torch.no_grad():
+        rows = model(torch.tensor([list(IDS)])).logits[0, -ROWS:].numpy()
+    detail = Detail(20, buckets)
+    expected = row_statistics(np.ascontiguousarray(rows[:, :VOCABULARY]), detail).sketch
+    assert oracle.sketches(IDS, ROWS) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    vector = np.random.default_rng(1).normal(size=(ROWS, buckets))
+    seen, (found,) = oracle.gradients(IDS, [vector])
+    assert seen == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    cause, step = Cause("logit_scale"), 0.003
+    shown = (moved(oracle, cause, step) - moved(oracle, cause, -step)) / (2.0 * step)
+    assert found.whole[cause] == pytest.approx(float(np.sum(shown * vector)), rel=0.03)
 
 
 def test_every_gradient_is_what_two_passes_show(oracle: Any) -> None:

@@ -424,6 +424,8 @@ def _diagnoses() -> Iterator[Message]:
     yield message("diagnosis.nothing")
     yield message("diagnosis.nothing.listed", listed=20)
     yield message("warning.itself")
+    kept = {"candidate_buckets": 16, "candidate_listed": 10, "buckets": 16, "listed": 10}
+    yield message("warning.detail", **kept, baseline_buckets=64, baseline_listed=20)
     yield message("warning.no_diagnosis", reason="3 prompts")
     yield message("diagnosis.slight", best=best, effect=3.0)
 

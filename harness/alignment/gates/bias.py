@@ -30,7 +30,6 @@ from harness.statistics.intervals import (
     jackknife_error,
     t_at,
 )
-from harness.statistics.rows import SKETCH_WIDTH
 from harness.statistics.systematic import FEWEST_PROMPTS, systematic_share
 
 #: The largest systematic part of a correct port's error, as a share of the
@@ -185,8 +184,8 @@ def _outcome(
 
 
 def bucket_charges(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each bucket of the sketch is charged with, in logits: float64 (64,) of the
-    candidate, and (A - 1, 64) of the controls.
+    """What each bucket of the sketch is charged with, in logits: float64 (w,) of the
+    candidate, and (A - 1, w) of the controls.
 
     How far the mean error lies from all that stands between the oracle and the
     reference, so that nobody is charged with the reference's own. Means are over a
@@ -202,7 +201,7 @@ def bucket_charges(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _prompt_means(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean errors of each prompt: (p, 64) of the candidate, (p, A, 64) of the arms."""
+    """Mean errors of each prompt: (p, w) of the candidate, (p, A, w) of the arms."""
     rows = evidence.rows.sum(axis=1)
     used = rows > 0
     counts = rows[used].astype(np.float64)
@@ -238,7 +237,7 @@ def bucket_gate(evidence: Evidence, missing: Message | None) -> Gate:
         value=float(mine[worst]),
         largest=largest,
         limit=limit,
-        share=100.0 / SKETCH_WIDTH,
+        share=100.0 / len(mine),
     )
     return Gate(
         name="bucket", status=status, value=float(mine[worst]), limit=limit, message=outcome
@@ -255,5 +254,5 @@ def bucket_reach(evidence: Evidence, bucket: int) -> float:
         return float("inf")
     deviation = 1.4826 * float(np.median(np.abs(drift - np.median(drift))))
     error = math.sqrt(math.pi / 2.0) * deviation / math.sqrt(len(drift))
-    confidence = 1.0 - (1.0 - FAIL_CONFIDENCE) / SKETCH_WIDTH
+    confidence = 1.0 - (1.0 - FAIL_CONFIDENCE) / mine.shape[1]
     return t_at(confidence, len(drift) - 1.0) * error

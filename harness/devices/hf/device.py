@@ -47,7 +47,7 @@ from harness.devices.hf.matmul import (
 )
 from harness.devices.hf.on_disk import OnDisk
 from harness.devices.hf.routers import Routers
-from harness.devices.hf.seen import Chosen
+from harness.devices.hf.seen import Chosen, Sketches
 from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.hf.stages import Pass, Stages
 from harness.devices.hf.stored_head import stored_head
@@ -61,7 +61,7 @@ from harness.model.model import Model
 from harness.model.reading import check_reading
 from harness.process.memory import available_bytes
 from harness.statistics.routes import Routes, joined
-from harness.statistics.rows import RowStatistics, concatenate, row_statistics
+from harness.statistics.rows import SKETCH_WIDTH, Detail, RowStatistics, concatenate, row_statistics
 
 __all__ = ["BACKENDS", "DTYPES", "HfDevice", "checkpoint_dtype"]
 
@@ -253,12 +253,15 @@ class HfDevice:
         for tracing, logits in zip(tracings, results, strict=True):
             yield tracing.trace(logits)
 
-    def sensitivity(self, chosen: ChosenIds | None = None) -> Sensitivity:
+    def sensitivity(
+        self, chosen: ChosenIds | None = None, buckets: int = SKETCH_WIDTH
+    ) -> Sensitivity:
         """The open model, seen from its logits. It is this device's no more: its parameters
         ask for gradients.
 
         Args:
             chosen: the ids that are looked at in each row; sketches of whole rows without.
+            buckets: of these sketches.
 
         Raises:
             DeviceError: if the device is not open, or not in float32 on the CPU.
@@ -275,7 +278,8 @@ class HfDevice:
         rounds = (p.numel() for p in self._model.parameters() if id(p) not in own)
         takes = len(ROUNDINGS) * sum(rounds)  # a byte each
         keep = available is None or takes <= _KEPT_SHARE * available
-        seen = None if chosen is None else Chosen(self._torch, chosen)
+        sketches = Sketches(self._torch, self._vocab_size, buckets)
+        seen = sketches if chosen is None else Chosen(self._torch, chosen)
         return Sensitivity(
             self._torch,
             self._model,
@@ -405,7 +409,7 @@ class HfDevice:
             prompt_id=request.prompt_id,
             token_ids=tuple(forced),
             stop="forced",
-            rows=None if request.keep == "nothing" else self._statistics(logits),
+            rows=None if request.keep == "nothing" else self._statistics(logits, request.detail),
             timings=Timings(ttft_s=seconds, itl_s=(), e2e_s=seconds),
             logits=self._on_host(logits) if request.keep == "full" else None,
             routes=None
@@ -419,14 +423,15 @@ class HfDevice:
             f"({request.replay}): {first_line(error)}"
         )
 
-    def _statistics(self, logits: Any) -> RowStatistics:
+    def _statistics(self, logits: Any, detail: Detail) -> RowStatistics:
         """Statistics of many rows, a chunk at a time, spread over torch's threads."""
         workers = min(self._torch.get_num_threads(), _CHUNK)
         parts: list[RowStatistics] = []
+        of = partial(row_statistics, detail=detail)
         with ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(logits), _CHUNK):
                 chunk = self._on_host(logits[start : start + _CHUNK])
-                parts += pool.map(row_statistics, np.array_split(chunk, min(workers, len(chunk))))
+                parts += pool.map(of, np.array_split(chunk, min(workers, len(chunk))))
         return concatenate(parts)
 
     def _forward(
@@ -513,7 +518,7 @@ class _Record:
         self._stamps.append(time.perf_counter())
         self.token_ids.append(token)
         if self._request.keep != "nothing":
-            self._rows.append(row_statistics(row))
+            self._rows.append(row_statistics(row, self._request.detail))
             self._routes += [] if routes is None else [routes]
         if self._request.keep == "full":
             self._logits.append(row)

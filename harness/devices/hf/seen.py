@@ -32,19 +32,19 @@ class Seen(Protocol):
 
 
 class Sketches:
-    """Whole rows, as ``row_statistics`` sketches them: centred, in 64 buckets."""
+    """Whole rows, as ``row_statistics`` sketches them: centred, in so many buckets."""
 
-    def __init__(self, torch: Any, vocab_size: int) -> None:
-        self._torch = torch
-        bucket, sign = hashes(vocab_size)
+    def __init__(self, torch: Any, vocab_size: int, buckets: int = SKETCH_WIDTH) -> None:
+        self._torch, self._buckets = torch, buckets
+        bucket, sign = hashes(vocab_size, buckets)
         self._bucket = torch.tensor(np.array(bucket))
         self._sign = torch.tensor(np.array(sign), dtype=torch.float32)
 
     def of(self, _: Sequence[int], logits: Any, /) -> NDArray[np.float64]:
-        """Float64 (n, 64)."""
+        """Float64 (n, buckets)."""
         wide = logits.double()
         wide = (wide - wide.mean(-1, keepdim=True)) * self._sign
-        sums = self._torch.zeros(len(wide), SKETCH_WIDTH, dtype=wide.dtype)
+        sums = self._torch.zeros(len(wide), self._buckets, dtype=wide.dtype)
         found: NDArray[np.float64] = sums.index_add_(1, self._bucket, wide).numpy()
         return found
 

@@ -171,7 +171,7 @@ class Sensitivity:
     # --- rows
 
     def sketches(self, ids: Sequence[int], rows: int) -> NDArray[np.float64]:
-        """The last ``rows`` rows as they are seen: sketches, float64 (rows, 64), as
+        """The last ``rows`` rows as they are seen: sketches, float64 (rows, w), as
         ``row_statistics`` makes them, or the logits of chosen ids."""
         with self._torch.no_grad():
             logits = self._logits(self._embed(ids), rows)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from harness.devices.base import NO_CHOICE, Completion, Request, Stop, Timings
 from harness.devices.vllm.capture import Captured, Order, collect
 from harness.statistics.routes import Routes, joined
-from harness.statistics.rows import RowStatistics, concatenate, row_statistics
+from harness.statistics.rows import Detail, RowStatistics, concatenate, row_statistics
 
 MakeOrder = Callable[[bool, "tuple[int, ...] | None"], Order]
 
@@ -93,7 +94,7 @@ class Job:
         captured = [collect(part.order, len(part.token_ids)) for part in self.parts]
         blocks = [each.rows for each in captured if each.rows is not None]
         logits = np.concatenate(blocks) if blocks else None
-        rows = None if logits is None else _statistics(logits, pool)
+        rows = None if logits is None else _statistics(logits, pool, self.request.detail)
         tokens, stop = self._outcome(rows)
         n = len(tokens)
         return Completion(
@@ -134,6 +135,6 @@ class Job:
         return Timings(stamps[0] - started, gaps, stamps[-1] - started)
 
 
-def _statistics(logits: NDArray[np.float32], pool: Executor) -> RowStatistics:
+def _statistics(logits: NDArray[np.float32], pool: Executor, detail: Detail) -> RowStatistics:
     """Of every row, spread over the pool's threads: NumPy lets them run side by side."""
-    return concatenate(list(pool.map(row_statistics, logits)))
+    return concatenate(list(pool.map(partial(row_statistics, detail=detail), logits)))

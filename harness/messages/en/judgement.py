@@ -66,6 +66,9 @@ MESSAGES: dict[str, str] = {
     "judged, and it chose no token of its own, so its sampler, penalties and stops were not run.",
     "warning.itself": "It is the recording that it is held against (the same rows and the same "
     "times), so this says nothing of a device.",
+    "warning.detail": "Of a row the candidate keeps {candidate_buckets} buckets and "
+    "{candidate_listed} logits, and the baseline {baseline_buckets} and {baseline_listed}: both "
+    "were judged by {buckets} and {listed}, as if neither kept more.",
     "warning.same_error": "The candidate's error is almost that of the baseline's own arm {arm} "
     "(correlation {shared:.3f}): it is the same computation, or a copy with something added. It "
     "proves nothing of another device.",

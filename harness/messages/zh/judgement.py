@@ -58,6 +58,9 @@ MESSAGES: dict[str, str] = {
     "warning.prefill_only": "待测只运行了 forced-prefill：没有判定其任何 decode 步骤，也没有自行选"
     "择任何词元，因此其采样、惩罚与停止均未运行。",
     "warning.itself": "它就是与之比较的那份记录（行和时间都相同），因此不说明任何设备。",
+    "warning.detail": "每一行，待测保留 {candidate_buckets} 个桶与 {candidate_listed} 个 logit，"
+    "基线保留 {baseline_buckets} 个与 {baseline_listed} 个：双方都按 {buckets} 个桶与 {listed} 个"
+    " logit 判定，如同都没有保留更多。",
     "warning.same_error": "待测的误差几乎就是基线自己的 {arm} 的误差（相关系数 {shared:.3f}）："
     "它是同一个计算，或是加了一点改动的副本，不能证明另一台设备正确。",
     "warning.forced_only": "待测只跟随给定的词元运行：没有自行选择任何词元，因此其采样、惩罚与停止"

@@ -473,7 +473,7 @@ def test_masks_that_contradict_each_other_are_refused(tmp_path: Path, change: st
         load_recording(file)
 
 
-@pytest.mark.parametrize("schema", ["harness.recording/5", "harness.alignment/1", None])
+@pytest.mark.parametrize("schema", ["harness.recording/6", "harness.alignment/1", None])
 def test_another_schema_is_refused(tmp_path: Path, schema: str | None) -> None:
     file = tmp_path / "a.json"
     document = full().model_dump(mode="json", by_alias=True)
