@@ -90,7 +90,7 @@ def compare(
     alone = isinstance(baseline, Recording)
     if isinstance(baseline, Recording):
         baseline = Baseline(reference=baseline)
-    other = _other_detail(candidate, baseline.reference)
+    other = _of_both(candidate, baseline.reference)
     candidate, baseline = alike(candidate, baseline, JUDGED_BUCKETS)
     compared = comparability(candidate, baseline.reference, allow)
     outcome, scope = _refuse(compared, candidate, baseline.reference), None
@@ -104,7 +104,6 @@ def compare(
             scope = scope_of(candidate, baseline)
     routes = split_by_routes(candidate, baseline, outcome.prompts, outcome.judged)
     own = itself(candidate, baseline) if alone else ()
-    unsteady = unsteady_warnings(candidate, baseline.reference)
     after = (*outcome.warnings, *_of_scope(scope), *route_remarks(routes))
     classes = Counter(c for p in outcome.prompts for c in p.positions.class_ if c is not None)
     return Alignment(
@@ -122,13 +121,18 @@ def compare(
         baseline=arms_of(baseline),
         performance=performance(candidate, baseline.reference),
         pieces={**baseline.reference.pieces, **candidate.pieces},
-        remarks=tuple(map(remark, (*own, *other, *unsteady, *after))),
+        remarks=tuple(map(remark, (*own, *other, *after))),
         reproduce=tuple(reproduce),
         scope=scope,
         power=outcome.power,
         routes=routes,
         diagnosis=diagnosis,
     )
+
+
+def _of_both(candidate: Recording, reference: Recording) -> tuple[Message, ...]:
+    """What to say of the two before they are judged."""
+    return (*_other_detail(candidate, reference), *unsteady_warnings(candidate, reference))
 
 
 def _other_detail(candidate: Recording, reference: Recording) -> tuple[Message, ...]:

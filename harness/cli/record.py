@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,9 +89,7 @@ def record(
     """
     from harness.devices.spec import DeviceSpec, parse_detail, parse_engine_args
     from harness.process.progress import Progress
-    from harness.recording.recorder import Options
     from harness.suite.read import load_suite
-    from harness.suite.shard import parse_shard
 
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file in it")
@@ -100,17 +99,24 @@ def record(
     spec = DeviceSpec(device, model, dtype, batch_size, args, server_url, trust_remote_code)
     kept = parse_detail(detail, spec.kind)
     progress = Progress()
-    part = None if shard is None else parse_shard(shard)
-    options = Options(
+    options = replace(
+        _of_shard(shard, chosen),
         replay=replay.value,
         context=None if context is None else _context(context, chosen, replay, progress),
         full_logits=logits is LogitsName.full,
-        prompt_ids=None if part is None else part.prompts(chosen),
         repeats=repeats,
-        shard=part is not None,
         detail=kept,
     )
     _record(spec, chosen, options, out, progress)
+
+
+def _of_shard(shard: str | None, suite: Suite) -> Options:
+    from harness.recording.recorder import Options
+    from harness.suite.shard import parse_shard
+
+    if shard is None:
+        return Options()
+    return Options(prompt_ids=parse_shard(shard).prompts(suite), shard=True)
 
 
 def _record(

@@ -122,10 +122,7 @@ def record(
     """
     if options.replay != "free" and options.context is None:
         raise UsageError(f"--replay {options.replay} needs the tokens to force: give --context")
-    try:
-        check_detail(options.detail)
-    except ValueError as error:
-        raise UsageError(f"detail: {error}") from error
+    _check_detail(options.detail)
     progress = progress or Silent()
     with opened(device, progress) as facts:
         if facts.vocab_size != subject.facts.vocab_size:
@@ -149,6 +146,13 @@ def record(
         twice = _spread([p.id for p in whole], options.repeats)
         making = _Making(device, subject, suite, options, facts, prompts, twice, progress)
         return (reuse and making.finished(out)) or making.run(out, before_saving)
+
+
+def _check_detail(detail: Detail) -> None:
+    try:
+        check_detail(detail)
+    except ValueError as error:
+        raise UsageError(f"detail: {error}") from error
 
 
 def _spread(ids: Sequence[str], count: int) -> Sequence[str]:

@@ -127,7 +127,7 @@ def test_every_option_of_the_table_reaches_the_run() -> None:
         "--device": "vllm-cpu", "--model": "m", "--suite": "s", "--dtype": "float16",
         "--max-new-tokens": "3", "--batch-size": "2", "--engine-arg": "a=1",
         "--baseline-dir": "b", "--context": "c.json", "--report": "r.md", "--lang": "zh",
-        "--report-dir": "elsewhere", "--shard": "2/3",
+        "--report-dir": "elsewhere", "--shard": "2/3", "--detail": "large",
     }  # fmt: skip
     before = read("pytest --device=vllm-gpu")
     for name, settings, _ in OPTIONS:
