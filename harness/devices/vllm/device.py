@@ -119,6 +119,7 @@ class VllmDevice:
         self._spool: Spool | None = None
         self._numbers = itertools.count()
         self._routed = 0
+        self._same_clock = True
         self._before: OwnProcess | None = None
         self._watch: EngineWatch | None = None
         self._ray: Any = None
@@ -148,6 +149,7 @@ class VllmDevice:
             self._spool = Spool()
             each = self._start_engine(dtype, asked)
             worker = of_all(each, LOAD_LOG.seconds)
+            self._same_clock = not any(one.get("on_another_host") for one in each)
         config = self._llm.llm_engine.vllm_config
         if not any(asked.get(key) for key in _OVERRIDES):
             check_reading(self.name, self._source, config.model_config.hf_text_config)
@@ -181,7 +183,8 @@ class VllmDevice:
             raise DeviceError(f"{self.name} is not open")
         for request in requests:
             check_request(self.name, request, self._vocab_size, self._max_positions, hint=_LONGER)
-        waiting = (part for request in requests for part in Job(request, self._order).parts)
+        jobs = (Job(each, self._order, same_clock=self._same_clock) for each in requests)
+        waiting = (part for job in jobs for part in job.parts)
         running: dict[str, Part] = {}
         finished: deque[Future[Completion]] = deque()
         failure: DeviceError | None = None
@@ -191,11 +194,11 @@ class VllmDevice:
                     try:
                         if not self._hand_over(waiting, running):
                             break
-                        jobs = self._advance(running, on_token)
+                        done = self._advance(running, on_token)
                     except DeviceError as error:
                         failure = error  # what is finished is kept
                         break
-                    finished.extend(finisher.submit(job.completion, pool) for job in jobs)
+                    finished.extend(finisher.submit(job.completion, pool) for job in done)
                     # At batch 1 the next request waits, so that its clock is undisturbed.
                     while finished and (self._batch_size == 1 or finished[0].done()):
                         yield finished.popleft().result()

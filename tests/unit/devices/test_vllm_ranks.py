@@ -93,7 +93,7 @@ def test_a_ray_cluster_without_places_is_refused_before_vllm_waits(
     check_places("vllm-cpu", Ranks(tensor=2), {"GPU": 2.0})
 
 
-def test_workers_of_ray_know_the_harness_folder_and_their_threads() -> None:
+def test_workers_of_ray_know_the_harness_folder_and_how_many_they_are() -> None:
     told = ray_variables(Ranks(tensor=1000), {"HARNESS_ROWS": "/rows", "HOME": "/me"})
-    assert told == {"HARNESS_ROWS": "/rows", "OMP_NUM_THREADS": "1"}
-    assert ray_variables(Ranks(), {"OMP_NUM_THREADS": "7"}) == {"OMP_NUM_THREADS": "7"}
+    assert told == {"HARNESS_ROWS": "/rows", "HARNESS_RANKS": "1000"}
+    assert ray_variables(Ranks(), {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
