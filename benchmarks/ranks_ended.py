@@ -12,6 +12,7 @@ which files. The cases with `ray` need Ray in that interpreter. Linux only.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import signal
@@ -19,14 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
-#: Marks every process of a case: those that Ray starts have other parents.
-MARK = "HARNESS_RANKS_ENDED"
 EXECUTORS: Mapping[str, Mapping[str, str]] = {
     "mp": {"pipeline_parallel_size": "2"},
     "ray": {"pipeline_parallel_size": "2", "distributed_executor_backend": "ray"},
@@ -35,43 +36,39 @@ WHAT = ("kill", "int", "int-group")
 WHEN = ("load", "generate")
 CASES = [f"{how}-{what}-{when}" for how in EXECUTORS for what in WHAT for when in WHEN]
 LEFT_S, LIMIT_S = 5.0, 300.0
+_CHILD_SUBREAPER = 36
 
 
-def marked(mark: str) -> Iterator[tuple[int, str]]:
-    """Process ids and command lines of the processes with a mark."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                yield int(folder.name), line[:80]
-        except OSError:
-            continue
+def adopt() -> None:
+    """Let processes whose parents have ended be children of this one, as Ray's are."""
+    if ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise SystemExit("this needs Linux")
 
 
-def memory_of(process: int) -> int:
-    """Pages that are resident; 0 of a process that has ended."""
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
-    except OSError:
-        return 0
+def started(command: int) -> list[psutil.Process]:
+    """All processes of a case that run, without the command's own."""
+    found = psutil.Process().children(recursive=True)
+    alive = [p for p in found if p.pid != command and memory_of(p)]
+    return sorted(alive, key=memory_of, reverse=True)
 
 
-def ranks_of(mark: str, command: int) -> list[int]:
-    """The two largest processes beside the command itself."""
-    others = [process for process, _ in marked(mark) if process != command]
-    return sorted(others, key=memory_of, reverse=True)[:2]
+def memory_of(process: psutil.Process) -> int:
+    """Bytes that are resident; 0 of a process that has ended."""
+    with suppress(psutil.Error):
+        return int(process.memory_info().rss)
+    return 0
 
 
-def reached(when: str, folder: Path, mark: str, command: int) -> bool:
+def reached(when: str, folder: Path, command: int) -> bool:
     if when == "generate":
         return any(folder.glob("harness-rows-*/[0-9]*"))
     # Half of what a rank has in the end: it has imported vLLM.
-    return sum(memory_of(rank) * 4096 > 5e8 for rank in ranks_of(mark, command)) == 2
+    return sum(memory_of(each) > 5e8 for each in started(command)) == 2
 
 
-def strike(what: str, mark: str, command: int) -> None:
+def strike(what: str, command: int) -> None:
     if what == "kill":
-        os.kill(ranks_of(mark, command)[0], signal.SIGKILL)
+        started(command)[0].kill()
     elif what == "int":
         os.kill(command, signal.SIGINT)
     else:
@@ -82,7 +79,7 @@ def run(name: str) -> dict[str, Any]:
     """Run a case; its line."""
     how, _, rest = name.partition("-")
     what, _, when = rest.rpartition("-")
-    mark, arguments = uuid.uuid4().hex, EXECUTORS[how]
+    arguments = EXECUTORS[how]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         command = [sys.executable, "-m", "harness", "record", "--device", "vllm-cpu", "--suite"]
@@ -92,20 +89,18 @@ def run(name: str) -> dict[str, Any]:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=os.environ | {MARK: mark, "TMPDIR": text},
+                env=os.environ | {"TMPDIR": text},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            started = time.monotonic()
-            while process.poll() is None and not reached(when, folder, mark, process.pid):
-                if time.monotonic() - started > LIMIT_S:
-                    break
+            begun = time.monotonic()
+            while process.poll() is None and not reached(when, folder, process.pid):
                 time.sleep(0.1)
             struck = time.monotonic()
             if process.poll() is None:
-                strike(what, mark, process.pid)
-            line: dict[str, Any] = {"case": name, "struck_s": round(struck - started, 1)}
+                strike(what, process.pid)
+            line: dict[str, Any] = {"case": name, "struck_s": round(struck - begun, 1)}
             try:
                 line["status"] = process.wait(LIMIT_S)
             except subprocess.TimeoutExpired:
@@ -113,13 +108,15 @@ def run(name: str) -> dict[str, Any]:
                 line["status"] = "hung"
             line["seconds"] = round(time.monotonic() - struck, 1)
         time.sleep(LEFT_S)
-        line["processes_left"] = [command for _, command in marked(mark)]
-        for left, _ in marked(mark):
-            os.kill(left, signal.SIGKILL)
+        left = started(process.pid)
+        line["processes_left"] = [each.name() for each in left]
+        for each in left:
+            each.kill()
         spoken = (folder / "said").read_text("utf-8", "replace").splitlines()
-        line["said"] = [each for each in spoken if each.strip()][-6:]
-        files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        line["files_left"] = sorted({str(path) for path in files} - {"said"})
+        line["said"] = [text[:300] for text in spoken if text.strip()][-6:]
+        files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        # Ray keeps its logs.
+        line["files_left"] = sorted(f for f in files - {"said"} if not f.startswith("ray/"))
     return line
 
 
@@ -128,6 +125,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    adopt()
     for name in options.cases or CASES:
         line = json.dumps(run(name))
         print(line, flush=True)

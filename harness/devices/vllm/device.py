@@ -61,8 +61,7 @@ from harness.process.progress import Progress, Silent
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
-# Import paths, as vLLM takes them: its workers may be other processes.
-_PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
+# An import path, as vLLM takes it: its workers may be other processes.
 _EXTENSION = "harness.devices.vllm.worker.HarnessWorker"
 #: Arguments that change on purpose what the engine reads of config.json.
 _OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
@@ -290,6 +289,10 @@ class VllmDevice:
 
     def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that parity needs, overridden by the user's arguments."""
+        # A class and no path: so the engine's own process imports its module too, before it
+        # starts, and says why it ends. It imports torch and vLLM.
+        from harness.devices.vllm.worker import CaptureRows
+
         defaults: dict[str, Any] = {
             "model": self._source.path,
             "trust_remote_code": self._source.trust_remote_code,
@@ -305,7 +308,9 @@ class VllmDevice:
             "worker_extension_cls": _EXTENSION,
         }
         merged = defaults | dict(asked)
-        return merged | {"logits_processors": [_PROCESSOR, *(asked.get("logits_processors") or ())]}
+        return merged | {
+            "logits_processors": [CaptureRows, *(asked.get("logits_processors") or ())]
+        }
 
     def _hand_over(self, waiting: Iterator[Part], running: dict[str, Part]) -> bool:
         """Fill the batch; whether there is anything to run."""

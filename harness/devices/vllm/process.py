@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.devices.vllm.spool import leave_cause
+from harness.process import signals
 
 _POLL_S = 0.5
 #: What ended a process by a signal, most often.
@@ -25,6 +26,7 @@ _LIKELY = {
 #: Beginnings of the variables that the harness and vLLM set for one engine.
 _RESTORED = (
     *("VLLM_", "HARNESS_ROWS", "HF_HUB_OFFLINE", "LD_PRELOAD", "LOCAL_WORLD_SIZE"),
+    *("PYTHONWARNINGS", "RAY_"),
     *("OMP_", "KMP_", "GOMP_", "MKL_", "NUMEXPR_", "TORCHINDUCTOR_"),
 )
 
@@ -95,7 +97,7 @@ class EngineWatch:
 
     vLLM's client waits on a queue, which stays empty after the engine's process
     dies: it would wait for ever. The ranks of a model wait for each other, and vLLM leaves them
-    ten seconds; without the dead one they are of no use.
+    ten seconds; without the dead one they are of no use. Nor are they after Ctrl-C.
 
     Args:
         children: gives the processes of the engine that are alive. It is asked from the start
@@ -130,11 +132,21 @@ class EngineWatch:
         """From here on the end of a process is expected."""
         self._over.set()
         self._thread.join()
+        if signals.received() is not None:
+            self._kill()
         self._core = None
+
+    def _kill(self) -> None:
+        for process in {*self._children(), *self._known.values()}:
+            if process.is_alive():
+                process.kill()
 
     def _run(self) -> None:
         dead: BaseProcess | None = None
         while dead is None and not self._over.is_set():
+            if signals.received() is not None:
+                self._kill()
+                return
             started = self._attached.is_set()
             for process in self._children():
                 self._known[process.sentinel] = process
@@ -149,9 +161,7 @@ class EngineWatch:
             return
         self._cause = f"its process {dead.name} {how_it_ended(dead.exitcode)}"
         leave_cause(self._cause)
-        for process in self._known.values():
-            if process.is_alive():
-                process.kill()
+        self._kill()
         self._wake(RuntimeError(self._cause))
 
     def _died(self, ended: Sequence[BaseProcess], started: bool) -> BaseProcess | None:

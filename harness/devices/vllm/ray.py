@@ -21,6 +21,13 @@ _RESOURCE = PLACES[0]
 _SETUP = "harness.devices.vllm.hosts.prepare"
 #: Variables that a worker must have from the start.
 _PASSED = ("HARNESS_ROWS", "PYTHONSAFEPATH", "OMP_NUM_THREADS")
+#: For Ray's own processes; the user's value wins.
+_SETTINGS = {
+    # Ray's workers would give way to every other process, so that a busy host starves ranks.
+    "RAY_worker_niceness": "0",
+    # Ray would tell its makers of the run.
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 #: For a Ray of our own, on this host alone, whatever else runs here.
 _OWN = {"address": "local", "include_dashboard": False}
 
@@ -36,7 +43,8 @@ def start(name: str, ranks: Ranks) -> Any:
     cpu = name == "vllm-cpu"
     if cpu:
         name_resource()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers of the run
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)
     environment: dict[str, Any] = {"env_vars": _variables(ranks, os.environ)}
     environment["worker_process_setup_hook"] = f"{_SETUP}_cpu" if cpu else _SETUP
     own = {} if "RAY_ADDRESS" in os.environ else _OWN
