@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from harness.devices.vllm.load import (
     typed_arguments,
 )
 from harness.devices.vllm.log import LOAD_LOG
-from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
+from harness.devices.vllm.process import EngineWatch, OwnProcess, Waker, without_main
 from harness.devices.vllm.refused import check_alone, check_ranks, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
@@ -121,6 +121,7 @@ class VllmDevice:
         self._same_clock = True
         self._before: OwnProcess | None = None
         self._watch: EngineWatch | None = None
+        self._waker: Waker | None = None
         self._ray: Any = None
 
     def open(self) -> Opened:
@@ -234,6 +235,9 @@ class VllmDevice:
 
     def close(self) -> None:
         """Stop the engine; does nothing on a device that was never opened."""
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -275,6 +279,7 @@ class VllmDevice:
             with without_main():
                 self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
             self._watch.attach(self._llm.llm_engine.engine_core)
+            self._waker = Waker(self._why_dead) if self._ranks.by_ray else None
             if self._ranks.pipeline > 1:
                 self._llm.collective_rpc("harness_make_ready")
             each: list[WorkerFacts] = self._llm.collective_rpc("harness_facts")
@@ -364,7 +369,8 @@ class VllmDevice:
 
     def _step(self, running: Mapping[str, Part]) -> list[Any]:
         try:
-            outputs: list[Any] = self._llm.llm_engine.step()
+            with nullcontext() if self._waker is None else self._waker.step():
+                outputs: list[Any] = self._llm.llm_engine.step()
         except Exception as error:  # a kernel, a worker or its process may raise anything
             prompts = ", ".join(sorted({part.job.request.prompt_id for part in running.values()}))
             raise DeviceError(

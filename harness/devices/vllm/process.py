@@ -18,6 +18,8 @@ from harness.devices.vllm.spool import leave_cause
 from harness.process import signals
 
 _POLL_S = 0.5
+#: Seconds in which vLLM may notice a death itself.
+_OWN_S = 3.0
 #: What ended a process by a signal, most often.
 _LIKELY = {
     "SIGKILL": "; unless somebody killed it, the host ran out of memory",
@@ -183,6 +185,55 @@ class EngineWatch:
                 if not future.done():
                     future.set_exception(dead)
             self._core.outputs_queue.put_nowait(dead)
+
+
+class Waker:
+    """Interrupts a step that waits for a rank of another host after one has died.
+
+    Ray tells that death. vLLM ends the other ranks then, and goes on waiting for an answer.
+
+    Args:
+        cause: why a process of the engine died; None while none has.
+    """
+
+    def __init__(self, cause: Callable[[], str | None]) -> None:
+        self._cause = cause
+        self._since: float | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="harness-waker", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A step of the engine; in the main thread, as signals are.
+
+        Raises:
+            RuntimeError: with the cause, where the step was interrupted for it.
+        """
+        self._since = time.monotonic()
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            cause = self._cause()
+            if cause is None or signals.received() is not None:
+                raise
+            raise RuntimeError(cause) from error
+        finally:
+            self._since = None
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_POLL_S):
+            if self._cause() is None:
+                continue
+            if self._over.wait(_OWN_S):  # most often vLLM itself raises an error
+                return
+            if self._since is not None:
+                signals.poke()
+                return
 
 
 def how_it_ended(status: int | None) -> str:

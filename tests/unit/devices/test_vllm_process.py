@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 
-from harness.devices.vllm.process import EngineWatch, OwnProcess, how_it_ended, without_main
+from harness.devices.vllm.process import (
+    EngineWatch,
+    OwnProcess,
+    Waker,
+    how_it_ended,
+    without_main,
+)
 from harness.process import signals
 
 
@@ -109,6 +115,27 @@ def test_after_ctrl_c_the_ranks_are_ended_at_once(
         assert rank.exitcode == -signal.SIGKILL
     watch.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.process
+def test_a_step_that_waits_for_a_dead_rank_of_another_host_is_interrupted() -> None:
+    found: list[str] = []
+    waker = Waker(lambda: found[0] if found else None)
+    with waker.step():
+        pass  # one that ends by itself
+    found.append("its process of rank 1 ended")
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"^its process of rank 1 ended$"), waker.step():
+        time.sleep(60)
+    assert time.monotonic() - begun < 30
+    waker.close()
+
+
+def test_an_interruption_of_the_users_stays_one() -> None:
+    waker = Waker(lambda: None)
+    with pytest.raises(KeyboardInterrupt), waker.step():
+        raise KeyboardInterrupt
+    waker.close()
 
 
 def test_a_watch_of_no_process_ends_at_once() -> None:
