@@ -21,6 +21,7 @@ class Ranks:
         context: parts of every prompt.
         data: copies of the model.
         hosts: of which each starts its own workers.
+        experts: whether a rank holds whole experts, instead of a part of each.
         executor: what vLLM starts the workers with; None lets it choose.
     """
 
@@ -29,6 +30,7 @@ class Ranks:
     context: int = 1
     data: int = 1
     hosts: int = 1
+    experts: bool = False
     executor: str | None = None
 
     @classmethod
@@ -41,6 +43,7 @@ class Ranks:
             context=_count(asked, "prefill_context_parallel_size"),
             data=_count(asked, "data_parallel_size"),
             hosts=_count(asked, "nnodes"),
+            experts=asked.get("enable_expert_parallel", "").strip().lower() in ("true", "1"),
             executor=None if executor in ("", "none", "null") else executor,
         )
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from needed import needed
+from test_vllm_routes import PIECES, PROMPTS, mixture
 
 from harness.canary.checkpoint import save
 from harness.canary.expected import continuation, prompt, rows, states
 from harness.canary.sizes import Sizes
 from harness.devices.base import Opened, Request
+from harness.devices.hf.device import HfDevice
 from harness.devices.trace import layer_place
 from harness.devices.vllm.device import VllmDevice
 from harness.errors import DeviceError
@@ -90,6 +92,31 @@ def test_every_row_comes_once_and_right(
     [trace] = device.trace([("p", IDS)])
     assert {layer_place(n, "") for n in range(SIZES.layers)} <= set(trace.sketches)
     assert np.array_equal(trace.head.top_ids[-1], done[0].rows.top_ids[0])  # type: ignore[union-attr]
+
+
+@pytest.mark.nightly
+def test_experts_over_two_ranks_are_the_references(tmp_path: Path) -> None:
+    """Tokens and routes; float32 moves the logits of this mixture by some 1e-6."""
+    mixed = mixture(tmp_path)
+    requests = [Request(name, ids, "free", 5, keep="full") for name, ids in PROMPTS.items()]
+    found = []
+    given = {**PIECES, "tensor_parallel_size": "2"}
+    for device in (
+        HfDevice("hf-cpu", mixed, dtype="float32"),
+        VllmDevice("vllm-cpu", mixed, dtype="float32", engine_args=given),
+    ):
+        try:
+            opened = device.open()
+            found.append(list(device.generate(requests)))
+        finally:
+            device.close()
+    assert opened.engine.facts["workers"] == 2
+    for theirs, mine in zip(*found, strict=True):
+        assert mine.token_ids == theirs.token_ids
+        np.testing.assert_allclose(mine.logits, theirs.logits, atol=1e-4)
+        assert mine.routes is not None
+        assert theirs.routes is not None
+        np.testing.assert_array_equal(mine.routes.chosen, theirs.routes.chosen)
 
 
 def workers_of(device: VllmDevice) -> list[Any]:

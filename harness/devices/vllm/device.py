@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from harness.devices.vllm.load import (
     typed_arguments,
 )
 from harness.devices.vllm.log import LOAD_LOG
-from harness.devices.vllm.process import EngineWatch, OwnProcess, without_main
+from harness.devices.vllm.process import EngineWatch, OwnProcess, Waker, without_main
 from harness.devices.vllm.refused import check_alone, check_ranks, check_rows
 from harness.devices.vllm.spool import Spool, own_folder
 from harness.devices.vllm.trace import trace_engine
@@ -61,8 +61,7 @@ from harness.process.progress import Progress, Silent
 
 __all__ = ["PLATFORMS", "VllmDevice"]
 
-# Import paths, as vLLM takes them: its workers may be other processes.
-_PROCESSOR = "harness.devices.vllm.worker:CaptureRows"
+# An import path, as vLLM takes it: its workers may be other processes.
 _EXTENSION = "harness.devices.vllm.worker.HarnessWorker"
 #: Arguments that change on purpose what the engine reads of config.json.
 _OVERRIDES = ("hf_overrides", "hf_config_path", "rope_theta", "rope_scaling", "config_format")
@@ -119,8 +118,10 @@ class VllmDevice:
         self._spool: Spool | None = None
         self._numbers = itertools.count()
         self._routed = 0
+        self._same_clock = True
         self._before: OwnProcess | None = None
         self._watch: EngineWatch | None = None
+        self._waker: Waker | None = None
         self._ray: Any = None
 
     def open(self) -> Opened:
@@ -148,6 +149,7 @@ class VllmDevice:
             self._spool = Spool()
             each = self._start_engine(dtype, asked)
             worker = of_all(each, LOAD_LOG.seconds)
+            self._same_clock = not any(one.get("on_another_host") for one in each)
         config = self._llm.llm_engine.vllm_config
         if not any(asked.get(key) for key in _OVERRIDES):
             check_reading(self.name, self._source, config.model_config.hf_text_config)
@@ -181,7 +183,8 @@ class VllmDevice:
             raise DeviceError(f"{self.name} is not open")
         for request in requests:
             check_request(self.name, request, self._vocab_size, self._max_positions, hint=_LONGER)
-        waiting = (part for request in requests for part in Job(request, self._order).parts)
+        jobs = (Job(each, self._order, same_clock=self._same_clock) for each in requests)
+        waiting = (part for job in jobs for part in job.parts)
         running: dict[str, Part] = {}
         finished: deque[Future[Completion]] = deque()
         failure: DeviceError | None = None
@@ -191,11 +194,11 @@ class VllmDevice:
                     try:
                         if not self._hand_over(waiting, running):
                             break
-                        jobs = self._advance(running, on_token)
+                        done = self._advance(running, on_token)
                     except DeviceError as error:
                         failure = error  # what is finished is kept
                         break
-                    finished.extend(finisher.submit(job.completion, pool) for job in jobs)
+                    finished.extend(finisher.submit(job.completion, pool) for job in done)
                     # At batch 1 the next request waits, so that its clock is undisturbed.
                     while finished and (self._batch_size == 1 or finished[0].done()):
                         yield finished.popleft().result()
@@ -232,6 +235,9 @@ class VllmDevice:
 
     def close(self) -> None:
         """Stop the engine; does nothing on a device that was never opened."""
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -273,6 +279,7 @@ class VllmDevice:
             with without_main():
                 self._llm = self._vllm.LLM(**self._arguments(dtype, asked))
             self._watch.attach(self._llm.llm_engine.engine_core)
+            self._waker = Waker(self._why_dead) if self._ranks.by_ray else None
             if self._ranks.pipeline > 1:
                 self._llm.collective_rpc("harness_make_ready")
             each: list[WorkerFacts] = self._llm.collective_rpc("harness_facts")
@@ -287,6 +294,10 @@ class VllmDevice:
 
     def _arguments(self, dtype: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that parity needs, overridden by the user's arguments."""
+        # A class and no path: so the engine's own process imports its module too, before it
+        # starts, and says why it ends. It imports torch and vLLM.
+        from harness.devices.vllm.worker import CaptureRows
+
         defaults: dict[str, Any] = {
             "model": self._source.path,
             "trust_remote_code": self._source.trust_remote_code,
@@ -302,7 +313,9 @@ class VllmDevice:
             "worker_extension_cls": _EXTENSION,
         }
         merged = defaults | dict(asked)
-        return merged | {"logits_processors": [_PROCESSOR, *(asked.get("logits_processors") or ())]}
+        return merged | {
+            "logits_processors": [CaptureRows, *(asked.get("logits_processors") or ())]
+        }
 
     def _hand_over(self, waiting: Iterator[Part], running: dict[str, Part]) -> bool:
         """Fill the batch; whether there is anything to run."""
@@ -356,7 +369,8 @@ class VllmDevice:
 
     def _step(self, running: Mapping[str, Part]) -> list[Any]:
         try:
-            outputs: list[Any] = self._llm.llm_engine.step()
+            with nullcontext() if self._waker is None else self._waker.step():
+                outputs: list[Any] = self._llm.llm_engine.step()
         except Exception as error:  # a kernel, a worker or its process may raise anything
             prompts = ", ".join(sorted({part.job.request.prompt_id for part in running.values()}))
             raise DeviceError(

@@ -27,6 +27,7 @@ class Part:
         job: the request of the harness that it belongs to.
         started: when it was handed over, seconds of the monotonic clock.
         token_ids: tokens that the engine has chosen so far.
+        arrived: when each of them came, seconds of the same clock.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Part:
         self.stop_token_ids = job.request.stop_token_ids if job.request.replay == "free" else ()
         self.started = 0.0
         self.token_ids: tuple[int, ...] = ()
+        self.arrived: list[float] = []
 
     def follow(self, output: Any, on_token: Callable[[], None]) -> None:
         """Take the engine's output for this request after a step."""
         before = len(self.token_ids)
         self.token_ids = tuple(output.outputs[0].token_ids)
+        self.arrived += [time.monotonic()] * (len(self.token_ids) - before)
         if self.job.request.replay != "forced-prefill":
             for _ in range(len(self.token_ids) - before):
                 on_token()
@@ -63,10 +66,12 @@ class Job:
 
     Args:
         make_order: called with whether rows are kept, and the tokens to force.
+        same_clock: whether the worker that stamps rows reads this host's clock.
     """
 
-    def __init__(self, request: Request, make_order: MakeOrder) -> None:
+    def __init__(self, request: Request, make_order: MakeOrder, *, same_clock: bool = True) -> None:
         self.request = request
+        self._same_clock = same_clock
         rows = request.keep != "nothing"
         prompt, forced = request.prompt_token_ids, request.forced_token_ids
         if forced is None:
@@ -102,7 +107,7 @@ class Job:
             token_ids=tokens,
             stop=stop,
             rows=None if rows is None else rows[:n],
-            timings=self._timings(captured[0].stamps[:n]),
+            timings=self._timings(self._stamps(captured[0])[:n]),
             logits=logits[:n] if logits is not None and self.request.keep == "full" else None,
             routes=self._routes(captured, n),
         )
@@ -126,6 +131,10 @@ class Job:
             if len(empty):
                 return (*tokens[: empty[0]], NO_CHOICE), "nonfinite"
         return tokens, "eos" if tokens[-1] in self.request.stop_token_ids else "length"
+
+    def _stamps(self, captured: Captured) -> tuple[float, ...]:
+        """When each token was there: as its worker stamped it, or else as it came here."""
+        return captured.stamps if self._same_clock else tuple(self.parts[0].arrived)
 
     def _timings(self, stamps: tuple[float, ...]) -> Timings:
         started = self.parts[0].started

@@ -36,6 +36,8 @@ _VARIABLES = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
+    # Python would tell at its end of shared memory that ranks had not given back.
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
     # Models are local directories by now: vLLM must not look anything up.
     "HF_HUB_OFFLINE": "1",
 }

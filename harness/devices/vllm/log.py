@@ -33,6 +33,8 @@ _ENDERS = (
     "vllm.v1.executor.multiproc_executor",
     "vllm.v1.executor.ray_executor_v2",
 )
+#: Prints the whole configuration where an engine fails, before anybody says why.
+_PAGES = "vllm.logging_utils.dump_input"
 #: A worker that ended without a word of its own, as the process that started it says it.
 _DIED = re.compile(
     r"(?:Worker proc (?P<name>\S+)|RayWorkerProc rank=\[?(?P<rank>\d+).*?) died unexpectedly"
@@ -73,6 +75,34 @@ def compiler_seconds() -> float:
         return 0.0
 
 
+class Ends(logging.Filter):
+    """Leaves for the harness why a process of the engine ends, and lets every record pass.
+
+    A filter and no handler: vLLM takes its loggers' handlers away where a process of the engine
+    sets up its log.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hear a record of one of ``_ENDERS``."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and record.levelno >= logging.ERROR:
+            cause = cause_of(error)
+            if cause is not None:  # else another process of the engine says it
+                leave_cause(cause)
+        died = _DIED.match(record.getMessage())
+        if died is not None:
+            _say_who_died(died)
+        return True
+
+
+def _say_who_died(died: re.Match[str]) -> None:
+    if died["name"] is not None and is_owner():
+        return  # a child of this process: the watch knows how it ended
+    name = died["name"] or f"of rank {died['rank']}"
+    status = None if died["status"] is None else int(died["status"])
+    leave_cause(f"its process {name} {how_it_ended(status)}")
+
+
 class LoadLog(logging.Handler):
     """Picks the figures out of vLLM's log, whether or not that log is shown.
 
@@ -90,7 +120,10 @@ class LoadLog(logging.Handler):
         """Listen; may be called twice for one load; another load starts from zero."""
         if load != self._load:
             self.seconds, self._load, self._first_pass = {}, load, None
-        for name in {*_TIMERS, *_ENDERS}:
+        for name in _ENDERS:
+            logging.getLogger(name).addFilter(ENDS)
+        logging.getLogger(_PAGES).setLevel(logging.CRITICAL)
+        for name in _TIMERS:
             logger = logging.getLogger(name)
             # vLLM's own handler has a level too, so nothing more is shown.
             if not logger.isEnabledFor(logging.INFO):
@@ -99,26 +132,12 @@ class LoadLog(logging.Handler):
                 logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None and record.levelno >= logging.ERROR and record.name in _ENDERS:
-            cause = cause_of(error)
-            if cause is not None:  # else another process of the engine says it
-                leave_cause(cause)
         text = record.getMessage()
-        if record.name in _ENDERS and (died := _DIED.match(text)):
-            self._say_who_died(died)
         for name, sentence in _SENTENCES.items():
             found = sentence.search(text)
             if found is not None:
                 self._add(name, float(found[1]))
         self._watch_first_pass(text, record.created)
-
-    def _say_who_died(self, died: re.Match[str]) -> None:
-        if died["name"] is not None and is_owner():
-            return  # a child of this process: the watch knows how it ended
-        name = died["name"] or f"of rank {died['rank']}"
-        status = None if died["status"] is None else int(died["status"])
-        leave_cause(f"its process {name} {how_it_ended(status)}")
 
     def _watch_first_pass(self, text: str, now: float) -> None:
         """Part the first pass into compilation and warm-up.
@@ -147,5 +166,6 @@ class LoadLog(logging.Handler):
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
-#: The one of this process.
+#: Those of this process.
+ENDS = Ends()
 LOAD_LOG = LoadLog()

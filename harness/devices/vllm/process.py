@@ -15,8 +15,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.devices.vllm.spool import leave_cause
+from harness.process import signals
 
 _POLL_S = 0.5
+#: Seconds in which vLLM may notice a death itself.
+_OWN_S = 3.0
 #: What ended a process by a signal, most often.
 _LIKELY = {
     "SIGKILL": "; unless somebody killed it, the host ran out of memory",
@@ -25,6 +28,7 @@ _LIKELY = {
 #: Beginnings of the variables that the harness and vLLM set for one engine.
 _RESTORED = (
     *("VLLM_", "HARNESS_ROWS", "HF_HUB_OFFLINE", "LD_PRELOAD", "LOCAL_WORLD_SIZE"),
+    *("PYTHONWARNINGS", "RAY_"),
     *("OMP_", "KMP_", "GOMP_", "MKL_", "NUMEXPR_", "TORCHINDUCTOR_"),
 )
 
@@ -95,7 +99,7 @@ class EngineWatch:
 
     vLLM's client waits on a queue, which stays empty after the engine's process
     dies: it would wait for ever. The ranks of a model wait for each other, and vLLM leaves them
-    ten seconds; without the dead one they are of no use.
+    ten seconds; without the dead one they are of no use. Nor are they after Ctrl-C.
 
     Args:
         children: gives the processes of the engine that are alive. It is asked from the start
@@ -130,11 +134,21 @@ class EngineWatch:
         """From here on the end of a process is expected."""
         self._over.set()
         self._thread.join()
+        if signals.received() is not None:
+            self._kill()
         self._core = None
+
+    def _kill(self) -> None:
+        for process in {*self._children(), *self._known.values()}:
+            if process.is_alive():
+                process.kill()
 
     def _run(self) -> None:
         dead: BaseProcess | None = None
         while dead is None and not self._over.is_set():
+            if signals.received() is not None:
+                self._kill()
+                return
             started = self._attached.is_set()
             for process in self._children():
                 self._known[process.sentinel] = process
@@ -149,9 +163,7 @@ class EngineWatch:
             return
         self._cause = f"its process {dead.name} {how_it_ended(dead.exitcode)}"
         leave_cause(self._cause)
-        for process in self._known.values():
-            if process.is_alive():
-                process.kill()
+        self._kill()
         self._wake(RuntimeError(self._cause))
 
     def _died(self, ended: Sequence[BaseProcess], started: bool) -> BaseProcess | None:
@@ -173,6 +185,55 @@ class EngineWatch:
                 if not future.done():
                     future.set_exception(dead)
             self._core.outputs_queue.put_nowait(dead)
+
+
+class Waker:
+    """Interrupts a step that waits for a rank of another host after one has died.
+
+    Ray tells that death. vLLM ends the other ranks then, and goes on waiting for an answer.
+
+    Args:
+        cause: why a process of the engine died; None while none has.
+    """
+
+    def __init__(self, cause: Callable[[], str | None]) -> None:
+        self._cause = cause
+        self._since: float | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="harness-waker", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A step of the engine; in the main thread, as signals are.
+
+        Raises:
+            RuntimeError: with the cause, where the step was interrupted for it.
+        """
+        self._since = time.monotonic()
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            cause = self._cause()
+            if cause is None or signals.received() is not None:
+                raise
+            raise RuntimeError(cause) from error
+        finally:
+            self._since = None
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_POLL_S):
+            if self._cause() is None:
+                continue
+            if self._over.wait(_OWN_S):  # most often vLLM itself raises an error
+                return
+            if self._since is not None:
+                signals.poke()
+                return
 
 
 def how_it_ended(status: int | None) -> str:

@@ -10,17 +10,26 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from harness.devices.cores import allowed
 from harness.devices.ranks import Ranks
+from harness.devices.vllm.hosts import PLACES, RANKS, name_resource
 from harness.errors import UsageError
 from harness.model.hub import require
 
 #: What vLLM asks of Ray's nodes for each rank of its CPU engine.
-_RESOURCE = "GPU"
+_RESOURCE = PLACES[0]
 #: Run by each process that Ray starts for this job.
-_SETUP = "harness.devices.vllm.ray.name_resource"
-#: Variables of the harness that its workers read.
-_OURS = ("HARNESS_ROWS", "PYTHONSAFEPATH")
+_SETUP = "harness.devices.vllm.hosts.prepare"
+#: Variables that a worker must have from the start.
+_PASSED = ("HARNESS_ROWS", "PYTHONSAFEPATH", "OMP_NUM_THREADS")
+#: For Ray's own processes; the user's value wins.
+_SETTINGS = {
+    # Ray's workers would give way to every other process, so that a busy host starves ranks.
+    "RAY_worker_niceness": "0",
+    # Ray would tell its makers of the run.
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+#: For a Ray of our own, on this host alone, whatever else runs here.
+_OWN = {"address": "local", "include_dashboard": False}
 
 
 def start(name: str, ranks: Ranks) -> Any:
@@ -34,10 +43,11 @@ def start(name: str, ranks: Ranks) -> Any:
     cpu = name == "vllm-cpu"
     if cpu:
         name_resource()
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)
     environment: dict[str, Any] = {"env_vars": _variables(ranks, os.environ)}
-    if cpu:
-        environment["worker_process_setup_hook"] = _SETUP
-    own = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
+    environment["worker_process_setup_hook"] = f"{_SETUP}_cpu" if cpu else _SETUP
+    own = {} if "RAY_ADDRESS" in os.environ else _OWN
     places = {"num_gpus": ranks.workers} if cpu and own else {}
     ray.init(runtime_env=environment, logging_level="ERROR", log_to_driver=False, **own, **places)
     check_places(name, ranks, ray.cluster_resources() if cpu else {_RESOURCE: ranks.workers})
@@ -59,16 +69,7 @@ def check_places(name: str, ranks: Ranks, resources: Mapping[str, float]) -> Non
         )
 
 
-def name_resource() -> None:
-    """Let vLLM's CPU platform of this process name a resource of Ray."""
-    from vllm.platforms import current_platform
-
-    if current_platform.device_type == "cpu" and not current_platform.ray_device_key:
-        type(current_platform).ray_device_key = _RESOURCE
-
-
 def _variables(ranks: Ranks, variables: Mapping[str, str]) -> dict[str, str]:
-    """For the workers. Ray gives a worker one thread where nobody says another number."""
-    told = {key: variables[key] for key in _OURS if key in variables}
-    threads = str(max(1, len(allowed()) // ranks.workers))
-    return {**told, "OMP_NUM_THREADS": variables.get("OMP_NUM_THREADS", threads)}
+    """For the workers."""
+    told = {key: variables[key] for key in _PASSED if key in variables}
+    return {**told, RANKS: str(ranks.workers)}

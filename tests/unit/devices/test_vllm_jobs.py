@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -61,6 +62,21 @@ def free(make_order: MakeOrder, pool: ThreadPoolExecutor, rows: Any, **changes: 
     assert len(answer(part, [3, 4, 2], rows, [10.5, 11.0, 13.0])) == 3
     assert job.finished
     return job.completion(pool)
+
+
+def test_a_worker_of_another_host_has_another_clock(
+    make_order: MakeOrder, pool: ThreadPoolExecutor
+) -> None:
+    """Its clock began with that host: what counts is when a token came here."""
+    request = Request("p", PROMPT, "free", 3)
+    job = Job(request, make_order, same_clock=False)
+    [part] = job.parts
+    part.started = time.monotonic() - 2.0
+    answer(part, [3, 4, 5], logits(3), [9e6, 9e6 + 1, 9e6 + 2])
+    timings = job.completion(pool).timings
+    assert 2.0 <= timings.ttft_s < 60.0
+    assert all(0 <= gap < 60.0 for gap in timings.itl_s)
+    assert len(timings.itl_s) == 2
 
 
 def test_free_is_one_request_of_the_engine(make_order: MakeOrder, pool: ThreadPoolExecutor) -> None:

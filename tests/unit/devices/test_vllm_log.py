@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -121,6 +122,23 @@ def test_other_talk_and_other_levels_are_no_figures(log: LoadLog) -> None:
     logging.getLogger("vllm.v1.engine.core").info("Using 3 seconds of patience")
     logging.getLogger("vllm.v1.engine.core").debug("Loading weights took 3 seconds")
     assert log.seconds == {}
+
+
+def test_why_an_engine_ends_is_left_after_it_has_set_up_its_log(
+    log: LoadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM does at the start of its processes, which takes handlers away."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HARNESS_ROWS", "")
+    spool = Spool()
+    setup = {"version": 1, "disable_existing_loggers": False, "loggers": {"vllm": {}}}
+    logging.config.dictConfig(setup)
+    try:
+        raise ValueError("No available memory for the cache blocks.")
+    except ValueError:
+        logging.getLogger("vllm.v1.engine.core").exception("EngineCore failed to start.")
+    assert spool.cause() == "No available memory for the cache blocks."
+    spool.close()
 
 
 def test_why_an_engine_ends_is_left_for_the_harness(

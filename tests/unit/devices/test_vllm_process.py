@@ -15,7 +15,14 @@ from typing import Any
 
 import pytest
 
-from harness.devices.vllm.process import EngineWatch, OwnProcess, how_it_ended, without_main
+from harness.devices.vllm.process import (
+    EngineWatch,
+    OwnProcess,
+    Waker,
+    how_it_ended,
+    without_main,
+)
+from harness.process import signals
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,51 @@ def test_the_death_of_one_rank_while_the_engine_starts_ends_the_others(
     assert str(watch.cause()).startswith("its process Rank-1 was ended by SIGKILL")
     assert (tmp_path / "cause").read_text() == watch.cause()
     watch.close()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("closed", [False, True], ids=["generating", "closing"])
+def test_after_ctrl_c_the_ranks_are_ended_at_once(
+    closed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM would give each ten seconds. That they are killed is no cause of anything."""
+    monkeypatch.setenv("HARNESS_ROWS", str(tmp_path))
+    own = OwnProcess()
+    context = multiprocessing.get_context("spawn")
+    ranks = [context.Process(target=time.sleep, args=(60,), name=f"Rank-{n}") for n in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    watch = EngineWatch(own.new_children)
+    watch.attach(SimpleNamespace())
+    monkeypatch.setattr(signals, "received", lambda: signal.SIGINT)
+    if closed:
+        watch.close()
+    for rank in ranks:
+        rank.join(10)
+        assert rank.exitcode == -signal.SIGKILL
+    watch.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.process
+def test_a_step_that_waits_for_a_dead_rank_of_another_host_is_interrupted() -> None:
+    found: list[str] = []
+    waker = Waker(lambda: found[0] if found else None)
+    with waker.step():
+        pass  # one that ends by itself
+    found.append("its process of rank 1 ended")
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"^its process of rank 1 ended$"), waker.step():
+        time.sleep(60)
+    assert time.monotonic() - begun < 30
+    waker.close()
+
+
+def test_an_interruption_of_the_users_stays_one() -> None:
+    waker = Waker(lambda: None)
+    with pytest.raises(KeyboardInterrupt), waker.step():
+        raise KeyboardInterrupt
+    waker.close()
 
 
 def test_a_watch_of_no_process_ends_at_once() -> None:

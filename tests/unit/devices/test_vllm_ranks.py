@@ -47,6 +47,16 @@ def test_ranks_are_read_from_the_users_arguments(
             "distributed_executor_backend=uni",
             "use mp or ray",
         ),
+        (
+            {"enable_expert_parallel": " True", "tensor_parallel_size": "2"},
+            "enable_expert_parallel=true",
+            "leave it off",
+        ),
+        (
+            {"enable_expert_parallel": "1", "prefill_context_parallel_size": "3"},
+            "enable_expert_parallel=true",
+            "leave it off",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_model_is_looked_for(
@@ -59,6 +69,20 @@ def test_what_cannot_work_is_refused_before_a_model_is_looked_for(
         open_target(spec)
     assert remedy in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("npu", {"enable_expert_parallel": "true", "tensor_parallel_size": "2"}),
+        ("vllm-gpu", {"enable_expert_parallel": "true", "tensor_parallel_size": "2"}),
+        ("vllm-cpu", {"enable_expert_parallel": "true", "pipeline_parallel_size": "2"}),
+        ("vllm-cpu", {"enable_expert_parallel": "true"}),
+        ("vllm-cpu", {"enable_expert_parallel": "false", "tensor_parallel_size": "2"}),
+    ],
+)
+def test_whole_experts_are_taken_where_they_work(name: str, asked: dict[str, str]) -> None:
+    check_ranks(name, Ranks.of(asked))
 
 
 @pytest.mark.parametrize("executor", ["mp", "ray", "none", "None"])
@@ -93,7 +117,7 @@ def test_a_ray_cluster_without_places_is_refused_before_vllm_waits(
     check_places("vllm-cpu", Ranks(tensor=2), {"GPU": 2.0})
 
 
-def test_workers_of_ray_know_the_harness_folder_and_their_threads() -> None:
+def test_workers_of_ray_know_the_harness_folder_and_how_many_they_are() -> None:
     told = ray_variables(Ranks(tensor=1000), {"HARNESS_ROWS": "/rows", "HOME": "/me"})
-    assert told == {"HARNESS_ROWS": "/rows", "OMP_NUM_THREADS": "1"}
-    assert ray_variables(Ranks(), {"OMP_NUM_THREADS": "7"}) == {"OMP_NUM_THREADS": "7"}
+    assert told == {"HARNESS_ROWS": "/rows", "HARNESS_RANKS": "1000"}
+    assert ray_variables(Ranks(), {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
