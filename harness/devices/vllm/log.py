@@ -103,6 +103,10 @@ def _say_who_died(died: re.Match[str]) -> None:
     leave_cause(f"its process {name} {how_it_ended(status)}")
 
 
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
 class LoadLog(logging.Handler):
     """Picks the figures out of vLLM's log, whether or not that log is shown.
 
@@ -122,7 +126,7 @@ class LoadLog(logging.Handler):
             self.seconds, self._load, self._first_pass = {}, load, None
         for name in _ENDERS:
             logging.getLogger(name).addFilter(ENDS)
-        logging.getLogger(_PAGES).setLevel(logging.CRITICAL)
+        logging.getLogger(_PAGES).addFilter(_nothing)  # a level would be set anew
         for name in _TIMERS:
             logger = logging.getLogger(name)
             # vLLM's own handler has a level too, so nothing more is shown.
