@@ -139,7 +139,7 @@ class EngineWatch:
         self._core = None
 
     def _kill(self) -> None:
-        for process in {*self._children(), *self._known.values()}:
+        for process in list(self._known.values()):
             if process.is_alive():
                 process.kill()
 

@@ -107,6 +107,8 @@ def test_after_ctrl_c_the_ranks_are_ended_at_once(
         rank.start()
     watch = EngineWatch(own.new_children)
     watch.attach(SimpleNamespace())
+    while len(watch._known) < len(ranks):
+        time.sleep(0.01)
     monkeypatch.setattr(signals, "received", lambda: signal.SIGINT)
     if closed:
         watch.close()
