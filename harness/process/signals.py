@@ -188,6 +188,21 @@ def poke() -> None:
 
 
 @contextmanager
+def heeded() -> Iterator[None]:
+    """A block that ``poke`` interrupts in a background job of a shell too, which ignores SIGINT;
+    outside of the main thread it changes nothing."""
+    alone = threading.current_thread() is threading.main_thread()
+    ignored = alone and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
 def nothing_lost() -> Iterator[None]:
     """A signal that arrives where Python can only print and go on, as in ``__del__``, is
     raised a little later instead."""

@@ -212,7 +212,8 @@ class Waker:
         """
         self._since = time.monotonic()
         try:
-            yield
+            with signals.heeded():
+                yield
         except KeyboardInterrupt as error:
             cause = self._cause()
             if cause is None or signals.received() is not None:

@@ -120,7 +120,13 @@ def test_after_ctrl_c_the_ranks_are_ended_at_once(
 
 
 @pytest.mark.process
-def test_a_step_that_waits_for_a_dead_rank_of_another_host_is_interrupted() -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_a_step_that_waits_for_a_dead_rank_of_another_host_is_interrupted(
+    background: bool,
+) -> None:
+    """In a background job of a shell too, where SIGINT is ignored."""
+    own = signal.SIG_IGN if background else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, own)
     found: list[str] = []
     waker = Waker(lambda: found[0] if found else None)
     with waker.step():
@@ -131,6 +137,7 @@ def test_a_step_that_waits_for_a_dead_rank_of_another_host_is_interrupted() -> N
         time.sleep(60)
     assert time.monotonic() - begun < 30
     waker.close()
+    assert signal.signal(signal.SIGINT, before) is own
 
 
 def test_an_interruption_of_the_users_stays_one() -> None:
