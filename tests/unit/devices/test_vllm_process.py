@@ -85,6 +85,8 @@ def test_the_death_of_one_rank_while_the_engine_starts_ends_the_others(
     ended.terminate()
     ended.join()
     assert watch.cause() is None  # of these two nobody waits for
+    while not {rank.sentinel for rank in ranks} <= set(watch._known):
+        time.sleep(0.01)  # what ends before it was seen at all is told by vLLM
     ranks[1].kill()
     ranks[0].join(10)
     assert ranks[0].exitcode == -signal.SIGKILL
