@@ -176,7 +176,6 @@ def test_roundings_that_are_kept_are_nearly_those_made_anew(oracle: Any) -> None
 
     vector = np.random.default_rng(3).normal(size=(ROWS, 64))
     _, (anew,) = oracle.gradients(IDS, [vector])
-    oracle.close()
     kept = Sensitivity(torch, oracle._model, VOCABULARY)
     _, (found,) = kept.gradients(IDS, [vector])
     for kind in ROUNDINGS:

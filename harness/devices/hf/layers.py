@@ -133,22 +133,22 @@ _ORDERS = {
 
 def neighbours_of(
     parameters: Mapping[str, Any], layers: Layers
-) -> dict[str, tuple[tuple[str, Any], ...]]:
-    """Of each parameter of a layer's norms those of the same norm one layer on and back, by
-    the kind of cause."""
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Of each parameter of a layer's norms the names of those of the same norm one layer on and
+    back, by the kind of cause."""
     steps = dict(zip(NEIGHBOURS, (1, -1), strict=True))
     places = {f"{name}.": at for at, name in enumerate(layers.names)}
-    found: dict[str, tuple[tuple[str, Any], ...]] = {}
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
     for name, parameter in parameters.items():
         layer = next((place for place in places if name.startswith(place)), None)
         if layer is None or parameter.dim() != 1 or "norm" not in name.rpartition(".")[0]:
             continue
-        others: list[tuple[str, Any]] = []
+        others: list[tuple[str, str]] = []
         for kind, step in steps.items():
             at = places[layer] + step
             if 0 <= at < len(layers.names):
-                other = parameters.get(f"{layers.names[at]}.{name.removeprefix(layer)}")
-                if other is not None and other.shape == parameter.shape:
+                other = f"{layers.names[at]}.{name.removeprefix(layer)}"
+                if other in parameters and parameters[other].shape == parameter.shape:
                     others.append((kind, other))
         found[name] = tuple(others)
     return found
