@@ -51,6 +51,7 @@ from harness.devices.hf.seen import Chosen, Sketches
 from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.hf.stages import Pass, Stages
 from harness.devices.hf.stored_head import stored_head
+from harness.devices.hf.streamed_sensitivity import StreamedSensitivity
 from harness.devices.kinds import backends_of
 from harness.devices.oracle import ChosenIds
 from harness.devices.trace import Trace
@@ -60,6 +61,7 @@ from harness.model.hub import first_line
 from harness.model.model import Model
 from harness.model.reading import check_reading
 from harness.process.memory import available_bytes
+from harness.process.progress import Progress, Silent
 from harness.statistics.routes import Routes, joined
 from harness.statistics.rows import SKETCH_WIDTH, Detail, RowStatistics, concatenate, row_statistics
 
@@ -123,6 +125,7 @@ class HfDevice:
         self._matmul = matmul
         self._taken = taken
         self._stages: Stages | None = None
+        self._on_disk: OnDisk | None = None
         self._resume: tuple[Path, str] | None = None
         self._warning: str | None = None
         self._threads_before: int | None = None
@@ -156,8 +159,8 @@ class HfDevice:
         )
         self._model, self._warning = loaded.model, loaded.warning
         if self._taken.streamed:
-            on_disk = OnDisk(self._torch, self._source, self._model, self._backend)
-            self._stages = Stages(self._torch, self._model, on_disk)
+            self._on_disk = OnDisk(self._torch, self._source, self._model, self._backend)
+            self._stages = Stages(self._torch, self._model, self._on_disk)
         self._routers = Routers(self._model)
         self._widened_replays = self._choose_widened(dtype)
         config = self._model.config.get_text_config()
@@ -254,7 +257,10 @@ class HfDevice:
             yield tracing.trace(logits)
 
     def sensitivity(
-        self, chosen: ChosenIds | None = None, buckets: int = SKETCH_WIDTH
+        self,
+        chosen: ChosenIds | None = None,
+        buckets: int = SKETCH_WIDTH,
+        progress: Progress | None = None,
     ) -> Sensitivity:
         """The open model, seen from its logits. It is this device's no more: its parameters
         ask for gradients.
@@ -262,6 +268,7 @@ class HfDevice:
         Args:
             chosen: the ids that are looked at in each row; sketches of whole rows without.
             buckets: of these sketches.
+            progress: where streaming tells how far it is.
 
         Raises:
             DeviceError: if the device is not open, or not in float32 on the CPU.
@@ -270,28 +277,43 @@ class HfDevice:
             raise DeviceError(f"{self.name} is not open")
         if self._backend != "cpu" or self._model.dtype != self._torch.float32:
             raise DeviceError("gradients are taken in float32 on hf-cpu")
-        if self._stages is not None:
-            raise DeviceError("gradients need all weights in memory; leave weights=stream out")
-        available = available_bytes()
-        ends = (self._model.get_input_embeddings(), self._model.get_output_embeddings())
-        own = {id(end.weight) for end in ends}
-        rounds = (p.numel() for p in self._model.parameters() if id(p) not in own)
-        takes = len(ROUNDINGS) * sum(rounds)  # a byte each
-        keep = available is None or takes <= _KEPT_SHARE * available
         sketches = Sketches(self._torch, self._vocab_size, buckets)
         seen = sketches if chosen is None else Chosen(self._torch, chosen)
+        head = stored_head(self._model, Path(self._source.path))
+        if self._stages is not None and self._on_disk is not None:
+            return StreamedSensitivity(
+                self._torch,
+                self._model,
+                self._vocab_size,
+                self._stages,
+                self._on_disk,
+                progress=progress or Silent(),
+                place=self._resume,
+                stored_head=head,
+                seen=seen,
+            )
         return Sensitivity(
             self._torch,
             self._model,
             self._vocab_size,
-            keep_rounded=keep,
+            keep_rounded=self._has_room_for_rounded(),
             seen=seen,
-            stored_head=stored_head(self._model, Path(self._source.path)),
+            stored_head=head,
         )
+
+    def _has_room_for_rounded(self) -> bool:
+        """Whether what rounding does to each weight fits into memory, a byte each."""
+        available = available_bytes()
+        ends = (self._model.get_input_embeddings(), self._model.get_output_embeddings())
+        own = {id(end.weight) for end in ends}
+        takes = len(ROUNDINGS) * sum(
+            p.numel() for p in self._model.parameters() if id(p) not in own
+        )
+        return available is None or takes <= _KEPT_SHARE * available
 
     def close(self) -> None:
         """Release the model; does nothing on a device that was never opened."""
-        self._model = self._stages = None
+        self._model = self._stages = self._on_disk = None
         if self._torch is None:
             return
         gc.collect()

@@ -52,28 +52,31 @@ class Layers:
     @contextmanager
     def changed(self, cause: Cause) -> Iterator[None]:
         """With layers skipped, doubled, exchanged or shifted."""
-        last = len(self.modules) - 1
-        if cause.kind in _ORDERS:
-            step, around = _ORDERS[cause.kind]
-            wanted = [i + step for i in range(last + 1)]
-            order = [w % (last + 1) if around else min(max(w, 0), last) for w in wanted]
+        order = self.order_of(cause)
+        if order is not None:
             with self._ordered(order):
                 yield
             return
-        at = self.names.index(cause.place)
-        if cause.kind == "layers_exchanged":
-            order = list(range(last + 1))
-            order[at], order[cause.index] = cause.index, at
-            with self._ordered(order):
-                yield
-            return
-        handle = self.modules[at].register_forward_hook(
+        handle = self.modules[self.names.index(cause.place)].register_forward_hook(
             _skipped if cause.kind == "layer_skipped" else _doubled, with_kwargs=True
         )
         try:
             yield
         finally:
             handle.remove()
+
+    def order_of(self, cause: Cause) -> list[int] | None:
+        """Of each layer the one whose weights it has; None of a cause that exchanges none."""
+        last = len(self.modules) - 1
+        if cause.kind in _ORDERS:
+            step, around = _ORDERS[cause.kind]
+            wanted = [i + step for i in range(last + 1)]
+            return [w % (last + 1) if around else min(max(w, 0), last) for w in wanted]
+        if cause.kind != "layers_exchanged":
+            return None
+        at, order = self.names.index(cause.place), list(range(last + 1))
+        order[at], order[cause.index] = cause.index, at
+        return order
 
     @contextmanager
     def _ordered(self, order: Sequence[int]) -> Iterator[None]:

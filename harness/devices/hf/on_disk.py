@@ -144,6 +144,14 @@ class OnDisk:
         tensor = self._tensor(self._sources[name][0])
         return tensor[ids.cpu()].to(self._dtypes[name]).to(self._backend)
 
+    def whole(self, name: str) -> Any:
+        """A copy of a plain tensor, in the model's dtype; the model is as it was."""
+        return self._tensor(self._sources[name][0]).to(self._dtypes[name], copy=True)
+
+    def as_stored(self, name: str) -> Any:
+        """A plain tensor as it is on disk, whose pages are read when they are used."""
+        return self._tensor(self._sources[name][0])
+
     def plain(self, name: str) -> bool:
         """Whether the checkpoint stores a tensor as the model has it, but for its dtype."""
         return name not in self._converted and bool(self._sources.get(name))

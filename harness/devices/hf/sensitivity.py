@@ -8,7 +8,7 @@ rows and columns, so that memory holds the weights and one gradient.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from harness.devices.hf.seen import Seen, Sketches
 from harness.devices.hf.settings import changed_setting, setting_now, settings_of
 from harness.devices.hf.taken import Taken, finished
 from harness.devices.hf.weight_causes import WeightCauses, held
-from harness.devices.oracle import Answer
+from harness.devices.oracle import Answer, Question
 
 #: Causes at the two ends of the model.
 _ENDS = ("embedding_scale", "embedding_row", "head_row", "logit_scale")
@@ -275,6 +275,12 @@ class Sensitivity:
 
     # --- changes
 
+    def together(self, questions: Sequence[Question]) -> None:
+        """Nothing: with all weights in memory each question is answered when it is asked."""
+
+    def forget(self) -> None:
+        """Nothing: nothing is kept."""
+
     @contextmanager
     def changed(self, cause: Cause, size: float) -> Iterator[None]:
         """The model with a cause of this size, until the context is left."""
@@ -290,14 +296,23 @@ class Sensitivity:
             elif cause.kind in ("head_tied", "head_untied"):
                 stack.enter_context(self._another_head(size))
             elif cause.kind in LAYER_CHANGES or cause in self._layers.orders():
-                stack.enter_context(self._layers.changed(cause))
+                stack.enter_context(self._changed_layers(cause))
             elif cause.kind.startswith("bos_"):
                 stack.enter_context(self._beginning(cause.kind))
             elif cause.kind in _ENDS:
                 stack.enter_context(self._changed_end(cause, size))
             else:
-                for weight, moved in self._causes.moved(self._parameters, cause, size):
-                    stack.enter_context(held(weight, moved))
+                stack.enter_context(self._changed_weights(cause, size))
+            yield
+
+    def _changed_layers(self, cause: Cause) -> AbstractContextManager[None]:
+        return self._layers.changed(cause)
+
+    @contextmanager
+    def _changed_weights(self, cause: Cause, size: float) -> Iterator[None]:
+        with ExitStack() as stack:
+            for weight, moved in self._causes.moved(self._parameters, cause, size):
+                stack.enter_context(held(weight, moved))
             yield
 
     @contextmanager
@@ -311,22 +326,33 @@ class Sensitivity:
 
     def _head_of(self, stored: Any) -> tuple[str, Any] | None:
         """The cause that the head is another one, and that one's weights."""
-        own, embedding = self._head.weight, self._embedding.weight
+        embedding, own = self._weights_of_ends()
+        if own is None or embedding is None:
+            return None
         if own is not embedding:
             return ("head_tied", embedding) if own.shape == embedding.shape else None
         if stored is None or stored.shape != own.shape:
             return None
-        other = stored.to(own.dtype)
-        return None if self._torch.equal(other, own.detach()) else ("head_untied", other)
+        return None if self._torch.equal(stored.to(own.dtype), own) else ("head_untied", stored)
+
+    def _weights_of_ends(self) -> tuple[Any, Any]:
+        """Of the embedding and of the head, one object where they are one; None of what is
+        not known."""
+        embedding, head = self._embedding.weight, self._head.weight
+        return (embedding, embedding) if head is embedding else (embedding, head)
 
     @contextmanager
     def _another_head(self, size: float) -> Iterator[None]:
         """The embedding as the head, or the head that the checkpoint holds."""
         assert self._other_head is not None
-        difference = self._other_head[1].detach() - self._head.weight.detach()
+        other = self._other_head[1].detach()
+        made: list[Any] = []
 
         def leaves(_: Any, given: Any, output: Any) -> Any:
-            return output + size * self._torch.nn.functional.linear(given[0], difference)
+            if not made:
+                own = self._head.weight.detach()
+                made.append(other.to(own.dtype) - own)
+            return output + size * self._torch.nn.functional.linear(given[0], made[0])
 
         handle = self._head.register_forward_hook(leaves)
         try:

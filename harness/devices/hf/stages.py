@@ -40,6 +40,20 @@ class Pass:
     side: State
 
 
+class Changes:
+    """What becomes of the layers' weights in some passes: nothing."""
+
+    def source(self, number: int) -> int:
+        """The layer whose weights a layer has."""
+        return number
+
+    def placed(self, number: int) -> None:
+        """Called with the weights of a layer in memory, which may be changed there."""
+
+
+AS_THEY_ARE = Changes()
+
+
 class Stages:
     """A model whose weights are on disk, layer by layer.
 
@@ -83,6 +97,7 @@ class Stages:
         states: States,
         widened: bool,
         on_pass: Callable[[], None],
+        changes: Changes = AS_THEY_ARE,
     ) -> Iterator[Any]:
         """The result of each pass, in order, as it is made in the last stage.
 
@@ -90,22 +105,20 @@ class Stages:
             states: what each pass had come to; it may hold some of an earlier run.
             widened: whether linear layers widen their weights themselves.
             on_pass: called after each pass of each stage that is run.
+            changes: of the weights, for these passes.
         """
         done = [states.stage(each.key) for each in passes]
         first = min(done, default=0)
         for number in range(first, len(self._layers)):
-            name, module = self._layers[number]
             todo = [p for p, stage in zip(passes, done, strict=True) if stage <= number]
-            names = self._weights.below(name)
-            with self._weights.loaded(names, self._as_stored(module, name, widened)):
-                self._weights.read_ahead(self._next(number))
-                with self._stubs(number) as given:
-                    for each in todo:
-                        states.put(each.key, number + 1, _pass(each, number, states, given))
-                        on_pass()
-        self._weights.give_back()
-        end = self._weights.loaded(self._ends, self._as_stored_end(widened))
-        with end, self._stubs(len(self._layers)) as given:
+            source = changes.source(number)
+            with self.layer(number, weights_of=source, widened=widened) as given:
+                changes.placed(number)
+                for each in todo:
+                    states.put(each.key, number + 1, _pass(each, number, states, given))
+                    on_pass()
+        self.give_back()
+        with self.end(widened=widened) as given:
             for each in passes:
                 given.state = states.get(each.key)
                 _restore(each.side, given.state)
@@ -114,24 +127,61 @@ class Stages:
                 on_pass()
                 yield result
 
-    def _next(self, number: int) -> list[str]:
-        """What the stage after this one needs."""
-        after = number + 1
-        last = after == len(self._layers)
-        return self._ends if last else self._weights.below(self._layers[after][0])
+    @contextmanager
+    def layer(
+        self, number: int, *, weights_of: int | None = None, after: int = 1, widened: bool = False
+    ) -> Iterator[Given]:
+        """A stage: the layer's weights are in memory, it ends each pass, and the layers before
+        it give ``Given.state``.
+
+        Args:
+            weights_of: another layer, whose weights it has.
+            after: how many layers on the next stage will be, whose weights are read ahead.
+            widened: whether linear layers widen their weights themselves.
+        """
+        source = number if weights_of is None else weights_of
+        name, module = self._layers[source]
+        with ExitStack() as stack:
+            as_stored = self._as_stored(module, name, widened)
+            stack.enter_context(self._weights.loaded(self._weights.below(name), as_stored))
+            self._weights.read_ahead(self._needed(number + after))
+            if source != number:
+                stack.enter_context(_lent(self._layers[number][1], module))
+            yield stack.enter_context(self._stubs(number))
 
     @contextmanager
-    def _stubs(self, number: int) -> Iterator[_Given]:
+    def end(self, *, widened: bool = False) -> Iterator[Given]:
+        """The last stage, after all layers."""
+        loaded = self._weights.loaded(self._ends, self._as_stored_end(widened))
+        with loaded, self._stubs(len(self._layers)) as given:
+            yield given
+
+    def names_of(self, number: int) -> list[str]:
+        """The weights of a layer."""
+        return self._weights.below(self._layers[number][0])
+
+    def give_back(self) -> None:
+        """Keep no memory for layers to come."""
+        self._weights.give_back()
+
+    def _needed(self, number: int) -> list[str]:
+        """What a stage needs."""
+        if number < 0:
+            return []
+        return self._ends if number >= len(self._layers) else self.names_of(number)
+
+    @contextmanager
+    def _stubs(self, number: int) -> Iterator[Given]:
         """Layers before ``number`` give what was kept; that layer ends the pass."""
-        given = _Given()
+        given = Given()
         with ExitStack() as stack:
-            for at, (_, module) in enumerate(self._layers):
-                own = module.__dict__.get("forward")
-                stack.callback(_give_back, module, own)
-                if at < number:
+            for at, (_, module) in enumerate(self._layers[: number + 1]):
+                if at == number:
+                    # A hook: those that change what the layer gives have been called before it.
+                    stack.callback(module.register_forward_hook(_leave).remove)
+                else:
+                    stack.callback(_give_back, module, module.__dict__.get("forward"))
                     module.forward = given.kept
-                elif at == number:
-                    module.forward = given.ending(own or module.forward)
             yield given
 
     def _as_stored(self, module: Any, prefix: str, widened: bool) -> Callable[[str], bool]:
@@ -155,6 +205,33 @@ class Stages:
         return stored == wanted or (wanted == self._torch.float32 and stored in halves)
 
 
+@contextmanager
+def _lent(module: Any, other: Any) -> Iterator[None]:
+    """A layer with the weights of another one, which has the same."""
+    pairs = list(zip(module.modules(), other.modules(), strict=True))
+    before = [dict(one._parameters) for one, _ in pairs]
+    try:
+        for one, source in pairs:
+            one._parameters.update(source._parameters)
+        yield
+    finally:
+        for (one, _), own in zip(pairs, before, strict=True):
+            one._parameters.update(own)
+
+
+def left_by(run: Callable[[], Any], number: int) -> State:
+    """What the layer that ends a pass gives, as a state.
+
+    Raises:
+        DeviceError: if the pass came to its end.
+    """
+    try:
+        run()
+    except _Left as left:
+        return _state_of(left.output)
+    raise DeviceError(f"layer {number} of the model was not run, so the model cannot be streamed")
+
+
 class _Left(BaseException):
     """What a layer gave; it ends the pass. A model's code must not take it for an error."""
 
@@ -163,7 +240,11 @@ class _Left(BaseException):
         self.output = output
 
 
-class _Given:
+def _leave(_: Any, __: Any, output: Any) -> None:
+    raise _Left(output)
+
+
+class Given:
     """What the layers before a stage give."""
 
     def __init__(self) -> None:
@@ -172,22 +253,13 @@ class _Given:
     def kept(self, *_: Any, **__: Any) -> Any:
         return _output_of(self.state)
 
-    def ending(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **named: Any) -> Any:
-            raise _Left(own(*args, **named))
 
-        return forward
-
-
-def _pass(each: Pass, number: int, states: States, given: _Given) -> State:
+def _pass(each: Pass, number: int, states: States, given: Given) -> State:
     """One pass up to a layer, and its state after it."""
     given.state = states.get(each.key) if number else {}
     _restore(each.side, given.state)
-    try:
-        each.run()
-    except _Left as left:
-        return {**_state_of(left.output), **{f"{_SIDE}{k}": v for k, v in each.side.items()}}
-    raise DeviceError(f"layer {number} of the model was not run, so the model cannot be streamed")
+    left = left_by(each.run, number)
+    return {**left, **{f"{_SIDE}{k}": v for k, v in each.side.items()}}
 
 
 def _restore(side: State, state: State) -> None:
@@ -205,6 +277,11 @@ def _state_of(output: Any) -> State:
     if any(part is not None and not hasattr(part, "dtype") for part in output):
         raise DeviceError("a layer gives more than tensors, so the model cannot be streamed")
     return {f"{_ALONE}.{i}.{len(output)}": p for i, p in enumerate(output) if p is not None}
+
+
+def hidden_name(state: State) -> str:
+    """The name of the hidden states in what a layer gives."""
+    return _ALONE if _ALONE in state else next(k for k in state if k.startswith(f"{_ALONE}.0."))
 
 
 def _output_of(state: State) -> Any:
