@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast, get_args
 
 from harness.baseline.arm_files import is_linked, is_own
 from harness.baseline.baseline import (
@@ -37,7 +36,7 @@ from harness.baseline.folder import (
 )
 from harness.devices.base import Replay
 from harness.devices.kinds import REFERENCE_DEVICE
-from harness.devices.memory import does_not_fit, streamed
+from harness.devices.memory import Weights, does_not_fit, streamed
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.errors import BaselineError, FormatError, HarnessError, UsageError
@@ -61,9 +60,6 @@ LOWER_ISA: Mapping[str, Mapping[str, str]] = {
     "AVX512": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "AVX2": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
-
-
-Weights = Literal["auto", "memory", "stream"]
 
 
 @dataclass(frozen=True)
@@ -302,18 +298,6 @@ def _target(plan: Plan, spec: DeviceSpec, progress: Progress) -> Target:
             f"use --device {REFERENCE_DEVICE}, and judge the server's own recording against it"
         )
     return open_target(spec, subject=plan.subject, progress=progress)
-
-
-def checked_weights(option: str, text: str) -> Weights:
-    """Where weights are to be, as an option says it.
-
-    Raises:
-        UsageError: naming the option and what it takes.
-    """
-    for known in get_args(Weights):
-        if text == known:
-            return cast("Weights", known)
-    raise UsageError(f"{option} {text!r} is not one of {', '.join(get_args(Weights))}")
 
 
 def _check_weights(plan: Plan) -> None:

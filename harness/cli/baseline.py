@@ -14,6 +14,7 @@ from harness.cli.options import (
     EngineArgs,
     MaxNewTokens,
     ModelName,
+    OracleWeights,
     SuiteName,
     Trust,
 )
@@ -23,6 +24,7 @@ from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.baseline.baseline import Baseline
+    from harness.devices.memory import Weights
     from harness.process.progress import Progress
     from harness.recording.format import Recording
 
@@ -32,14 +34,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-OracleWeights = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|memory|stream",
-        help="Where the float32 weights are. stream: on disk, and all prompts go through one layer "
-        "after another, with the same bits. auto streams what does not fit into memory.",
-    ),
-]
 ReferenceWeights = Annotated[
     str,
     typer.Option(
@@ -82,7 +76,8 @@ def make(
 
     Example:  harness baseline make --model ./Llama-70B --context npu.json --reference stream
     """
-    from harness.baseline.make import Plan, checked_weights, make_baseline
+    from harness.baseline.make import Plan, make_baseline
+    from harness.devices.memory import checked_weights
     from harness.devices.spec import DeviceSpec, parse_detail, parse_engine_args
     from harness.process.progress import Progress
     from harness.recording.context import context_for
@@ -112,17 +107,19 @@ def make(
     arms = ", ".join(name for name, _ in made.arms())
     say(f"{made.folder}: {made.reference.positions} positions; {arms}")
     if diagnose:
-        _diagnose(made, model, progress, trust_remote_code=trust_remote_code)
+        _diagnose(made, model, progress, plan.oracle, trust_remote_code=trust_remote_code)
     say("Approve it by committing it.")
 
 
-def _diagnose(made: Baseline, model: str, progress: Progress, *, trust_remote_code: bool) -> None:
+def _diagnose(
+    made: Baseline, model: str, progress: Progress, weights: Weights, *, trust_remote_code: bool
+) -> None:
     """Store the arms' scores beside them."""
     from harness.devices.spec import DeviceSpec
     from harness.diagnosis.command import store_arms
 
     spec = DeviceSpec(REFERENCE_DEVICE, model, "float32", trust_remote_code=trust_remote_code)
-    file = store_arms(made, spec, progress)
+    file = store_arms(made, spec, progress, weights)
     say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, for `harness diagnose`")
 
 

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import AllowDtype, AllowWeights, Device, Lang, ModelName, Table, Trust
+from harness.cli.options import (
+    AllowDtype,
+    AllowWeights,
+    Device,
+    Lang,
+    ModelName,
+    OracleWeights,
+    Table,
+    Trust,
+)
 from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
 
@@ -27,6 +36,7 @@ def diagnose(
     allow_weights: AllowWeights = False,
     allow_dtype: AllowDtype = False,
     trust_remote_code: Trust = False,
+    oracle: OracleWeights = "auto",
 ) -> None:
     """Name the change of the model that explains a candidate's error.
 
@@ -41,6 +51,7 @@ def diagnose(
     from harness.alignment.allow import Allow
     from harness.alignment.outcomes import exit_status
     from harness.baseline.folder import load_baseline
+    from harness.devices.memory import checked_weights
     from harness.devices.spec import DeviceSpec
     from harness.diagnosis.command import diagnosis_of
     from harness.process.progress import Progress
@@ -50,12 +61,12 @@ def diagnose(
 
     outputs = Outputs(json, tuple(report or ()), table, lang)
     outputs.check([recording, baseline])
-    allow = Allow(allow_weights, allow_dtype)
+    allow, weights = Allow(allow_weights, allow_dtype), checked_weights("--oracle", oracle)
     candidate, arms = load_recording(recording), load_baseline(baseline)
     alignment = compare(candidate, arms, allow=allow, candidate_file=recording.as_posix())
     if alignment.comparability.comparable:
         spec = DeviceSpec(device, model, "float32", trust_remote_code=trust_remote_code)
-        found = diagnosis_of(candidate, arms, spec, Progress())
+        found = diagnosis_of(candidate, arms, spec, Progress(), weights)
         command = ["harness", "diagnose", recording.as_posix(), baseline.as_posix()]
         command += ["--model", model, *allow.options()]
         alignment = compare(

@@ -57,6 +57,14 @@ DetailName = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
 ]
+OracleWeights = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|memory|stream",
+        help="Where the float32 weights are. stream: on disk, and all prompts go through one layer "
+        "after another, with the same bits. auto streams what does not fit into memory.",
+    ),
+]
 AllowWeights = Annotated[
     bool, typer.Option("--allow-weights", help="Allow checkpoints to differ (quantization).")
 ]

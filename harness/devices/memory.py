@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, cast, get_args
 
 from harness.devices.spec import DeviceSpec
+from harness.errors import UsageError
 from harness.model.facts import ModelFacts
 from harness.process.memory import available_bytes
 
+#: Where weights are: on disk, read layer by layer; ``auto``: where they do not fit into memory.
+Weights = Literal["auto", "memory", "stream"]
 #: Bytes of one number.
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Of the memory that is available, what weights may take: activations and rows need some too.
@@ -35,3 +39,15 @@ def does_not_fit(spec: DeviceSpec, facts: ModelFacts, dtype: str) -> str | None:
 def streamed(spec: DeviceSpec) -> DeviceSpec:
     """The same device, with its weights left on disk and read layer by layer."""
     return replace(spec, engine_args={**spec.engine_args, "weights": "stream"})
+
+
+def checked_weights(option: str, text: str) -> Weights:
+    """Where weights are to be, as an option says it.
+
+    Raises:
+        UsageError: naming the option and what it takes.
+    """
+    for known in get_args(Weights):
+        if text == known:
+            return cast("Weights", known)
+    raise UsageError(f"{option} {text!r} is not one of {', '.join(get_args(Weights))}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
+from harness.process.progress import Progress
 from harness.statistics.rows import SKETCH_WIDTH
 
 #: The ids of each row that are looked at, int32 (n, k), ``NO_TOKEN`` where there are fewer, by
@@ -103,5 +104,8 @@ class SensitiveDevice(Protocol):
     """A device whose open model, in float32, can be asked as an oracle."""
 
     def sensitivity(
-        self, chosen: ChosenIds | None = None, buckets: int = SKETCH_WIDTH
+        self,
+        chosen: ChosenIds | None = None,
+        buckets: int = SKETCH_WIDTH,
+        progress: Progress | None = None,
     ) -> Oracle: ...

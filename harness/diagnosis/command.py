@@ -9,6 +9,8 @@ from pathlib import Path
 from harness.alignment.comparability import checkpoint_differences
 from harness.alignment.diagnosis import Diagnosis
 from harness.baseline.baseline import Baseline
+from harness.devices.base import LayeredDevice
+from harness.devices.memory import Weights, does_not_fit, streamed
 from harness.devices.oracle import ChosenIds, Oracle, SensitiveDevice
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
@@ -29,15 +31,22 @@ from harness.statistics.rows import NORMAL, SKETCH_WIDTH
 
 #: So many fields are named of another checkpoint.
 _NAMED = 4
+#: What is kept of streamed layers, beside the answers of a diagnosis under way.
+_LAYERS = "layers"
 
 
 def diagnosis_of(
-    candidate: Recording, baseline: Baseline, spec: DeviceSpec, progress: Progress
+    candidate: Recording,
+    baseline: Baseline,
+    spec: DeviceSpec,
+    progress: Progress,
+    weights: Weights = "auto",
 ) -> Diagnosis:
     """Which change of the oracle's computation explains the candidate's error.
 
     Args:
         spec: where the oracle runs, and its model; the dtype is float32.
+        weights: where the oracle has them.
 
     Raises:
         UsageError: if the recordings do not allow it, the device cannot, or the model is
@@ -46,19 +55,22 @@ def diagnosis_of(
     """
     errors = errors_seen(candidate, baseline)
     _tell_common(errors, candidate, progress)
-    target, going = _target(errors, baseline, spec, progress)
+    target, going = _target(errors, baseline, spec, progress, weights)
     keep = kept_file(cache_folder(), errors, _facts(baseline, target))
     beside = _stored(baseline, errors, keep.stem, progress)
     with _asked(target, going, progress, errors.chosen, errors.buckets) as oracle:
         return diagnose(errors, oracle, progress, keep, beside)
 
 
-def store_arms(baseline: Baseline, spec: DeviceSpec, progress: Progress) -> Path:
+def store_arms(
+    baseline: Baseline, spec: DeviceSpec, progress: Progress, weights: Weights = "auto"
+) -> Path:
     """Put what a diagnosis has of the arms beside them, so that a candidate costs one pass.
 
     Args:
         baseline: one in a folder.
         spec: where the oracle runs, and its model; the dtype is float32.
+        weights: where the oracle has them.
 
     Returns:
         The file.
@@ -71,7 +83,7 @@ def store_arms(baseline: Baseline, spec: DeviceSpec, progress: Progress) -> Path
     if baseline.folder is None:
         raise UsageError("only a baseline in a folder has room for the arms' scores")
     errors = errors_of(baseline.reference, baseline)
-    target, going = _target(errors, baseline, spec, progress)
+    target, going = _target(errors, baseline, spec, progress, weights)
     digest = kept_file(cache_folder(), errors, _facts(baseline, target)).stem
     with _asked(target, going, progress, buckets=errors.buckets) as oracle:
         kept = arms_of(errors, oracle, progress)
@@ -80,11 +92,16 @@ def store_arms(baseline: Baseline, spec: DeviceSpec, progress: Progress) -> Path
 
 
 def _target(
-    errors: Errors, baseline: Baseline, spec: DeviceSpec, progress: Progress
+    errors: Errors, baseline: Baseline, spec: DeviceSpec, progress: Progress, weights: Weights
 ) -> tuple[Target, Path]:
     """The oracle's device, and where its answers are kept until the end."""
     keep_large_blocks_apart()
     target = open_target(spec, progress=progress)
+    why = does_not_fit(spec, target.subject.facts, "float32") if weights == "auto" else None
+    if why is not None:
+        progress.note(f"{why}, so the weights are read layer by layer")
+    if why is not None or weights == "stream":
+        target = open_target(streamed(spec), subject=target.subject, progress=progress)
     mine, theirs = target.subject.facts, baseline.reference.model
     other = checkpoint_differences(mine, theirs)
     if theirs.weights is None:
@@ -146,9 +163,11 @@ def _asked(
 ) -> Iterator[Oracle]:
     """The open oracle; what it said is forgotten once all is done."""
     device = target.device
+    if isinstance(device, LayeredDevice):
+        device.resume_in(going / _LAYERS, going.stem)
     with opened(device, progress):
         if not isinstance(device, SensitiveDevice):
             raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        oracle = Remembered(device.sensitivity(chosen, buckets), going, progress)
+        oracle = Remembered(device.sensitivity(chosen, buckets, progress), going, progress)
         yield oracle
     oracle.forget()

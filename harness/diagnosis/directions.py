@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import WHOLE, Cause
-from harness.devices.oracle import Oracle
+from harness.devices.oracle import Oracle, Question
 from harness.diagnosis.errors import Errors
 
 #: The size at which a direction is measured first: small enough to be straight, large
@@ -44,6 +44,7 @@ def direction_of(
     """
     found = []
     with oracle.changed(cause, size):
+        oracle.together([Question("sketches", p.token_ids, len(p)) for p in errors.prompts])
         for prompt, rows in zip(errors.prompts, base, strict=True):
             moved = oracle.sketches(prompt.token_ids, len(prompt))
             found.append((moved - rows) / size)

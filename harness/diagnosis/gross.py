@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import LAYER_CHANGES, Cause
-from harness.devices.oracle import Oracle
+from harness.devices.oracle import Oracle, Question
 from harness.diagnosis.directions import direction_of
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.explain import is_gross, sized
@@ -89,11 +89,14 @@ def _layer_changes(few: Errors, oracle: Oracle, progress: Progress) -> tuple[int
     gradients speak most for them, against what rounding makes of theirs."""
     mine: list[Mapping[Cause, float]] = []
     apart: list[Mapping[Cause, float]] = []
+    questions = []
+    for index, (prompt, error) in enumerate(zip(few.prompts, few.residual, strict=True)):
+        vectors = tuple(few.metric.weighed(index, each) for each in (error, *prompt.contrasts))
+        questions.append(Question("layer_changes", prompt.token_ids, len(prompt), vectors))
     with progress.stage("layers", len(few)) as step:
-        for index, (prompt, error) in enumerate(zip(few.prompts, few.residual, strict=True)):
-            wanted = (error, *prompt.contrasts)
-            vectors = [few.metric.weighed(index, each) for each in wanted]
-            own, *others = oracle.layer_changes(prompt.token_ids, vectors)
+        oracle.together(questions)
+        for question in questions:
+            own, *others = oracle.layer_changes(question.ids, question.vectors)
             mine.append(own)
             apart.extend(others)
             step()

@@ -18,7 +18,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import Cause
-from harness.devices.oracle import Answer, Gradients, Oracle
+from harness.devices.oracle import Answer, Gradients, Oracle, Question
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import cause_of, digest_of, row_of
 from harness.diagnosis.made_with import made_with
@@ -95,7 +95,32 @@ class Remembered:
 
     def forget(self) -> None:
         """The diagnosis has come to its end."""
+        self._oracle.forget()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def together(self, questions: Sequence[Question]) -> None:
+        """What is not kept goes on to the oracle."""
+        missing = [left for q in questions if (left := self._missing(q)) is not None]
+        if missing:
+            self._change_now()
+            self._oracle.together(missing)
+
+    def _missing(self, question: Question) -> Question | None:
+        """What is not kept of a question, as it will be asked; None where all of it is."""
+
+        def is_kept(key: str) -> bool:
+            return (self._folder / f"{key}.npz").is_file()
+
+        if question.kind == "sketches":
+            return None if is_kept(self._key_of(question)) else question
+        left = tuple(v for v in question.vectors if not is_kept(self._key_of(question, v)))
+        return replace(question, vectors=left) if left else None
+
+    def _key_of(self, question: Question, vector: _Array | None = None) -> str:
+        """The key of an answer, to one vector where there are some."""
+        what = "layers" if question.kind == "layer_changes" else question.kind
+        more = question.rows if question.part is None else row_of(question.part)
+        return self._key(what, question.ids, more, vector)
 
     def sketches(self, ids: Sequence[int], rows: int) -> _Array:
         key = self._key("sketches", ids, rows)

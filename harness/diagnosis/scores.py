@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.alignment.diagnosis import Family, FamilyName
 from harness.devices.causes import EXCHANGES, LAYER_CHANGES, NEIGHBOURS, PARTS, SETTINGS, Cause
-from harness.devices.oracle import Answer, Gradients, Oracle
+from harness.devices.oracle import Answer, Gradients, Oracle, Question
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.parts import Parts, PartTable
 from harness.statistics.score import Null, chance_limit, inflations, least_t
@@ -188,11 +189,13 @@ def weights_of(
     mine: list[NDArray[np.float64]] = []
     theirs: list[NDArray[np.float64]] = []
     apart: list[NDArray[np.float64]] = []
-    for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True)):
-        wanted = (error, prompt.rounding, *prompt.contrasts)
-        found = oracle.entries(
-            part, prompt.token_ids, [errors.metric.weighed(index, e) for e in wanted]
-        )
+    questions = [
+        _question("entries", errors, index, (error, prompt.rounding, *prompt.contrasts), part)
+        for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True))
+    ]
+    oracle.together(questions)
+    for question in questions:
+        found = oracle.entries(part, question.ids, question.vectors)
         mine.append(found[0])
         theirs.append(found[1])
         apart.extend(found[2:])
@@ -251,10 +254,13 @@ def scores_of(
     theirs: list[Mapping[Cause, float]] = []
     apart: list[Mapping[Cause, float]] = []
     base = []
+    questions = []
     for index, (prompt, error) in enumerate(zip(errors.prompts, errors.residual, strict=True)):
         wanted = (*(() if arms_alone else (error,)), prompt.rounding, *prompt.contrasts)
-        vectors = [errors.metric.weighed(index, e) for e in wanted]
-        rows, found = oracle.gradients(prompt.token_ids, vectors)
+        questions.append(_question("gradients", errors, index, wanted))
+    oracle.together(questions)
+    for index, question in enumerate(questions):
+        rows, found = oracle.gradients(question.ids, question.vectors)
         common, *others = found[not arms_alone :]
         own = _nothing(common) if arms_alone else found[0]
         base.append(rows)
@@ -300,9 +306,10 @@ def scores_again(
     parts = PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
     base = []
-    for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True)):
-        weighed = errors.metric.weighed(index, error)
-        rows, (own,) = oracle.gradients(prompt.token_ids, [weighed])
+    questions = [_question("gradients", errors, i, (error,)) for i, error in enumerate(residual)]
+    oracle.together(questions)
+    for index, question in enumerate(questions):
+        rows, (own,) = oracle.gradients(question.ids, question.vectors)
         base.append(rows)
         mine.append(own.whole)
         parts.add(index, own.parts)
@@ -323,6 +330,19 @@ def scores_again(
         doubted=frozenset(),
         parts=tuple(replace(p, scores=parts.at((p.kind, p.place))) for p in first.parts),
     )
+
+
+def _question(
+    kind: Literal["gradients", "entries"],
+    errors: Errors,
+    index: int,
+    wanted: Sequence[NDArray[np.float64]],
+    part: Cause | None = None,
+) -> Question:
+    """What is asked of a prompt: how its rows' products with some errors move."""
+    prompt = errors.prompts[index]
+    vectors = tuple(errors.metric.weighed(index, error) for error in wanted)
+    return Question(kind, prompt.token_ids, len(prompt), vectors, part)
 
 
 def _within(t: float, limit: float) -> float:

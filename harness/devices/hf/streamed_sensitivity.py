@@ -69,9 +69,7 @@ class StreamedSensitivity(Sensitivity):
         self._changes = _Changes(self)
         self._states: States = InMemory()
         if place is not None:
-            folder = InFolder(*place)
-            folder.make()
-            self._states = folder
+            self._states = InFolder(*place)
 
     def forget(self) -> None:
         self._answers.clear()
@@ -143,6 +141,10 @@ class StreamedSensitivity(Sensitivity):
 
     def _forwards(self, questions: Sequence[Question], step: Step) -> None:
         """Keep what each layer is given, and the last one gives."""
+        if isinstance(self._states, InFolder):
+            self._states.make()
+        if isinstance(self._states, InFolder):
+            self._states.make()
         for number in range(self._last):
             todo = [q for q in questions if not self._states.stage(_given(q, number + 1))]
             if todo:
@@ -360,9 +362,8 @@ class StreamedSensitivity(Sensitivity):
 
     def _at(self, part: Cause | None) -> int:
         """The stage that a weight belongs to."""
-        return (
-            self._last if part is None else self._layer_of.get(f"{part.place}.weight", self._last)
-        )
+        name = "" if part is None else f"{part.place}.weight"
+        return self._layer_of.get(name, self._last)
 
     def _of_stage(self, number: int) -> dict[str, Any]:
         """The weights of a stage that causes may change."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.devices.causes import PARTS, Cause
+from harness.devices.oracle import Question
 from harness.diagnosis.errors import Errors, PromptErrors
 from harness.statistics.score import metric_of
 
@@ -34,6 +35,7 @@ class LinearOracle:
     exchanges: tuple[Cause, ...] = ()
     layers: tuple[Cause, ...] = ()
     passes: int = 0
+    announced: list[tuple[Question, ...]] = field(default_factory=list)
     vectors: int = 0
 
     @property
@@ -90,6 +92,12 @@ class LinearOracle:
             arrays = {key: np.array(value, np.float32) for key, value in parts.items()}
             found.append(Found(whole, arrays))
         return self.sketches(ids, len(vectors[0])), found
+
+    def together(self, questions: Sequence[Question]) -> None:
+        self.announced.append(tuple(questions))
+
+    def forget(self) -> None:
+        self.announced.clear()
 
     @contextmanager
     def changed(self, cause: Cause, size: float) -> Iterator[None]:
