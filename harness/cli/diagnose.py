@@ -37,6 +37,12 @@ def diagnose(
     allow_dtype: AllowDtype = False,
     trust_remote_code: Trust = False,
     oracle: OracleWeights = "auto",
+    prompts: Annotated[
+        int,
+        typer.Option(
+            min=4, metavar="N", help="Look at no more prompts than these, spread over the suite."
+        ),
+    ] = 128,
 ) -> None:
     """Name the change of the model that explains a candidate's error.
 
@@ -66,7 +72,7 @@ def diagnose(
     alignment = compare(candidate, arms, allow=allow, candidate_file=recording.as_posix())
     if alignment.comparability.comparable:
         spec = DeviceSpec(device, model, "float32", trust_remote_code=trust_remote_code)
-        found = diagnosis_of(candidate, arms, spec, Progress(), weights)
+        found = diagnosis_of(candidate, arms, spec, Progress(), weights, prompts)
         command = ["harness", "diagnose", recording.as_posix(), baseline.as_posix()]
         command += ["--model", model, *allow.options()]
         alignment = compare(

@@ -15,7 +15,7 @@ from harness.devices.oracle import ChosenIds, Oracle, SensitiveDevice
 from harness.devices.registry import Target, open_target
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis import stored
-from harness.diagnosis.errors import Errors, errors_of
+from harness.diagnosis.errors import MOST_PROMPTS, Errors, errors_of, spread
 from harness.diagnosis.kept import Kept, kept_file
 from harness.diagnosis.listed import errors_seen
 from harness.diagnosis.remembered import Remembered, remembered_in
@@ -41,18 +41,21 @@ def diagnosis_of(
     spec: DeviceSpec,
     progress: Progress,
     weights: Weights = "auto",
+    most: int = MOST_PROMPTS,
 ) -> Diagnosis:
     """Which change of the oracle's computation explains the candidate's error.
 
     Args:
         spec: where the oracle runs, and its model; the dtype is float32.
         weights: where the oracle has them.
+        most: prompts that are looked at.
 
     Raises:
         UsageError: if the recordings do not allow it, the device cannot, or the model is
             not the baseline's.
         HarnessError: errors of the device and the model.
     """
+    candidate, baseline = _spread(candidate, baseline, most, progress)
     errors = errors_seen(candidate, baseline)
     _tell_common(errors, candidate, progress)
     target, going = _target(errors, baseline, spec, progress, weights)
@@ -82,13 +85,26 @@ def store_arms(
     """
     if baseline.folder is None:
         raise UsageError("only a baseline in a folder has room for the arms' scores")
-    errors = errors_of(baseline.reference, baseline)
+    _, some = _spread(baseline.reference, baseline, MOST_PROMPTS, progress)
+    errors = errors_of(some.reference, some)
     target, going = _target(errors, baseline, spec, progress, weights)
     digest = kept_file(cache_folder(), errors, _facts(baseline, target)).stem
     with _asked(target, going, progress, buckets=errors.buckets) as oracle:
         kept = arms_of(errors, oracle, progress)
     stored.write(baseline.folder / stored.NAME, kept, digest)
     return baseline.folder / stored.NAME
+
+
+def _spread(
+    candidate: Recording, baseline: Baseline, most: int, progress: Progress
+) -> tuple[Recording, Baseline]:
+    """As ``spread``; says where it leaves some out."""
+    mine, theirs = spread(candidate, baseline, most)
+    if mine is not candidate:
+        progress.note(
+            f"{most} prompts are looked at, spread over the suite; --prompts takes more of them"
+        )
+    return mine, theirs
 
 
 def _target(

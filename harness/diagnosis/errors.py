@@ -25,6 +25,9 @@ from harness.statistics.score import Metric, contrasts, metric_of
 HALF = 0.5
 #: Fewer prompts show no deviation between them.
 FEWEST_PROMPTS = 4
+#: At most so many prompts are looked at: each takes seconds and some megabytes, and t grows with
+#: the root of their number.
+MOST_PROMPTS = 128
 #: So many differences of arms tell how the scores of rounding scatter; each is a pass.
 CONTRASTS = 2
 
@@ -168,6 +171,27 @@ def judged_prompts(candidate: Recording, baseline: Baseline, floor: NoiseFloor) 
         if n and held.usable and int(there.sum()) == n:
             given = (*reference.prompt_token_ids, *reference.run.token_ids[: n - 1])
             yield Judged(reference, held, given)
+
+
+def spread(candidate: Recording, baseline: Baseline, most: int) -> tuple[Recording, Baseline]:
+    """Both with at most so many of their common prompts, spread over the suite, whose prompts of
+    a kind stand together."""
+    mine = {prompt.id for prompt in candidate.prompts}
+    both = [prompt.id for prompt in baseline.reference.prompts if prompt.id in mine]
+    if len(both) <= most:
+        return candidate, baseline
+    chosen = {both[i * len(both) // most] for i in range(most)}
+
+    def some(recording: Recording) -> Recording:
+        prompts = tuple(prompt for prompt in recording.prompts if prompt.id in chosen)
+        return recording.model_copy(update={"prompts": prompts})
+
+    return some(candidate), replace(
+        baseline,
+        reference=some(baseline.reference),
+        oracle=None if baseline.oracle is None else some(baseline.oracle),
+        controls={name: some(control) for name, control in baseline.controls.items()},
+    )
 
 
 def floor_of(baseline: Baseline) -> NoiseFloor:

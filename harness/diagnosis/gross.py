@@ -93,8 +93,8 @@ def _layer_changes(few: Errors, oracle: Oracle, progress: Progress) -> tuple[int
     for index, (prompt, error) in enumerate(zip(few.prompts, few.residual, strict=True)):
         vectors = tuple(few.metric.weighed(index, each) for each in (error, *prompt.contrasts))
         questions.append(Question("layer_changes", prompt.token_ids, len(prompt), vectors))
+    oracle.together(questions)
     with progress.stage("layers", len(few)) as step:
-        oracle.together(questions)
         for question in questions:
             own, *others = oracle.layer_changes(question.ids, question.vectors)
             mine.append(own)

@@ -24,7 +24,7 @@ from harness.diagnosis.explain import (
 )
 from harness.diagnosis.gross import exchanges, seen
 from harness.diagnosis.kept import Kept, load, save
-from harness.diagnosis.scores import Scores, scores_again, scores_of
+from harness.diagnosis.scores import Scores, asked_again, asked_first, scores_again, scores_of
 from harness.diagnosis.words import layer_of, name_of, size_in_words
 from harness.errors import HarnessError
 from harness.messages.message import Message, Value, message
@@ -83,6 +83,7 @@ def diagnose(
             left - best.size.value * along
             for left, along in zip(residual, best.direction, strict=True)
         ]
+        oracle.together(list(asked_again(errors, residual)))
         with progress.stage("what is left", len(errors)) as step:
             scores = scores_again(errors, oracle, residual, first, step)
         scores = scores.with_directions(errors, known, residual)
@@ -100,6 +101,7 @@ def arms_of(errors: Errors, oracle: Oracle, progress: Progress) -> Kept:
     Raises:
         HarnessError: errors of the oracle's device.
     """
+    oracle.together(list(asked_first(errors, arms_alone=True)))
     with progress.stage("gradients of the oracle", len(errors)) as step:
         scores = scores_of(errors, oracle, step, arms_alone=True)
     settings = seen(errors, oracle, oracle.settings)
@@ -121,11 +123,13 @@ def _first(
         try:
             if set(kept.settings) != set(settings):
                 raise ValueError("directions of other settings")
+            oracle.together(list(asked_again(errors, errors.residual)))
             with progress.stage("gradients of the oracle", len(errors)) as step:
                 scores = scores_again(errors, oracle, errors.residual, kept.scores, step)
             return scores, dict(kept.settings)
         except ValueError:
             progress.note("what was kept of the arms has other causes; it is made again")
+    oracle.together(list(asked_first(errors)))
     with progress.stage("gradients of the oracle", len(errors)) as step:
         scores = scores_of(errors, oracle, step)
     known = _directions(errors, oracle, scores, settings, progress)

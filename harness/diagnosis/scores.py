@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -236,6 +236,19 @@ def products(
     return np.array(mine), np.array(theirs), np.array(apart)
 
 
+def asked_first(errors: Errors, *, arms_alone: bool = False) -> Iterator[Question]:
+    """What ``scores_of`` asks."""
+    for index, (prompt, error) in enumerate(zip(errors.prompts, errors.residual, strict=True)):
+        wanted = (*(() if arms_alone else (error,)), prompt.rounding, *prompt.contrasts)
+        yield _question("gradients", errors, index, wanted)
+
+
+def asked_again(errors: Errors, residual: Sequence[NDArray[np.float64]]) -> Iterator[Question]:
+    """What ``scores_again`` asks."""
+    for index, error in enumerate(residual):
+        yield _question("gradients", errors, index, (error,))
+
+
 def scores_of(
     errors: Errors,
     oracle: Oracle,
@@ -254,12 +267,7 @@ def scores_of(
     theirs: list[Mapping[Cause, float]] = []
     apart: list[Mapping[Cause, float]] = []
     base = []
-    questions = []
-    for index, (prompt, error) in enumerate(zip(errors.prompts, errors.residual, strict=True)):
-        wanted = (*(() if arms_alone else (error,)), prompt.rounding, *prompt.contrasts)
-        questions.append(_question("gradients", errors, index, wanted))
-    oracle.together(questions)
-    for index, question in enumerate(questions):
+    for index, question in enumerate(asked_first(errors, arms_alone=arms_alone)):
         rows, found = oracle.gradients(question.ids, question.vectors)
         common, *others = found[not arms_alone :]
         own = _nothing(common) if arms_alone else found[0]
@@ -306,9 +314,7 @@ def scores_again(
     parts = PartTable(len(errors))
     mine: list[Mapping[Cause, float]] = []
     base = []
-    questions = [_question("gradients", errors, i, (error,)) for i, error in enumerate(residual)]
-    oracle.together(questions)
-    for index, question in enumerate(questions):
+    for index, question in enumerate(asked_again(errors, residual)):
         rows, (own,) = oracle.gradients(question.ids, question.vectors)
         base.append(rows)
         mine.append(own.whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from harness.devices.spec import DeviceSpec
 from harness.diagnosis.command import diagnosis_of
 from harness.errors import UsageError
 from harness.model.model import Model
-from harness.process.progress import Silent
+from harness.process.progress import Progress, Silent
 from harness.recording.format import load_recording, save_recording
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -165,6 +166,28 @@ def test_a_correct_path_has_no_cause(folder: Path) -> None:
     assert found.explanations == ()
 
 
+def test_weights_on_disk_give_the_same_diagnosis(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    weights: Any
+    for weights in ("memory", "stream"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / weights))
+        said = io.StringIO()
+        found.append(in_process(folder, "wrong", "good", weights, Progress(said)))
+        assert ("prompts in layers" in said.getvalue()) == (weights == "stream")
+        assert not list((tmp_path / weights).rglob("*.going"))
+    memory, disk = found
+    assert disk.finding == memory.finding == "SYSTEMATIC"
+    for one, other in zip(disk.families, memory.families, strict=True):
+        assert (one.name, one.hypotheses, one.limit) == (other.name, other.hypotheses, other.limit)
+        assert one.t == pytest.approx(other.t, rel=1e-3)
+    for mine, theirs in zip(disk.explanations, memory.explanations, strict=True):
+        assert (mine.kind, mine.place, mine.index) == (theirs.kind, theirs.place, theirs.index)
+        assert mine.t == pytest.approx(theirs.t, rel=1e-3)
+        assert mine.share == pytest.approx(theirs.share, rel=1e-3)
+
+
 @pytest.mark.parametrize(("model", "other"), [("wrong", "other weights"), ("base", "config.rope")])
 def test_another_model_than_the_baselines_is_refused(folder: Path, model: str, other: str) -> None:
     """Of the same weights too: another config computes something else with them."""
@@ -185,10 +208,17 @@ def test_pytest_names_the_cause_of_a_bad_verdict_by_itself(folder: Path, asked: 
     assert ("looking for the change" in done.stderr) == (not asked)
 
 
-def in_process(folder: Path, name: str, model: str) -> Diagnosis:
+def in_process(
+    folder: Path,
+    name: str,
+    model: str,
+    weights: Any = "auto",
+    progress: Progress | None = None,
+) -> Diagnosis:
     return diagnosis_of(
         load_recording(folder / f"{name}.json"),
         load_baseline(folder / "baselines/good/s/bfloat16"),
         DeviceSpec("hf-cpu", str(folder / model), "float32"),
-        Silent(),
+        progress or Silent(),
+        weights,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from test_streamed import tiny
 from harness.devices.causes import PARTS, WHOLE, Cause
 from harness.devices.hf.device import HfDevice
 from harness.devices.hf.load import Taken
+from harness.devices.hf.stages import Stages
 from harness.devices.oracle import Question
 from harness.diagnosis.directions import first_size
+from harness.process.progress import Progress, Silent, Step
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 needed("torch", "transformers", "accelerate")
@@ -48,6 +51,25 @@ def oracles(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[An
                 device.resume_in(tmp_path / "kept", "job")
             found.append(device.sensitivity())
         yield found[0], found[1]
+
+
+class Stopping(Progress):
+    """Stops in the n-th step of what streams."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(io.StringIO())
+        self._left = after
+
+    @contextmanager
+    def stage(self, what: str, total: int, *, in_bytes: bool = False) -> Iterator[Step]:
+        del what, total, in_bytes
+
+        def step(count: int = 1, /) -> None:
+            self._left -= count
+            if self._left <= 0:
+                raise KeyboardInterrupt
+
+        yield step
 
 
 def ids_of(number: int) -> tuple[int, ...]:
@@ -162,3 +184,40 @@ def test_single_weights_and_layers_tell_the_same(oracles: tuple[Any, Any]) -> No
     for ours, theirs in zip(*(answers(o, questions) for o in (disk, memory)), strict=True):
         for one, other in zip(ours, theirs, strict=True):
             close(one, other, "layers")
+
+
+@pytest.mark.parametrize("after", [4, 14])
+def test_what_was_killed_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """On the way forwards (9 steps), and on the way back (12)."""
+    model = tiny("llama", tmp_path / "model")
+    entered: list[int] = []
+    own = Stages.layer
+
+    def counted(stages: Stages, number: int, **more: Any) -> Any:
+        entered.append(number)
+        return own(stages, number, **more)
+
+    monkeypatch.setattr(Stages, "layer", counted)
+    questions, found = asked("gradients"), []
+    for folder, progress in (("whole", Silent()), ("cut", Stopping(after)), ("cut", Silent())):
+        device = HfDevice("hf-cpu", model, dtype="float32", taken=Taken(streamed=True))
+        device.open()
+        device.resume_in(tmp_path / folder, "job")
+        entered.clear()
+        try:
+            found.append(answers(device.sensitivity(progress=progress), questions))
+        except KeyboardInterrupt:
+            assert folder == "cut"
+        finally:
+            device.close()
+    assert len(found) == 2
+    assert entered == ([2, 2, 1, 0] if after == 4 else [2, 1, 0])[-len(entered) :]
+    assert len(entered) < 6
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        for mine, theirs in zip(one[1], other[1], strict=True):
+            assert mine.whole == theirs.whole
+            for key, values in theirs.parts.items():
+                np.testing.assert_array_equal(mine.parts[key], values)

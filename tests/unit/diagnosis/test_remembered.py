@@ -19,6 +19,7 @@ from linear_oracle import Found, LinearOracle, directions, errors
 
 from harness.alignment.diagnosis import Diagnosis
 from harness.devices.causes import Cause
+from harness.devices.oracle import Question
 from harness.diagnosis import remembered
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import kept_file
@@ -241,3 +242,80 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
 
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_only_what_is_not_kept_is_announced(tmp_path: Path) -> None:
+    along, given = world()
+    inner = LinearOracle(along)
+    oracle = Remembered(inner, tmp_path / "x.going", Progress(io.StringIO()))
+    prompt = given.prompts[2]
+    vectors = (prompt.candidate, prompt.rounding)
+    oracle.gradients(prompt.token_ids, vectors[:1])
+    oracle.sketches((3, 1), 12)
+    questions = [
+        Question("gradients", prompt.token_ids, 12, vectors),
+        Question("gradients", prompt.token_ids, 12, vectors[:1]),
+        Question("sketches", (3, 1), 12),
+        Question("sketches", (4, 1), 12),
+    ]
+    with oracle.changed(CAUSES[2], 0.5):
+        oracle.together(questions[2:])
+        assert inner.sizes == {CAUSES[2]: 0.5}
+    oracle.together(questions)
+    oracle.together(questions[1:3])
+    (first, second), (third, fourth) = inner.announced
+    assert [q.ids for q in (first, second)] == [(3, 1), (4, 1)]
+    assert third.ids == prompt.token_ids
+    assert [v is vectors[1] for v in third.vectors] == [True]
+    assert fourth is questions[3]
+
+
+@pytest.mark.parametrize("size", [0.02, 3.0])
+def test_all_that_is_asked_was_announced(tmp_path: Path, size: float) -> None:
+    """Else an oracle on disk would read all weights for one prompt."""
+    random = np.random.default_rng(4)
+    layers = tuple(Cause("layer_skipped", f"model.layers.{i}") for i in range(4))
+    exchanges = (Cause("gate_up_exchanged"), Cause("norms_exchanged"))
+    along = directions(random, [*CAUSES, *layers, *exchanges], PROMPTS)
+    given = errors(random, PROMPTS, {BASE: size, CAUSES[9]: 2.0 * size}, along)
+
+    class Announced(LinearOracle):
+        met = 0
+
+        def expect(self, kind: str, ids: Sequence[int], vectors: Sequence[Any] = ()) -> None:
+            known = [q for q in self.announced[-1] if q.kind == kind and q.ids == tuple(ids)]
+            assert any(
+                len(q.vectors) == len(vectors) and all(map(np.array_equal, q.vectors, vectors))
+                for q in known
+            ), kind
+            self.met += 1
+
+        def sketches(self, ids: Sequence[int], rows: int) -> Any:
+            if not self.within:
+                self.expect("sketches", ids)
+            return super().sketches(ids, rows)
+
+        within = False
+
+        def gradients(self, ids: Sequence[int], vectors: Sequence[Any]) -> Any:
+            self.expect("gradients", ids, vectors)
+            self.within = True  # the rows come with them
+            found = super().gradients(ids, vectors)
+            self.within = False
+            return found
+
+        def entries(self, part: Cause, ids: Sequence[int], vectors: Sequence[Any]) -> Any:
+            self.expect("entries", ids, vectors)
+            return super().entries(part, ids, vectors)
+
+        def layer_changes(self, ids: Sequence[int], vectors: Sequence[Any]) -> Any:
+            self.expect("layer_changes", ids, vectors)
+            return super().layer_changes(ids, vectors)
+
+    inner = Announced(along, (BASE,), exchanges=exchanges, layers=layers)
+    oracle = Remembered(inner, tmp_path / "x.going", Progress(io.StringIO()))
+    diagnose(given, oracle, Progress(io.StringIO()))
+    kinds = {q.kind for questions in inner.announced for q in questions}
+    assert kinds >= {"gradients", "sketches"}
+    assert ("layer_changes" in kinds) == (size > 1.0)
+    assert inner.met >= 2 * PROMPTS
