@@ -12,6 +12,7 @@ from harness.alignment.result import Alignment
 from harness.devices.kinds import REFERENCE_DEVICE
 from harness.devices.spec import DeviceSpec
 from harness.diagnosis.command import diagnosis_of
+from harness.diagnosis.errors import MOST_PROMPTS
 from harness.errors import HarnessError
 from harness.model.find import at_hand
 from harness.model.hub import first_line, is_installed
@@ -85,11 +86,12 @@ def not_at_hand(
 
 def _too_large(parameters: int, reference: Recording, free: int | None) -> str | None:
     """Why nobody should wait for it, or there is no room for it; None where neither is so."""
-    prompts = reference.prompts
-    tokens = sum(len(p.prompt_token_ids) + len(p.run.token_ids) for p in prompts)
-    if parameters * (tokens + _FOR_PROMPT * len(prompts)) > _MOST_WORK:
+    prompts, count = reference.prompts, min(len(reference.prompts), MOST_PROMPTS)
+    all_tokens = sum(len(p.prompt_token_ids) + len(p.run.token_ids) for p in prompts)
+    tokens = all_tokens * count // len(prompts)
+    if parameters * (tokens + _FOR_PROMPT * count) > _MOST_WORK:
         return (
-            f"{parameters / 1e9:.2g} billion parameters and {len(prompts)} prompts of "
+            f"{parameters / 1e9:.2g} billion parameters and {count} prompts of "
             f"{tokens} tokens take longer than a run should wait"
         )
     takes = _EACH * parameters + _BESIDE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,13 @@ from factories import fake_baseline, fake_record, fake_suite
 
 from harness.baseline.baseline import Baseline
 from harness.devices.fake import FakeDevice
-from harness.diagnosis.errors import CONTRASTS, FEWEST_PROMPTS, PromptErrors, errors_of
+from harness.diagnosis.errors import (
+    CONTRASTS,
+    FEWEST_PROMPTS,
+    PromptErrors,
+    errors_of,
+    spread,
+)
 from harness.errors import UsageError
 from harness.recording.context import Context
 from harness.recording.recorder import Options
@@ -99,3 +106,25 @@ def test_rows_that_are_not_finite_are_left_out() -> None:
     )
     with pytest.raises(UsageError, match="whole, finite rows"):
         errors_of(broken, BASELINE)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(9, range(6)), (6, range(6)), (4, (0, 1, 3, 4))])
+def test_of_a_large_suite_prompts_are_taken_all_over_it(most: int, expected: Sequence[int]) -> None:
+    ids = [prompt.id for prompt in BASELINE.reference.prompts]
+    candidate, baseline = spread(CANDIDATE, BASELINE, most)
+    assert (candidate is CANDIDATE) == (most >= 6)
+    found = errors_of(candidate, baseline)
+    assert [p.id for p in found.prompts] == [ids[i] for i in expected]
+    for arm in dict(baseline.arms()).values():
+        assert [p.id for p in arm.prompts] == [ids[i] for i in expected]
+
+
+def test_only_prompts_that_both_have_are_taken() -> None:
+    ids = [prompt.id for prompt in BASELINE.reference.prompts]
+    fewer = CANDIDATE.model_copy(update={"prompts": CANDIDATE.prompts[1:]})
+    candidate, baseline = spread(fewer, BASELINE, 5)
+    assert candidate is fewer
+    assert [p.id for p in spread(fewer, BASELINE, 4)[1].reference.prompts] == [
+        ids[i] for i in (1, 2, 3, 4)
+    ]
+    assert baseline is BASELINE
