@@ -22,6 +22,14 @@ from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
 
 
+MostPrompts = Annotated[
+    int,
+    typer.Option(
+        min=4, metavar="N", help="Look at no more prompts than these, spread over the suite."
+    ),
+]
+
+
 def diagnose(
     recording: Annotated[Path, typer.Argument(help="The candidate's recording.")],
     baseline: Annotated[Path, typer.Argument(help="The baseline folder that it is held against.")],
@@ -37,12 +45,7 @@ def diagnose(
     allow_dtype: AllowDtype = False,
     trust_remote_code: Trust = False,
     oracle: OracleWeights = "auto",
-    prompts: Annotated[
-        int,
-        typer.Option(
-            min=4, metavar="N", help="Look at no more prompts than these, spread over the suite."
-        ),
-    ] = 128,
+    prompts: MostPrompts = 128,
 ) -> None:
     """Name the change of the model that explains a candidate's error.
 

@@ -51,7 +51,7 @@ from harness.devices.hf.seen import Chosen, Sketches
 from harness.devices.hf.sensitivity import Sensitivity
 from harness.devices.hf.stages import Pass, Stages
 from harness.devices.hf.stored_head import stored_head
-from harness.devices.hf.streamed_sensitivity import StreamedSensitivity
+from harness.devices.hf.streamed_sensitivity import StreamedSensitivity, Streaming
 from harness.devices.kinds import backends_of
 from harness.devices.oracle import ChosenIds
 from harness.devices.trace import Trace
@@ -285,10 +285,7 @@ class HfDevice:
                 self._torch,
                 self._model,
                 self._vocab_size,
-                self._stages,
-                self._on_disk,
-                progress=progress or Silent(),
-                place=self._resume,
+                Streaming(self._stages, self._on_disk, progress or Silent(), self._resume),
                 stored_head=head,
                 seen=seen,
             )

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,40 +36,48 @@ from harness.process.progress import Progress, Step
 _KEPT_SHARE = 0.5
 
 
-class StreamedSensitivity(Sensitivity):
-    """The oracle, seen from its logits, see ``Sensitivity``; ``together`` makes it quick.
+@dataclass(frozen=True, eq=False)
+class Streaming:
+    """How a model is streamed.
 
-    Args:
-        stages: of ``model``, which is a skeleton.
+    Attributes:
+        stages: of the model, which is a skeleton.
         weights: its tensors.
+        progress: where it tells how far it is.
         place: a folder and a job, where what was done outlives a kill; in memory without one.
     """
+
+    stages: Stages
+    weights: OnDisk
+    progress: Progress
+    place: tuple[Path, str] | None = None
+
+
+class StreamedSensitivity(Sensitivity):
+    """The oracle, seen from its logits, see ``Sensitivity``; ``together`` makes it quick."""
 
     def __init__(
         self,
         torch: Any,
         model: Any,
         vocab_size: int,
-        stages: Stages,
-        weights: OnDisk,
+        streaming: Streaming,
         *,
-        progress: Progress,
-        place: tuple[Path, str] | None = None,
         stored_head: Any = None,
         seen: Seen | None = None,
     ) -> None:
-        self._stages, self._on_disk, self._progress = stages, weights, progress
+        self._stages, self._on_disk = streaming.stages, streaming.weights
+        self._progress = streaming.progress
         super().__init__(
             torch, model, vocab_size, keep_rounded=False, stored_head=stored_head, seen=seen
         )
-        self._last = stages.count - 1
-        self._layer_of = {n: at for at in range(self._last) for n in stages.names_of(at)}
+        self._last = self._stages.count - 1
+        self._layer_of = {n: at for at in range(self._last) for n in self._stages.names_of(at)}
         self._small: dict[str, Any] = {}
         self._answers: list[tuple[Question, Any]] = []
         self._changes = _Changes(self)
-        self._states: States = InMemory()
-        if place is not None:
-            self._states = InFolder(*place)
+        place = streaming.place
+        self._states: States = InMemory() if place is None else InFolder(*place)
 
     def forget(self) -> None:
         self._answers.clear()
