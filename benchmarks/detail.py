@@ -393,17 +393,19 @@ def size_of(recording: Recording) -> dict[str, float]:
     return {name: round(value, 1) for name, value in found.items()}
 
 
-def measure(work: Path, out: Path) -> None:
-    """Fold, judge and score; writes the figures."""
+def measure(work: Path, out: Path, details: Sequence[Detail]) -> None:
+    """Fold, judge and score; writes the figures, beside those of other details."""
     baseline = baseline_of(work)
     few = shortest(errors_of(baseline.reference, baseline))
     known = known_directions(work, [len(p) for p in few.prompts])
     names = candidates(catalogue_baseline(MODEL))
     found: dict[str, Any] = {"causes": list(known), "sizes": {}, "recordings": {}}
+    if out.exists():
+        found = json.loads(out.read_text("utf-8"))
     for name, (_, true) in names.items():
         empty: dict[str, Any] = {"true": true, "judged": {}, "ratio": {}, "diagnosed": {}}
-        found["recordings"][name] = empty
-    for detail in MEASURED:
+        found["recordings"].setdefault(name, empty)
+    for detail in details:
         beside, key = reduced_baseline(baseline, detail), f"{detail.buckets}/{detail.listed}"
         floor = noise_floor(beside)
         every = noise_floor(beside, every_row=True)
@@ -433,13 +435,15 @@ def main() -> None:
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--directions", action="store_true", help="measure what causes do")
     parser.add_argument("--out", type=Path, help="judge and score; where to write the figures")
+    parser.add_argument("--details", nargs="+", help="buckets/logits; all by default")
     options = parser.parse_args()
     if options.record:
         record_all(options.work, options.alone)
     if options.directions:
         directions(options.work)
     if options.out:
-        measure(options.work, options.out)
+        chosen = {f"{detail.buckets}/{detail.listed}": detail for detail in MEASURED}
+        measure(options.work, options.out, [chosen[key] for key in options.details or chosen])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from harness.cli.options import (
 from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
 
-
 MostPrompts = Annotated[
     int,
     typer.Option(

@@ -32,6 +32,7 @@ from harness.diagnosis.kept import cause_of, digest_of, row_of
 from harness.diagnosis.made_with import made_with
 from harness.errors import HarnessError
 from harness.files import atomic
+from harness.files.own import unmark
 from harness.process.progress import Progress
 
 #: So many bytes are kept of one diagnosis, and never more than half of what the disk has left.
@@ -272,4 +273,6 @@ def _drop_forgotten(folder: Path) -> None:
     with suppress(OSError):
         for old in folder.glob("*.going"):
             if old.stat().st_mtime < time.time() - FORGOTTEN_S:
+                for file in old.rglob("*.safetensors"):
+                    unmark(file)
                 shutil.rmtree(old, ignore_errors=True)

@@ -19,6 +19,7 @@ from harness.devices.hf.load import Taken
 from harness.devices.hf.stages import Stages
 from harness.devices.oracle import Question
 from harness.diagnosis.directions import first_size
+from harness.errors import DeviceError
 from harness.process.progress import Progress, Silent, Step
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -137,6 +138,16 @@ def test_gradients_are_the_same(oracles: tuple[Any, Any]) -> None:
     close(alone[0].whole, memory.gradients(q.ids, q.vectors)[1][0].whole, "alone")
     disk.forget()
     close(disk.gradients(q.ids, q.vectors)[1][0].whole, alone[0].whole, "again")
+
+
+def test_nothing_is_traced_back_through_a_change(oracles: tuple[Any, Any]) -> None:
+    _, disk = oracles
+    questions = asked("gradients")
+    with (
+        disk.changed(Cause("rope_base"), 0.1),
+        pytest.raises(DeviceError, match="as they are, without a change"),
+    ):
+        disk.together(questions)
 
 
 def test_every_change_moves_rows_alike(oracles: tuple[Any, Any]) -> None:

@@ -147,7 +147,7 @@ class InFolder:
     def _unwritable(self, error: OSError) -> HarnessError:
         return HarnessError(
             f"{self._folder}: cannot be written ({error.strerror or error}); "
-            "make room or choose another --out, finished layers are kept"
+            "make room there, finished layers are kept"
         )
 
 

@@ -28,6 +28,7 @@ from harness.devices.hf.stages import Changes, Given, Pass, Stages, hidden_name,
 from harness.devices.hf.taken import Taken, finished
 from harness.devices.hf.weight_causes import held
 from harness.devices.oracle import Answer, Question
+from harness.errors import DeviceError
 from harness.process.memory import available_bytes
 from harness.process.progress import Progress, Step
 
@@ -75,7 +76,7 @@ class StreamedSensitivity(Sensitivity):
         self._layer_of = {n: at for at in range(self._last) for n in self._stages.names_of(at)}
         self._small: dict[str, Any] = {}
         self._answers: list[tuple[Question, Any]] = []
-        self._changes = _Changes(self)
+        self._changes, self._is_changed = _Changes(self), False
         place = streaming.place
         self._states: States = InMemory() if place is None else InFolder(*place)
 
@@ -83,6 +84,8 @@ class StreamedSensitivity(Sensitivity):
         self._answers.clear()
         if isinstance(self._states, InFolder):
             self._states.discard()
+        else:
+            self._states = InMemory()
 
     # --- questions
 
@@ -116,6 +119,8 @@ class StreamedSensitivity(Sensitivity):
         if not questions:
             return
         kind, last = questions[0].kind, self._last
+        if self._is_changed and kind != "sketches":
+            raise DeviceError("weights on disk are traced back as they are, without a change")
         back_to = self._at(questions[0].part) if kind == "entries" else 0
         stages, answer = {
             "sketches": (last + 1, self._all_sketches),
@@ -397,11 +402,13 @@ class StreamedSensitivity(Sensitivity):
     @contextmanager
     def changed(self, cause: Cause, size: float) -> Iterator[None]:
         self._answers.clear()
+        self._is_changed = True
         try:
             with super().changed(cause, size):
                 yield
         finally:
             self._answers.clear()
+            self._is_changed = False
 
     def _changed_layers(self, cause: Cause) -> AbstractContextManager[None]:
         order = self._layers.order_of(cause)
