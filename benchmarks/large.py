@@ -1,6 +1,6 @@
 """How long `harness compare` takes for a large recording, and how much memory it needs.
 
-    python benchmarks/large.py [4096 40960 1000000] [--keep FOLDER] [--report] [--gzip]
+    python benchmarks/large.py [4096 40960 1000000] [--keep FOLDER] [--report] [--gzip] [--diagnose]
 
 The rows are real: the committed baseline of the embedded model, repeated under new prompt ids,
 texts and token ids until there are so many positions. Its control ``control-eager`` is the
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep the recordings in this folder")
     parser.add_argument("--report", action="store_true", help="write the JSON and the page too")
     parser.add_argument("--gzip", action="store_true", help="of compressed recordings")
+    parser.add_argument("--diagnose", action="store_true", help="look for a cause too")
     options = parser.parse_args()
     suffix = ".json.gz" if options.gzip else ".json"
     with tempfile.TemporaryDirectory() as temporary:
@@ -99,14 +100,16 @@ def main() -> None:
             candidate, baseline = folder / f"candidate{suffix}", folder / "baseline"
             if not candidate.exists():
                 made(folder, positions, suffix)
-            command = [sys.executable, "-m", "harness", "compare", str(candidate), str(baseline)]
+            what = "diagnose" if options.diagnose else "compare"
+            command = [sys.executable, "-m", "harness", what, str(candidate), str(baseline)]
             if options.report:
                 command += ["--json", str(folder / "a.json"), "--report", str(folder / "a.html")]
             found = measure(command, folder / "log.txt")
-            what = {"positions": positions, "files": suffix, "report": options.report}
+            asked = {"positions": positions, "files": suffix, "report": options.report}
+            asked |= {"diagnose": True} if options.diagnose else {}
             size = {"candidate_bytes": candidate.stat().st_size}
             said = (folder / "log.txt").read_text().partition(":")[0]
-            print(json.dumps({**what, **found, **size, "said": said[:100]}), flush=True)
+            print(json.dumps({**asked, **found, **size, "said": said[:100]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ from harness.cli.outputs import tell_and_write
 from harness.devices.kinds import REFERENCE_DEVICE
 
 MostPrompts = Annotated[
-    int,
+    int | None,
     typer.Option(
-        min=4, metavar="N", help="Look at no more prompts than these, spread over the suite."
+        min=4,
+        metavar="N",
+        help="Look at no more prompts than these, spread over the suite; 128 by default.",
     ),
 ]
 
@@ -44,7 +46,7 @@ def diagnose(
     allow_dtype: AllowDtype = False,
     trust_remote_code: Trust = False,
     oracle: OracleWeights = "auto",
-    prompts: MostPrompts = 128,
+    prompts: MostPrompts = None,
 ) -> None:
     """Name the change of the model that explains a candidate's error.
 
@@ -75,8 +77,9 @@ def diagnose(
     if alignment.comparability.comparable:
         spec = DeviceSpec(device, model, "float32", trust_remote_code=trust_remote_code)
         found = diagnosis_of(candidate, arms, spec, Progress(), weights, prompts)
+        more = [] if prompts is None else ["--prompts", str(prompts)]
         command = ["harness", "diagnose", recording.as_posix(), baseline.as_posix()]
-        command += ["--model", model, *allow.options()]
+        command += ["--model", model, *allow.options(), *more]
         alignment = compare(
             candidate,
             arms,

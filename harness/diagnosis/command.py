@@ -41,21 +41,21 @@ def diagnosis_of(
     spec: DeviceSpec,
     progress: Progress,
     weights: Weights = "auto",
-    most: int = MOST_PROMPTS,
+    most: int | None = None,
 ) -> Diagnosis:
     """Which change of the oracle's computation explains the candidate's error.
 
     Args:
         spec: where the oracle runs, and its model; the dtype is float32.
         weights: where the oracle has them.
-        most: prompts that are looked at.
+        most: prompts that are looked at; ``MOST_PROMPTS`` without.
 
     Raises:
         UsageError: if the recordings do not allow it, the device cannot, or the model is
             not the baseline's.
         HarnessError: errors of the device and the model.
     """
-    candidate, baseline = _spread(candidate, baseline, most, progress)
+    candidate, baseline = _spread(candidate, baseline, most or MOST_PROMPTS, progress)
     errors = errors_seen(candidate, baseline)
     _tell_common(errors, candidate, progress)
     target, going = _target(errors, baseline, spec, progress, weights)
