@@ -26,7 +26,7 @@ MostPrompts = Annotated[
     typer.Option(
         min=4,
         metavar="N",
-        help="Look at no more prompts than these, spread over the suite; 128 by default.",
+        help="Look at N prompts at most, spread over the suite; 128 by default.",
     ),
 ]
 
@@ -78,6 +78,7 @@ def diagnose(
         spec = DeviceSpec(device, model, "float32", trust_remote_code=trust_remote_code)
         found = diagnosis_of(candidate, arms, spec, Progress(), weights, prompts)
         more = [] if prompts is None else ["--prompts", str(prompts)]
+        more += ["--trust-remote-code"] if trust_remote_code else []
         command = ["harness", "diagnose", recording.as_posix(), baseline.as_posix()]
         command += ["--model", model, *allow.options(), *more]
         alignment = compare(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.alignment.comparability import checkpoint_differences
@@ -20,7 +22,9 @@ from harness.diagnosis.kept import Kept, kept_file
 from harness.diagnosis.listed import errors_seen
 from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import arms_of, diagnose
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
+from harness.files.atomic import make_folder
+from harness.files.locks import try_lock
 from harness.files.user_folder import cache_folder
 from harness.model.facts import ModelFacts
 from harness.process.memory import keep_large_blocks_apart
@@ -33,6 +37,7 @@ from harness.statistics.rows import NORMAL, SKETCH_WIDTH
 _NAMED = 4
 #: What is kept of streamed layers, beside the answers of a diagnosis under way.
 _LAYERS = "layers"
+_NO_GRADIENTS = "gradients are taken on hf-cpu; use --device hf-cpu"
 
 
 def diagnosis_of(
@@ -58,10 +63,10 @@ def diagnosis_of(
     candidate, baseline = _spread(candidate, baseline, most or MOST_PROMPTS, progress)
     errors = errors_seen(candidate, baseline)
     _tell_common(errors, candidate, progress)
-    target, going = _target(errors, baseline, spec, progress, weights)
-    keep = kept_file(cache_folder(), errors, _facts(baseline, target))
+    one = _open_target(errors, baseline, spec, progress, weights)
+    keep = kept_file(cache_folder(), errors, _facts(baseline, one.target))
     beside = _stored(baseline, errors, keep.stem, progress)
-    with _asked(target, going, progress, errors.chosen, errors.buckets) as oracle:
+    with _asked(one, progress, errors.chosen, errors.buckets) as oracle:
         return diagnose(errors, oracle, progress, keep, beside)
 
 
@@ -87,9 +92,9 @@ def store_arms(
         raise UsageError("only a baseline in a folder has room for the arms' scores")
     _, some = _spread(baseline.reference, baseline, MOST_PROMPTS, progress)
     errors = errors_of(some.reference, some)
-    target, going = _target(errors, baseline, spec, progress, weights)
-    digest = kept_file(cache_folder(), errors, _facts(baseline, target)).stem
-    with _asked(target, going, progress, buckets=errors.buckets) as oracle:
+    one = _open_target(errors, baseline, spec, progress, weights)
+    digest = kept_file(cache_folder(), errors, _facts(baseline, one.target)).stem
+    with _asked(one, progress, buckets=errors.buckets) as oracle:
         kept = arms_of(errors, oracle, progress)
     stored.write(baseline.folder / stored.NAME, kept, digest)
     return baseline.folder / stored.NAME
@@ -107,16 +112,28 @@ def _spread(
     return mine, theirs
 
 
-def _target(
+@dataclass(frozen=True)
+class _Chosen:
+    """The oracle's device, where its answers are kept until the end, and whether its weights stay
+    on disk."""
+
+    target: Target
+    going: Path
+    streams: bool
+
+
+def _open_target(
     errors: Errors, baseline: Baseline, spec: DeviceSpec, progress: Progress, weights: Weights
-) -> tuple[Target, Path]:
-    """The oracle's device, and where its answers are kept until the end."""
+) -> _Chosen:
+    if spec.kind.family != "transformers":
+        raise UsageError(_NO_GRADIENTS)
     keep_large_blocks_apart()
     target = open_target(spec, progress=progress)
     why = does_not_fit(spec, target.subject.facts, "float32") if weights == "auto" else None
     if why is not None:
         progress.note(f"{why}, so the weights are read layer by layer")
-    if why is not None or weights == "stream":
+    streams = why is not None or weights == "stream"
+    if streams:
         target = open_target(streamed(spec), subject=target.subject, progress=progress)
     mine, theirs = target.subject.facts, baseline.reference.model
     other = checkpoint_differences(mine, theirs)
@@ -129,7 +146,7 @@ def _target(
             "with --model"
         )
     about = mine.model_dump(mode="json", exclude={"name"})
-    return target, remembered_in(cache_folder(), errors, about)
+    return _Chosen(target, remembered_in(cache_folder(), errors, about), streams)
 
 
 def _facts(baseline: Baseline, target: Target) -> ModelFacts:
@@ -171,19 +188,44 @@ def _tell_common(errors: Errors, candidate: Recording, progress: Progress) -> No
 
 @contextmanager
 def _asked(
-    target: Target,
-    going: Path,
+    one: _Chosen,
     progress: Progress,
     chosen: ChosenIds | None = None,
     buckets: int = SKETCH_WIDTH,
 ) -> Iterator[Oracle]:
-    """The open oracle; what it said is forgotten once all is done."""
-    device = target.device
-    if isinstance(device, LayeredDevice):
-        device.resume_in(going / _LAYERS, going.stem)
-    with opened(device, progress):
-        if not isinstance(device, SensitiveDevice):
-            raise UsageError("gradients are taken on hf-cpu; use --device hf-cpu")
-        oracle = Remembered(device.sensitivity(chosen, buckets, progress), going, progress)
-        yield oracle
-    oracle.forget()
+    """The open oracle; what it said is forgotten once all is done.
+
+    Raises:
+        HarnessError: if another process streams the same diagnosis.
+    """
+    device, going = one.target.device, one.going
+    with ExitStack() as stack:
+        if one.streams and isinstance(device, LayeredDevice):
+            stack.enter_context(_locked(going))
+            device.resume_in(going / _LAYERS, going.stem)
+        with opened(device, progress):
+            if not isinstance(device, SensitiveDevice):
+                raise UsageError(_NO_GRADIENTS)
+            oracle = Remembered(device.sensitivity(chosen, buckets, progress), going, progress)
+            yield oracle
+        oracle.forget()
+
+
+@contextmanager
+def _locked(going: Path) -> Iterator[None]:
+    """The folder, for this process alone: what streams is kept there, and removed at the end."""
+    try:
+        make_folder(going)
+        descriptor = os.open(going, os.O_RDONLY)
+    except OSError as error:
+        raise HarnessError(
+            f"{going}: cannot be made ({error.strerror}); make room there"
+        ) from error
+    try:
+        if try_lock(descriptor) is False:
+            raise HarnessError(
+                f"{going}: another process looks for the same cause; wait until it is done"
+            )
+        yield
+    finally:
+        os.close(descriptor)

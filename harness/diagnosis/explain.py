@@ -13,7 +13,7 @@ from harness.devices.causes import WHOLE, Cause
 from harness.devices.oracle import Oracle
 from harness.diagnosis.directions import direction_of, first_size
 from harness.diagnosis.errors import Errors
-from harness.diagnosis.scores import Scores, family_of, weights_of
+from harness.diagnosis.scores import Scores, asked_of_weights, family_of, weights_of
 from harness.process.progress import Progress
 from harness.statistics.intervals import student_t
 from harness.statistics.score import Size, likeness, size_of
@@ -166,6 +166,7 @@ def standing_out(
         best = max(_largest_parts(scores, kind), key=lambda each: abs(each[1]), default=None)
         if best is None or abs(best[1]) / scores.limits["parts"] < max(NEAR, shadow):
             continue
+        oracle.together(list(asked_of_weights(best[0], errors, residual)))
         with progress.stage(f"weights of one {kind}", len(errors)) as step:
             weights = weights_of(best[0], errors, oracle, scores, residual, step)
         if weights and abs(weights[0][1]) > scores.limits["weights"]:

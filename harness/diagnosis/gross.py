@@ -101,6 +101,8 @@ def _layer_changes(few: Errors, oracle: Oracle, progress: Progress) -> tuple[int
             apart.extend(others)
             step()
     causes = sorted(mine[0])
+    if not causes:  # a model whose layers are not known
+        return 0, []
     scores, contrasts = (np.array([[f[c] for c in causes] for f in x]) for x in (mine, apart))
     null = Null.of(contrasts, len(few.prompts[0].arms), len(apart) // len(mine))
     t = t_values(scores, null.variance)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -102,6 +103,8 @@ class Remembered:
     def together(self, questions: Sequence[Question]) -> None:
         """What is not kept goes on to the oracle."""
         missing = [left for q in questions if (left := self._missing(q)) is not None]
+        with suppress(OSError):
+            os.utime(self._folder)  # what goes on for weeks is not forgotten
         if missing:
             self._change_now()
             self._oracle.together(missing)

@@ -172,6 +172,15 @@ class Scores:
         )
 
 
+def asked_of_weights(
+    part: Cause, errors: Errors, residual: Sequence[NDArray[np.float64]]
+) -> Iterator[Question]:
+    """What ``weights_of`` asks."""
+    for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True)):
+        wanted = (error, prompt.rounding, *prompt.contrasts)
+        yield _question("entries", errors, index, wanted, part)
+
+
 def weights_of(
     part: Cause,
     errors: Errors,
@@ -189,12 +198,7 @@ def weights_of(
     mine: list[NDArray[np.float64]] = []
     theirs: list[NDArray[np.float64]] = []
     apart: list[NDArray[np.float64]] = []
-    questions = [
-        _question("entries", errors, index, (error, prompt.rounding, *prompt.contrasts), part)
-        for index, (prompt, error) in enumerate(zip(errors.prompts, residual, strict=True))
-    ]
-    oracle.together(questions)
-    for question in questions:
+    for question in asked_of_weights(part, errors, residual):
         found = oracle.entries(part, question.ids, question.vectors)
         mine.append(found[0])
         theirs.append(found[1])

@@ -32,7 +32,7 @@ _EACH, _BESIDE = 11, 1 << 30
 #: for 100.
 _FOR_PROMPT = 300
 #: Parameters times tokens of a diagnosis that nobody asked for: some 13 minutes on two cores, at
-#: the most that was measured (docs/status.md: 282 s for 135 million and 36 prompts of 94).
+#: the most that was measured (docs/status.md: 270 s for 135 million and 36 prompts of 94).
 _MOST_WORK = 5 * 10**12
 
 

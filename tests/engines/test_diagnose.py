@@ -166,6 +166,7 @@ def test_a_correct_path_has_no_cause(folder: Path) -> None:
     assert found.explanations == ()
 
 
+@pytest.mark.nightly
 def test_weights_on_disk_give_the_same_diagnosis(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

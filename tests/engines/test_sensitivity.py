@@ -304,3 +304,17 @@ def test_heads_and_pairs_are_exchanged_as_a_wrong_kernel_would(
             theirs = oracle.sketches(IDS, ROWS)
         assert not np.allclose(theirs, before, rtol=1e-3)
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-3), kind
+
+
+def test_what_comes_out_of_attention_has_a_bias_without_heads() -> None:
+    import torch
+    import transformers
+
+    from harness.devices.hf.sensitivity import Sensitivity
+
+    torch.manual_seed(5)
+    config = transformers.LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True)
+    oracle = Sensitivity(torch, transformers.LlamaForCausalLM(config).float().eval(), VOCABULARY)
+    before = oracle.sketches(IDS, ROWS)
+    for kind in ("heads_tiled", "kv_heads_reversed", "rope_interleaved"):
+        assert not np.array_equal(moved(oracle, Cause(kind), 1.0), before), kind

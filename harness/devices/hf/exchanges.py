@@ -59,8 +59,9 @@ def exchanged(
             yield weight, torch.zeros_like(weight)
         elif kind in _ORDERS:
             order = _ORDERS[kind](torch, module, heads)
-            if order is not None and weight.shape[_axis(module)] == len(order):
-                yield weight, weight.index_select(_axis(module), order)
+            axis = _axis(module)  # what comes out of attention has a bias without heads
+            if order is not None and axis < weight.dim() and weight.shape[axis] == len(order):
+                yield weight, weight.index_select(axis, order)
 
 
 #: Modules that stand in each other's place.

@@ -30,7 +30,17 @@ class States(Protocol):
 
     def put(self, key: str, stage: int, state: State) -> None: ...
 
-    def drop(self, key: str) -> None: ...
+    def drop(self, key: str) -> None:
+        """A pass has come to its end; what outlives a kill is still there."""
+
+    def remove(self, key: str) -> None:
+        """What was kept of a key is not needed any more, whatever comes."""
+
+    def make(self) -> None:
+        """Make the place, where it needs one."""
+
+    def discard(self) -> None:
+        """All is done: nothing is needed any more."""
 
 
 @contextmanager
@@ -72,6 +82,15 @@ class InMemory:
     def drop(self, key: str) -> None:
         self._kept.pop(key, None)
 
+    def remove(self, key: str) -> None:
+        self._kept.pop(key, None)
+
+    def make(self) -> None:
+        """Nothing: memory is there."""
+
+    def discard(self) -> None:
+        self._kept.clear()
+
 
 class InFolder:
     """States in a folder of safetensors files, one for each pass.
@@ -86,6 +105,8 @@ class InFolder:
 
     def __init__(self, folder: Path, job: str, backend: str = "cpu") -> None:
         self._folder, self._job, self._backend = folder, job, backend
+        # What this process has read whole, or written: files are not hashed twice.
+        self._known: dict[str, int] = {}
 
     def make(self) -> None:
         """Make the folder.
@@ -100,11 +121,16 @@ class InFolder:
 
     def stage(self, key: str) -> int:
         file = self._file(key)
+        if key in self._known and file.is_file():
+            return self._known[key]
         if not is_marked(file):
             return 0
         try:
             told = _metadata(file)
-            return int(told["stage"]) if told.get("job") == self._job else 0
+            if told.get("job") != self._job:
+                return 0
+            self._known[key] = int(told["stage"])
+            return self._known[key]
         except (OSError, ValueError, KeyError, HarnessError):
             return 0
 
@@ -128,14 +154,22 @@ class InFolder:
                 stream.write(data)
             mark(file, data)
             os.replace(new, file)
+            self._known[key] = stage
         except OSError as error:
             raise self._unwritable(error) from error
 
     def drop(self, key: str) -> None:
         """Nothing: a kill in the last stage would cost all layers else."""
 
+    def remove(self, key: str) -> None:
+        """Remove the file of a key."""
+        self._known.pop(key, None)
+        unmark(self._file(key))
+        self._file(key).unlink(missing_ok=True)
+
     def discard(self) -> None:
-        """Everything is recorded: the folder is no longer needed."""
+        """All is done: the folder is no longer needed."""
+        self._known.clear()
         for file in self._folder.glob("*.safetensors"):
             unmark(file)
         with contextlib.suppress(OSError):

@@ -206,6 +206,8 @@ class Sensitivity:
     ) -> list[dict[Cause, float]]:
         """How the product with each vector moves, to first order in all that follows, when a
         layer is skipped or run twice, or two neighbours are exchanged."""
+        if not self._layers.modules:
+            return [{} for _ in vectors]
         torch = self._torch
         entered = self._embed(ids).detach().requires_grad_(True)
         with self._layers.watched() as seen:
@@ -265,7 +267,7 @@ class Sensitivity:
         differences = kept or DifferencesAnew(self._torch, matrix, self._roundings)
         sums = self._reducer.sums(matrix, _matrix(gradient), differences)
         taken.add(self._causes.scale_of(place), float(sums.rows.double().sum()))
-        if parameter.dim() == 2:
+        if parameter.dim() == 2 and what == "weight":
             rows, columns = sums.rows.numpy(), sums.columns.numpy()
             taken.parts["row", place], taken.parts["column", place] = rows, columns
             for cause, value in self._shape.of_projection(place, rows, columns):

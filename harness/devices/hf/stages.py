@@ -72,10 +72,11 @@ class Stages:
         modules = dict(model.named_modules())
         inside = {n for layer in self._layers for n in weights.below(layer[0])}
         self._ends = [n for n in _names_of(model, self._head, weights) if n not in inside]
+        tokens = int(model.config.get_text_config().vocab_size)
         looked_up = [
             (name, module)
             for name, module in modules.items()
-            if _looks_up(torch, module) and f"{name}.weight" not in inside
+            if _looks_up(torch, module, tokens) and f"{name}.weight" not in inside
         ]
         apart = set(self._ends)
         for name, module in looked_up:
@@ -320,8 +321,10 @@ def _names_of(model: Any, module: Any, weights: OnDisk) -> list[str]:
     return weights.first_names(f"{name}.{leaf}" for leaf, _ in module.named_parameters())
 
 
-def _looks_up(torch: Any, module: Any) -> bool:
-    return isinstance(module, torch.nn.Embedding) and module.max_norm is None
+def _looks_up(torch: Any, module: Any, tokens: int) -> bool:
+    """Whether it is a table of tokens; one of positions is small, and may be asked otherwise."""
+    table = isinstance(module, torch.nn.Embedding) and module.max_norm is None
+    return table and module.num_embeddings >= tokens
 
 
 def _look_up(torch: Any, module: Any, weights: OnDisk, name: str) -> None:

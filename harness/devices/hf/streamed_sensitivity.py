@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import astuple, dataclass
@@ -30,7 +31,7 @@ from harness.devices.hf.weight_causes import held
 from harness.devices.oracle import Answer, Question
 from harness.errors import DeviceError
 from harness.process.memory import available_bytes
-from harness.process.progress import Progress, Step
+from harness.process.progress import Progress, Silent, Step
 
 #: What rounding does to a layer's weights is kept while the layer is looked at, where it takes no
 #: more than this share of what is available.
@@ -78,14 +79,12 @@ class StreamedSensitivity(Sensitivity):
         self._answers: list[tuple[Question, Any]] = []
         self._changes, self._is_changed = _Changes(self), False
         place = streaming.place
+        self._folder = None if place is None else place[0]
         self._states: States = InMemory() if place is None else InFolder(*place)
 
     def forget(self) -> None:
         self._answers.clear()
-        if isinstance(self._states, InFolder):
-            self._states.discard()
-        else:
-            self._states = InMemory()
+        self._states.discard()
 
     # --- questions
 
@@ -128,16 +127,22 @@ class StreamedSensitivity(Sensitivity):
             "entries": (2 * last + 1 - back_to, self._all_entries),
             "layer_changes": (6 * last + 1, self._all_layer_changes),
         }[kind]
-        with self._progress.stage("prompts in layers", stages * len(questions)) as step:
+        with self._stage_of_progress(kind, stages * len(questions)) as step:
             self._answers = list(zip(questions, answer(questions, step), strict=True))
+
+    def _stage_of_progress(self, kind: str, steps: int) -> AbstractContextManager[Step]:
+        """Who asks for sketches tells how far it is, change by change."""
+        progress = Silent() if kind == "sketches" else self._progress
+        return progress.stage("prompts in layers", steps)
 
     def _answer(self, question: Question) -> Any:
         for kept in self._answers:
             if kept[0].equals(question):
                 self._answers.remove(kept)
-                return kept[1]
+                return kept[1]() if callable(kept[1]) else kept[1]
         self.together([question])
-        return self._answers.pop()[1]
+        found = self._answers.pop()[1]
+        return found() if callable(found) else found
 
     # --- forwards
 
@@ -154,10 +159,8 @@ class StreamedSensitivity(Sensitivity):
 
     def _forwards(self, questions: Sequence[Question], step: Step) -> None:
         """Keep what each layer is given, and the last one gives."""
-        if isinstance(self._states, InFolder):
-            self._states.make()
-        if isinstance(self._states, InFolder):
-            self._states.make()
+        self._states.make()
+        self._check_room(questions)
         for number in range(self._last):
             todo = [q for q in questions if not self._states.stage(_given(q, number + 1))]
             if todo:
@@ -169,6 +172,27 @@ class StreamedSensitivity(Sensitivity):
             step(len(questions))
         self._stages.give_back()
 
+    def _check_room(self, questions: Sequence[Question]) -> None:
+        """Say before hours of work that the disk has no room for what they keep.
+
+        Raises:
+            DeviceError: if it has none.
+        """
+        if self._folder is None:
+            return
+        config = self._model.config.get_text_config()
+        missing = [q for q in questions if not self._states.stage(_given(q, self._last))]
+        needs = 4 * config.hidden_size * self._last * sum(len(q.ids) for q in missing)
+        parts = sum(sum(p.shape) for p in self._parameters.values() if p.dim() <= 2)
+        told = 4 * (parts + 2 * self._vocab_size) * sum(len(q.vectors) for q in questions)
+        free = shutil.disk_usage(self._folder).free
+        if needs + told > free:
+            raise DeviceError(
+                f"{self._folder}: the layers of {len(questions)} prompts take "
+                f"{(needs + told) / 1e9:.1f} GB there, and {free / 1e9:.1f} are free; make room, "
+                "or look at fewer with --prompts"
+            )
+
     def _state(self, question: Question, number: int) -> State:
         return self._states.get(_given(question, number)) if number else {}
 
@@ -176,16 +200,24 @@ class StreamedSensitivity(Sensitivity):
 
     def _all_gradients(self, questions: Sequence[Question], step: Step) -> list[Any]:
         self._forwards(questions, step)
+        done = [self._stages_back(question) for question in questions]
         for number in range(self._last, -1, -1):
-            done = self._last - number
-            todo = [q for q in questions if self._states.stage(_back(q)) <= done]
+            stage = self._last - number
+            todo = [q for q, n in zip(questions, done, strict=True) if n <= stage]
             if todo:
                 with self._stage(number) as given, self._looked_at(number):
                     for question in todo:
                         self._go_back(question, number, given)
             step(len(questions))
         self._stages.give_back()
-        return [self._gathered(question) for question in questions]
+        # Each is put together when it is asked for: all at once may not fit into memory.
+        return [partial(self._gathered, question) for question in questions]
+
+    def _stages_back(self, question: Question) -> int:
+        """How many stages of the way back are kept, whole, and told of."""
+        done = self._states.stage(_back(question))
+        told = range(self._last, self._last - done, -1)
+        return done if all(self._states.stage(_told(question, n)) for n in told) else 0
 
     def _go_back(self, question: Question, number: int, given: Given) -> None:
         """One question through one stage; what it told is kept."""
@@ -232,11 +264,12 @@ class StreamedSensitivity(Sensitivity):
             The pulls of the stage before, and in the last stage the rows as they are seen.
         """
         entered = self._embed(question.ids).detach().requires_grad_(True)
-        state, rows, raw = self._state(question, number), None, None
+        state, rows, raw = dict(self._state(question, number)), None, None
         hidden = entered
         if number:
             name = hidden_name(state)
-            hidden = state[name] = state[name].detach().requires_grad_(True)
+            state = {n: _leaf(tensor) for n, tensor in state.items()}
+            hidden = state[name]
         given.state = state
         with self._distances.traced(entered.shape[1]):
             if number == self._last:
@@ -257,6 +290,11 @@ class StreamedSensitivity(Sensitivity):
             if raw is not None:
                 self._taken.of_head(raw.detach()[0], raw.grad[0], self._vocab_size)
             met(index, entered.grad)
+            if any(t.grad is not None for t in state.values() if t is not hidden):
+                raise DeviceError(
+                    "a layer of the model reads more of the one before than hidden states, so it "
+                    "cannot be traced back from the disk; use --oracle memory"
+                )
             before.append(hidden.grad)
         return before, rows
 
@@ -275,9 +313,9 @@ class StreamedSensitivity(Sensitivity):
             entered = [state[f"entered.{index}"] for state in told if f"entered.{index}" in state]
             taken.of_embedding(question.ids, given, sum(entered)[0], self._vocab_size)
             found.append(finished(taken))
+        self._states.remove(_back(question))
         for number in range(self._last + 1):
-            self._states.drop(_told(question, number))
-        self._states.drop(_back(question))
+            self._states.remove(_told(question, number))
         return told[0]["rows"].numpy(), found
 
     def _all_entries(self, questions: Sequence[Question], step: Step) -> list[Any]:
@@ -285,26 +323,30 @@ class StreamedSensitivity(Sensitivity):
         assert part is not None
         self._forwards(questions, step)
         pulls = [self._first_pulls(q) for q in questions]
-        found: list[list[Any]] = [[] for _ in questions]
+        found: list[dict[int, Any]] = [{} for _ in questions]
         name, back_to = f"{part.place}.weight", self._at(part)
         for number in range(self._last, back_to - 1, -1):
             with self._stage(number) as given:
                 weight = self._model.get_parameter(name)
-                weight.requires_grad_(number == back_to)
+                # Outside of the layers it may have a part in each stage.
+                weight.requires_grad_(self._layer_of.get(name, number) == number)
                 for at, question in enumerate(questions):
 
-                    def met(_: int, __: Any, weight: Any = weight, at: int = at) -> None:
+                    def met(index: int, _: Any, weight: Any = weight, at: int = at) -> None:
                         if weight.grad is not None:
                             moved, weight.grad = weight.grad, None
-                            row = part.kind == "row"
-                            found[at].append(moved[part.index] if row else moved[:, part.index])
+                            own = moved[part.index] if part.kind == "row" else moved[:, part.index]
+                            found[at][index] = found[at].get(index, 0.0) + own
 
                     pulls[at], _ = self._through(question, number, given, pulls[at], met=met)
                     step()
                 weight.requires_grad_(False)
-        return [self._torch.stack(each).double().numpy() for each in found]
+        vectors = range(len(questions[0].vectors))
+        return [self._torch.stack([o[i] for i in vectors]).double().numpy() for o in found]
 
     def _all_layer_changes(self, questions: Sequence[Question], step: Step) -> list[Any]:
+        if not self._layers.modules:
+            return [[{} for _ in q.vectors] for q in questions]
         self._forwards(questions, step)
         pulls = [self._first_pulls(q) for q in questions]
         found: list[list[dict[Cause, float]]] = [[{} for _ in q.vectors] for q in questions]
@@ -374,9 +416,8 @@ class StreamedSensitivity(Sensitivity):
         return self._stages.end() if last else self._stages.layer(number, after=-1)
 
     def _at(self, part: Cause | None) -> int:
-        """The stage that a weight belongs to."""
-        name = "" if part is None else f"{part.place}.weight"
-        return self._layer_of.get(name, self._last)
+        """The last stage on the way back that a weight has a part in."""
+        return 0 if part is None else self._layer_of.get(f"{part.place}.weight", 0)
 
     def _of_stage(self, number: int) -> dict[str, Any]:
         """The weights of a stage that causes may change."""
@@ -385,8 +426,9 @@ class StreamedSensitivity(Sensitivity):
 
     @contextmanager
     def _looked_at(self, number: int) -> Iterator[None]:
-        """Gradients of a stage's weights are reduced as they arrive."""
-        parameters = self._of_stage(number)
+        """Gradients of a stage's weights are reduced as they arrive. Weights outside of the
+        layers, which stay in memory, may have a part in each."""
+        parameters = {**self._of_stage(self._last), **self._of_stage(number)}
         takes = len(self._roundings) * sum(p.numel() for p in parameters.values())
         available = available_bytes()
         if available is None or takes <= _KEPT_SHARE * available:
@@ -474,6 +516,11 @@ class _Changes(Changes):
             self._change = None
 
 
+def _leaf(tensor: Any) -> Any:
+    """A tensor that tells how an output moves with it, where it can."""
+    return tensor.detach().requires_grad_(tensor.is_floating_point())
+
+
 def _given(question: Question, number: int) -> str:
     """The key of what a layer is given."""
     return f"{_digest(question.ids)} {number}"
@@ -522,5 +569,6 @@ def _unpack(state: Mapping[str, Any], index: int, taken: Taken) -> None:
     taken.add_all(zip(causes, state[f"whole.{index}"].tolist(), strict=True))
     values, begin = state[f"parts.{index}"].numpy(), 0
     for kind, place, count in about["parts"]:
-        taken.parts[kind, place] = values[begin : begin + count]
+        part, key = values[begin : begin + count], (kind, place)
+        taken.parts[key] = taken.parts[key] + part if key in taken.parts else part
         begin += count

@@ -21,11 +21,13 @@ from harness.alignment.diagnosis import Diagnosis
 from harness.devices.causes import Cause
 from harness.devices.oracle import Question
 from harness.diagnosis import remembered
+from harness.diagnosis.command import _locked
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import kept_file
 from harness.diagnosis.made_with import made_with
 from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import diagnose
+from harness.errors import HarnessError
 from harness.process.progress import Progress
 
 BASE = Cause("rope_base")
@@ -319,3 +321,15 @@ def test_all_that_is_asked_was_announced(tmp_path: Path, size: float) -> None:
     assert kinds >= {"gradients", "sketches"}
     assert ("layer_changes" in kinds) == (size > 1.0)
     assert inner.met >= 2 * PROMPTS
+
+
+def test_one_process_at_a_time_streams_a_diagnosis(tmp_path: Path) -> None:
+    folder = tmp_path / "diagnosis/x.going"
+    with (
+        _locked(folder),
+        pytest.raises(HarnessError, match="another process looks for the same cause"),
+        _locked(folder),
+    ):
+        pass
+    with _locked(folder):
+        pass
