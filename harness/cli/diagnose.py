@@ -77,10 +77,9 @@ def diagnose(
     if alignment.comparability.comparable:
         spec = DeviceSpec(device, model, "float32", trust_remote_code=trust_remote_code)
         found = diagnosis_of(candidate, arms, spec, Progress(), weights, prompts)
-        more = [] if prompts is None else ["--prompts", str(prompts)]
-        more += ["--trust-remote-code"] if trust_remote_code else []
+        more = [*allow.options(), *_more(prompts, trust_remote_code=trust_remote_code)]
         command = ["harness", "diagnose", recording.as_posix(), baseline.as_posix()]
-        command += ["--model", model, *allow.options(), *more]
+        command += ["--model", model, *more]
         alignment = compare(
             candidate,
             arms,
@@ -92,3 +91,9 @@ def diagnose(
     tell_and_write(summary_lines(alignment, outputs.language), outputs.writers(alignment))
     outputs.summarize(alignment)
     raise typer.Exit(exit_status(alignment.verdict))
+
+
+def _more(prompts: int | None, *, trust_remote_code: bool) -> list[str]:
+    """The options of this command that its answer depends on, and that were given."""
+    found = [] if prompts is None else ["--prompts", str(prompts)]
+    return [*found, *(["--trust-remote-code"] if trust_remote_code else [])]
