@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import arms_of, diagnose
 from harness.errors import HarnessError, UsageError
 from harness.files.atomic import make_folder
-from harness.files.locks import try_lock
+from harness.files.locks import locked_folder
 from harness.files.user_folder import cache_folder
 from harness.model.facts import ModelFacts
 from harness.process.memory import keep_large_blocks_apart
@@ -196,12 +195,13 @@ def _asked(
     """The open oracle; what it said is forgotten once all is done.
 
     Raises:
-        HarnessError: if another process streams the same diagnosis.
+        HarnessError: if another process streams the same diagnosis, or its folder cannot be made.
     """
     device, going = one.target.device, one.going
     with ExitStack() as stack:
         if one.streams and isinstance(device, LayeredDevice):
-            stack.enter_context(_locked(going))
+            _make(going)
+            stack.enter_context(locked_folder(going))
             device.resume_in(going / _LAYERS, going.stem)
         with opened(device, progress):
             if not isinstance(device, SensitiveDevice):
@@ -211,21 +211,9 @@ def _asked(
         oracle.forget()
 
 
-@contextmanager
-def _locked(going: Path) -> Iterator[None]:
-    """The folder, for this process alone: what streams is kept there, and removed at the end."""
+def _make(folder: Path) -> None:
     try:
-        make_folder(going)
-        descriptor = os.open(going, os.O_RDONLY)
+        make_folder(folder)
     except OSError as error:
-        raise HarnessError(
-            f"{going}: cannot be made ({error.strerror}); make room there"
-        ) from error
-    try:
-        if try_lock(descriptor) is False:
-            raise HarnessError(
-                f"{going}: another process looks for the same cause; wait until it is done"
-            )
-        yield
-    finally:
-        os.close(descriptor)
+        told = f"{folder}: cannot be made ({error.strerror or error}); make room there"
+        raise HarnessError(told) from error

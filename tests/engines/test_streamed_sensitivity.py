@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_gradients_are_the_same(oracles: tuple[Any, Any]) -> None:
     close(alone[0].whole, memory.gradients(q.ids, q.vectors)[1][0].whole, "alone")
     disk.forget()
     close(disk.gradients(q.ids, q.vectors)[1][0].whole, alone[0].whole, "again")
+
+
+def test_prompts_that_are_the_same_have_the_same_answer(oracles: tuple[Any, Any]) -> None:
+    memory, disk = oracles
+    first, second, _ = asked("gradients")
+    same = replace(first, vectors=tuple(v.copy() for v in first.vectors))
+    found = answers(disk, [first, second, same])
+    assert found[0][1][0].whole == found[2][1][0].whole
+    expected = memory.gradients(first.ids, first.vectors)[1]
+    for one, other in zip(found[2][1], expected, strict=True):
+        close(one.whole, other.whole, "same")
 
 
 def test_nothing_is_traced_back_through_a_change(oracles: tuple[Any, Any]) -> None:

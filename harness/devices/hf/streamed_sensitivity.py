@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import astuple, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,17 @@ class StreamedSensitivity(Sensitivity):
         if self._is_changed and kind != "sketches":
             raise DeviceError("weights on disk are traced back as they are, without a change")
         back_to = self._at(questions[0].part) if kind == "entries" else 0
+        # Two prompts that read the same and err the same are one question.
+        unique = {_asked(question): question for question in questions}
         stages, answer = {
             "sketches": (last + 1, self._all_sketches),
             "gradients": (2 * last + 1, self._all_gradients),
             "entries": (2 * last + 1 - back_to, self._all_entries),
             "layer_changes": (6 * last + 1, self._all_layer_changes),
         }[kind]
-        with self._stage_of_progress(kind, stages * len(questions)) as step:
-            self._answers = list(zip(questions, answer(questions, step), strict=True))
+        with self._stage_of_progress(kind, stages * len(unique)) as step:
+            found = dict(zip(unique, answer(list(unique.values()), step), strict=True))
+        self._answers = [(question, found[_asked(question)]) for question in questions]
 
     def _stage_of_progress(self, kind: str, steps: int) -> AbstractContextManager[Step]:
         """Who asks for sketches tells how far it is, change by change."""
@@ -211,7 +214,7 @@ class StreamedSensitivity(Sensitivity):
             step(len(questions))
         self._stages.give_back()
         # Each is put together when it is asked for: all at once may not fit into memory.
-        return [partial(self._gathered, question) for question in questions]
+        return [cache(partial(self._gathered, question)) for question in questions]
 
     def _stages_back(self, question: Question) -> int:
         """How many stages of the way back are kept, whole, and told of."""
@@ -225,22 +228,16 @@ class StreamedSensitivity(Sensitivity):
         if number < self._last:
             kept = self._states.get(_back(question))
             pulls = [kept[str(i)] for i in range(len(pulls))]
-        takens = [Taken() for _ in pulls]
         told: State = {}
 
         def met(index: int, entered: Any) -> None:
-            takens[index].add_all(self._distances.found())
+            told.update(_packed(self._torch, self._taken, index))
             if entered is not None:
                 told[f"entered.{index}"] = entered.clone()
 
-        def begins(index: int) -> None:
-            self._taken = takens[index]
-
-        pulls, rows = self._through(question, number, given, pulls, begins, met)
+        pulls, rows = self._through(question, number, given, pulls, met)
         if rows is not None:
             told["rows"] = self._torch.from_numpy(rows)
-        for index, taken in enumerate(takens):
-            told.update(_packed(self._torch, taken, index))
         self._states.put(_told(question, number), 1, told)
         new = {str(index): pull for index, pull in enumerate(pulls)}
         self._states.put(_back(question), self._last - number + 1, new)
@@ -251,14 +248,13 @@ class StreamedSensitivity(Sensitivity):
         number: int,
         given: Given,
         pulls: Sequence[Any],
-        begins: Callable[[int], None] = lambda _: None,
         met: Callable[[int, Any], None] = lambda _, __: None,
     ) -> tuple[list[Any], NDArray[np.float64] | None]:
         """One stage, run again from what it was given and traced back for each of ``pulls``.
 
         Args:
-            begins: called before each is traced back.
-            met: called after it, with what the embedding's outputs have of it, or None.
+            met: called after each, with its number and what the embedding's outputs have of it,
+                or None; the rest is in ``_taken``.
 
         Returns:
             The pulls of the stage before, and in the last stage the rows as they are seen.
@@ -285,10 +281,11 @@ class StreamedSensitivity(Sensitivity):
             if raw is not None:
                 raw.grad = None
             self._distances.forget()
-            begins(index)
+            self._taken = Taken()
             output.backward(pull, retain_graph=index + 1 < len(pulls))
             if raw is not None:
                 self._taken.of_head(raw.detach()[0], raw.grad[0], self._vocab_size)
+            self._taken.add_all(self._distances.found())
             met(index, entered.grad)
             if any(t.grad is not None for t in state.values() if t is not hidden):
                 raise DeviceError(
@@ -338,7 +335,7 @@ class StreamedSensitivity(Sensitivity):
                             own = moved[part.index] if part.kind == "row" else moved[:, part.index]
                             found[at][index] = found[at].get(index, 0.0) + own
 
-                    pulls[at], _ = self._through(question, number, given, pulls[at], met=met)
+                    pulls[at], _ = self._through(question, number, given, pulls[at], met)
                     step()
                 weight.requires_grad_(False)
         vectors = range(len(questions[0].vectors))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,19 @@ from factories import facts
 from linear_oracle import Found, LinearOracle, directions, errors
 
 from harness.alignment.diagnosis import Diagnosis
+from harness.devices.base import Request
 from harness.devices.causes import Cause
+from harness.devices.fake import FakeDevice
 from harness.devices.oracle import Question
 from harness.diagnosis import remembered
-from harness.diagnosis.command import _locked
+from harness.diagnosis.command import _asked, _Chosen
 from harness.diagnosis.errors import Errors
 from harness.diagnosis.kept import kept_file
 from harness.diagnosis.made_with import made_with
 from harness.diagnosis.remembered import Remembered, remembered_in
 from harness.diagnosis.run import diagnose
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
+from harness.files.locks import locked_folder
 from harness.process.progress import Progress
 
 BASE = Cause("rope_base")
@@ -324,12 +328,35 @@ def test_all_that_is_asked_was_announced(tmp_path: Path, size: float) -> None:
 
 
 def test_one_process_at_a_time_streams_a_diagnosis(tmp_path: Path) -> None:
-    folder = tmp_path / "diagnosis/x.going"
+    class Layered(FakeDevice):
+        place: Path | None = None
+
+        def steps(self, request: Request) -> int:
+            return 1 + request.max_new_tokens
+
+        def resume_in(self, folder: Path, job: str) -> None:
+            self.place = folder / job
+
+    device = Layered()
+    target: Any = SimpleNamespace(device=device)
+    chosen = _Chosen(target, tmp_path / "diagnosis/x.going", streams=True)
+    chosen.going.mkdir(parents=True)
     with (
-        _locked(folder),
-        pytest.raises(HarnessError, match="another process looks for the same cause"),
-        _locked(folder),
+        locked_folder(chosen.going),
+        pytest.raises(HarnessError, match="another harness is writing there"),
+        _asked(chosen, Progress(io.StringIO())),
     ):
         pass
-    with _locked(folder):
+    assert device.place is None
+    with (
+        pytest.raises(UsageError, match="gradients are taken on hf-cpu"),
+        _asked(chosen, Progress(io.StringIO())),
+    ):
+        pass
+    assert device.place == chosen.going / "layers" / "x"
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    with (
+        pytest.raises(HarnessError, match=r"cannot be made .*; make room there"),
+        _asked(_Chosen(target, tmp_path / "file/x.going", streams=True), Progress(io.StringIO())),
+    ):
         pass
